@@ -1,0 +1,1 @@
+//! zip, tar, gzip, zstd and globs; safe extraction.

@@ -1,0 +1,2 @@
+//! The binary `courser`.
+fn main() {}

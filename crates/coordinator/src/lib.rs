@@ -1,0 +1,1 @@
+//! The embedded GitLab side: runner API, queue, store, Git over HTTPS.

@@ -1,0 +1,1 @@
+//! What happens beside the checkout: sources, caches, artifacts.

@@ -1,0 +1,205 @@
+//! The typed request to `courser helper`, which works beside the checkout.
+//!
+//! It reaches the helper as one JSON document on standard input; it holds tokens, so it is never an
+//! argument or a file. The helper prints what `job::messages` says and answers by its exit status:
+//! 0, or 1 after an `ERROR: …`/`FATAL: …` line. Git's own output passes through.
+
+use serde::{Deserialize, Serialize};
+
+use courser_protocol::Secret;
+
+/// One piece of predefined work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum HelperRequest {
+    /// `get_sources`: everything between the hooks (lifecycle 2.2 to 2.7).
+    GetSources(Box<GetSources>),
+    /// `clear_worktree` (2.8).
+    ClearWorktree {
+        /// Project directory.
+        project_dir: String,
+    },
+    /// `restore_cache` (5).
+    RestoreCache(CacheRequest),
+    /// `archive_cache` (5).
+    ArchiveCache(CacheRequest),
+    /// `download_artifacts`, one dependency (4.7).
+    DownloadArtifacts(DownloadArtifacts),
+    /// `upload_artifacts_on_*`, one entry (4.1 to 4.6).
+    UploadArtifacts(UploadArtifacts),
+    /// `cleanup_file_variables` (2.9).
+    CleanUp(CleanUp),
+    /// `prepare_script`: `Running on …`, leftovers of `GITLAB_ENV` away (2.9).
+    Prepare {
+        /// `<project dir>.tmp`.
+        temporary_dir: String,
+        /// Name after `via`, empty = none.
+        via: String,
+    },
+}
+
+/// `GIT_STRATEGY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GitStrategy {
+    /// Fresh clone.
+    Clone,
+    /// Reuse the work tree.
+    Fetch,
+    /// Leave the directory as it is.
+    None,
+    /// Empty directory.
+    Empty,
+}
+
+/// Sources of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetSources {
+    /// Strategy.
+    pub strategy: GitStrategy,
+    /// Project directory, absolute.
+    pub project_dir: String,
+    /// `<project dir>.tmp`, absolute.
+    pub temporary_dir: String,
+    /// Remote URL without credentials.
+    pub remote_url: String,
+    /// `url.<new>.insteadOf <old>` pairs in order; the new side may hold credentials.
+    pub instead_of: Vec<(Secret, String)>,
+    /// Commit.
+    pub sha: String,
+    /// Ref shown in messages.
+    pub ref_name: String,
+    /// Refspecs, verbatim.
+    pub refspecs: Vec<String>,
+    /// Depth, 0 = everything.
+    pub depth: i64,
+    /// Empty, `sha1` or `sha256`.
+    pub object_format: String,
+    /// `GIT_CHECKOUT`.
+    pub checkout: bool,
+    /// `GIT_CLEAN_FLAGS`; empty = no clean.
+    pub clean_flags: Vec<String>,
+    /// `GIT_FETCH_EXTRA_FLAGS`.
+    pub fetch_flags: Vec<String>,
+    /// `GIT_CLONE_EXTRA_FLAGS` (only native clone uses them).
+    pub clone_flags: Vec<String>,
+    /// `gitlab-runner <version> <os>/<arch>`.
+    pub user_agent: String,
+    /// `X-Gitaly-Correlation-ID`, empty = none.
+    pub correlation_id: String,
+    /// `FF_USE_GIT_BUNDLE_URIS`.
+    pub bundle_uris: bool,
+    /// Delete `config` and `hooks` of the reused repository first (2.3 A 3).
+    pub clean_git_config: bool,
+    /// `GIT_LFS_SKIP_SMUDGE`.
+    pub lfs_skip_smudge: bool,
+    /// `http.<scheme://host>` the TLS keys are for; `None` = no TLS variables.
+    pub tls_base: Option<String>,
+    /// Path of the CA file, from `CI_SERVER_TLS_CA_FILE`.
+    pub tls_ca_file: Option<String>,
+    /// Paths of certificate and key.
+    pub tls_client_pair: Option<(String, String)>,
+    /// Submodules: `None` = `GIT_SUBMODULE_STRATEGY` none; anything else is a later issue and refused by name.
+    pub credential_reject_url: Option<String>,
+}
+
+/// Which caches, for restore and for save.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CacheRequest {
+    /// Project directory.
+    pub project_dir: String,
+    /// `<cache_dir>/<path>`: local cache root of the project.
+    pub cache_root: String,
+    /// Entries in order, already filtered by policy and `when`.
+    pub entries: Vec<CacheEntry>,
+}
+
+/// One cache.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CacheEntry {
+    /// Key after expansion and sanitising: file name part of `<cache_root>/<key>/cache.zip`.
+    pub key: String,
+    /// Keys to try after it, in order (restore only).
+    pub fallback_keys: Vec<String>,
+    /// Paths and globs.
+    pub paths: Vec<String>,
+    /// Add what Git does not track.
+    pub untracked: bool,
+}
+
+/// Artifacts of one other job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DownloadArtifacts {
+    /// Project directory.
+    pub project_dir: String,
+    /// Runner URL.
+    pub url: String,
+    /// Job whose artifacts these are.
+    pub job_id: i64,
+    /// Its name.
+    pub job_name: String,
+    /// Its token.
+    pub token: Secret,
+    /// `FF_USE_DIRECT_DOWNLOAD`.
+    pub direct_download: bool,
+    /// `CI_SERVER_TLS_*` paths: CA, then certificate and key.
+    pub tls_ca_file: Option<String>,
+    /// See above.
+    pub tls_client_pair: Option<(String, String)>,
+}
+
+/// One artifact entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UploadArtifacts {
+    /// Project directory.
+    pub project_dir: String,
+    /// Runner URL.
+    pub url: String,
+    /// This job.
+    pub job_id: i64,
+    /// Its token.
+    pub token: Secret,
+    /// Name, expanded by the helper from its environment.
+    pub name: String,
+    /// Paths, expanded by the helper.
+    pub paths: Vec<String>,
+    /// Excludes, expanded by the helper.
+    pub exclude: Vec<String>,
+    /// Add what Git does not track.
+    pub untracked: bool,
+    /// Verbatim.
+    pub expire_in: String,
+    /// `artifact_format`, may be empty.
+    pub format: String,
+    /// `artifact_type`, may be empty.
+    pub artifact_type: String,
+    /// Whole request, seconds.
+    pub timeout_seconds: u64,
+    /// Response header, seconds.
+    pub response_header_timeout_seconds: u64,
+    /// `CI_SERVER_TLS_*` paths.
+    pub tls_ca_file: Option<String>,
+    /// See above.
+    pub tls_client_pair: Option<(String, String)>,
+}
+
+/// What is removed when a job is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CleanUp {
+    /// Strategy of the job.
+    pub strategy: GitStrategy,
+    /// Project directory.
+    pub project_dir: String,
+    /// `<project dir>.tmp`.
+    pub temporary_dir: String,
+    /// Names of file variables.
+    pub file_variables: Vec<String>,
+    /// `FF_ENABLE_JOB_CLEANUP`.
+    pub job_cleanup: bool,
+    /// `GIT_CLEAN_FLAGS`.
+    pub clean_flags: Vec<String>,
+    /// As for the sources.
+    pub clean_git_config: bool,
+    /// `scheme://host` for `git credential reject`; `None` = nothing to reject.
+    pub credential_reject_url: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! Every line that a job's log shows, one function a line.

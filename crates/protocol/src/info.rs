@@ -1,0 +1,98 @@
+//! How a runner describes itself (`runner-protocol.md` 2.1).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::null_as_default;
+
+/// The `info` object of register, verify, request and update.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Info {
+    /// `gitlab-runner`.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub name: String,
+    /// For example `19.4.0`.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub version: String,
+    /// Short revision; Courser's own version.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub revision: String,
+    /// `linux`, `darwin`, `windows`, …
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub platform: String,
+    /// `amd64`, `arm64`, …
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub architecture: String,
+    /// Configured executor.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub executor: String,
+    /// Configured or default shell.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub shell: String,
+    /// What this runner can do.
+    #[serde(deserialize_with = "null_as_default")]
+    pub features: Features,
+    /// Facts of the configuration.
+    #[serde(deserialize_with = "null_as_default")]
+    pub config: InfoConfig,
+    /// Labels.
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The `config` object inside `info`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InfoConfig {
+    /// `[runners.docker] gpus`, else empty.
+    #[serde(deserialize_with = "null_as_default")]
+    pub gpus: String,
+}
+
+macro_rules! features {
+    ($($name:ident,)*) => {
+        /// The booleans a runner advertises, in wire order; all are always present.
+        ///
+        /// The server hands out jobs and cancels by them, so only what works may be true.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        #[expect(missing_docs, reason = "names are GitLab's; runner-protocol.md 2.1 says what each one means")]
+        pub struct Features {
+            $(pub $name: bool,)*
+        }
+    };
+}
+
+features! {
+    variables, image, services, artifacts, cache, fallback_cache_keys, shared, upload_multiple_artifacts,
+    upload_raw_artifacts, session, terminal, refspecs, masking, proxy, raw_variables, artifacts_exclude,
+    multi_build_steps, trace_reset, trace_checksum, trace_size, vault_secrets, cancelable, return_exit_code,
+    service_variables, service_multiple_aliases, image_executor_opts, service_executor_opts, cancel_gracefully,
+    native_steps_integration, two_phase_job_commit, job_inputs,
+}

@@ -1,0 +1,1 @@
+//! The daemon: request, dispatch, run, feed the trace, report.

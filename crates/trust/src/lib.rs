@@ -1,0 +1,1 @@
+//! Roots with provenance and generations, the certificate verifier, bundles and explanations.

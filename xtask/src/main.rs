@@ -1,0 +1,2 @@
+//! Everything one can do with this workspace.
+fn main() {}
