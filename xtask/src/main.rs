@@ -1,2 +1,146 @@
-//! Everything one can do with this workspace.
-fn main() {}
+//! Everything one can do with this workspace: `cargo xtask`.
+//!
+//! CI calls the same recipes as a developer. Each recipe is one function that reads top to bottom.
+#![expect(clippy::print_stdout, reason = "a task runner talks to the terminal")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+mod generated;
+
+const USAGE: &str = "\
+cargo xtask <task>
+
+  test [ARGS]     all tests: unit, property, integration and through the binary; ARGS go to `cargo test`
+  lint            rustfmt, clippy without warnings, cargo-deny, rustdoc without warnings, generated pages fresh
+  dist            the static binary that is shipped, in dist/, with its size
+  bench [ARGS]    ratios against the peers in the same run (benches/README.md); ARGS choose benchmarks
+  drill           long fault runs: property tests with many cases, kill -9 of whole pipelines
+  docs            rustdoc, and the pages under docs/ that are generated from the binary
+";
+
+/// What `lint` may install: the guard of the dependency set.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Upper bound for the binary that is shipped (issue 3, "Speed and size").
+const BINARY_LIMIT_MIB: u64 = 25;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match task.as_str() {
+        "test" => test(&rest),
+        "lint" => lint(),
+        "dist" => dist(),
+        "bench" => bench(&rest),
+        "drill" => drill(),
+        "docs" => docs(),
+        _ => {
+            print!("{USAGE}");
+            return if task.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(64) };
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("xtask {task}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(arguments: &[String]) -> Result<()> {
+    cargo(["test", "--workspace"], arguments)
+}
+
+fn lint() -> Result<()> {
+    cargo(["fmt", "--all", "--check"], &[])?;
+    cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
+    install_cargo_deny()?;
+    // The advisory database lives on a host that build machines may not reach; `advisories` is a job of its own there.
+    cargo(["deny", "--all-features", "check", "bans", "licenses", "sources"], &[])?;
+    run(Command::new("cargo")
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
+    generated::check(&root(), &build_binary("dev")?)
+}
+
+fn dist() -> Result<()> {
+    let binary = build_binary("dist")?;
+    let target = root().join("dist").join("courser");
+    std::fs::create_dir_all(root().join("dist")).context("create dist/")?;
+    std::fs::copy(&binary, &target).with_context(|| format!("copy {}", binary.display()))?;
+    let bytes = std::fs::metadata(&target).context("size of dist/courser")?.len();
+    println!("{}: {:.1} MiB", target.display(), bytes as f64 / 1_048_576.0);
+    if bytes > BINARY_LIMIT_MIB * 1_048_576 {
+        bail!("the binary is larger than {BINARY_LIMIT_MIB} MiB");
+    }
+    Ok(())
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    let binary = build_binary("release")?;
+    run(Command::new("cargo")
+        .args(["run", "--release", "--quiet", "--package", "courser-benches", "--"])
+        .arg(binary)
+        .args(arguments))
+}
+
+fn drill() -> Result<()> {
+    run(Command::new("cargo").args(["test", "--workspace", "--release"]).env("PROPTEST_CASES", "20000"))
+}
+
+fn docs() -> Result<()> {
+    cargo(["doc", "--workspace", "--no-deps"], &[])?;
+    generated::write(&root(), &build_binary("dev")?)
+}
+
+/// Builds `courser` in a profile and tells where it lies.
+fn build_binary(profile: &str) -> Result<PathBuf> {
+    let output = Command::new("cargo")
+        .args(["build", "--package", "courser-cli", "--bin", "courser", "--profile", profile])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(root())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cargo build")?;
+    if !output.status.success() {
+        bail!("cargo build --profile {profile} failed");
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.split_once("\"executable\":\""))
+        .filter_map(|(_, rest)| rest.split_once('"'))
+        .map(|(path, _)| PathBuf::from(path))
+        .next_back()
+        .context("cargo named no executable")
+}
+
+fn install_cargo_deny() -> Result<()> {
+    let present = Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|output| output.status.success());
+    if present {
+        return Ok(());
+    }
+    println!("cargo-deny is not installed; building version {CARGO_DENY}");
+    cargo(["install", "cargo-deny", "--locked", "--version", CARGO_DENY], &[])
+}
+
+fn cargo<const N: usize>(arguments: [&str; N], rest: &[String]) -> Result<()> {
+    run(Command::new("cargo").args(arguments).args(rest))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    println!("+ {command:?}");
+    let status = command.current_dir(root()).status().with_context(|| format!("start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}

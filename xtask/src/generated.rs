@@ -1,0 +1,77 @@
+//! Pages that are made from the binary, so that they cannot disagree with it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Writes every generated page.
+pub(crate) fn write(root: &Path, binary: &Path) -> Result<()> {
+    for (path, text) in pages(root, binary)? {
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Fails when a page differs from what the binary says.
+pub(crate) fn check(root: &Path, binary: &Path) -> Result<()> {
+    for (path, text) in pages(root, binary)? {
+        let present = std::fs::read_to_string(&path).unwrap_or_default();
+        if present != text {
+            bail!("{} is not what the binary says; run `cargo xtask docs`", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn pages(root: &Path, binary: &Path) -> Result<Vec<(PathBuf, String)>> {
+    Ok(vec![(root.join("docs/commands.md"), commands(binary)?)])
+}
+
+/// `docs/commands.md`: the help of every command.
+fn commands(binary: &Path) -> Result<String> {
+    let mut page = String::from("# Commands\n\nMade by `cargo xtask docs` from `--help`; do not edit.\n");
+    let top = help(binary, &[])?;
+    page.push_str(&section("courser", &top));
+    let mut open: Vec<Vec<String>> = subcommands(&top).into_iter().map(|name| vec![name]).collect();
+    open.reverse();
+    while let Some(path) = open.pop() {
+        let text = help(binary, &path)?;
+        page.push_str(&section(&format!("courser {}", path.join(" ")), &text));
+        for name in subcommands(&text).into_iter().rev() {
+            let mut longer = path.clone();
+            longer.push(name);
+            open.push(longer);
+        }
+    }
+    Ok(page)
+}
+
+fn section(title: &str, help: &str) -> String {
+    format!("\n## `{title}`\n\n```text\n{}\n```\n", help.trim_end())
+}
+
+fn help(binary: &Path, path: &[String]) -> Result<String> {
+    let output = Command::new(binary)
+        .args(path)
+        .arg("--help")
+        .env_clear()
+        .env("COLUMNS", "100")
+        .output()
+        .with_context(|| format!("{} --help", binary.display()))?;
+    let text = String::from_utf8(output.stdout).context("help is not UTF-8")?;
+    Ok(text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+}
+
+/// Names under `Commands:` in clap's help.
+fn subcommands(help: &str) -> Vec<String> {
+    help.lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
