@@ -18,7 +18,10 @@ pub(crate) fn check(root: &Path, binary: &Path) -> Result<()> {
     for (path, text) in pages(root, binary)? {
         let present = std::fs::read_to_string(&path).unwrap_or_default();
         if present != text {
-            bail!("{} is not what the binary says; run `cargo xtask docs`", path.display());
+            bail!(
+                "{} is not what the binary says; run `cargo xtask docs`",
+                path.display()
+            );
         }
     }
     Ok(())
@@ -30,10 +33,14 @@ fn pages(root: &Path, binary: &Path) -> Result<Vec<(PathBuf, String)>> {
 
 /// `docs/commands.md`: the help of every command.
 fn commands(binary: &Path) -> Result<String> {
-    let mut page = String::from("# Commands\n\nMade by `cargo xtask docs` from `--help`; do not edit.\n");
+    let mut page =
+        String::from("# Commands\n\nMade by `cargo xtask docs` from `--help`; do not edit.\n");
     let top = help(binary, &[])?;
     page.push_str(&section("courser", &top));
-    let mut open: Vec<Vec<String>> = subcommands(&top).into_iter().map(|name| vec![name]).collect();
+    let mut open: Vec<Vec<String>> = subcommands(&top)
+        .into_iter()
+        .map(|name| vec![name])
+        .collect();
     open.reverse();
     while let Some(path) = open.pop() {
         let text = help(binary, &path)?;
@@ -60,7 +67,11 @@ fn help(binary: &Path, path: &[String]) -> Result<String> {
         .output()
         .with_context(|| format!("{} --help", binary.display()))?;
     let text = String::from_utf8(output.stdout).context("help is not UTF-8")?;
-    Ok(text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+    Ok(text
+        .lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n"))
 }
 
 /// Names under `Commands:` in clap's help.

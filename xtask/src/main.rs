@@ -40,7 +40,11 @@ fn main() -> ExitCode {
         "docs" => docs(),
         _ => {
             print!("{USAGE}");
-            return if task.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(64) };
+            return if task.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(64)
+            };
         }
     };
     match done {
@@ -58,12 +62,38 @@ fn test(arguments: &[String]) -> Result<()> {
 
 fn lint() -> Result<()> {
     cargo(["fmt", "--all", "--check"], &[])?;
-    cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
+    cargo(
+        [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        &[],
+    )?;
     install_cargo_deny()?;
     // The advisory database lives on a host that build machines may not reach; `advisories` is a job of its own there.
-    cargo(["deny", "--all-features", "check", "bans", "licenses", "sources"], &[])?;
+    cargo(
+        [
+            "deny",
+            "--all-features",
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+        ],
+        &[],
+    )?;
     run(Command::new("cargo")
-        .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+        .args([
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+            "--quiet",
+        ])
         .env("RUSTDOCFLAGS", "-D warnings"))?;
     generated::check(&root(), &build_binary("dev")?)
 }
@@ -73,8 +103,14 @@ fn dist() -> Result<()> {
     let target = root().join("dist").join("courser");
     std::fs::create_dir_all(root().join("dist")).context("create dist/")?;
     std::fs::copy(&binary, &target).with_context(|| format!("copy {}", binary.display()))?;
-    let bytes = std::fs::metadata(&target).context("size of dist/courser")?.len();
-    println!("{}: {:.1} MiB", target.display(), bytes as f64 / 1_048_576.0);
+    let bytes = std::fs::metadata(&target)
+        .context("size of dist/courser")?
+        .len();
+    println!(
+        "{}: {:.1} MiB",
+        target.display(),
+        bytes as f64 / 1_048_576.0
+    );
     if bytes > BINARY_LIMIT_MIB * 1_048_576 {
         bail!("the binary is larger than {BINARY_LIMIT_MIB} MiB");
     }
@@ -84,13 +120,22 @@ fn dist() -> Result<()> {
 fn bench(arguments: &[String]) -> Result<()> {
     let binary = build_binary("release")?;
     run(Command::new("cargo")
-        .args(["run", "--release", "--quiet", "--package", "courser-benches", "--"])
+        .args([
+            "run",
+            "--release",
+            "--quiet",
+            "--package",
+            "courser-benches",
+            "--",
+        ])
         .arg(binary)
         .args(arguments))
 }
 
 fn drill() -> Result<()> {
-    run(Command::new("cargo").args(["test", "--workspace", "--release"]).env("PROPTEST_CASES", "20000"))
+    run(Command::new("cargo")
+        .args(["test", "--workspace", "--release"])
+        .env("PROPTEST_CASES", "20000"))
 }
 
 fn docs() -> Result<()> {
@@ -101,7 +146,15 @@ fn docs() -> Result<()> {
 /// Builds `courser` in a profile and tells where it lies.
 fn build_binary(profile: &str) -> Result<PathBuf> {
     let output = Command::new("cargo")
-        .args(["build", "--package", "courser-cli", "--bin", "courser", "--profile", profile])
+        .args([
+            "build",
+            "--package",
+            "courser-cli",
+            "--bin",
+            "courser",
+            "--profile",
+            profile,
+        ])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root())
         .stderr(std::process::Stdio::inherit())
@@ -120,12 +173,18 @@ fn build_binary(profile: &str) -> Result<PathBuf> {
 }
 
 fn install_cargo_deny() -> Result<()> {
-    let present = Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|output| output.status.success());
+    let present = Command::new("cargo")
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     if present {
         return Ok(());
     }
     println!("cargo-deny is not installed; building version {CARGO_DENY}");
-    cargo(["install", "cargo-deny", "--locked", "--version", CARGO_DENY], &[])
+    cargo(
+        ["install", "cargo-deny", "--locked", "--version", CARGO_DENY],
+        &[],
+    )
 }
 
 fn cargo<const N: usize>(arguments: [&str; N], rest: &[String]) -> Result<()> {
@@ -134,7 +193,10 @@ fn cargo<const N: usize>(arguments: [&str; N], rest: &[String]) -> Result<()> {
 
 fn run(command: &mut Command) -> Result<()> {
     println!("+ {command:?}");
-    let status = command.current_dir(root()).status().with_context(|| format!("start {command:?}"))?;
+    let status = command
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("start {command:?}"))?;
     if !status.success() {
         bail!("{command:?} ended with {status}");
     }
@@ -142,5 +204,8 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
