@@ -1,2 +1,53 @@
-//! The binary `courser`.
-fn main() {}
+//! The binary `courser`: arguments, commands (one file each), messages, exit codes.
+//!
+//! In: argument vector and process environment, captured once into a [`session::Session`].
+//! Out: an exit code; log lines on standard error, results on standard output.
+//! `main` reads from top to bottom: arguments → logging → runtime → command → exit code.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this crate owns the terminal"
+)]
+
+mod arguments;
+mod commands;
+mod environment;
+mod failure;
+mod go_flags;
+mod logging;
+mod session;
+mod version;
+
+use std::process::ExitCode;
+
+use crate::arguments::Invocation;
+use crate::failure::Failure;
+use crate::session::Session;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match arguments::parse(&arguments) {
+        Invocation::Print(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Invocation::Misused(misuse) => misuse.report(),
+        Invocation::Run(options, command) => {
+            let kind = command.kind();
+            let log = match logging::start(&options, kind) {
+                Ok(log) => log,
+                Err(failure) => return failure.report(kind),
+            };
+            for warning in &options.warnings {
+                tracing::warn!("{warning}");
+            }
+            let outcome = Session::open(options, log).and_then(|session| {
+                session.announce(kind);
+                let runtime = kind.runtime()?;
+                runtime.block_on(Box::pin(command.run(&session)))
+            });
+            outcome.unwrap_or_else(|failure: Failure| failure.report(kind))
+        }
+    }
+}

@@ -6,6 +6,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::null_as_default;
 
+/// Version of gitlab-runner whose behaviour and API Courser offers.
+pub const RUNNER_VERSION: &str = "19.4.0";
+
+/// What stands where gitlab-runner shows its Git revision: Courser's own version.
+pub fn revision() -> &'static str {
+    concat!("courser-", env!("CARGO_PKG_VERSION"))
+}
+
+/// The platform this was built for, by Go's name, as GitLab shows it.
+pub fn platform() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "darwin",
+        os => os,
+    }
+}
+
+/// The processor this was built for, by Go's name, as GitLab shows it.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        architecture => architecture,
+    }
+}
+
+impl Info {
+    /// This program, before anything is known of a runner: name, version, platform.
+    pub fn of_this_program() -> Self {
+        Self {
+            name: "gitlab-runner".to_owned(),
+            version: RUNNER_VERSION.to_owned(),
+            revision: revision().to_owned(),
+            platform: platform().to_owned(),
+            architecture: architecture().to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
 /// The `info` object of register, verify, request and update.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

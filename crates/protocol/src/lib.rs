@@ -11,7 +11,7 @@
 
 mod decode;
 pub mod feature_flags;
-mod info;
+pub mod info;
 mod job;
 mod registration;
 mod request;

@@ -1,0 +1,77 @@
+//! One file per command: its arguments and what it does.
+//!
+//! To add one: a `mod` line, and an entry in the table below. Each module has
+//! `pub(crate) struct Arguments` (clap) and
+//! `pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure>`.
+
+mod completion;
+
+use std::process::ExitCode;
+
+use tokio::runtime;
+
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// How a command speaks and what it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A command of gitlab-runner that does one thing: log lines, `Runtime platform` first.
+    Runner,
+    /// A command of gitlab-runner that stays: the same on several threads.
+    Daemon,
+    /// A command of Courser's own: plain sentences, warnings only.
+    Local,
+    /// Started by Courser itself beside a job: no banner, one thread.
+    Internal,
+}
+
+impl Kind {
+    /// Whether it is one of gitlab-runner's commands and speaks in its log lines.
+    pub(crate) fn speaks_as_runner(self) -> bool {
+        matches!(self, Self::Runner | Self::Daemon)
+    }
+
+    /// The runtime it wants: start-up time matters for what runs once.
+    pub(crate) fn runtime(self) -> Result<runtime::Runtime, Failure> {
+        let mut builder = match self {
+            Self::Runner | Self::Internal => runtime::Builder::new_current_thread(),
+            Self::Daemon | Self::Local => runtime::Builder::new_multi_thread(),
+        };
+        builder
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))
+    }
+}
+
+macro_rules! commands {
+    ($($(#[$meta:meta])* $module:ident => $variant:ident: $kind:ident,)*) => {
+        /// The commands, in the order of the help text.
+        #[derive(Debug, clap::Subcommand)]
+        pub(crate) enum Command {
+            $($(#[$meta])* $variant($module::Arguments),)*
+        }
+
+        impl Command {
+            /// How it speaks.
+            pub(crate) fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$variant(_) => Kind::$kind,)*
+                }
+            }
+
+            /// Runs it.
+            pub(crate) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+                match self {
+                    $(Self::$variant(arguments) => Box::pin($module::run(arguments, session)).await,)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Print a completion script for a shell
+    completion => Completion: Local,
+}

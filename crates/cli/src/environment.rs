@@ -1,0 +1,193 @@
+//! The process environment, captured once.
+//!
+//! Nothing else in Courser reads variables (clap does for the flags that have one). Facts:
+//! `runner-cli.md` 9, `runner-protocol.md` 1.5, `runner-tls.md` 2, `runner-config.md` 14.1.
+
+use std::path::{Path, PathBuf};
+
+use courser_config::Environment;
+use courser_net::{ProxySettings, SystemRoots};
+
+use crate::failure::Failure;
+
+/// Whose files and services are used (`runner-cli.md` 1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Run by root: `/etc/gitlab-runner`.
+    System,
+    /// Anybody else: `~/.gitlab-runner`.
+    User,
+}
+
+/// What commands may know of the process they run in.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessEnvironment {
+    /// All variables that are UTF-8.
+    pub(crate) variables: Environment,
+    /// Proxies for GitLab and storage.
+    pub(crate) proxy: ProxySettings,
+    /// Where the platform's roots lie, with the overrides of the environment.
+    pub(crate) system_roots: SystemRoots,
+    /// `HOME`, or the account database's answer.
+    pub(crate) home: PathBuf,
+    /// Root or not.
+    pub(crate) mode: Mode,
+    /// Directory the command was started in.
+    pub(crate) working_directory: PathBuf,
+}
+
+impl ProcessEnvironment {
+    /// Reads everything.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the environment"
+    )]
+    pub(crate) fn capture() -> Result<Self, Failure> {
+        let variables = Environment::new(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }));
+        let working_directory = std::env::current_dir().map_err(|error| {
+            Failure::invalid(format!("cannot tell the current directory: {error}"))
+        })?;
+        let uid = rustix::process::getuid();
+        Ok(Self {
+            proxy: proxies(&variables),
+            system_roots: system_roots(&variables),
+            home: home(&variables, uid.as_raw())?,
+            mode: if uid.is_root() {
+                Mode::System
+            } else {
+                Mode::User
+            },
+            working_directory,
+            variables,
+        })
+    }
+
+    /// Directory of `config.toml`, `certs` and `.runner_system_id`.
+    pub(crate) fn configuration_directory(&self) -> PathBuf {
+        match self.mode {
+            Mode::System => PathBuf::from("/etc/gitlab-runner"),
+            Mode::User => self.home.join(".gitlab-runner"),
+        }
+    }
+
+    /// `config.toml` where none is named.
+    pub(crate) fn default_config_file(&self) -> PathBuf {
+        self.configuration_directory().join("config.toml")
+    }
+
+    /// Directory of the predefined files `<host>.crt`. It does not follow `--config`.
+    pub(crate) fn certificate_directory(&self) -> PathBuf {
+        self.configuration_directory().join("certs")
+    }
+
+    /// Name of this machine.
+    pub(crate) fn host_name(&self) -> String {
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    }
+}
+
+/// Go's rule: the upper-case name wins where it has a value; `ALL_PROXY` is not read.
+fn proxies(variables: &Environment) -> ProxySettings {
+    let either = |upper: &str, lower: &str| {
+        [upper, lower]
+            .into_iter()
+            .filter_map(|name| variables.get(name))
+            .find(|value| !value.is_empty())
+            .map(ToOwned::to_owned)
+    };
+    ProxySettings {
+        http: either("HTTP_PROXY", "http_proxy"),
+        https: either("HTTPS_PROXY", "https_proxy"),
+        no_proxy: either("NO_PROXY", "no_proxy"),
+    }
+}
+
+fn system_roots(variables: &Environment) -> SystemRoots {
+    let set = |name| variables.get(name).filter(|value| !value.is_empty());
+    SystemRoots::Platform {
+        file: set("SSL_CERT_FILE").map(PathBuf::from),
+        directories: set("SSL_CERT_DIR").map(|list| list.split(':').map(PathBuf::from).collect()),
+    }
+}
+
+fn home(variables: &Environment, uid: u32) -> Result<PathBuf, Failure> {
+    if let Some(home) = variables.get("HOME").filter(|home| !home.is_empty()) {
+        return Ok(PathBuf::from(home));
+    }
+    std::fs::read_to_string("/etc/passwd")
+        .ok()
+        .and_then(|accounts| home_in_accounts(&accounts, uid))
+        .ok_or_else(|| {
+            Failure::invalid(format!(
+                "HOME is not set and /etc/passwd has no home directory for user {uid}"
+            ))
+            .hint("set HOME")
+        })
+}
+
+fn home_in_accounts(accounts: &str, uid: u32) -> Option<PathBuf> {
+    accounts.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let [_, _, id, _, _, home, ..] = fields.as_slice() else {
+            return None;
+        };
+        (id.parse() == Ok(uid) && !home.is_empty()).then(|| Path::new(home).to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Environment {
+        Environment::new(
+            pairs
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned())),
+        )
+    }
+
+    #[test]
+    fn upper_case_proxies_win_and_empty_ones_count_as_absent() {
+        let settings = proxies(&variables(&[
+            ("HTTP_PROXY", ""),
+            ("http_proxy", "http://lower:1"),
+            ("HTTPS_PROXY", "http://upper:1"),
+            ("https_proxy", "http://lower:2"),
+            ("ALL_PROXY", "http://all:1"),
+        ]));
+        assert_eq!(settings.http.as_deref(), Some("http://lower:1"));
+        assert_eq!(settings.https.as_deref(), Some("http://upper:1"));
+        assert_eq!(settings.no_proxy, None);
+    }
+
+    #[test]
+    fn certificate_overrides_replace_each_its_own_half() {
+        assert_eq!(
+            system_roots(&variables(&[
+                ("SSL_CERT_DIR", "/a:/b"),
+                ("SSL_CERT_FILE", "")
+            ])),
+            SystemRoots::Platform {
+                file: None,
+                directories: Some(vec!["/a".into(), "/b".into()])
+            }
+        );
+    }
+
+    #[test]
+    fn home_comes_from_the_variable_then_from_the_account() {
+        assert_eq!(
+            home(&variables(&[("HOME", "/h")]), 0).expect("set"),
+            Path::new("/h")
+        );
+        let accounts = "root:x:0:0:root:/root:/bin/bash\nbroken\njo:x:7:7::/home/jo:/bin/sh\n";
+        assert_eq!(home_in_accounts(accounts, 7), Some("/home/jo".into()));
+        assert_eq!(home_in_accounts(accounts, 8), None);
+    }
+}
