@@ -1,0 +1,84 @@
+//! Files on their way into an archive.
+
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::ArchiveError;
+
+/// A file, directory or link as it is on disk. Sockets, pipes and devices have none.
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) kind: SourceKind,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    pub(crate) modified: i64,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    pub(crate) size: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    File,
+    Directory,
+    Link,
+}
+
+impl Source {
+    /// Looks at a path below `root` without following it.
+    pub(crate) fn look(root: &Path, path: &Path) -> Result<Option<Self>, ArchiveError> {
+        let full = root.join(path);
+        let metadata = fs::symlink_metadata(&full).map_err(ArchiveError::io(full))?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_file() => SourceKind::File,
+            kind if kind.is_dir() => SourceKind::Directory,
+            kind if kind.is_symlink() => SourceKind::Link,
+            _ => return Ok(None),
+        };
+        Ok(Some(Self {
+            path: path.to_owned(),
+            kind,
+            mode: metadata.mode() & 0o7777,
+            modified: metadata.mtime(),
+            user: metadata.uid(),
+            group: metadata.gid(),
+            size: metadata.len(),
+        }))
+    }
+
+    /// Name in the archive: directories end in a slash.
+    pub(crate) fn name(&self) -> Vec<u8> {
+        let mut name = self.path.as_os_str().as_bytes().to_vec();
+        if self.kind == SourceKind::Directory {
+            name.push(b'/');
+        }
+        name
+    }
+
+    /// Where a link points.
+    pub(crate) fn target(&self, root: &Path) -> Result<PathBuf, ArchiveError> {
+        let full = root.join(&self.path);
+        fs::read_link(&full).map_err(ArchiveError::io(full))
+    }
+}
+
+/// Opens a regular file. What took its place since it was selected (a link, a pipe) is not opened.
+pub(crate) fn open_regular(root: &Path, path: &Path) -> Result<File, ArchiveError> {
+    let full = root.join(path);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(&full, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::LOOP) => return Err(ArchiveError::NotRegular(path.to_owned())),
+        Err(error) => return Err(ArchiveError::errno(full)(error)),
+    };
+    let metadata = file.metadata().map_err(ArchiveError::io(&full))?;
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err(ArchiveError::NotRegular(path.to_owned()))
+    }
+}
