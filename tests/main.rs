@@ -1,0 +1,18 @@
+//! Through the binary: each module is a scenario, each test has a world of its own.
+//!
+//! One test crate, because every test binary costs link time. Nothing here reaches beyond loopback.
+
+mod world;
+
+#[test]
+fn the_version_is_upstreams_shape() {
+    let world = world::World::new();
+    let finished = world::run(&mut world.courser(["--version"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    let first = finished.stdout.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("Version:      19.4."),
+        "{}",
+        finished.all()
+    );
+}
