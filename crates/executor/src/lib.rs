@@ -1,1 +1,29 @@
-//! The executor contract and the shell executor.
+//! Where jobs run: the contract every executor keeps, and the shell executor.
+//!
+//! In: a [`Job`](courser_job::Job) and, stage by stage, what it runs
+//! ([`StageScript`](courser_job::StageScript)). Out: bytes of standard output and standard error,
+//! handed to an [`Output`] as they come, and an [`Exit`] for each stage. An executor knows nothing of
+//! GitLab's API; the job knows nothing of its executor. Facts: `runner-build-lifecycle.md` 3.1, 3.9, 6.
+//!
+//! ```no_run
+//! # use courser_executor::{executor_for, Host, LightHelper, Output, StopSignal, Stream};
+//! # async fn example(config: &courser_config::RunnerConfig, host: &Host, job: &courser_job::Job,
+//! #     stage: &courser_job::StageScript, log: &mut dyn Output) -> Result<(), Box<dyn std::error::Error>> {
+//! let executor = executor_for(config, host)?;
+//! let place = executor.acquire().await?;
+//! let mut environment = executor.prepare(place, job).await?;
+//! let exit = environment.run(stage, log, StopSignal::new()).await?;
+//! environment.clean_up().await?;
+//! # Ok(()) }
+//! ```
+
+mod contract;
+mod registry;
+#[cfg(unix)]
+mod shell;
+
+pub use contract::{
+    Environment, EnvironmentFuture, Executor, Exit, Facts, LightHelper, NoPlace, Output, Place,
+    PrepareError, RunError, StopSignal, Stream,
+};
+pub use registry::{Host, UnusableExecutor, executor_for};

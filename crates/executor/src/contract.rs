@@ -1,0 +1,189 @@
+//! What the life cycle asks of an executor (`runner-build-lifecycle.md` 6.1).
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+
+use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript};
+use courser_protocol::{FailureReason, Features};
+use tokio_util::sync::CancellationToken;
+
+/// A boxed future of the contract, so that executors can be trait objects.
+pub type EnvironmentFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Asks a running stage to stop. Cancelling it starts the escalation: a polite signal, a grace
+/// period, then force. Dropping the stage's future instead is force at once.
+pub type StopSignal = CancellationToken;
+
+/// One configured way to run jobs. Lives as long as the runner's configuration.
+pub trait Executor: Send + Sync {
+    /// What is known before any job.
+    fn facts(&self) -> &Facts;
+
+    /// Takes a place for one job, before the job is requested.
+    fn acquire(&self) -> EnvironmentFuture<'_, Result<Place, NoPlace>>;
+
+    /// Makes the surroundings of one job.
+    fn prepare<'a>(
+        &'a self,
+        place: Place,
+        job: &'a Job,
+    ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>>;
+}
+
+/// The surroundings of one job. Dropping it kills whatever of the job still runs.
+pub trait Environment: Send {
+    /// Line shown when it is ready, for example `Using Shell (bash) executor...`.
+    fn description(&self) -> String;
+
+    /// Runs a stage to its end. Dropping the future kills the stage's processes.
+    fn run<'a>(
+        &'a mut self,
+        stage: &'a StageScript,
+        output: &'a mut dyn Output,
+        stop: StopSignal,
+    ) -> EnvironmentFuture<'a, Result<Exit, RunError>>;
+
+    /// Tears the surroundings down and gives the place back.
+    fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>>;
+}
+
+/// Does helper requests inside this process, for executors whose jobs run as this process's user.
+/// The composition root hands it in, so that executors do not depend on the helper.
+pub trait LightHelper: Send + Sync {
+    /// Whether the request needs neither job environment nor child processes.
+    fn can_run(&self, request: &HelperRequest) -> bool;
+
+    /// Does it.
+    fn run<'a>(
+        &'a self,
+        request: &'a HelperRequest,
+        output: &'a mut dyn Output,
+        stop: StopSignal,
+    ) -> EnvironmentFuture<'a, Exit>;
+}
+
+/// Which pipe bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Takes what a stage prints, in the order in which it was read.
+pub trait Output: Send {
+    /// Called with 1 byte to 64 KiB. Must not block for long.
+    fn write(&mut self, stream: Stream, bytes: &[u8]);
+}
+
+/// What is known about an executor before any job.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Name as in `config.toml`.
+    pub name: &'static str,
+    /// Shell in use.
+    pub shell: String,
+    /// Features that work, shell's and executor's (`runner-protocol.md` 2.1). The network layer adds its own.
+    pub features: Features,
+    /// Directories, absolute.
+    pub directories: DirectoryLayout,
+    /// Default of `[runners.custom_build_dir] enabled`.
+    pub custom_build_dir: bool,
+    /// Default of `clean_git_config`.
+    pub clean_git_config: bool,
+    /// Jobs see the machine's own environment (`CI_SHARED_ENVIRONMENT`), else each has a disposable one.
+    pub shared_environment: bool,
+    /// Whether `Running on …` names the runner's host after `via`.
+    pub shows_via: bool,
+    /// Command of the helper where jobs run.
+    pub helper_command: String,
+}
+
+/// A place for one job; dropping it gives it back.
+#[derive(Default)]
+pub struct Place {
+    held: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Place {
+    /// A place of an executor without a bound of its own.
+    pub fn unlimited() -> Self {
+        Self::default()
+    }
+
+    /// A place that holds something (a permit, a machine) until it is dropped.
+    pub fn holding(held: impl Any + Send + Sync) -> Self {
+        Self {
+            held: Some(Box::new(held)),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("bounded", &self.held.is_some())
+            .finish()
+    }
+}
+
+/// The executor has no place for a job now; nothing is requested.
+#[derive(Debug, thiserror::Error)]
+#[error("no free executor: {0}")]
+pub struct NoPlace(pub String);
+
+/// How a stage ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// Status 0.
+    Success,
+    /// Anything else.
+    Failure {
+        /// Status as reported to GitLab; -1 for death by signal.
+        code: i32,
+        /// As the job's log names it in this executor: `exit status 1`, `signal: killed`, `exit code 1`.
+        text: String,
+    },
+}
+
+impl Exit {
+    /// Whether the stage succeeded.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Success)
+    }
+}
+
+/// Preparation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct PrepareError {
+    /// Text for the log.
+    pub message: String,
+    /// With a reason the failure is final; without one preparation is tried again.
+    pub reason: Option<FailureReason>,
+}
+
+/// A stage, or the clean up, could not be carried out: a failure of the system, not of the script.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The process was not started.
+    #[error("failed to start process: {0}")]
+    Start(#[source] std::io::Error),
+    /// Reading its output or waiting for it failed.
+    #[error("failed to follow process PID={pid}: {source}")]
+    Follow {
+        /// Leader of the stage's processes.
+        pid: u32,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// It outlived SIGKILL.
+    #[error("failed to kill process PID={pid}, likely process is dormant")]
+    Dormant {
+        /// Leader of the stage's processes.
+        pid: u32,
+    },
+}

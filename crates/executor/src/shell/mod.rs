@@ -1,0 +1,235 @@
+//! The shell executor: jobs are processes of this machine (`runner-build-lifecycle.md` 6.2).
+
+mod output;
+mod process;
+mod survivors;
+
+use std::path::Path;
+use std::time::Duration;
+
+use courser_config::RunnerConfig;
+use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript, StageWork};
+use courser_protocol::Features;
+
+use crate::{
+    Environment, EnvironmentFuture, Executor, Exit, Facts, Host, NoPlace, Output, Place,
+    PrepareError, RunError, StopSignal, UnusableExecutor,
+};
+use process::{Invocation, run_to_end};
+
+/// Runs jobs as processes of this machine.
+pub(crate) struct ShellExecutor {
+    facts: Facts,
+    shell: Shell,
+    host: Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shell {
+    Bash,
+    Sh,
+}
+
+impl Shell {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::Sh => "sh",
+        }
+    }
+}
+
+impl ShellExecutor {
+    pub(crate) fn new(config: &RunnerConfig, host: &Host) -> Result<Self, UnusableExecutor> {
+        let shell = match config.shell.as_str() {
+            "" | "bash" => Shell::Bash,
+            "sh" => Shell::Sh,
+            other => {
+                return Err(UnusableExecutor::Shell {
+                    name: other.to_owned(),
+                });
+            }
+        };
+        let facts = Facts {
+            name: "shell",
+            shell: shell.name().to_owned(),
+            features: features(),
+            directories: DirectoryLayout {
+                builds: absolute(&config.builds_dir, "builds", &host.working_directory),
+                cache: absolute(&config.cache_dir, "cache", &host.working_directory),
+                shared_builds: true,
+            },
+            custom_build_dir: false,
+            clean_git_config: false,
+            shared_environment: true,
+            shows_via: false,
+            helper_command: host.helper_command.clone(),
+        };
+        Ok(Self {
+            facts,
+            shell,
+            host: host.clone(),
+        })
+    }
+}
+
+/// What works here. Terminals and native steps are later issues, secrets too.
+fn features() -> Features {
+    Features {
+        variables: true,
+        shared: true,
+        artifacts: true,
+        upload_multiple_artifacts: true,
+        upload_raw_artifacts: false,
+        cache: true,
+        fallback_cache_keys: true,
+        refspecs: true,
+        masking: true,
+        raw_variables: true,
+        artifacts_exclude: true,
+        multi_build_steps: true,
+        return_exit_code: true,
+        ..Features::default()
+    }
+}
+
+/// A configured directory, or its default, below the working directory; `$PWD` is that directory.
+fn absolute(configured: &str, default: &str, working_directory: &Path) -> String {
+    let configured = if configured.is_empty() {
+        default
+    } else {
+        configured
+    };
+    let configured = configured.replace("$PWD", &working_directory.to_string_lossy());
+    working_directory
+        .join(configured)
+        .components()
+        .filter(|part| !matches!(part, std::path::Component::CurDir))
+        .collect::<std::path::PathBuf>()
+        .to_string_lossy()
+        .into_owned()
+}
+
+impl Executor for ShellExecutor {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn acquire(&self) -> EnvironmentFuture<'_, Result<Place, NoPlace>> {
+        Box::pin(std::future::ready(Ok(Place::unlimited())))
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        place: Place,
+        _job: &'a Job,
+    ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>> {
+        let environment: Box<dyn Environment> = Box::new(ShellEnvironment {
+            shell: self.shell,
+            host: self.host.clone(),
+            _place: place,
+        });
+        Box::pin(std::future::ready(Ok(environment)))
+    }
+}
+
+struct ShellEnvironment {
+    shell: Shell,
+    host: Host,
+    _place: Place,
+}
+
+impl ShellEnvironment {
+    /// `<shell> -l`, or the same through `su` (3.1).
+    fn shell_invocation(&self) -> Invocation {
+        let shell = self.shell.name();
+        match &self.host.user {
+            None => Invocation::new(shell, ["-l"]),
+            Some(user) => self.as_user(user, format!("{shell} -l")),
+        }
+    }
+
+    /// `su` with the job's shell, which keeps standard input and the environment.
+    fn as_user(&self, user: &str, command: String) -> Invocation {
+        let shell_path = format!("/bin/{}", self.shell.name());
+        if cfg!(target_os = "linux") {
+            Invocation::new("su", ["-s", &shell_path, user, "-c", &command])
+        } else {
+            Invocation::new("su", [user, "-c", &command])
+        }
+    }
+
+    /// `courser helper run` as the job's user, request on standard input.
+    fn helper_invocation(&self) -> Invocation {
+        match &self.host.user {
+            None => Invocation::new(&self.host.helper_command, ["helper", "run"]),
+            Some(user) => {
+                let quoted = self.host.helper_command.replace('\'', r"'\''");
+                self.as_user(user, format!("exec '{quoted}' helper run"))
+            }
+        }
+    }
+
+    async fn run_helper(
+        &self,
+        request: &HelperRequest,
+        output: &mut dyn Output,
+        stop: StopSignal,
+    ) -> Result<Exit, RunError> {
+        if self.host.user.is_none() && self.host.light_helper.can_run(request) {
+            return Ok(self.host.light_helper.run(request, output, stop).await);
+        }
+        let request = serde_json::to_vec(request)
+            .map_err(|error| RunError::Start(std::io::Error::other(error)))?;
+        run_to_end(
+            self.helper_invocation(),
+            &request,
+            output,
+            stop,
+            self.grace(),
+        )
+        .await
+    }
+
+    fn grace(&self) -> Duration {
+        self.host.grace
+    }
+}
+
+impl Environment for ShellEnvironment {
+    fn description(&self) -> String {
+        format!("Using Shell ({}) executor...", self.shell.name())
+    }
+
+    fn run<'a>(
+        &'a mut self,
+        stage: &'a StageScript,
+        output: &'a mut dyn Output,
+        stop: StopSignal,
+    ) -> EnvironmentFuture<'a, Result<Exit, RunError>> {
+        Box::pin(async move {
+            match &stage.work {
+                StageWork::Shell(script) => {
+                    let shell = self.shell_invocation();
+                    run_to_end(shell, script.as_bytes(), output, stop, self.grace()).await
+                }
+                StageWork::Helper(requests) => {
+                    for request in requests {
+                        let exit = self.run_helper(request, output, stop.clone()).await?;
+                        if !exit.is_success() {
+                            return Ok(exit);
+                        }
+                    }
+                    Ok(Exit::Success)
+                }
+            }
+        })
+    }
+
+    fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

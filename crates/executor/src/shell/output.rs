@@ -1,0 +1,86 @@
+//! Reading a stage's two pipes without holding a buffer while nothing comes.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
+
+use crate::{Output, Stream};
+
+/// Read at most this much between two looks at the other pipe.
+const PIECE: usize = 16 * 1024;
+
+/// How long a background process that holds the pipe open may delay the end of its stage.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+const DRAIN_TOTAL: Duration = Duration::from_secs(10);
+
+/// Standard output and standard error of a stage.
+pub(super) struct Pipes {
+    stdout: Option<Receiver>,
+    stderr: Option<Receiver>,
+}
+
+impl Pipes {
+    pub(super) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            stdout: Some(Receiver::from_owned_fd(stdout)?),
+            stderr: Some(Receiver::from_owned_fd(stderr)?),
+        })
+    }
+
+    /// Hands on what comes next. Pends forever once both pipes are at their end.
+    pub(super) async fn forward(&mut self, output: &mut dyn Output) -> io::Result<()> {
+        tokio::select! {
+            ready = readable(self.stdout.as_ref()) => {
+                ready?;
+                take(&mut self.stdout, Stream::Stdout, output)
+            }
+            ready = readable(self.stderr.as_ref()) => {
+                ready?;
+                take(&mut self.stderr, Stream::Stderr, output)
+            }
+        }
+    }
+
+    /// Whether nothing more can come.
+    pub(super) fn at_end(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
+    }
+
+    /// Reads on after the leader has gone: to the end, or until the processes that still hold a pipe
+    /// have been quiet for a second, or for ten seconds. Says whether the end was reached.
+    pub(super) async fn drain(&mut self, output: &mut dyn Output) -> io::Result<bool> {
+        let deadline = Instant::now() + DRAIN_TOTAL;
+        while !self.at_end() {
+            let idle = (Instant::now() + DRAIN_IDLE).min(deadline);
+            match tokio::time::timeout_at(idle, self.forward(output)).await {
+                Ok(result) => result?,
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+async fn readable(pipe: Option<&Receiver>) -> io::Result<()> {
+    match pipe {
+        Some(pipe) => pipe.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn take(pipe: &mut Option<Receiver>, stream: Stream, output: &mut dyn Output) -> io::Result<()> {
+    let Some(receiver) = pipe else {
+        return Ok(());
+    };
+    let mut piece = [0; PIECE];
+    match receiver.try_read(&mut piece) {
+        Ok(0) => *pipe = None,
+        Ok(length) => output.write(stream, &piece[..length]),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! One stage as a tree of processes: started, followed, stopped as a whole (3.9).
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+
+use super::output::Pipes;
+use super::survivors::Marker;
+use crate::{Exit, Output, RunError, StopSignal};
+
+/// How long a killed process may take to disappear.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// How long background processes of a stopped stage may outlive its leader.
+const SURVIVOR_WAIT: Duration = Duration::from_secs(5);
+
+/// Program and arguments of a stage's leader.
+pub(super) struct Invocation {
+    program: OsString,
+    arguments: Vec<OsString>,
+}
+
+impl Invocation {
+    pub(super) fn new<'a>(program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: arguments.into_iter().map(OsString::from).collect(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn words(&self) -> Vec<&str> {
+        std::iter::once(&self.program)
+            .chain(&self.arguments)
+            .filter_map(|word| word.to_str())
+            .collect()
+    }
+}
+
+/// Runs a stage: `input` on standard input, output to `output`, until its leader has ended.
+///
+/// Background processes of a stage that ended by itself live on, as upstream's do. When `stop` fires
+/// the whole tree gets SIGTERM, and SIGKILL after `grace`; dropping the future is SIGKILL at once.
+pub(super) async fn run_to_end(
+    invocation: Invocation,
+    input: &[u8],
+    output: &mut dyn Output,
+    stop: StopSignal,
+    grace: Duration,
+) -> Result<Exit, RunError> {
+    let mut tree = ProcessTree::start(invocation, input).map_err(RunError::Start)?;
+    let status = tokio::select! {
+        status = tree.follow(output) => status,
+        () = stop.cancelled() => tree.stop(output, grace).await,
+    }?;
+    tree.finished = true;
+    Ok(exit_of(status))
+}
+
+struct ProcessTree {
+    leader: Child,
+    pid: Pid,
+    pipes: Pipes,
+    marker: Marker,
+    /// Nothing is left that has to be killed when this is dropped.
+    finished: bool,
+}
+
+impl ProcessTree {
+    fn start(invocation: Invocation, input: &[u8]) -> io::Result<Self> {
+        let marker = Marker::new();
+        let mut leader = Command::new(&invocation.program)
+            .args(&invocation.arguments)
+            .env(marker.name(), "")
+            .process_group(0)
+            .stdin(standard_input(input)?)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let pid = leader
+            .id()
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+            .ok_or_else(|| io::Error::other("process has no id"))?;
+        let stdout = leader.stdout.take().map(|pipe| pipe.into_owned_fd());
+        let stderr = leader.stderr.take().map(|pipe| pipe.into_owned_fd());
+        let pipes = match (stdout, stderr) {
+            (Some(stdout), Some(stderr)) => Pipes::new(stdout?, stderr?)?,
+            _ => return Err(io::Error::other("process has no pipes")),
+        };
+        Ok(Self {
+            leader,
+            pid,
+            pipes,
+            marker,
+            finished: false,
+        })
+    }
+
+    fn raw_pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Hands output on until the leader has ended and its pipes are drained.
+    async fn follow(&mut self, output: &mut dyn Output) -> Result<ExitStatus, RunError> {
+        let pid = self.raw_pid();
+        let failed = |source| RunError::Follow { pid, source };
+        let status = loop {
+            tokio::select! {
+                biased;
+                forwarded = self.pipes.forward(output), if !self.pipes.at_end() => forwarded.map_err(failed)?,
+                status = self.leader.wait() => break status.map_err(failed)?,
+            }
+        };
+        if !self.pipes.drain(output).await.map_err(failed)? {
+            tracing::debug!(pid, "background processes of a stage hold its output open");
+        }
+        Ok(status)
+    }
+
+    /// SIGTERM to the whole tree, then up to `grace` for the leader to end (and a little for the rest),
+    /// then SIGKILL to what is left.
+    async fn stop(
+        &mut self,
+        output: &mut dyn Output,
+        grace: Duration,
+    ) -> Result<ExitStatus, RunError> {
+        let deadline = tokio::time::Instant::now() + grace;
+        let pid = self.raw_pid();
+        let delivered = self.signal_group(Signal::TERM);
+        let (marker, group) = (self.marker.clone(), self.pid);
+        scan(move || {
+            for survivor in marker.find() {
+                if !survivor.is_in_group(group) {
+                    survivor.signal(Signal::TERM);
+                }
+            }
+        })
+        .await;
+        match delivered {
+            Ok(()) => {
+                tokio::time::timeout_at(deadline, self.follow(output))
+                    .await
+                    .ok();
+            }
+            Err(error) => tracing::warn!(pid, "Failed to terminate process: {error}"),
+        }
+        let patience = (tokio::time::Instant::now() + SURVIVOR_WAIT).min(deadline);
+        tokio::time::timeout_at(patience, self.await_survivors())
+            .await
+            .ok();
+        self.signal_group(Signal::KILL).ok();
+        let marker = self.marker.clone();
+        scan(move || marker.kill_all()).await;
+        match tokio::time::timeout(KILL_WAIT, self.follow(output)).await {
+            Ok(result) => result,
+            Err(_) => Err(RunError::Dormant { pid }),
+        }
+    }
+
+    /// Returns when no marked process lives any more.
+    async fn await_survivors(&self) {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let marker = self.marker.clone();
+            if scan(move || marker.find().is_empty()).await {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Only while the leader has not been waited for: afterwards the group's number may be another's.
+    fn signal_group(&self, signal: Signal) -> io::Result<()> {
+        if self.leader.id().is_none() {
+            return Ok(());
+        }
+        Ok(kill_process_group(self.pid, signal)?)
+    }
+}
+
+impl Drop for ProcessTree {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.signal_group(Signal::KILL).ok();
+            self.marker.kill_all();
+        }
+    }
+}
+
+/// Looks through all processes off the async threads.
+async fn scan<T: Send + Default + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+/// A file in memory, which a shell reads in blocks; from a pipe it must read byte by byte.
+#[cfg(target_os = "linux")]
+fn standard_input(input: &[u8]) -> io::Result<Stdio> {
+    use std::io::{Seek, Write};
+
+    let memory = rustix::fs::memfd_create("courser-stage", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(memory);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(Stdio::from(file))
+}
+
+/// A nameless temporary file.
+#[cfg(not(target_os = "linux"))]
+fn standard_input(input: &[u8]) -> io::Result<Stdio> {
+    use std::io::{Seek, Write};
+
+    let mut file = tempfile::tempfile()?;
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(Stdio::from(file))
+}
+
+/// Go's words for an exit status, which users and `allow_failure:exit_codes` know (6.4).
+fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Exit::Success,
+        (Some(code), _) => Exit::Failure {
+            code,
+            text: format!("exit status {code}"),
+        },
+        (None, signal) => Exit::Failure {
+            code: -1,
+            text: format!("signal: {}", signal_name(signal.unwrap_or(0))),
+        },
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        5 => "trace/breakpoint trap",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        10 => "user defined signal 1",
+        11 => "segmentation fault",
+        12 => "user defined signal 2",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,283 @@
+//! The shell executor with real shells and real processes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use courser_job::{Stage, StageWork};
+
+use super::*;
+use crate::{LightHelper, Stream};
+
+#[derive(Default)]
+struct Log {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    seen: Option<tokio::sync::mpsc::UnboundedSender<()>>,
+}
+
+impl Log {
+    fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl Output for Log {
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        match stream {
+            Stream::Stdout => self.stdout.extend_from_slice(bytes),
+            Stream::Stderr => self.stderr.extend_from_slice(bytes),
+        }
+        if let Some(seen) = &self.seen {
+            seen.send(()).ok();
+        }
+    }
+}
+
+struct CountingHelper;
+
+impl LightHelper for CountingHelper {
+    fn can_run(&self, request: &HelperRequest) -> bool {
+        matches!(request, HelperRequest::Prepare { .. })
+    }
+
+    fn run<'a>(
+        &'a self,
+        _request: &'a HelperRequest,
+        output: &'a mut dyn Output,
+        _stop: StopSignal,
+    ) -> EnvironmentFuture<'a, Exit> {
+        output.write(Stream::Stdout, b"in process\n");
+        Box::pin(std::future::ready(Exit::Success))
+    }
+}
+
+fn environment(grace: Duration) -> ShellEnvironment {
+    ShellEnvironment {
+        shell: Shell::Bash,
+        host: Host {
+            working_directory: "/w".into(),
+            user: None,
+            helper_command: "/bin/cat".to_owned(),
+            light_helper: Arc::new(CountingHelper),
+            grace,
+        },
+        _place: Place::unlimited(),
+    }
+}
+
+fn script(text: &str) -> StageScript {
+    StageScript {
+        stage: Stage::Step("script".to_owned()),
+        work: StageWork::Shell(text.to_owned()),
+    }
+}
+
+async fn run(text: &str) -> (Exit, Log) {
+    let mut log = Log::default();
+    let exit = environment(Duration::from_secs(5))
+        .run(&script(text), &mut log, StopSignal::new())
+        .await
+        .expect("bash starts");
+    (exit, log)
+}
+
+/// Starts `text`, waits for its first output, cancels it, and gives exit and log.
+async fn run_and_stop(text: &str, grace: Duration) -> (Exit, Log) {
+    let (seen, mut first_output) = tokio::sync::mpsc::unbounded_channel();
+    let mut log = Log {
+        seen: Some(seen),
+        ..Log::default()
+    };
+    let stop = StopSignal::new();
+    let stage = script(text);
+    let mut environment = environment(grace);
+    let (exit, ()) = tokio::join!(environment.run(&stage, &mut log, stop.clone()), async {
+        first_output.recv().await;
+        stop.cancel();
+    });
+    (exit.expect("the tree ends"), log)
+}
+
+fn is_alive(pid: &str) -> bool {
+    let pid = pid.trim();
+    assert!(!pid.is_empty(), "the script printed no process id");
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn exit_statuses_have_gos_words() {
+    let cases = [
+        ("exit 0", Exit::Success),
+        (
+            "exit 7",
+            Exit::Failure {
+                code: 7,
+                text: "exit status 7".to_owned(),
+            },
+        ),
+        (
+            "kill -KILL $$",
+            Exit::Failure {
+                code: -1,
+                text: "signal: killed".to_owned(),
+            },
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(run(text).await.0, expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn stdout_and_stderr_are_separate_and_complete() {
+    let (exit, log) = run("seq 1 20000; seq 1 20000 >&2; printf end").await;
+    assert!(exit.is_success());
+    assert!(log.stdout.ends_with(b"20000\nend"));
+    assert!(log.stderr.starts_with(b"1\n2\n") && log.stderr.ends_with(b"\n20000\n"));
+}
+
+#[tokio::test]
+async fn a_script_larger_than_any_pipe_buffer_runs() {
+    let text = format!("true {}\necho done", "x".repeat(300_000));
+    let (exit, log) = run(&text).await;
+    assert!(exit.is_success());
+    assert_eq!(log.stdout(), "done\n");
+}
+
+#[tokio::test]
+async fn a_login_shell_is_used() {
+    let (_, log) = run("shopt login_shell").await;
+    assert!(log.stdout().contains("on"), "{}", log.stdout());
+}
+
+#[tokio::test]
+async fn a_background_process_that_holds_the_pipe_does_not_hang_the_stage_and_lives_on() {
+    let started = Instant::now();
+    let (exit, log) = run("sleep 60 & echo $!").await;
+    assert!(exit.is_success());
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(is_alive(&log.stdout()), "upstream lets it live");
+    std::process::Command::new("kill")
+        .arg(log.stdout().trim())
+        .status()
+        .expect("kill runs");
+}
+
+#[tokio::test]
+async fn output_of_a_process_substitution_arrives() {
+    let (_, log) = run("exec > >(sleep 0.3; cat)\necho late").await;
+    assert_eq!(log.stdout(), "late\n");
+}
+
+#[tokio::test]
+async fn stopping_ends_the_tree_politely() {
+    let (exit, log) = run_and_stop(
+        "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done",
+        Duration::from_secs(30),
+    )
+    .await;
+    assert_eq!(
+        exit,
+        Exit::Failure {
+            code: 3,
+            text: "exit status 3".to_owned()
+        }
+    );
+    assert!(log.stdout().contains("bye"), "{}", log.stdout());
+}
+
+#[tokio::test]
+async fn stopping_kills_what_ignores_the_polite_signal_after_the_grace_period() {
+    let (exit, log) = run_and_stop(
+        "trap '' TERM; sleep 300 & echo $!; wait; sleep 300",
+        Duration::from_millis(300),
+    )
+    .await;
+    assert_eq!(
+        exit,
+        Exit::Failure {
+            code: -1,
+            text: "signal: killed".to_owned()
+        }
+    );
+    assert!(!is_alive(&log.stdout()));
+}
+
+#[tokio::test]
+async fn stopping_reaches_processes_of_other_sessions() {
+    let (_, log) = run_and_stop(
+        "setsid sh -c 'echo $$; exec sleep 300 >/dev/null 2>&1' & wait; sleep 301",
+        Duration::from_secs(5),
+    )
+    .await;
+    assert!(!is_alive(&log.stdout()), "{}", log.stdout());
+}
+
+#[tokio::test]
+async fn dropping_a_running_stage_kills_its_tree() {
+    let (seen, mut first_output) = tokio::sync::mpsc::unbounded_channel();
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    let stage = script(&format!(
+        "(trap '' TERM; setsid sleep 302 & echo $! > {}; echo started; wait) & wait",
+        file.path().display()
+    ));
+    let mut log = Log {
+        seen: Some(seen),
+        ..Log::default()
+    };
+    let mut environment = environment(Duration::from_secs(60));
+    tokio::select! {
+        _ = environment.run(&stage, &mut log, StopSignal::new()) => panic!("it sleeps for minutes"),
+        _ = first_output.recv() => {}
+    }
+    let pid = std::fs::read_to_string(file.path()).expect("the script wrote its child's id");
+    assert!(!is_alive(&pid));
+}
+
+#[tokio::test]
+async fn helper_requests_run_here_or_in_a_helper_process() {
+    let stage = StageScript {
+        stage: Stage::PrepareScript,
+        work: StageWork::Helper(vec![HelperRequest::Prepare {
+            temporary_dir: "/t".to_owned(),
+            via: String::new(),
+        }]),
+    };
+    let mut log = Log::default();
+    let exit = environment(Duration::from_secs(5))
+        .run(&stage, &mut log, StopSignal::new())
+        .await
+        .expect("it runs");
+    assert_eq!(
+        (exit, log.stdout().as_str()),
+        (Exit::Success, "in process\n")
+    );
+}
+
+#[test]
+fn directories_are_absolute() {
+    let working = Path::new("/work/dir");
+    for (configured, expected) in [
+        ("", "/work/dir/builds"),
+        ("./b", "/work/dir/b"),
+        ("/srv/builds", "/srv/builds"),
+        ("$PWD/x", "/work/dir/x"),
+    ] {
+        assert_eq!(absolute(configured, "builds", working), expected);
+    }
+}
+
+#[test]
+fn another_user_is_reached_through_su() {
+    let mut environment = environment(Duration::ZERO);
+    environment.host.user = Some("ci".to_owned());
+    environment.host.helper_command = "/opt/it's/courser".to_owned();
+    assert_eq!(
+        environment.shell_invocation().words(),
+        ["su", "-s", "/bin/bash", "ci", "-c", "bash -l"]
+    );
+    assert_eq!(
+        environment.helper_invocation().words()[5],
+        r"exec '/opt/it'\''s/courser' helper run"
+    );
+}
