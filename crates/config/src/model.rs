@@ -1,14 +1,19 @@
-//! The keys of `config.toml` with their defaults (`runner-config.md`).
+//! The keys of `config.toml` that Courser acts on, with their defaults (`runner-config.md` 2 to 4).
+//!
+//! To make another key work: a field with its default here, a line in `read`, its name in [`ACTED`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use courser_protocol::Secret;
 
+use crate::environment::Environment;
+use crate::setting::Section;
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `concurrent`, at least 1.
+    /// `concurrent`. Zero only where the file says so (or less): `run` refuses it.
     pub concurrent: usize,
     /// `check_interval`; default 3 s.
     pub check_interval: Duration,
@@ -39,7 +44,7 @@ pub struct RunnerConfig {
     pub token: Secret,
     /// `token_obtained_at`.
     pub token_obtained_at: Option<jiff::Timestamp>,
-    /// `token_expires_at`; absent or year 1 = never.
+    /// `token_expires_at`; `None` = never (in the file absent or the year 1).
     pub token_expires_at: Option<jiff::Timestamp>,
     /// `tls-ca-file`.
     pub tls_ca_file: Option<String>,
@@ -75,9 +80,9 @@ pub struct RunnerConfig {
     pub cache_dir: String,
     /// `[runners.custom_build_dir] enabled`.
     pub custom_build_dir_enabled: Option<bool>,
-    /// `pre_get_sources_script` (also `pre_clone_script`).
+    /// `pre_get_sources_script`.
     pub pre_get_sources_script: String,
-    /// `post_get_sources_script` (also `post_clone_script`).
+    /// `post_get_sources_script`.
     pub post_get_sources_script: String,
     /// `pre_build_script`.
     pub pre_build_script: String,
@@ -99,4 +104,243 @@ pub struct RunnerConfig {
     pub artifact_upload_timeout: Duration,
     /// `[runners.artifact] response_header_timeout`; default 10 min.
     pub artifact_response_header_timeout: Duration,
+}
+
+/// Dotted names of the keys that have a field above.
+pub(crate) const ACTED: &[&str] = &[
+    "concurrent",
+    "check_interval",
+    "connection_max_age",
+    "shutdown_timeout",
+    "log_level",
+    "log_format",
+    "labels",
+    "runners.name",
+    "runners.url",
+    "runners.id",
+    "runners.token",
+    "runners.token_obtained_at",
+    "runners.token_expires_at",
+    "runners.tls-ca-file",
+    "runners.tls-cert-file",
+    "runners.tls-key-file",
+    "runners.limit",
+    "runners.output_limit",
+    "runners.request_concurrency",
+    "runners.strict_check_interval",
+    "runners.unhealthy_requests_limit",
+    "runners.unhealthy_interval",
+    "runners.job_status_final_update_retry_limit",
+    "runners.executor",
+    "runners.shell",
+    "runners.environment",
+    "runners.clone_url",
+    "runners.builds_dir",
+    "runners.cache_dir",
+    "runners.custom_build_dir.enabled",
+    "runners.pre_get_sources_script",
+    "runners.post_get_sources_script",
+    "runners.pre_build_script",
+    "runners.post_build_script",
+    "runners.prepare_timeout",
+    "runners.get_sources_timeout",
+    "runners.debug_trace_disabled",
+    "runners.clean_git_config",
+    "runners.feature_flags",
+    "runners.labels",
+    "runners.artifact.upload_timeout",
+    "runners.artifact.response_header_timeout",
+];
+
+/// Keys that do nothing in gitlab-runner either, or nothing without another key that is warned about.
+pub(crate) const INERT: &[&str] = &[
+    "user",
+    "session_server.session_timeout",
+    "runners.step_runner_image",
+    "runners.cache.Shared",
+    "runners.cache.Path",
+    "runners.cache.MaxUploadedArchiveSize",
+];
+
+impl Default for Config {
+    /// What holds without a file.
+    fn default() -> Self {
+        Self {
+            concurrent: 1,
+            check_interval: Duration::from_secs(3),
+            connection_max_age: Duration::from_secs(15 * 60),
+            shutdown_timeout: Duration::from_secs(30),
+            log_level: None,
+            log_format: None,
+            labels: BTreeMap::new(),
+            runners: Vec::new(),
+        }
+    }
+}
+
+impl Default for RunnerConfig {
+    /// A `[[runners]]` table without any key.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            url: String::new(),
+            id: 0,
+            token: Secret::default(),
+            token_obtained_at: None,
+            token_expires_at: None,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            limit: 0,
+            output_limit: 4096,
+            request_concurrency: 1,
+            strict_check_interval: false,
+            unhealthy_requests_limit: 3,
+            unhealthy_interval: Duration::from_secs(3600),
+            final_update_retry_limit: 10,
+            executor: String::new(),
+            shell: String::new(),
+            environment: Vec::new(),
+            clone_url: String::new(),
+            builds_dir: String::new(),
+            cache_dir: String::new(),
+            custom_build_dir_enabled: None,
+            pre_get_sources_script: String::new(),
+            post_get_sources_script: String::new(),
+            pre_build_script: String::new(),
+            post_build_script: String::new(),
+            prepare_timeout: None,
+            get_sources_timeout: None,
+            debug_trace_disabled: false,
+            clean_git_config: None,
+            feature_flags: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            artifact_upload_timeout: Duration::from_secs(3600),
+            artifact_response_header_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Config {
+    /// The typed keys of a checked file over the defaults.
+    pub(crate) fn read(file: &Section, environment: &Environment) -> Self {
+        let default = Self::default();
+        let labels = file.text_map("labels").cloned().unwrap_or_default();
+        Self {
+            concurrent: file.int("concurrent").map_or(default.concurrent, |number| {
+                usize::try_from(number).unwrap_or(0)
+            }),
+            check_interval: seconds(file, "check_interval").unwrap_or(default.check_interval),
+            connection_max_age: file
+                .duration("connection_max_age")
+                .map_or(default.connection_max_age, |age| {
+                    age.positive().unwrap_or_default()
+                }),
+            shutdown_timeout: seconds(file, "shutdown_timeout").unwrap_or(default.shutdown_timeout),
+            log_level: file.text("log_level").map(ToOwned::to_owned),
+            log_format: file.text("log_format").map(ToOwned::to_owned),
+            runners: file
+                .tables("runners")
+                .iter()
+                .map(|runner| RunnerConfig::read(runner, &labels, environment))
+                .collect(),
+            labels,
+        }
+    }
+}
+
+impl RunnerConfig {
+    fn read(
+        runner: &Section,
+        global_labels: &BTreeMap<String, String>,
+        environment: &Environment,
+    ) -> Self {
+        let default = Self::default();
+        let text = |name: &str| runner.text(name).unwrap_or_default().to_owned();
+        let file = |name: &str| {
+            runner
+                .text(name)
+                .filter(|path| !path.is_empty())
+                .map(ToOwned::to_owned)
+        };
+        let artifact = |name: &str| {
+            runner
+                .table("artifact")
+                .and_then(|artifact| artifact.duration(name))
+                .and_then(|timeout| timeout.positive())
+        };
+        let mut labels = global_labels.clone();
+        labels.extend(runner.text_map("labels").cloned().unwrap_or_default());
+        Self {
+            name: text("name"),
+            url: environment.expand(runner.text("url").unwrap_or_default()),
+            id: runner.int("id").unwrap_or_default(),
+            token: Secret::new(environment.expand(runner.text("token").unwrap_or_default())),
+            token_obtained_at: runner.time("token_obtained_at"),
+            token_expires_at: runner.time("token_expires_at"),
+            tls_ca_file: file("tls-ca-file"),
+            tls_cert_file: file("tls-cert-file"),
+            tls_key_file: file("tls-key-file"),
+            limit: positive(runner, "limit").unwrap_or(default.limit),
+            output_limit: positive(runner, "output_limit").unwrap_or(default.output_limit),
+            request_concurrency: positive(runner, "request_concurrency")
+                .unwrap_or(default.request_concurrency),
+            strict_check_interval: runner
+                .bool("strict_check_interval")
+                .unwrap_or(default.strict_check_interval),
+            unhealthy_requests_limit: positive(runner, "unhealthy_requests_limit")
+                .unwrap_or(default.unhealthy_requests_limit),
+            unhealthy_interval: runner
+                .duration("unhealthy_interval")
+                .and_then(|interval| interval.positive())
+                .unwrap_or(default.unhealthy_interval),
+            final_update_retry_limit: positive(runner, "job_status_final_update_retry_limit")
+                .unwrap_or(default.final_update_retry_limit),
+            executor: text("executor"),
+            shell: text("shell"),
+            environment: runner.texts("environment").to_vec(),
+            clone_url: text("clone_url"),
+            builds_dir: text("builds_dir"),
+            cache_dir: text("cache_dir"),
+            custom_build_dir_enabled: runner
+                .table("custom_build_dir")
+                .and_then(|table| table.bool("enabled")),
+            pre_get_sources_script: text("pre_get_sources_script"),
+            post_get_sources_script: text("post_get_sources_script"),
+            pre_build_script: text("pre_build_script"),
+            post_build_script: text("post_build_script"),
+            prepare_timeout: runner
+                .duration("prepare_timeout")
+                .and_then(|timeout| timeout.positive()),
+            get_sources_timeout: runner
+                .duration("get_sources_timeout")
+                .and_then(|timeout| timeout.positive()),
+            debug_trace_disabled: runner
+                .bool("debug_trace_disabled")
+                .unwrap_or(default.debug_trace_disabled),
+            clean_git_config: runner.bool("clean_git_config"),
+            feature_flags: runner
+                .bool_map("feature_flags")
+                .cloned()
+                .unwrap_or_default(),
+            labels,
+            artifact_upload_timeout: artifact("upload_timeout")
+                .unwrap_or(default.artifact_upload_timeout),
+            artifact_response_header_timeout: artifact("response_header_timeout")
+                .unwrap_or(default.artifact_response_header_timeout),
+        }
+    }
+}
+
+/// Seconds above zero.
+fn seconds(section: &Section, name: &str) -> Option<Duration> {
+    positive(section, name).map(Duration::from_secs)
+}
+
+/// A number above zero; upstream takes all others for unset.
+fn positive<T: TryFrom<i64>>(section: &Section, name: &str) -> Option<T> {
+    section
+        .int(name)
+        .filter(|number| *number > 0)
+        .and_then(|number| T::try_from(number).ok())
 }
