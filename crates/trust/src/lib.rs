@@ -1,1 +1,62 @@
-//! Roots with provenance and generations, the certificate verifier, bundles and explanations.
+//! Whom Courser trusts, and why not.
+//!
+//! In: bytes of certificate files with their sources, what a peer served, its name, the time. Out: [`Store`]
+//! generations, [`VerifiedChains`], or a [`VerifyError`] that says which link is missing and what to type. No I/O.
+//!
+//! The verifier accepts what the Go runner accepts (`dependencies.md` 3.2): every trusted certificate is an anchor, a
+//! trusted leaf stands for itself, names come from SANs only, work is bounded.
+//!
+//! ```
+//! use courser_trust::{Generation, PeerName, Source, Store, Usage, verify};
+//!
+//! let store = Store::builder()
+//!     .add(Source::Inline("an example".into()), b"no certificate at all")
+//!     .build(Generation(1));
+//! assert_eq!(store.skipped()[0].reason.to_string(), "this file has no PEM block");
+//!
+//! let error = verify(
+//!     &[0x30, 0x00][..].into(),
+//!     &[],
+//!     &store,
+//!     Some(&PeerName::from_host("gitlab.example.com")),
+//!     jiff::Timestamp::UNIX_EPOCH,
+//!     Usage::ServerAuth,
+//! )
+//! .unwrap_err();
+//! assert!(error.to_string().contains("x509: malformed"));
+//! ```
+
+mod certificate;
+mod der;
+mod distinguished_name;
+mod error;
+mod explain;
+mod extensions;
+mod host_name;
+mod moment;
+mod name_constraints;
+mod path;
+mod pem;
+mod policies;
+mod reload;
+mod server_verifier;
+mod signature;
+mod store;
+mod uri;
+mod verify;
+
+pub use certificate::{Certificate, CertificateError, Fingerprint};
+pub use distinguished_name::DistinguishedName;
+pub use error::{Reason, VerifyError};
+pub use explain::Remedy;
+pub use host_name::PeerName;
+pub use moment::Moment;
+pub use pem::SkipReason;
+pub use reload::{Kept, KeptBecause, Reading, Reload, Update};
+pub use server_verifier::{Clock, ServerVerifier, find_verify_error};
+pub use signature::crypto_provider;
+pub use store::{
+    Consulted, Generation, SkippedBlock, Source, SourceContent, Store, StoreBuilder,
+    TrustedCertificate,
+};
+pub use verify::{Usage, VerifiedChain, VerifiedChains, verify};

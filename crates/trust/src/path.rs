@@ -1,0 +1,268 @@
+//! Certification paths from a leaf to trusted certificates (RFC 4158), with bounded work.
+//!
+//! Every trusted certificate may end a path, as in Go's pool of roots; served certificates are intermediates only.
+//! Signatures are checked while a path grows and at most [`SIGNATURE_LIMIT`] times in a handshake: a builder that
+//! checks them after it has reached an anchor can be kept busy for seconds by 140 served certificates
+//! (`dependencies.md` 3.2). The recursion is at most as deep as that limit.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::certificate::Certificate;
+use crate::moment::Moment;
+use crate::signature;
+use crate::store::{Store, TrustedCertificate};
+
+/// Candidates tried in one handshake, as in Go.
+pub(crate) const SIGNATURE_LIMIT: usize = 100;
+
+/// A path whose signatures, validity and CA rights hold; names, usages and policies are judged afterwards.
+#[derive(Debug, Clone)]
+pub(crate) struct Path {
+    /// Leaf first, anchor last.
+    pub(crate) certificates: Vec<Arc<Certificate>>,
+    pub(crate) anchor: TrustedCertificate,
+}
+
+/// A certificate that had the right name but could not be the issuer.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejected {
+    pub(crate) certificate: Arc<Certificate>,
+    pub(crate) reason: String,
+}
+
+/// Why there is no path.
+#[derive(Debug)]
+pub(crate) struct NoPath {
+    /// The first candidate that was tried and refused.
+    pub(crate) rejected: Option<Rejected>,
+    /// Where the longest attempt ended: the certificate whose issuer is missing.
+    pub(crate) dead_end: Arc<Certificate>,
+    /// Whether [`SIGNATURE_LIMIT`] ended the search.
+    pub(crate) exhausted: bool,
+}
+
+/// All paths from the leaf to a trusted certificate.
+pub(crate) fn build(
+    leaf: &Arc<Certificate>,
+    served: &[Arc<Certificate>],
+    store: &Store,
+    now: Moment,
+) -> Result<Vec<Path>, NoPath> {
+    let mut by_subject: HashMap<&[u8], Vec<&Arc<Certificate>>> = HashMap::new();
+    let mut seen = HashSet::new();
+    for certificate in served {
+        if seen.insert(certificate.fingerprint()) {
+            by_subject
+                .entry(certificate.subject_der())
+                .or_default()
+                .push(certificate);
+        }
+    }
+    let mut search = Search {
+        served: by_subject,
+        store,
+        now,
+        checks: 0,
+        exhausted: false,
+        rejected: None,
+        longest: (1, Arc::clone(leaf)),
+        found: Vec::new(),
+    };
+    search.extend(&mut vec![Arc::clone(leaf)]);
+    if search.found.is_empty() {
+        return Err(NoPath {
+            rejected: search.rejected,
+            dead_end: search.longest.1,
+            exhausted: search.exhausted,
+        });
+    }
+    Ok(search.found)
+}
+
+struct Search<'a> {
+    served: HashMap<&'a [u8], Vec<&'a Arc<Certificate>>>,
+    store: &'a Store,
+    now: Moment,
+    checks: usize,
+    exhausted: bool,
+    rejected: Option<Rejected>,
+    longest: (usize, Arc<Certificate>),
+    found: Vec<Path>,
+}
+
+impl Search<'_> {
+    /// Tries every possible issuer of the path's last certificate.
+    fn extend(&mut self, path: &mut Vec<Arc<Certificate>>) {
+        let Some(child) = path.last().map(Arc::clone) else {
+            return;
+        };
+        if path.len() > self.longest.0 {
+            self.longest = (path.len(), Arc::clone(&child));
+        }
+        let mut anchors: Vec<_> = self.store.with_subject(child.issuer_der()).collect();
+        anchors.sort_by_key(|anchor| key_id_rank(&child, anchor.certificate()));
+        for anchor in anchors {
+            if !self.may_check() {
+                return;
+            }
+            if self.accepts(path, &child, anchor.certificate(), Role::Anchor) {
+                let mut certificates = path.clone();
+                certificates.push(Arc::clone(anchor.certificate()));
+                self.found.push(Path {
+                    certificates,
+                    anchor: anchor.clone(),
+                });
+            }
+        }
+        let mut served = self
+            .served
+            .get(child.issuer_der())
+            .cloned()
+            .unwrap_or_default();
+        served.sort_by_key(|candidate| key_id_rank(&child, candidate));
+        for candidate in served {
+            if !self.may_check() {
+                return;
+            }
+            if self.accepts(path, &child, candidate, Role::Intermediate) {
+                path.push(Arc::clone(candidate));
+                self.extend(path);
+                path.pop();
+            }
+        }
+    }
+
+    fn may_check(&mut self) -> bool {
+        self.checks += 1;
+        self.exhausted |= self.checks > SIGNATURE_LIMIT;
+        !self.exhausted
+    }
+
+    /// Whether the candidate issued the path's last certificate and was entitled to.
+    fn accepts(
+        &mut self,
+        path: &[Arc<Certificate>],
+        child: &Certificate,
+        candidate: &Arc<Certificate>,
+        role: Role,
+    ) -> bool {
+        if path
+            .iter()
+            .any(|earlier| is_same_entity(earlier, candidate))
+        {
+            return false;
+        }
+        let verdict = may_issue(candidate)
+            .and_then(|()| {
+                signature::check_issued_by(child, candidate).map_err(|error| error.to_string())
+            })
+            .and_then(|()| is_entitled(candidate, role, path.len() - 1, self.now));
+        match verdict {
+            Ok(()) => true,
+            Err(reason) => {
+                self.rejected.get_or_insert_with(|| Rejected {
+                    certificate: Arc::clone(candidate),
+                    reason,
+                });
+                false
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Anchor,
+    Intermediate,
+}
+
+/// Whether the certificate's key may sign certificates at all. Version 1 has no extensions to say so: as an anchor it may.
+fn may_issue(certificate: &Certificate) -> Result<(), String> {
+    let extensions = certificate.extensions();
+    let ca = match extensions.basic_constraints {
+        Some(constraints) => constraints.ca,
+        None => certificate.version() < 3,
+    };
+    if ca && extensions.key_usage.may_sign_certificates() {
+        Ok(())
+    } else {
+        Err(
+            "x509: invalid signature: parent certificate cannot sign this kind of certificate"
+                .to_owned(),
+        )
+    }
+}
+
+/// Validity and rights of an issuer above `intermediates` other issuers.
+fn is_entitled(
+    certificate: &Certificate,
+    role: Role,
+    intermediates: usize,
+    now: Moment,
+) -> Result<(), String> {
+    let extensions = certificate.extensions();
+    if !extensions.unknown_critical.is_empty() {
+        return Err("x509: unhandled critical extension".to_owned());
+    }
+    if let Some(detail) = outside_validity(certificate, now) {
+        return Err(format!(
+            "x509: certificate has expired or is not yet valid: {detail}"
+        ));
+    }
+    if role == Role::Intermediate && !certificate.is_ca() {
+        return Err("x509: certificate is not authorized to sign other certificates".to_owned());
+    }
+    let limit = extensions
+        .basic_constraints
+        .and_then(|constraints| constraints.path_length);
+    if limit.is_some_and(|limit| intermediates as u64 > limit) {
+        return Err("x509: too many intermediates for path length constraint".to_owned());
+    }
+    Ok(())
+}
+
+/// How `now` misses the certificate's validity, in Go's words.
+pub(crate) fn outside_validity(certificate: &Certificate, now: Moment) -> Option<String> {
+    if now < certificate.not_before() {
+        Some(format!(
+            "current time {now} is before {}",
+            certificate.not_before()
+        ))
+    } else if now > certificate.not_after() {
+        Some(format!(
+            "current time {now} is after {}",
+            certificate.not_after()
+        ))
+    } else {
+        None
+    }
+}
+
+/// Same subject, key and SAN: a certificate of the same entity in other words. It must not be in a path twice, or
+/// cross-signed CAs make loops.
+fn is_same_entity(one: &Certificate, other: &Certificate) -> bool {
+    let san = |certificate: &Certificate| {
+        certificate
+            .extensions()
+            .subject_alternative_names
+            .as_ref()
+            .map(|names| names.encoded.clone())
+    };
+    one.subject_der() == other.subject_der()
+        && one.key_info() == other.key_info()
+        && san(one) == san(other)
+}
+
+/// 0 when the key ids agree, 1 when one is absent, 2 when they differ.
+fn key_id_rank(child: &Certificate, candidate: &Certificate) -> u8 {
+    let wanted = &child.extensions().authority_key_id;
+    let own = &candidate.extensions().subject_key_id;
+    if wanted == own {
+        0
+    } else if wanted.is_empty() != own.is_empty() {
+        1
+    } else {
+        2
+    }
+}

@@ -1,0 +1,441 @@
+//! PEM bundles: which certificates Go finds in one, and why it finds no more.
+//!
+//! Bundles are messy and every reader skips what it doesn't like without a word. [`read`] takes exactly the blocks that
+//! Go's `AppendCertsFromPEM` takes (`dependencies.md` 3.3) and reports every other one with its line and its repair.
+
+use std::fmt;
+
+use base64::Engine as _;
+
+use crate::certificate::{Certificate, CertificateError};
+
+/// What a bundle holds.
+#[derive(Debug, Default)]
+pub(crate) struct Bundle {
+    /// Certificates with the line of their `BEGIN`, counted from 1.
+    pub(crate) certificates: Vec<(usize, Certificate)>,
+    pub(crate) skipped: Vec<(usize, SkipReason)>,
+}
+
+/// Why a part of a file gave no certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The file has no bytes.
+    EmptyFile,
+    /// The file is UTF-16, as Windows editors and `>` of PowerShell write it.
+    Utf16,
+    /// The file is one binary certificate.
+    Der,
+    /// Nothing in the file looks like PEM.
+    NoPem,
+    /// Lines end with a carriage return only.
+    BareCarriageReturns,
+    /// The text has the two characters `\` and `n` where lines should end.
+    LiteralNewlines,
+    /// A byte-order mark stands before the first block.
+    ByteOrderMark,
+    /// White space stands before `-----BEGIN`.
+    Indented,
+    /// Something stands before `-----BEGIN` on its line, mostly the end of another block.
+    Joined,
+    /// `-----BEGIN …` isn't closed by five dashes and the end of the line.
+    MalformedBegin,
+    /// There is no `END` line of its own for this block.
+    Unterminated,
+    /// The `END` line names another kind than the `BEGIN` line, or something follows it.
+    MalformedEnd,
+    /// The block has headers (`Proc-Type: …`); Go passes over those.
+    Headers,
+    /// The body is no base64.
+    Base64,
+    /// OpenSSL's own form with trust settings attached.
+    TrustedCertificate,
+    /// A certificate under a name that Go doesn't know, such as `X509 CERTIFICATE`.
+    OtherCertificateLabel(String),
+    /// PKCS#7, which may hold certificates.
+    Pkcs7,
+    /// A private key. Harmless for trust, but it has no business in a CA file.
+    PrivateKey,
+    /// Some other block that is no certificate, such as `X509 CRL`. Harmless.
+    OtherBlock(String),
+    /// The block is PEM but its content is no certificate that Go would take.
+    Unparsable(CertificateError),
+}
+
+impl SkipReason {
+    /// Whether the block was never meant as a trusted certificate.
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Self::PrivateKey | Self::OtherBlock(_))
+    }
+
+    /// What to do about it; `file` is how the file is called on a command line.
+    pub fn repair(&self, file: &str) -> String {
+        match self {
+            Self::EmptyFile | Self::NoPem => format!(
+                "put PEM certificates into it; for a server's own: openssl s_client -connect HOST:443 -servername HOST \
+                 </dev/null | openssl x509 -out {file}"
+            ),
+            Self::Utf16 => format!("convert it: iconv -f UTF-16 -t UTF-8 {file} > {file}.pem"),
+            Self::Der => format!("convert it: openssl x509 -inform der -in {file} -out {file}.pem"),
+            Self::BareCarriageReturns => {
+                format!("convert its line ends: tr '\\r' '\\n' < {file} > {file}.pem")
+            }
+            Self::LiteralNewlines => {
+                format!(
+                    "turn the two characters \\n into line ends: printf '%b' \"$(cat {file})\" > {file}.pem"
+                )
+            }
+            Self::ByteOrderMark => {
+                format!("remove the byte-order mark: sed -i '1s/^\\xef\\xbb\\xbf//' {file}")
+            }
+            Self::Indented => format!("remove the indentation: sed -i 's/^[[:space:]]*//' {file}"),
+            Self::Joined => format!(
+                "put a newline between the certificates: sed -i 's/-----BEGIN/\\n-----BEGIN/g' {file}"
+            ),
+            Self::MalformedBegin => {
+                "write the line as -----BEGIN CERTIFICATE----- and nothing else".to_owned()
+            }
+            Self::Unterminated => {
+                "the block is cut off: add its missing lines up to -----END CERTIFICATE-----"
+                    .to_owned()
+            }
+            Self::MalformedEnd => {
+                "write the last line as -----END CERTIFICATE----- and nothing else".to_owned()
+            }
+            Self::Headers => "remove the header lines between BEGIN and the base64 text".to_owned(),
+            Self::Base64 => "copy the certificate again: its base64 text is damaged".to_owned(),
+            Self::TrustedCertificate => {
+                format!("write it as a plain certificate: openssl x509 -in {file} -out {file}.pem")
+            }
+            Self::OtherCertificateLabel(_) => format!(
+                "call it CERTIFICATE: sed -i 's/X509 CERTIFICATE-----/CERTIFICATE-----/' {file}"
+            ),
+            Self::Pkcs7 => format!(
+                "take the certificates out: openssl pkcs7 -print_certs -in {file} -out {file}.pem"
+            ),
+            Self::PrivateKey => "move the private key out of this file".to_owned(),
+            Self::OtherBlock(_) => "nothing to do, unless a certificate was meant".to_owned(),
+            Self::Unparsable(_) => {
+                "have the certificate issued again, or remove it from the file".to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EmptyFile => "this file is empty",
+            Self::Utf16 => "this file is UTF-16, not plain text",
+            Self::Der => "this file is a DER certificate, not PEM",
+            Self::NoPem => "this file has no PEM block",
+            Self::BareCarriageReturns => "the lines of this file end with a bare carriage return",
+            Self::LiteralNewlines => "the text has literal \\n where lines should end",
+            Self::ByteOrderMark => "a byte-order mark hides the first block",
+            Self::Indented => "the block is indented",
+            Self::Joined => "a newline is missing before this block",
+            Self::MalformedBegin => "the BEGIN line is malformed",
+            Self::Unterminated => "the block has no END line",
+            Self::MalformedEnd => {
+                "the END line doesn't fit the BEGIN line or isn't alone on its line"
+            }
+            Self::Headers => "the block has headers",
+            Self::Base64 => "the block is no valid base64",
+            Self::TrustedCertificate => "a TRUSTED CERTIFICATE is OpenSSL's own format",
+            Self::OtherCertificateLabel(label) => {
+                return write!(f, "the block is called {label:?}, not \"CERTIFICATE\"");
+            }
+            Self::Pkcs7 => "the block is PKCS#7, not a certificate",
+            Self::PrivateKey => "the block is a private key",
+            Self::OtherBlock(label) => return write!(f, "the block is {label:?}, no certificate"),
+            Self::Unparsable(error) => return write!(f, "not a usable certificate: {error}"),
+        })
+    }
+}
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"\n-----END ";
+const DASHES: &[u8] = b"-----";
+
+/// Finds the certificates of a bundle and says why other parts are none.
+pub(crate) fn read(bytes: &[u8]) -> Bundle {
+    if let Some(reason) = unreadable_as_a_whole(bytes) {
+        return Bundle {
+            certificates: Vec::new(),
+            skipped: vec![(1, reason)],
+        };
+    }
+    let lines = Lines::of(bytes);
+    let mut bundle = Bundle::default();
+    let mut unread_from = 0;
+    for block in (Blocks { bytes, position: 0 }) {
+        explain_skipped(bytes, unread_from..block.begin, &lines, &mut bundle.skipped);
+        unread_from = block.end;
+        let line = lines.number(block.begin);
+        let reason = match label_reason(&block.label) {
+            Some(reason) => reason,
+            None if block.has_headers => SkipReason::Headers,
+            None => match Certificate::parse(&block.body) {
+                Ok(certificate) => {
+                    bundle.certificates.push((line, certificate));
+                    continue;
+                }
+                Err(error) => SkipReason::Unparsable(error),
+            },
+        };
+        bundle.skipped.push((line, reason));
+    }
+    explain_skipped(bytes, unread_from..bytes.len(), &lines, &mut bundle.skipped);
+    if bundle.certificates.is_empty() && bundle.skipped.is_empty() {
+        bundle.skipped.push((1, SkipReason::NoPem));
+    }
+    bundle
+}
+
+/// Whether the file as a whole is something else than text with PEM blocks.
+fn unreadable_as_a_whole(bytes: &[u8]) -> Option<SkipReason> {
+    if bytes.is_empty() {
+        return Some(SkipReason::EmptyFile);
+    }
+    let marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    let wide = |bytes: &[u8]| bytes.starts_with(b"-\0-\0") || bytes.starts_with(b"\0-\0-");
+    if marked || wide(bytes) {
+        return Some(SkipReason::Utf16);
+    }
+    if bytes[0] == crate::der::SEQUENCE && find(bytes, BEGIN).is_none() {
+        return Some(match Certificate::parse(bytes) {
+            Ok(_) => SkipReason::Der,
+            Err(_) => SkipReason::NoPem,
+        });
+    }
+    if find(bytes, BEGIN).is_some() && !bytes.contains(&b'\n') {
+        if bytes.contains(&b'\r') {
+            return Some(SkipReason::BareCarriageReturns);
+        }
+        if find(bytes, b"\\n").is_some() {
+            return Some(SkipReason::LiteralNewlines);
+        }
+    }
+    None
+}
+
+fn label_reason(label: &str) -> Option<SkipReason> {
+    match label {
+        "CERTIFICATE" => None,
+        "TRUSTED CERTIFICATE" => Some(SkipReason::TrustedCertificate),
+        "X509 CERTIFICATE" => Some(SkipReason::OtherCertificateLabel(label.to_owned())),
+        "PKCS7" | "CMS" => Some(SkipReason::Pkcs7),
+        key if key.ends_with("PRIVATE KEY") => Some(SkipReason::PrivateKey),
+        other => Some(SkipReason::OtherBlock(other.to_owned())),
+    }
+}
+
+/// Reports every `BEGIN` in a stretch where no block was found.
+fn explain_skipped(
+    bytes: &[u8],
+    stretch: std::ops::Range<usize>,
+    lines: &Lines,
+    skipped: &mut Vec<(usize, SkipReason)>,
+) {
+    let mut position = stretch.start;
+    while let Some(found) = find(&bytes[position..stretch.end], BEGIN) {
+        let begin = position + found;
+        let after = begin + BEGIN.len();
+        let next = find(&bytes[after..stretch.end], BEGIN).map(|next| after + next);
+        skipped.push((
+            lines.number(begin),
+            skip_reason(bytes, begin, next.unwrap_or(stretch.end)),
+        ));
+        position = after;
+    }
+}
+
+/// Why there is no block at this `BEGIN`; `until` is where the next one starts.
+fn skip_reason(bytes: &[u8], begin: usize, until: usize) -> SkipReason {
+    let line_start = bytes[..begin]
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |newline| newline + 1);
+    let before = &bytes[line_start..begin];
+    if before == b"\xef\xbb\xbf" {
+        return SkipReason::ByteOrderMark;
+    }
+    if !before.is_empty() {
+        let white = before.iter().all(u8::is_ascii_whitespace);
+        return if white {
+            SkipReason::Indented
+        } else {
+            SkipReason::Joined
+        };
+    }
+    let block = &bytes[begin..until];
+    let (first_line, _, _) = split_line(block);
+    let Some(label) = first_line[BEGIN.len()..].strip_suffix(DASHES) else {
+        return if find(block, b"\\n").is_some() {
+            SkipReason::LiteralNewlines
+        } else {
+            SkipReason::MalformedBegin
+        };
+    };
+    let Some(end) = find(block, END) else {
+        return if find(block, b"-----END ").is_some() {
+            SkipReason::MalformedEnd
+        } else {
+            SkipReason::Unterminated
+        };
+    };
+    let (last_line, _, _) = split_line(&block[end + 1..]);
+    if last_line != [b"-----END ", label, DASHES].concat() {
+        return SkipReason::MalformedEnd;
+    }
+    SkipReason::Base64
+}
+
+/// One well-formed block.
+struct Block {
+    begin: usize,
+    end: usize,
+    label: String,
+    has_headers: bool,
+    body: Vec<u8>,
+}
+
+/// Walks over the blocks that Go's decoder finds: an `END` line, the last `BEGIN` before it at the start of a line, a
+/// body of base64 between them.
+struct Blocks<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = Block;
+
+    fn next(&mut self) -> Option<Block> {
+        // Where a BEGIN counts as being at the start of a line: after a newline, or here.
+        let mut from = self.position;
+        loop {
+            let end = from + find(&self.bytes[from..], END)?;
+            let begin = rfind(&self.bytes[from..end], BEGIN).map(|begin| from + begin);
+            let found = begin
+                .filter(|&begin| begin == from || self.bytes[begin - 1] == b'\n')
+                .and_then(|begin| self.block(begin, end));
+            if let Some(block) = found {
+                self.position = block.end;
+                return Some(block);
+            }
+            from = end + END.len();
+        }
+    }
+}
+
+impl Blocks<'_> {
+    /// The block between a `BEGIN` and the newline before an `END`, when it is one.
+    fn block(&self, begin: usize, end: usize) -> Option<Block> {
+        let (line, mut rest, used) = split_line(&self.bytes[begin..]);
+        let label = line[BEGIN.len()..].strip_suffix(DASHES)?;
+        let mut body_start = begin + used;
+        let mut has_headers = false;
+        loop {
+            let (line, next, used) = split_line(rest);
+            // A line without a colon ends the headers; so does the END line of an empty block.
+            if body_start > end || !line.contains(&b':') {
+                break;
+            }
+            has_headers = true;
+            body_start += used;
+            rest = next;
+        }
+        if has_headers && body_start > end {
+            return None;
+        }
+        let trailer = &self.bytes[end + END.len()..];
+        let after = trailer.strip_prefix(label)?.strip_prefix(DASHES)?;
+        let (rest_of_line, _, used) = split_line(after);
+        if !rest_of_line.is_empty() {
+            return None;
+        }
+        let body = self.bytes.get(body_start..end).unwrap_or_default();
+        let body: Vec<u8> = body
+            .iter()
+            .copied()
+            .filter(|byte| !b" \t\r\n".contains(byte))
+            .collect();
+        Some(Block {
+            begin,
+            end: self.bytes.len() - after.len() + used,
+            label: String::from_utf8_lossy(label).into_owned(),
+            has_headers,
+            body: BASE64.decode(body).ok()?,
+        })
+    }
+}
+
+/// Standard base64 with padding; superfluous bits in the last letter are passed over, as Go does.
+const BASE64: base64::engine::GeneralPurpose = base64::engine::GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    base64::engine::GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// A line without its end and trailing blanks, what follows it, and how many bytes it took.
+fn split_line(bytes: &[u8]) -> (&[u8], &[u8], usize) {
+    let (line, used) = match bytes.iter().position(|&byte| byte == b'\n') {
+        Some(newline) => {
+            let line = &bytes[..newline];
+            (line.strip_suffix(b"\r").unwrap_or(line), newline + 1)
+        }
+        None => (bytes, bytes.len()),
+    };
+    let trimmed = line
+        .iter()
+        .rposition(|byte| !b" \t".contains(byte))
+        .map_or(0, |last| last + 1);
+    (&line[..trimmed], &bytes[used..], used)
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
+}
+
+fn rfind(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .rposition(|window| window == wanted)
+}
+
+/// Byte offsets at which lines start.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(bytes: &[u8]) -> Self {
+        let newlines = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
+        Self(
+            std::iter::once(0)
+                .chain(newlines.map(|(at, _)| at + 1))
+                .collect(),
+        )
+    }
+
+    /// Counted from 1.
+    fn number(&self, offset: usize) -> usize {
+        self.0.partition_point(|&start| start <= offset)
+    }
+}
+
+/// A certificate as a PEM block with its final newline.
+pub(crate) fn encode(der: &[u8]) -> String {
+    let text = BASE64.encode(der);
+    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 60);
+    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = more;
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
