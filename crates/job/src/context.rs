@@ -58,6 +58,10 @@ pub struct RunnerContext {
     pub correlation_id: String,
     /// What the TLS connection gave for the job.
     pub tls: JobTls,
+    /// `prepare_timeout`; `None` or longer than the job = the job's timeout.
+    pub prepare_timeout: Option<Duration>,
+    /// `get_sources_timeout`; the same rule.
+    pub get_sources_timeout: Option<Duration>,
     /// `[runners.artifact] upload_timeout`; upstream 1 h.
     pub artifact_upload_timeout: Duration,
     /// `[runners.artifact] response_header_timeout`; upstream 10 min.

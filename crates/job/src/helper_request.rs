@@ -4,9 +4,14 @@
 //! argument or a file. The helper prints what `job::messages` says and answers by its exit status:
 //! 0, or 1 after an `ERROR: …`/`FATAL: …` line. Git's own output passes through.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use courser_protocol::Secret;
+
+use crate::cache;
 
 /// One piece of predefined work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +41,18 @@ pub enum HelperRequest {
         /// Name after `via`, empty = none.
         via: String,
     },
+}
+
+impl HelperRequest {
+    /// The document for the helper's standard input: one line.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("requests hold only texts, numbers and lists")
+    }
+
+    /// Reads what [`Self::to_json`] wrote.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
 }
 
 /// `GIT_STRATEGY`.
@@ -99,7 +116,7 @@ pub struct GetSources {
     pub tls_ca_file: Option<String>,
     /// Paths of certificate and key.
     pub tls_client_pair: Option<(String, String)>,
-    /// Submodules: `None` = `GIT_SUBMODULE_STRATEGY` none; anything else is a later issue and refused by name.
+    /// `scheme://host` for `git credential reject`; `None` = nothing to reject.
     pub credential_reject_url: Option<String>,
 }
 
@@ -110,14 +127,39 @@ pub struct CacheRequest {
     pub project_dir: String,
     /// `<cache_dir>/<path>`: local cache root of the project.
     pub cache_root: String,
+    /// `FF_HASH_CACHE_KEYS`: archives lie under the hash of their key.
+    #[serde(default)]
+    pub hash_keys: bool,
     /// Entries in order, already filtered by policy and `when`.
     pub entries: Vec<CacheEntry>,
+}
+
+impl CacheRequest {
+    /// Directory below `cache_root` for `key`, which messages show as it is (5.1).
+    pub fn storage_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        if self.hash_keys {
+            Cow::Owned(hex::encode(Sha256::digest(key)))
+        } else {
+            Cow::Borrowed(key)
+        }
+    }
+
+    /// Where the same cache lies under the opposite value of the flag: archives there are moved.
+    /// `None` when the key cannot be a path.
+    pub fn alternate_storage_key(&self, key: &str) -> Option<String> {
+        if self.hash_keys {
+            Some(cache::sanitize(key)).filter(|key| !key.is_empty())
+        } else {
+            Some(hex::encode(Sha256::digest(key)))
+        }
+    }
 }
 
 /// One cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CacheEntry {
-    /// Key after expansion and sanitising: file name part of `<cache_root>/<key>/cache.zip`.
+    /// Key after expansion and, unless keys are hashed, sanitising. Messages show it; the archive is
+    /// `<cache_root>/<storage key>/cache.zip`, see [`CacheRequest::storage_key`].
     pub key: String,
     /// Keys to try after it, in order (restore only).
     pub fallback_keys: Vec<String>,

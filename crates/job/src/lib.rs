@@ -3,16 +3,48 @@
 //! In: the payload ([`courser_protocol::JobResponse`]) and what the runner knows ([`RunnerContext`]).
 //! Out: for each [`Stage`] a [`StageScript`], decisions of [`state`], and the bytes of the log. No I/O,
 //! no clock, no randomness. Facts: `runner-build-lifecycle.md` 1 to 5, `runner-protocol.md` 4 to 6.
+//!
+//! ```
+//! use courser_job::{DirectoryLayout, Job, JobStatus, RunnerContext, Stage};
+//! use courser_protocol::JobResponse;
+//!
+//! let payload = JobResponse::from_json(br#"{"steps": [{"name": "script", "script": ["make"]}]}"#)?;
+//! let context = RunnerContext {
+//!     directories: DirectoryLayout {
+//!         builds: "/builds".to_owned(),
+//!         cache: "/cache".to_owned(),
+//!         shared_builds: false,
+//!     },
+//!     ..RunnerContext::default()
+//! };
+//! let job = Job::accept(payload, context).expect("nothing in this job is refused");
+//! assert_eq!(job.steps(), [Stage::Step("script".to_owned())]);
+//! assert!(job.stage(&job.steps()[0], JobStatus::Running).is_some());
+//! assert!(job.stage(&Stage::AfterScript, JobStatus::Success).is_none());
+//! # Ok::<(), courser_protocol::DecodeError>(())
+//! ```
 
+mod cache;
 mod context;
+mod directories;
+mod features;
 pub mod helper_request;
 mod job;
 pub mod messages;
+mod script;
+mod settings;
+mod sources;
 mod stage;
 pub mod state;
 pub mod trace;
+mod variables;
 
 pub use context::{DirectoryLayout, JobTls, RunnerContext};
+pub use directories::Directories;
+pub use features::Features;
 pub use helper_request::HelperRequest;
 pub use job::{Job, JobStatus, Rejection};
+pub use script::Shell;
+pub use settings::{Settings, TimeoutSetting, TimeoutVariable};
 pub use stage::{Stage, StageScript, StageWork};
+pub use variables::{Variables, expand, is_true, strict_bool};

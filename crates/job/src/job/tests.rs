@@ -1,0 +1,443 @@
+use std::time::Duration;
+
+use courser_protocol::{FailureReason, JobResponse};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{DirectoryLayout, JobTls};
+
+pub(crate) fn context() -> RunnerContext {
+    RunnerContext {
+        name: "runner one".to_owned(),
+        short_token: "abcdefghi".to_owned(),
+        version: "19.4.0".to_owned(),
+        revision: "c0ffee".to_owned(),
+        executable_arch: "linux/amd64".to_owned(),
+        executor: "shell".to_owned(),
+        shell: "bash".to_owned(),
+        url: "https://gitlab.example".to_owned(),
+        environment: vec!["CONFIGURED=yes=1".to_owned(), "nonsense".to_owned()],
+        directories: DirectoryLayout {
+            builds: "/b".to_owned(),
+            cache: "/c".to_owned(),
+            shared_builds: true,
+        },
+        shared: true,
+        correlation_id: "corr".to_owned(),
+        artifact_upload_timeout: Duration::from_secs(3600),
+        artifact_response_header_timeout: Duration::from_secs(600),
+        helper_command: "/usr/bin/courser".to_owned(),
+        ..RunnerContext::default()
+    }
+}
+
+/// A small, whole payload, with `change` laid over its top level.
+pub(crate) fn payload(change: Value) -> JobResponse {
+    let mut whole = json!({
+        "id": 42,
+        "token": "tok-en",
+        "allow_git_fetch": true,
+        "job_info": {"name": "build", "project_id": 7},
+        "git_info": {
+            "repo_url": "https://gitlab-ci-token:tok-en@gitlab.example/group/p.git",
+            "ref": "main",
+            "sha": "0123456789abcdef0123456789abcdef01234567",
+            "refspecs": ["+refs/heads/main:refs/remotes/origin/main"],
+            "depth": 20,
+        },
+        "variables": [
+            {"key": "CI_JOB_TOKEN", "value": "tok-en", "masked": true},
+            {"key": "NAME", "value": "x-$CI_SERVER"},
+        ],
+        "steps": [
+            {"name": "script", "script": ["echo a", "echo b\necho c"]},
+            {"name": "after_script", "script": ["echo after"]},
+        ],
+    });
+    for (key, value) in change.as_object().expect("an object") {
+        whole[key] = value.clone();
+    }
+    JobResponse::from_json(whole.to_string().as_bytes()).expect("the payload is well-formed")
+}
+
+pub(crate) fn job(change: Value) -> Job {
+    Job::accept(payload(change), context()).expect("the job is accepted")
+}
+
+fn refusal(change: Value) -> Rejection {
+    Job::accept(payload(change), context()).expect_err("the job is refused")
+}
+
+fn script(job: &Job, stage: Stage) -> String {
+    match job
+        .stage(&stage, JobStatus::Running)
+        .expect("the stage has work")
+        .work
+    {
+        StageWork::Shell(script) => script,
+        StageWork::Helper(requests) => panic!("no shell: {requests:?}"),
+    }
+}
+
+fn with_variable(key: &str, value: &str) -> Value {
+    json!({"variables": [{"key": key, "value": value}]})
+}
+
+#[test]
+fn variables_come_in_the_documented_order() {
+    let tls = JobTls {
+        ca_chain: "CA".to_owned(),
+        client_pair: Some(("CERT".to_owned(), "KEY".into())),
+    };
+    let job = Job::accept(
+        payload(json!({"image": {"name": "alpine"}})),
+        RunnerContext { tls, ..context() },
+    )
+    .expect("the job is accepted");
+    let names: Vec<&str> = job
+        .variables()
+        .iter()
+        .map(|variable| variable.key.as_str())
+        .filter(|key| !key.starts_with("FF_"))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "CI_JOB_IMAGE",
+            "CI_RUNNER_SHORT_TOKEN",
+            "CONFIGURED",
+            "CI_BUILDS_DIR",
+            "CI_PROJECT_DIR",
+            "CI_CONCURRENT_ID",
+            "CI_CONCURRENT_PROJECT_ID",
+            "CI_SERVER",
+            "CI_JOB_STATUS",
+            "CI_JOB_TIMEOUT",
+            "CI_SERVER_TLS_CA_FILE",
+            "CI_SERVER_TLS_CERT_FILE",
+            "CI_SERVER_TLS_KEY_FILE",
+            "CI_JOB_TOKEN",
+            "NAME",
+            "CI_SHARED_ENVIRONMENT",
+            "CI_RUNNER_VERSION",
+            "CI_RUNNER_REVISION",
+            "CI_RUNNER_EXECUTABLE_ARCH",
+            "RUNNER_TEMP_PROJECT_DIR",
+        ]
+    );
+    let text = |key| job.variables().text(key).into_owned();
+    assert_eq!(text("CONFIGURED"), "yes=1");
+    assert_eq!(text("NAME"), "x-yes");
+    assert_eq!(text("CI_JOB_TIMEOUT"), "7200");
+    assert_eq!(text("CI_PROJECT_DIR"), "/b/abcdefghi/0/group/p");
+    assert_eq!(
+        text("RUNNER_TEMP_PROJECT_DIR"),
+        "/b/abcdefghi/0/group/p.tmp"
+    );
+    assert_eq!(
+        text("CI_SERVER_TLS_CA_FILE"),
+        "/b/abcdefghi/0/group/p.tmp/CI_SERVER_TLS_CA_FILE"
+    );
+    let masked: Vec<String> = job
+        .masked_phrases()
+        .iter()
+        .map(|p| p.expose().to_owned())
+        .collect();
+    assert_eq!(masked, ["tok-en"]);
+}
+
+#[test]
+fn stages_without_work_have_none() {
+    let job = job(json!({"steps": []}));
+    for stage in [
+        Stage::PrepareExecutor,
+        Stage::RestoreCache,
+        Stage::DownloadArtifacts,
+        Stage::Step("script".to_owned()),
+        Stage::AfterScript,
+        Stage::ArchiveCache,
+        Stage::ArchiveCacheOnFailure,
+        Stage::UploadArtifactsOnSuccess,
+        Stage::UploadArtifactsOnFailure,
+    ] {
+        assert!(job.stage(&stage, JobStatus::Running).is_none(), "{stage:?}");
+    }
+    for stage in [
+        Stage::PrepareScript,
+        Stage::GetSources,
+        Stage::ClearWorktree,
+        Stage::CleanupFileVariables,
+    ] {
+        assert!(job.stage(&stage, JobStatus::Running).is_some(), "{stage:?}");
+    }
+}
+
+#[test]
+fn the_shell_is_left_out_only_where_it_has_nothing_to_do() {
+    for strategy in ["none", "empty"] {
+        let job = job(with_variable("GIT_STRATEGY", strategy));
+        for stage in [
+            Stage::PrepareScript,
+            Stage::GetSources,
+            Stage::CleanupFileVariables,
+        ] {
+            let work = job
+                .stage(&stage, JobStatus::Running)
+                .expect("it has work")
+                .work;
+            assert!(
+                matches!(work, StageWork::Helper(ref requests) if requests.len() == 1),
+                "{stage:?}"
+            );
+        }
+    }
+    let job = job(json!({}));
+    let work = job
+        .stage(&Stage::GetSources, JobStatus::Running)
+        .expect("it has work")
+        .work;
+    assert!(matches!(work, StageWork::Shell(_)));
+}
+
+#[test]
+fn steps_keep_their_order_and_after_script_is_not_one() {
+    let job = job(json!({"steps": [
+        {"name": "Script", "script": ["a"]},
+        {"name": "after_script", "script": ["b"]},
+        {"name": "release", "script": ["c $NAME $unknown"]},
+    ]}));
+    assert_eq!(
+        job.steps(),
+        [
+            Stage::Step("script".to_owned()),
+            Stage::Step("release".to_owned())
+        ]
+    );
+    assert!(script(&job, Stage::Step("release".to_owned())).contains("nc x-yes\\n"));
+    assert_eq!(Stage::Step("script".to_owned()).id(), "step_script");
+    assert_eq!(
+        Stage::Step("script".to_owned()).title("shell"),
+        "Executing \"step_script\" stage of the job script"
+    );
+}
+
+#[test]
+fn after_script_knows_how_the_job_went() {
+    let job = job(json!({}));
+    let text = |status| match job
+        .stage(&Stage::AfterScript, status)
+        .expect("it has work")
+        .work
+    {
+        StageWork::Shell(script) => script,
+        StageWork::Helper(_) => unreachable!("after_script is a script"),
+    };
+    for (status, value) in [
+        (JobStatus::Success, "success"),
+        (JobStatus::Failed, "failed"),
+        (JobStatus::Canceled, "canceled"),
+        (JobStatus::TimedOut, "timedout"),
+    ] {
+        assert!(text(status).contains(&format!("export CI_JOB_STATUS={value}\\n")));
+    }
+}
+
+#[test]
+fn scripts_read_as_recorded() {
+    let context = RunnerContext {
+        pre_build_script: "echo pre".to_owned(),
+        post_build_script: "echo post".to_owned(),
+        pre_get_sources_script: "echo configured before".to_owned(),
+        post_get_sources_script: "echo configured after".to_owned(),
+        ..context()
+    };
+    let change = json!({"hooks": [
+        {"name": "pre_get_sources_script", "script": ["echo job before"]},
+        {"name": "post_get_sources_script", "script": ["echo job after"]},
+    ]});
+    let job = Job::accept(payload(change), context).expect("the job is accepted");
+    // One line a command, without the flags, so that the snapshot can be read.
+    let readable = |stage| {
+        let text = script(&job, stage).replace("\\n", "\n");
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with("export FF_") && !line.contains("eval $'export FF_"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!("step_script", readable(Stage::Step("script".to_owned())));
+    insta::assert_snapshot!("get_sources", readable(Stage::GetSources));
+    insta::assert_snapshot!("after_script", readable(Stage::AfterScript));
+}
+
+#[test]
+fn uploads_follow_when_and_downloads_need_a_file() {
+    let job = job(json!({
+        "artifacts": [
+            {"name": "good", "paths": ["a"]},
+            {"name": "bad", "paths": ["b"], "when": "on_failure"},
+            {"name": "both", "untracked": true, "when": "always"},
+            {"name": "nothing"},
+        ],
+        "dependencies": [
+            {"id": 1, "token": "one", "name": "with", "artifacts_file": {"filename": "a.zip", "size": 3}},
+            {"id": 2, "token": "two", "name": "without"},
+        ],
+    }));
+    let names = |after_failure| -> Vec<String> {
+        let uploads = job.uploads(after_failure).into_iter();
+        uploads
+            .map(|request| match request {
+                HelperRequest::UploadArtifacts(upload) => upload.name,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    assert_eq!(names(false), ["good", "both"]);
+    assert_eq!(names(true), ["bad", "both"]);
+    let downloads = job.downloads();
+    assert!(
+        matches!(&downloads[..], [HelperRequest::DownloadArtifacts(one)]
+            if one.job_id == 1 && one.token.expose() == "one" && one.job_name == "with")
+    );
+}
+
+fn cache_lines(work: Vec<CacheWork>) -> Vec<String> {
+    let strip = |line: String| {
+        line.replace("\u{1b}[32;1m", "")
+            .replace("\u{1b}[0;33m", "! ")
+            .replace("\u{1b}[0;m", "")
+    };
+    work.into_iter()
+        .flat_map(|piece| match piece {
+            CacheWork::Say(line) => vec![strip(line)],
+            CacheWork::Request(request) => request
+                .entries
+                .iter()
+                .map(|entry| format!("= {} | {}", entry.key, entry.fallback_keys.join(", ")))
+                .collect(),
+        })
+        .collect()
+}
+
+#[test]
+fn caches_follow_policy_keys_and_when() {
+    let job = job(json!({
+        "variables": [
+            {"key": "POLICY", "value": "pull"},
+            {"key": "CACHE_FALLBACK_KEY", "value": "main-protected. "},
+            {"key": "K", "value": "k"},
+        ],
+        "cache": [
+            {"key": "$K-1", "paths": ["a"], "fallback_keys": ["$K-0", "$NONE", "old"]},
+            {"key": "x/../y", "paths": ["a"], "policy": "$POLICY"},
+            {"key": "z", "untracked": true, "policy": "push", "when": "on_failure"},
+            {"key": "no paths"},
+            {"key": "", "paths": ["d"], "when": "always"},
+            {"key": " / ", "paths": ["e"]},
+        ],
+    }));
+    let refused = "! CACHE_FALLBACK_KEY \"main-protected. \" not allowed to end in \"-protected\"";
+    let trimmed = "! cache key \"main-protected. \" sanitized to \"main-protected.\"";
+    assert_eq!(
+        cache_lines(cache::restore(&job)),
+        [
+            trimmed,
+            refused,
+            "= k-1 | k-0, old",
+            "! cache key \"x/../y\" sanitized to \"y\"",
+            trimmed,
+            refused,
+            "= y | ",
+            "Not downloading cache z due to policy",
+            trimmed,
+            refused,
+            "= build/main | ",
+            "! cache key \" / \" could not be sanitized",
+            "Skipping cache extraction due to empty cache key",
+        ]
+    );
+    assert_eq!(
+        cache_lines(cache::archive(&job, false)),
+        [
+            "= k-1 | ",
+            "! cache key \"x/../y\" sanitized to \"y\"",
+            "Not uploading cache y due to policy",
+            "= build/main | ",
+            "! cache key \" / \" could not be sanitized",
+            "Skipping cache archiving due to empty cache key",
+        ]
+    );
+    assert_eq!(
+        cache_lines(cache::archive(&job, true)),
+        ["= z | ", "= build/main | "]
+    );
+}
+
+#[test]
+fn hashed_cache_keys_keep_their_text_for_messages() {
+    let request = CacheRequest {
+        project_dir: String::new(),
+        cache_root: String::new(),
+        hash_keys: true,
+        entries: Vec::new(),
+    };
+    assert_eq!(
+        request.storage_key("abc"),
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
+    assert_eq!(
+        request.alternate_storage_key("a/../b").as_deref(),
+        Some("b")
+    );
+    assert_eq!(request.alternate_storage_key(".."), None);
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    for (change, part) in [
+        (
+            with_variable("GIT_SUBMODULE_STRATEGY", "recursive"),
+            "GIT_SUBMODULE_STRATEGY: recursive",
+        ),
+        (
+            with_variable("GIT_SUBMODULE_STRATEGY", "sometimes"),
+            "unknown GIT_SUBMODULE_STRATEGY",
+        ),
+        (
+            with_variable("FF_GIT_URLS_WITHOUT_TOKENS", "true"),
+            "FF_GIT_URLS_WITHOUT_TOKENS",
+        ),
+        (json!({"run": "[]"}), "`run`"),
+        (json!({"secrets": {"PASSWORD": {}}}), "PASSWORD"),
+        (with_variable("GIT_CLONE_PATH", "/b/x"), "custom_build_dir"),
+        (
+            json!({"cache": [{"key": "k", "paths": ["a"], "policy": "never"}]}),
+            "unknown cache policy never for k",
+        ),
+        (
+            json!({"variables": [{"key": "../x", "value": "", "file": true}]}),
+            "../x",
+        ),
+    ] {
+        let rejection = refusal(change);
+        assert!(rejection.message.contains(part), "{}", rejection.message);
+        assert_eq!(rejection.reason, FailureReason::RunnerConfigurationError);
+    }
+    let rejection =
+        refusal(json!({"image": {"name": "a", "executor_opts": {"docker": {"cpus": 1}}}}));
+    assert!(rejection.message.contains("docker.cpus"));
+    assert_eq!(
+        (rejection.reason, rejection.exit_code),
+        (FailureReason::RunnerSystemFailure, 3)
+    );
+}
+
+#[test]
+fn secrets_stay_out_of_debug_output() {
+    let job = job(json!({}));
+    let shown = format!(
+        "{job:?} {:?}",
+        job.stage(&Stage::GetSources, JobStatus::Running)
+    );
+    assert!(!shown.contains("tok-en"), "{shown}");
+}

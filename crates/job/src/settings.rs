@@ -1,0 +1,394 @@
+//! What job variables say about how the job is run, read once (`runner-build-lifecycle.md` 1.9).
+
+use std::time::Duration;
+
+use crate::helper_request::GitStrategy;
+use crate::variables::{Variables, strict_bool};
+
+/// Settings of one job. Bad values take the default and leave a warning in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `CI_DEBUG_TRACE`: commands are traced by the shell.
+    pub debug_trace: bool,
+    /// `GIT_STRATEGY`.
+    pub git_strategy: GitStrategy,
+    /// `GIT_CHECKOUT`.
+    pub git_checkout: bool,
+    /// `GIT_CLONE_PATH`, empty = none.
+    pub git_clone_path: String,
+    /// `GIT_CLEAN_FLAGS`, empty = do not clean.
+    pub git_clean_flags: Vec<String>,
+    /// `GIT_FETCH_EXTRA_FLAGS`.
+    pub git_fetch_extra_flags: Vec<String>,
+    /// `GIT_CLONE_EXTRA_FLAGS`.
+    pub git_clone_extra_flags: Vec<String>,
+    /// `GIT_SUBMODULE_STRATEGY` as written; empty = none.
+    pub git_submodule_strategy: String,
+    /// `GIT_SUBMODULE_FORCE_HTTPS`.
+    pub git_submodule_force_https: bool,
+    /// `GIT_LFS_SKIP_SMUDGE`.
+    pub git_lfs_skip_smudge: bool,
+    /// `GET_SOURCES_ATTEMPTS`.
+    pub get_sources_attempts: u32,
+    /// `RESTORE_CACHE_ATTEMPTS`.
+    pub restore_cache_attempts: u32,
+    /// `ARTIFACT_DOWNLOAD_ATTEMPTS`.
+    pub artifact_download_attempts: u32,
+    /// `AFTER_SCRIPT_IGNORE_ERRORS`.
+    pub after_script_ignore_errors: bool,
+    /// `RUNNER_SCRIPT_TIMEOUT`, judged when the first step starts.
+    pub script_timeout: TimeoutVariable,
+    /// `RUNNER_AFTER_SCRIPT_TIMEOUT`, judged at the same time.
+    pub after_script_timeout: TimeoutVariable,
+}
+
+/// A timeout variable as written; what it means depends on the time that is left for the job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimeoutVariable {
+    /// Text, empty = default.
+    pub raw: String,
+}
+
+/// Meaning of a [`TimeoutVariable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimeoutSetting {
+    /// Nothing set, or zero.
+    Default,
+    /// That long.
+    Limit(Duration),
+    /// Not a duration: warn, default.
+    Malformed,
+    /// Negative: warn, default.
+    Negative,
+    /// Longer than the job may still run: warn, default.
+    BeyondJob,
+}
+
+impl TimeoutVariable {
+    /// Judges the text with `remaining` time left for the job.
+    pub fn judge(&self, remaining: Duration) -> TimeoutSetting {
+        let text = self.raw.trim();
+        if text.is_empty() {
+            return TimeoutSetting::Default;
+        }
+        match parse_go_duration(text) {
+            None => TimeoutSetting::Malformed,
+            Some((true, limit)) if !limit.is_zero() => TimeoutSetting::Negative,
+            Some((_, limit)) if limit.is_zero() => TimeoutSetting::Default,
+            Some((_, limit)) if limit > remaining => TimeoutSetting::BeyondJob,
+            Some((_, limit)) => TimeoutSetting::Limit(limit),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings; `warnings` gets a line for each bad value.
+    pub fn read(
+        variables: &Variables,
+        allow_git_fetch: bool,
+        debug_trace_disabled: bool,
+        warnings: &mut Vec<String>,
+    ) -> Self {
+        let mut reader = Reader {
+            variables,
+            warnings,
+        };
+        let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
+        let debug_services = reader.bool("CI_DEBUG_SERVICES", false);
+        if debug_trace_disabled {
+            for (name, set) in [
+                ("CI_DEBUG_TRACE", debug_trace),
+                ("CI_DEBUG_SERVICES", debug_services),
+            ] {
+                if set {
+                    reader
+                        .warnings
+                        .push(format!("{name}: usage is disabled on this Runner"));
+                }
+            }
+            debug_trace = false;
+        }
+        Self {
+            debug_trace,
+            git_strategy: reader.git_strategy(allow_git_fetch),
+            git_checkout: reader.bool("GIT_CHECKOUT", true),
+            git_clone_path: variables.text("GIT_CLONE_PATH").trim().to_owned(),
+            git_clean_flags: reader.flags("GIT_CLEAN_FLAGS", "-ffdx"),
+            git_fetch_extra_flags: reader.flags("GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"),
+            git_clone_extra_flags: reader.flags("GIT_CLONE_EXTRA_FLAGS", ""),
+            git_submodule_strategy: match variables.text("GIT_SUBMODULE_STRATEGY").trim() {
+                "none" => String::new(),
+                other => other.to_owned(),
+            },
+            git_submodule_force_https: reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false),
+            git_lfs_skip_smudge: reader.bool("GIT_LFS_SKIP_SMUDGE", false),
+            get_sources_attempts: reader.attempts("GET_SOURCES_ATTEMPTS"),
+            restore_cache_attempts: reader.attempts("RESTORE_CACHE_ATTEMPTS"),
+            artifact_download_attempts: reader.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS"),
+            after_script_ignore_errors: reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true),
+            script_timeout: reader.timeout(SCRIPT_TIMEOUT),
+            after_script_timeout: reader.timeout(AFTER_SCRIPT_TIMEOUT),
+        }
+    }
+}
+
+/// Limits all user steps together.
+pub(crate) const SCRIPT_TIMEOUT: &str = "RUNNER_SCRIPT_TIMEOUT";
+/// Limits `after_script`.
+pub(crate) const AFTER_SCRIPT_TIMEOUT: &str = "RUNNER_AFTER_SCRIPT_TIMEOUT";
+
+struct Reader<'a> {
+    variables: &'a Variables,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn bool(&mut self, name: &str, default: bool) -> bool {
+        let raw = self.variables.text(name);
+        if raw.trim().is_empty() {
+            return default;
+        }
+        strict_bool(&raw).unwrap_or_else(|| {
+            self.warnings.push(format!(
+                "{name}: expected bool got \"{raw}\", using default value: {default}"
+            ));
+            default
+        })
+    }
+
+    fn attempts(&mut self, name: &str) -> u32 {
+        let raw = self.variables.text(name);
+        if raw.trim().is_empty() {
+            return 1;
+        }
+        let Ok(number) = raw.parse::<i64>() else {
+            self.warnings.push(format!(
+                "{name}: expected int got \"{raw}\", using default value: 1"
+            ));
+            return 1;
+        };
+        let clamped = number.clamp(1, 10);
+        if clamped != number {
+            self.warnings.push(format!(
+                "{name}: number of attempts out of the range [1, 10], clamping to: {clamped}"
+            ));
+        }
+        u32::try_from(clamped).unwrap_or(1)
+    }
+
+    fn flags(&self, name: &str, default: &str) -> Vec<String> {
+        let raw = self.variables.text(name);
+        let text = match raw.trim() {
+            "" => default,
+            "none" => "",
+            text => text,
+        };
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn git_strategy(&mut self, allow_git_fetch: bool) -> GitStrategy {
+        let (default, default_name) = if allow_git_fetch {
+            (GitStrategy::Fetch, "fetch")
+        } else {
+            (GitStrategy::Clone, "clone")
+        };
+        let raw = self.variables.text("GIT_STRATEGY");
+        match raw.trim() {
+            "" => default,
+            "clone" => GitStrategy::Clone,
+            "fetch" => GitStrategy::Fetch,
+            "none" => GitStrategy::None,
+            "empty" => GitStrategy::Empty,
+            _ => {
+                self.warnings.push(format!(
+                    "GIT_STRATEGY: expected either 'clone', 'fetch', 'none' or 'empty' got \"{raw}\", using default value '{default_name}'"
+                ));
+                default
+            }
+        }
+    }
+
+    fn timeout(&self, name: &str) -> TimeoutVariable {
+        TimeoutVariable {
+            raw: self.variables.text(name).trim().to_owned(),
+        }
+    }
+}
+
+/// Go's `time.ParseDuration`: `1h30m`, `90s`, `-1.5ms`. Returns sign (true = negative) and length.
+fn parse_go_duration(text: &str) -> Option<(bool, Duration)> {
+    let (negative, mut rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if rest == "0" {
+        return Some((negative, Duration::ZERO));
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut nanos: u128 = 0;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(number_end);
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let scale: u128 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let digits = |text: &str| {
+            if text.is_empty() {
+                Some(0)
+            } else {
+                text.parse::<u64>().ok()
+            }
+        };
+        nanos += u128::from(digits(whole)?) * scale;
+        let fraction = fraction.get(..fraction.len().min(12))?;
+        nanos += u128::from(digits(fraction)?) * scale
+            / 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+        rest = tail;
+    }
+    // Go's durations end at 2^63 nanoseconds.
+    let nanos = u64::try_from(nanos)
+        .ok()
+        .filter(|nanos| i64::try_from(*nanos).is_ok())?;
+    Some((negative, Duration::from_nanos(nanos)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courser_protocol::JobVariable;
+    use proptest::prelude::*;
+
+    fn read(pairs: &[(&str, &str)]) -> (Settings, Vec<String>) {
+        let list = pairs
+            .iter()
+            .map(|(key, value)| JobVariable {
+                key: (*key).to_owned(),
+                value: (*value).into(),
+                ..JobVariable::default()
+            })
+            .collect();
+        let mut warnings = Vec::new();
+        let variables = Variables::expand_all(list, "/t");
+        let settings = Settings::read(&variables, true, false, &mut warnings);
+        (settings, warnings)
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        let (settings, warnings) = read(&[]);
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(settings.git_strategy, GitStrategy::Fetch);
+        assert_eq!(settings.git_clean_flags, ["-ffdx"]);
+        assert_eq!(settings.git_fetch_extra_flags, ["--prune", "--quiet"]);
+        assert!(settings.git_checkout && settings.after_script_ignore_errors);
+        assert_eq!(settings.get_sources_attempts, 1);
+    }
+
+    #[test]
+    fn bad_values_take_the_default_and_say_so() {
+        for (name, value, expected) in [
+            (
+                "GIT_CHECKOUT",
+                "maybe",
+                "GIT_CHECKOUT: expected bool got \"maybe\", using default value: true",
+            ),
+            (
+                "GIT_STRATEGY",
+                "pull",
+                "GIT_STRATEGY: expected either 'clone', 'fetch', 'none' or 'empty' got \"pull\", using default value 'fetch'",
+            ),
+            (
+                "GET_SOURCES_ATTEMPTS",
+                "x",
+                "GET_SOURCES_ATTEMPTS: expected int got \"x\", using default value: 1",
+            ),
+            (
+                "GET_SOURCES_ATTEMPTS",
+                "11",
+                "GET_SOURCES_ATTEMPTS: number of attempts out of the range [1, 10], clamping to: 10",
+            ),
+            (
+                "RESTORE_CACHE_ATTEMPTS",
+                "0",
+                "RESTORE_CACHE_ATTEMPTS: number of attempts out of the range [1, 10], clamping to: 1",
+            ),
+        ] {
+            assert_eq!(read(&[(name, value)]).1, [expected]);
+        }
+    }
+
+    #[test]
+    fn flag_lists_split_on_blanks_and_none_is_empty() {
+        assert_eq!(
+            read(&[("GIT_CLEAN_FLAGS", " -ffdx  -e x ")])
+                .0
+                .git_clean_flags,
+            ["-ffdx", "-e", "x"]
+        );
+        assert!(
+            read(&[("GIT_CLEAN_FLAGS", "none")])
+                .0
+                .git_clean_flags
+                .is_empty()
+        );
+        assert_eq!(
+            read(&[("GIT_CLEAN_FLAGS", " ")]).0.git_clean_flags,
+            ["-ffdx"]
+        );
+    }
+
+    #[test]
+    fn timeouts_are_judged_against_the_remaining_time() {
+        let hour = Duration::from_secs(3600);
+        for (raw, expected) in [
+            ("", TimeoutSetting::Default),
+            ("  ", TimeoutSetting::Default),
+            ("0", TimeoutSetting::Default),
+            ("0s", TimeoutSetting::Default),
+            ("90s", TimeoutSetting::Limit(Duration::from_secs(90))),
+            (
+                "1m30.5s",
+                TimeoutSetting::Limit(Duration::from_millis(90_500)),
+            ),
+            (".5s", TimeoutSetting::Limit(Duration::from_millis(500))),
+            ("1h", TimeoutSetting::Limit(hour)),
+            ("61m", TimeoutSetting::BeyondJob),
+            ("-1m", TimeoutSetting::Negative),
+            ("10", TimeoutSetting::Malformed),
+            ("1x", TimeoutSetting::Malformed),
+            (".s", TimeoutSetting::Malformed),
+            ("1.2.3s", TimeoutSetting::Malformed),
+            ("-", TimeoutSetting::Malformed),
+            ("99999999999999999999h", TimeoutSetting::Malformed),
+        ] {
+            let variable = TimeoutVariable {
+                raw: raw.to_owned(),
+            };
+            assert_eq!(variable.judge(hour), expected, "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn durations_never_panic(text in "[-+0-9.hmsnuµ é]{0,16}") {
+            let _ = parse_go_duration(&text);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::RunnerContext;
+use crate::job::tests::{context, job, payload};
+
+fn pairs(remote: &Remote) -> Vec<String> {
+    let pairs = remote.instead_of.iter();
+    pairs
+        .map(|(new, old)| format!("{} <- {old}", new.expose()))
+        .collect()
+}
+
+fn remote(change: Value, clone_url: &str) -> Remote {
+    let context = RunnerContext {
+        clone_url: clone_url.to_owned(),
+        ..context()
+    };
+    Remote::of(&Job::accept(payload(change), context).expect("the job is accepted"))
+}
+
+#[test]
+fn urls_are_split_as_text() {
+    let url = RemoteUrl::parse("https://a:b@c@host:8443/p/q.git").expect("it is a URL");
+    assert_eq!(
+        (url.userinfo, url.authority, url.path),
+        (Some("a:b@c"), "host:8443", "/p/q.git")
+    );
+    assert_eq!(url.base(), "https://host:8443");
+    for other in ["", "/srv/p", "git@host:p", "://x", "a b://x"] {
+        assert_eq!(RemoteUrl::parse(other), None, "{other}");
+    }
+}
+
+#[test]
+fn credentials_live_in_the_rewrites_only() {
+    let remote = remote(json!({}), "");
+    assert_eq!(remote.url, "https://gitlab.example/group/p.git");
+    assert_eq!(
+        pairs(&remote),
+        [
+            "https://gitlab-ci-token:tok-en@gitlab.example/group/p.git <- https://gitlab.example/group/p.git",
+            "https://gitlab-ci-token:tok-en@gitlab.example <- https://gitlab.example",
+        ]
+    );
+    assert_eq!(
+        remote.credential_reject_url.as_deref(),
+        Some("https://gitlab.example")
+    );
+}
+
+#[test]
+fn a_clone_url_replaces_the_base() {
+    let variables = json!({"variables": [{"key": "CI_PROJECT_PATH", "value": "group/p"}]});
+    let http = remote(variables.clone(), "http://inside:8080/");
+    assert_eq!(http.url, "http://inside:8080/group/p.git");
+    assert_eq!(
+        pairs(&http),
+        [
+            "http://gitlab-ci-token:tok-en@inside:8080/group/p.git <- http://inside:8080/group/p.git",
+            "http://gitlab-ci-token:tok-en@inside:8080 <- http://inside:8080",
+            "https://gitlab-ci-token:tok-en@gitlab.example <- https://gitlab.example",
+        ]
+    );
+    let ssh = remote(variables, "ssh://inside");
+    assert_eq!(ssh.url, "ssh://git@inside/group/p.git");
+    assert_eq!(pairs(&ssh), Vec::<String>::new());
+    assert_eq!(ssh.credential_reject_url.as_deref(), Some("ssh://inside"));
+}
+
+#[test]
+fn ssh_addresses_are_rewritten_when_asked() {
+    let with = |port: &str| {
+        let variables = json!({"variables": [
+            {"key": "GIT_SUBMODULE_FORCE_HTTPS", "value": "true"},
+            {"key": "CI_SERVER_HOST", "value": "gitlab.example"},
+            {"key": "CI_SERVER_SHELL_SSH_PORT", "value": port},
+        ]});
+        pairs(&remote(variables, "")).split_off(2)
+    };
+    let base = "https://gitlab-ci-token:tok-en@gitlab.example";
+    assert_eq!(
+        with("22"),
+        [
+            format!("{base}/ <- git@gitlab.example:"),
+            format!("{base} <- ssh://git@gitlab.example")
+        ]
+    );
+    assert_eq!(
+        with("2222"),
+        [format!("{base} <- ssh://git@gitlab.example:2222")]
+    );
+}
+
+#[test]
+fn a_local_repository_needs_no_credentials() {
+    let remote = remote(
+        json!({"git_info": {"repo_url": "/srv/p.git", "sha": "0123456789"}}),
+        "",
+    );
+    assert_eq!(remote.url, "/srv/p.git");
+    assert_eq!(remote.base, None);
+    assert_eq!(remote.credential_reject_url, None);
+}
+
+#[test]
+fn the_request_says_what_the_settings_say() {
+    let job = job(json!({"variables": [
+        {"key": "GIT_STRATEGY", "value": "clone"},
+        {"key": "GIT_CLEAN_FLAGS", "value": "none"},
+        {"key": "CI_SERVER_TLS_CA_FILE", "value": "PEM", "file": true},
+    ]}));
+    let request = request(&job);
+    assert_eq!(request.strategy, GitStrategy::Clone);
+    assert_eq!(request.clean_flags, Vec::<String>::new());
+    assert_eq!(request.depth, 20);
+    assert_eq!(request.user_agent, "gitlab-runner 19.4.0 linux/amd64");
+    assert_eq!(request.correlation_id, "corr");
+    assert!(request.checkout && request.bundle_uris && !request.clean_git_config);
+    assert_eq!(request.tls_base.as_deref(), Some("https://gitlab.example"));
+    assert_eq!(
+        request.tls_ca_file.as_deref(),
+        Some("/b/abcdefghi/0/group/p.tmp/CI_SERVER_TLS_CA_FILE")
+    );
+}
