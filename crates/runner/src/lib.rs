@@ -1,1 +1,3 @@
 //! The daemon: request, dispatch, run, feed the trace, report.
+
+pub mod client;

@@ -1,0 +1,227 @@
+//! The runner's side of `/api/v4` (`runner-protocol.md` 1 and 2).
+//!
+//! One [`Api`] for each runner entry: it owns the connection pool and the `last_update` cursor of
+//! its `(url, token, CA file, client certificate)`.
+
+pub mod jobs;
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use courser_net::{Answer, Body, Call, CallError, Client};
+use courser_protocol::Secret;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use serde::Serialize;
+use url::Url;
+
+const RUNNER_TOKEN: HeaderName = HeaderName::from_static("runner-token");
+const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
+const LAST_UPDATE: HeaderName = HeaderName::from_static("x-gitlab-last-update");
+
+/// Longest text that is read from an answer just to quote it in a log.
+const MESSAGE_LIMIT: usize = 64 * 1024;
+
+/// A `url` that no request can be made of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadUrl {
+    /// It does not parse.
+    #[error("runner url {url:?}: {source}")]
+    Syntax {
+        /// As configured.
+        url: String,
+        /// Why.
+        source: url::ParseError,
+    },
+    /// Neither http nor https.
+    #[error("runner url {url:?}: only http or https are supported")]
+    Scheme {
+        /// As configured.
+        url: String,
+    },
+}
+
+/// `<url>/api/v4/` by the rules of 1.1: trailing slashes and one legacy `/ci` go.
+pub fn base_url(url: &str) -> Result<Url, BadUrl> {
+    let root = url.trim_end_matches('/');
+    let root = root.strip_suffix("/ci").unwrap_or(root);
+    let base = Url::parse(&format!("{root}/api/v4/")).map_err(|source| BadUrl::Syntax {
+        url: url.to_owned(),
+        source,
+    })?;
+    match base.scheme() {
+        "http" | "https" => Ok(base),
+        _ => Err(BadUrl::Scheme {
+            url: url.to_owned(),
+        }),
+    }
+}
+
+/// One runner's connection to its GitLab.
+pub struct Api {
+    client: Client,
+    base: Url,
+    token: Secret,
+    system_id: String,
+    last_update: Mutex<String>,
+}
+
+impl Api {
+    /// Makes calls below `url` as the runner with `token`.
+    pub fn new(
+        client: Client,
+        url: &str,
+        token: Secret,
+        system_id: String,
+    ) -> Result<Self, BadUrl> {
+        Ok(Self {
+            client,
+            base: base_url(url)?,
+            token,
+            system_id,
+            last_update: Mutex::new(String::new()),
+        })
+    }
+
+    /// A call to `path` below `/api/v4/`.
+    fn call(&self, method: Method, path: &str) -> Result<Call, CallError> {
+        let url = self
+            .base
+            .join(path)
+            .map_err(|error| CallError::Client(error.to_string()))?;
+        Ok(Call::new(method, url))
+    }
+
+    /// Sends a JSON call and keeps the cursor of its answer (1.8). `wants_json`: an answer body is read.
+    async fn send_json(
+        &self,
+        mut call: Call,
+        body: &impl Serialize,
+        wants_json: bool,
+    ) -> Result<Answer, CallError> {
+        let body =
+            serde_json::to_vec(body).map_err(|error| CallError::Client(error.to_string()))?;
+        call.body = Body::Bytes(Bytes::from(body), "application/json");
+        if wants_json {
+            call.headers
+                .insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        }
+        let answer = self.client.send(call).await?;
+        if let Some(cursor) = header_text(&answer, &LAST_UPDATE)
+            && !cursor.is_empty()
+        {
+            *self.cursor() = cursor.to_owned();
+        }
+        Ok(answer)
+    }
+
+    fn cursor(&self) -> std::sync::MutexGuard<'_, String> {
+        self.last_update
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn header_text<'a>(answer: &'a Answer, name: &HeaderName) -> Option<&'a str> {
+    answer.headers.get(name)?.to_str().ok()
+}
+
+/// A body only counts as JSON when it says so (1.8).
+fn is_json(answer: &Answer) -> bool {
+    header_text(answer, &header::CONTENT_TYPE).is_some_and(|value| {
+        let media_type = value.split(';').next().unwrap_or_default();
+        media_type.trim().eq_ignore_ascii_case("application/json")
+    })
+}
+
+/// `<METHOD> <URL>: <code> <reason> (<message>)` for the log (1.8).
+async fn describe(method: &str, answer: Answer) -> String {
+    let status = status_line(answer.status);
+    let mut url = answer.url.clone();
+    url.set_query(None);
+    url.set_username("").ok();
+    url.set_password(None).ok();
+    if answer.status.is_success() || !is_json(&answer) {
+        return status;
+    }
+    let message = match answer.bytes(MESSAGE_LIMIT).await {
+        Ok(body) => error_message(&body),
+        Err(_) => None,
+    };
+    match message {
+        None => status,
+        Some(message) if message == status => format!("{method} {url}: {status}"),
+        Some(message) => format!("{method} {url}: {status} ({message})"),
+    }
+}
+
+fn status_line(status: StatusCode) -> String {
+    let reason = status.canonical_reason().unwrap_or_default();
+    format!("{} {reason}", status.as_u16())
+        .trim_end()
+        .to_owned()
+}
+
+/// The server's `message`: a text, or an object of lists of texts by field.
+fn error_message(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    match body.get("message")? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Object(fields) => Some(
+            fields
+                .iter()
+                .map(|(field, messages)| format!("{field}: {}", texts(messages).join(", ")))
+                .collect::<Vec<_>>()
+                .join("; "),
+        ),
+        _ => None,
+    }
+}
+
+fn texts(value: &serde_json::Value) -> Vec<&str> {
+    match value {
+        serde_json::Value::Array(values) => {
+            values.iter().filter_map(|text| text.as_str()).collect()
+        }
+        serde_json::Value::String(text) => vec![text],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_lose_slashes_and_one_legacy_suffix() {
+        for (url, expected) in [
+            ("https://h", "https://h/api/v4/"),
+            ("https://h///", "https://h/api/v4/"),
+            ("https://h/ci", "https://h/api/v4/"),
+            ("https://h/ci/", "https://h/api/v4/"),
+            ("http://h:8080/gitlab/", "http://h:8080/gitlab/api/v4/"),
+        ] {
+            assert_eq!(base_url(url).map(String::from).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn urls_without_http_are_refused() {
+        assert!(matches!(base_url("ftp://h"), Err(BadUrl::Scheme { .. })));
+        assert!(matches!(base_url("h"), Err(BadUrl::Syntax { .. })));
+    }
+
+    #[test]
+    fn error_messages_are_texts_or_lists_by_field() {
+        for (body, expected) in [
+            (r#"{"message":"403 Forbidden"}"#, Some("403 Forbidden")),
+            (
+                r#"{"message":{"a":["x","y"],"b":["z"]}}"#,
+                Some("a: x, y; b: z"),
+            ),
+            (r#"{"error":"e"}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(error_message(body.as_bytes()).as_deref(), expected);
+        }
+    }
+}
