@@ -13,16 +13,24 @@
 //! # Ok::<(), courser_config::ConfigError>(())
 //! ```
 
+mod change;
 mod duration;
+mod edit;
+mod entry;
 mod environment;
 mod error;
 pub mod keys;
 mod load;
 mod model;
 mod setting;
+mod system_id;
 
+pub use change::{ConfigChange, changes};
 pub use duration::{DurationError, GoDuration};
+pub use edit::ConfigDocument;
+pub use entry::{RunnerEntry, TemplateError, ValueError};
 pub use environment::Environment;
 pub use error::{ConfigError, Warning};
 pub use load::{LintError, Loaded, lint, load};
 pub use model::{Config, RunnerConfig};
+pub use system_id::{parse_system_id, system_id};
