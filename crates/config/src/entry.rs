@@ -328,7 +328,7 @@ fn undecorated(mut value: Value) -> Value {
         array.set_trailing("");
         array.set_trailing_comma(false);
     }
-    value.decorated("", "")
+    value.decorated(" ", "")
 }
 
 /// Fills what is empty; maps of values merge key by key, lists are taken whole.

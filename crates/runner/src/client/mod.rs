@@ -4,6 +4,7 @@
 //! its `(url, token, CA file, client certificate)`.
 
 pub mod jobs;
+pub mod registration;
 
 use std::sync::{Mutex, PoisonError};
 
