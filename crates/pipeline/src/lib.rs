@@ -1,23 +1,148 @@
 //! `.gitlab-ci.yml` to jobs.
 //!
-//! In: the text of the file, a [`Files`] to read includes from, and the [`Event`] the pipeline is for.
-//! Out: a [`Pipeline`] of [`PipelineJob`]s, or [`Problem`]s with file, line, column and the source line.
-//! No I/O of its own. Facts: `gitlab-ci-yaml.md`.
+//! In: the path of the root file, a [`Files`] that reads it and what it includes, and the [`Event`] the
+//! pipeline is for. Out: a [`Pipeline`] of [`PipelineJob`]s, or [`Problem`]s with file, line, column and the
+//! source line. No I/O of its own. Facts: `gitlab-ci-yaml.md`.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use courser_pipeline::{ChangedFiles, Event, Files, evaluate};
+//!
+//! struct OneFile(&'static str);
+//!
+//! impl Files for OneFile {
+//!     fn read(&self, path: &str) -> Option<String> {
+//!         (path == ".gitlab-ci.yml").then(|| self.0.to_owned())
+//!     }
+//!     fn list(&self) -> Vec<String> {
+//!         vec![".gitlab-ci.yml".to_owned()]
+//!     }
+//! }
+//!
+//! let event = Event {
+//!     source: "push".to_owned(),
+//!     ref_name: "main".to_owned(),
+//!     tag: false,
+//!     predefined: BTreeMap::new(),
+//!     pipeline_variables: Vec::new(),
+//!     changed_files: ChangedFiles::Unknown,
+//! };
+//! let files = OneFile("hello:\n  script: echo hello\n");
+//! let pipeline = evaluate(".gitlab-ci.yml", &files, &event).unwrap();
+//! assert_eq!(pipeline.jobs[0].name, "hello");
+//!
+//! let files = OneFile("hello:\n  scrip: echo hello\n");
+//! let problems = evaluate(".gitlab-ci.yml", &files, &event).unwrap_err();
+//! assert_eq!((problems[0].line, problems[0].column), (1, 1));
+//! ```
 
+mod config;
+mod create;
+mod duration;
 mod event;
+mod expression;
+mod extends;
+mod glob;
+mod graph;
+mod include;
+mod inputs;
+mod job;
+mod keyword;
+mod merge;
 mod model;
+mod needs;
+mod parallel;
+mod policy;
+mod re2;
+mod reference;
+mod rules;
+mod shape;
+mod source;
+mod variables;
+mod yaml;
 
+use config::Config;
+use graph::Graph;
+use include::Loader;
+use rules::World;
+use shape::Shape;
+use source::{Fault, Findings, Sources, Span};
+use yaml::Map;
+
+pub use create::slug;
 pub use event::{ChangedFiles, Event, Files};
 pub use model::*;
 
-/// Reads, merges and checks the file, then evaluates it for `event`.
+/// Reads, merges and checks the file at `root`, then evaluates it for `event`.
+///
+/// # Errors
+///
+/// All shape errors together, otherwise the first logical or creation error.
 pub fn evaluate(root: &str, files: &dyn Files, event: &Event) -> Result<Pipeline, Vec<Problem>> {
-    let _ = (root, files, event);
-    todo!()
+    let world = World::new(event, files);
+    let mut sources = Sources::default();
+    let mut findings = Findings::default();
+    let created = checked(root, &world, &mut sources, &mut findings).and_then(|(config, span)| {
+        let graph = Graph::new(&config);
+        graph.check()?;
+        create::create(&config, &graph, &world, span, &mut findings)
+    });
+    match created {
+        Ok(created) if findings.errors.is_empty() => Ok(Pipeline {
+            warnings: sources.problems(&findings.warnings),
+            not_run_here: sources.problems(&created.not_run_here),
+            ..created.pipeline
+        }),
+        Ok(_) => Err(sources.problems(&findings.errors)),
+        Err(fault) => {
+            findings.errors.push(fault);
+            Err(sources.problems(&findings.errors))
+        }
+    }
 }
 
-/// Checks the file only. Returns errors and warnings.
-pub fn lint(root: &str, files: &dyn Files) -> Lint {
-    let _ = (root, files);
-    todo!()
+/// Checks the file at `root` without making a pipeline. The event decides only `include:rules`.
+pub fn lint(root: &str, files: &dyn Files, event: &Event) -> Lint {
+    let world = World::new(event, files);
+    let mut sources = Sources::default();
+    let mut findings = Findings::default();
+    let checked = checked(root, &world, &mut sources, &mut findings)
+        .and_then(|(config, _)| Graph::new(&config).check());
+    if let Err(fault) = checked {
+        findings.errors.push(fault);
+    }
+    Lint {
+        valid: findings.errors.is_empty(),
+        errors: sources.problems(&findings.errors),
+        warnings: sources.problems(&findings.warnings),
+    }
+}
+
+/// The tree after `include`, `extends` and `!reference` (steps 1 to 6).
+fn merged(
+    root: &str,
+    world: &World<'_>,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Result<(Map, Span), Fault> {
+    let loaded = Loader::new(world, sources, findings).root(root)?;
+    let extended = extends::resolve(&loaded.tree)?;
+    let resolved = reference::resolve(&extended)?;
+    Ok((resolved, loaded.span))
+}
+
+/// The configuration; its shape errors end the work here, all but the last already in `findings`.
+fn checked(
+    root: &str,
+    world: &World<'_>,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Result<(Config, Span), Fault> {
+    let (tree, span) = merged(root, world, sources, findings)?;
+    let mut shape = Shape { findings };
+    let config = config::parse(&tree, span, &mut shape);
+    match findings.errors.pop() {
+        Some(fault) => Err(fault),
+        None => Ok((config, span)),
+    }
 }

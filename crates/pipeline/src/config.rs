@@ -1,0 +1,224 @@
+//! The merged tree as a checked configuration (`gitlab-ci-yaml.md` 7, steps 7 and 8 of 1).
+
+use serde_json::Value;
+
+use crate::job::{self, DEFAULT_KEYS, Defaults, JobSpec};
+use crate::model::{PipelineJob, YamlVariable};
+use crate::rules::{self, Owner, Rule};
+use crate::shape::{Shape, flatten, given};
+use crate::source::Span;
+use crate::variables::{self, Level};
+use crate::yaml::{Map, Node};
+
+const MAXIMUM_WORKFLOW_NAME: usize = 255;
+/// Top-level keys that are never jobs.
+const KEYWORDS: &[&str] = &[
+    "image",
+    "services",
+    "stages",
+    "before_script",
+    "after_script",
+    "variables",
+    "cache",
+    "include",
+];
+/// Their old form at top level stands for `default`.
+const OLD_DEFAULTS: &[&str] = &[
+    "image",
+    "services",
+    "before_script",
+    "after_script",
+    "cache",
+];
+
+/// Everything the file says.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) stages: Vec<String>,
+    pub(crate) variables: Vec<YamlVariable>,
+    pub(crate) workflow: WorkflowSpec,
+    pub(crate) jobs: Vec<JobSpec>,
+}
+
+/// `workflow` as written.
+#[derive(Debug, Default)]
+pub(crate) struct WorkflowSpec {
+    pub(crate) name: Option<String>,
+    pub(crate) rules: Option<Vec<Rule>>,
+    pub(crate) auto_cancel: Option<(Value, Span)>,
+}
+
+/// Checks the shape of everything; errors go to `shape`.
+pub(crate) fn parse(tree: &Map, span: Span, shape: &mut Shape<'_>) -> Config {
+    let defaults = parse_defaults(tree, shape);
+    let config = Config {
+        stages: parse_stages(tree.get("stages"), shape),
+        variables: tree
+            .get("variables")
+            .map(|node| variables::parse(node, "variables", Level::Global, shape))
+            .unwrap_or_default(),
+        workflow: tree
+            .get("workflow")
+            .filter(|node| !is_job(node))
+            .map(|node| parse_workflow(node, shape))
+            .unwrap_or_default(),
+        jobs: tree
+            .entries()
+            .iter()
+            .filter(|entry| {
+                let name = &*entry.key.text;
+                let keyword = KEYWORDS.contains(&name)
+                    || (matches!(name, "default" | "workflow") && !is_job(&entry.value));
+                !(name.starts_with('.') || keyword)
+            })
+            .filter_map(|entry| job::parse(entry, &defaults, shape))
+            .collect(),
+    };
+    if config.jobs.is_empty() && shape.findings.errors.is_empty() {
+        shape.error(span, "jobs config should contain at least one visible job");
+    }
+    config
+}
+
+fn is_job(node: &Node) -> bool {
+    node.as_map().is_some_and(job::looks_like_job)
+}
+
+fn parse_defaults(tree: &Map, shape: &mut Shape<'_>) -> Defaults {
+    let mut defaults = Defaults::default();
+    let mut scratch = PipelineJob::default();
+    let mut check =
+        |defaults: &mut Defaults, key: &str, node: &Node, place: &str, shape: &mut Shape<'_>| {
+            let before = shape.findings.errors.len();
+            job::parse_defaultable(&mut scratch, key, node, place, shape);
+            if shape.findings.errors.len() > before {
+                defaults.wrong.insert(key.to_owned());
+            }
+        };
+    if let Some(node) = given(tree, "default").filter(|node| !is_job(node))
+        && let Some(map) = shape.hash(node, DEFAULT_KEYS, "default")
+    {
+        for entry in map.entries() {
+            if !entry.value.is_null() {
+                check(
+                    &mut defaults,
+                    &entry.key.text,
+                    &entry.value,
+                    "default",
+                    shape,
+                );
+                let key = entry.key.clone();
+                defaults
+                    .entries
+                    .insert(key, entry.span, entry.value.clone());
+            }
+        }
+    }
+    for key in OLD_DEFAULTS {
+        let Some(entry) = tree.entry(key).filter(|entry| !entry.value.is_null()) else {
+            continue;
+        };
+        if defaults.entries.has(key) {
+            shape.error(
+                entry.span,
+                format!("{key} is defined in top-level and `default:` entry"),
+            );
+            continue;
+        }
+        // At top level the location is the key itself, without a `default:` before it.
+        let before = shape.findings.errors.len();
+        check(&mut defaults, key, &entry.value, "", shape);
+        for fault in &mut shape.findings.errors[before..] {
+            fault.message = fault.message.trim_start_matches(':').to_owned();
+        }
+        let key = entry.key.clone();
+        defaults
+            .entries
+            .insert(key, entry.span, entry.value.clone());
+    }
+    defaults
+}
+
+fn parse_stages(node: Option<&Node>, shape: &mut Shape<'_>) -> Vec<String> {
+    let named: Vec<String> = match node.filter(|node| !node.is_null()) {
+        None => ["build", "test", "deploy"].map(str::to_owned).into(),
+        Some(node) => {
+            let texts: Option<Vec<String>> = node.as_seq().and_then(|_| {
+                flatten(node)
+                    .into_iter()
+                    .map(|item| item.as_text().map(str::to_owned))
+                    .collect()
+            });
+            let Some(texts) = texts else {
+                shape.error(
+                    node.span,
+                    "stages config should be an array of strings or a nested array of strings up to 10 levels deep",
+                );
+                return Vec::new();
+            };
+            if texts.is_empty() {
+                return Vec::new();
+            }
+            texts
+        }
+    };
+    let mut stages = vec![".pre".to_owned()];
+    for stage in named {
+        if stage != ".post" && !stages.contains(&stage) {
+            stages.push(stage);
+        }
+    }
+    stages.push(".post".to_owned());
+    stages
+}
+
+fn parse_workflow(node: &Node, shape: &mut Shape<'_>) -> WorkflowSpec {
+    let mut workflow = WorkflowSpec::default();
+    if node.is_null() {
+        return workflow;
+    }
+    let Some(map) = shape.hash(node, &["rules", "name", "auto_cancel"], "workflow") else {
+        return workflow;
+    };
+    workflow.rules = given(map, "rules")
+        .map(|rules| rules::parse(rules, "workflow:rules", Owner::Workflow, shape));
+    if let Some(name) = given(map, "name")
+        && let Some(text) = shape.string(name, "workflow name")
+    {
+        let length = text.chars().count();
+        if length == 0 || length > MAXIMUM_WORKFLOW_NAME {
+            let bound = if length == 0 {
+                "is too short (minimum is 1 character)".to_owned()
+            } else {
+                format!("is too long (maximum is {MAXIMUM_WORKFLOW_NAME} characters)")
+            };
+            shape.error(name.span, format!("workflow name {bound}"));
+        }
+        workflow.name = Some(text);
+    }
+    if let Some(entry) = map.entry("auto_cancel")
+        && !entry.value.is_null()
+    {
+        let place = "workflow:auto_cancel";
+        let allowed = &["on_new_commit", "on_job_failure"];
+        if let Some(form) = shape.hash(&entry.value, allowed, place) {
+            for (key, choices) in [
+                (
+                    "on_new_commit",
+                    &["conservative", "interruptible", "none"][..],
+                ),
+                ("on_job_failure", &["none", "all"][..]),
+            ] {
+                if let Some(value) = given(form, key) {
+                    shape.choice(
+                        value,
+                        choices,
+                        &format!("{place} {}", key.replace('_', " ")),
+                    );
+                }
+            }
+        }
+        workflow.auto_cancel = Some((entry.value.to_json(), entry.span));
+    }
+    workflow
+}

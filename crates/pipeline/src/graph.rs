@@ -1,0 +1,368 @@
+//! Jobs among each other: instances of parallel jobs, and the logical checks (`gitlab-ci-yaml.md` 1,
+//! steps 9 and 10).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::config::Config;
+use crate::job::JobSpec;
+use crate::needs::{NeedSpec, Target};
+use crate::parallel::{Combination, Instance, matrix_name};
+use crate::source::Fault;
+
+/// Expanded jobs by name.
+#[derive(Debug)]
+pub(crate) struct Graph<'a> {
+    config: &'a Config,
+    /// Instances of each job, in the order of [`Config::jobs`].
+    pub(crate) instances: Vec<Vec<Instance>>,
+    by_name: HashMap<&'a str, usize>,
+    by_instance: HashMap<String, usize>,
+    stages: HashMap<&'a str, usize>,
+}
+
+impl<'a> Graph<'a> {
+    pub(crate) fn new(config: &'a Config) -> Self {
+        let instances: Vec<Vec<Instance>> = config
+            .jobs
+            .iter()
+            .map(|job| match &job.parallel {
+                None => vec![Instance {
+                    name: job.name.clone(),
+                    index: None,
+                    combination: Vec::new(),
+                }],
+                Some(parallel) => parallel.instances(&job.name),
+            })
+            .collect();
+        Self {
+            by_name: config
+                .jobs
+                .iter()
+                .enumerate()
+                .map(|(at, job)| (job.name.as_str(), at))
+                .collect(),
+            by_instance: instances
+                .iter()
+                .enumerate()
+                .flat_map(|(at, instances)| {
+                    instances
+                        .iter()
+                        .map(move |instance| (instance.name.clone(), at))
+                })
+                .collect(),
+            stages: config
+                .stages
+                .iter()
+                .enumerate()
+                .map(|(at, stage)| (stage.as_str(), at))
+                .collect(),
+            config,
+            instances,
+        }
+    }
+
+    /// The first logical fault of the configuration.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        for (at, job) in self.config.jobs.iter().enumerate() {
+            self.check_stage(job)?;
+            self.check_dependencies(job)?;
+            for needs in needs_of(job) {
+                self.check_needs(at, job, needs)?;
+            }
+            self.check_on_stop(job)?;
+        }
+        self.check_cycles()
+    }
+
+    /// Position of a stage, for the order of jobs.
+    pub(crate) fn stage_position(&self, stage: &str) -> usize {
+        self.stages.get(stage).copied().unwrap_or(usize::MAX)
+    }
+
+    /// Names of the instances that a name means: all of a parallel job, or the one itself.
+    pub(crate) fn resolve(&self, name: &str) -> Vec<String> {
+        match self.by_name.get(name) {
+            Some(&at) => self.instances[at]
+                .iter()
+                .map(|instance| instance.name.clone())
+                .collect(),
+            None if self.by_instance.contains_key(name) => vec![name.to_owned()],
+            None => Vec::new(),
+        }
+    }
+
+    /// Names of the instances that a need means; `own` is the needing instance's combination, which
+    /// `$[[ matrix.NAME ]]` in a value stands for.
+    pub(crate) fn resolve_need(
+        &self,
+        job: &str,
+        matrix: Option<&[Combination]>,
+        own: &Combination,
+    ) -> Vec<String> {
+        let Some(combinations) = matrix else {
+            return self.resolve(job);
+        };
+        combinations
+            .iter()
+            .map(|combination| {
+                let values: Combination = combination
+                    .iter()
+                    .map(|(name, value)| (name.clone(), own_value(value, own)))
+                    .collect();
+                matrix_name(job, &values)
+            })
+            .collect()
+    }
+
+    fn job_of(&self, name: &str) -> Option<usize> {
+        self.by_name
+            .get(name)
+            .or_else(|| self.by_instance.get(name))
+            .copied()
+    }
+
+    fn check_stage(&self, job: &JobSpec) -> Result<(), Fault> {
+        let stage = &job.job.stage;
+        if self.stages.contains_key(stage.as_str()) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            job.stage_span,
+            format!(
+                "{} job: chosen stage {stage} does not exist; available stages are {}",
+                job.name,
+                self.config.stages.join(", ")
+            ),
+        ))
+    }
+
+    fn is_later(&self, other: usize, job: &JobSpec) -> bool {
+        let stage = |job: &JobSpec| self.stage_position(&job.job.stage);
+        stage(&self.config.jobs[other]) > stage(job)
+    }
+
+    fn check_dependencies(&self, job: &JobSpec) -> Result<(), Fault> {
+        for (name, span) in &job.dependencies {
+            let Some(other) = self.job_of(name) else {
+                return Err(Fault::new(
+                    *span,
+                    format!("{} job: undefined dependency: {name}", job.name),
+                ));
+            };
+            if self.is_later(other, job) {
+                return Err(Fault::new(
+                    *span,
+                    format!(
+                        "{} job: dependency {name} is not defined in current or prior stages",
+                        job.name
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_needs(&self, at: usize, job: &JobSpec, needs: &[NeedSpec]) -> Result<(), Fault> {
+        // Instances differ only where a need takes values of their matrix.
+        let own_values = needs.iter().any(|need| {
+            matches!(
+                &need.target,
+                Target::Job {
+                    matrix: Some(_),
+                    ..
+                }
+            )
+        });
+        let instances = &self.instances[at];
+        let checked = if own_values { instances.len() } else { 1 };
+        let none = Combination::new();
+        for own in instances
+            .iter()
+            .map(|instance| &instance.combination)
+            .chain([&none])
+            .take(checked)
+        {
+            self.check_needs_of_instance(job, needs, own)?;
+        }
+        Ok(())
+    }
+
+    fn check_needs_of_instance(
+        &self,
+        job: &JobSpec,
+        needs: &[NeedSpec],
+        own: &Combination,
+    ) -> Result<(), Fault> {
+        let mut seen = HashSet::new();
+        for need in needs {
+            let Target::Job {
+                job: name,
+                optional,
+                matrix,
+                ..
+            } = &need.target
+            else {
+                continue;
+            };
+            for name in self.needed_names(name, matrix.as_deref(), own) {
+                let Some(other) = self.job_of(&name) else {
+                    if *optional {
+                        continue;
+                    }
+                    return Err(Fault::new(
+                        need.span,
+                        format!("{} job: undefined need: {name}", job.name),
+                    ));
+                };
+                if self.is_later(other, job) {
+                    return Err(Fault::new(
+                        need.span,
+                        format!(
+                            "{} job: need {name} is not defined in current or prior stages",
+                            job.name
+                        ),
+                    ));
+                }
+                if !seen.insert(name.clone()) {
+                    return Err(Fault::new(
+                        need.span,
+                        format!("{} has the following needs duplicated: {name}.", job.name),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::resolve_need`], but a name that is not there stays, so that it can be reported.
+    fn needed_names(
+        &self,
+        job: &str,
+        matrix: Option<&[Combination]>,
+        own: &Combination,
+    ) -> Vec<String> {
+        if matrix.is_none() && self.job_of(job).is_none() {
+            return vec![job.to_owned()];
+        }
+        self.resolve_need(job, matrix, own)
+    }
+
+    fn check_on_stop(&self, job: &JobSpec) -> Result<(), Fault> {
+        let Some(environment) = &job.job.environment else {
+            return Ok(());
+        };
+        let Some(on_stop) = environment.get("on_stop").and_then(|name| name.as_str()) else {
+            return Ok(());
+        };
+        let span = job
+            .keywords
+            .iter()
+            .find(|(key, _)| key == "environment")
+            .map_or(job.span, |(_, span)| *span);
+        let wrong = |text: String| Err(Fault::new(span, format!("{} job: {text}", job.name)));
+        let Some(&at) = self.by_name.get(on_stop) else {
+            return wrong(format!("on_stop job {on_stop} is not defined"));
+        };
+        let Some(other) = &self.config.jobs[at].job.environment else {
+            return wrong(format!(
+                "on_stop job {on_stop} does not have environment defined"
+            ));
+        };
+        if other.get("name") != environment.get("name") {
+            return wrong(format!(
+                "on_stop job {on_stop} have different environment name"
+            ));
+        }
+        if other.get("action").and_then(|action| action.as_str()) != Some("stop") {
+            return wrong(format!(
+                "on_stop job {on_stop} needs to have action stop defined"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Instances of one job have the same needs, so cycles are looked for among jobs.
+    fn check_cycles(&self) -> Result<(), Fault> {
+        let edges: Vec<Vec<usize>> = self
+            .config
+            .jobs
+            .iter()
+            .map(|job| {
+                needs_of(job)
+                    .flatten()
+                    .filter_map(|need| match &need.target {
+                        Target::Job {
+                            job: name, matrix, ..
+                        } => match matrix {
+                            Some(_) => self.by_name.get(name.as_str()).copied(),
+                            None => self.job_of(name),
+                        },
+                        Target::Elsewhere(_) => None,
+                    })
+                    .collect()
+            })
+            .collect();
+        let fault = |at: usize, text: String| {
+            Err(Fault::new(
+                self.config.jobs[at].span,
+                format!("The pipeline has circular dependencies: {text}"),
+            ))
+        };
+        let mut open = vec![false; edges.len()];
+        let mut done = vec![false; edges.len()];
+        for start in 0..edges.len() {
+            if done[start] {
+                continue;
+            }
+            let mut stack = vec![(start, 0)];
+            open[start] = true;
+            while let Some((at, next)) = stack.last_mut() {
+                let at = *at;
+                let Some(&other) = edges[at].get(*next) else {
+                    open[at] = false;
+                    done[at] = true;
+                    stack.pop();
+                    continue;
+                };
+                *next += 1;
+                if other == at {
+                    let name = &self.config.jobs[at].name;
+                    return fault(at, format!("self-dependency: {name}"));
+                }
+                if open[other] {
+                    let from = stack.iter().position(|(at, _)| *at == other).unwrap_or(0);
+                    let names: Vec<&str> = stack[from..]
+                        .iter()
+                        .map(|(at, _)| self.config.jobs[*at].name.as_str())
+                        .collect();
+                    return fault(other, format!("topological sort failed: {names:?}"));
+                }
+                if !done[other] {
+                    open[other] = true;
+                    stack.push((other, 0));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `$[[ matrix.NAME ]]` as the needing instance's value; other text stays.
+fn own_value(value: &str, own: &Combination) -> String {
+    value
+        .strip_prefix("$[[")
+        .and_then(|rest| rest.strip_suffix("]]"))
+        .and_then(|access| access.trim().strip_prefix("matrix."))
+        .and_then(|name| own.iter().find(|(known, _)| known == name))
+        .map_or_else(|| value.to_owned(), |(_, value)| value.clone())
+}
+
+/// The job's own needs and those of its rules, which count even if the rule never matches.
+fn needs_of(job: &JobSpec) -> impl Iterator<Item = &[NeedSpec]> {
+    let of_rules = job
+        .rules
+        .iter()
+        .flatten()
+        .filter_map(|rule| rule.needs.as_deref());
+    job.needs.as_deref().into_iter().chain(of_rules)
+}

@@ -1,0 +1,270 @@
+//! `include` (`gitlab-ci-yaml.md` 3): files of the repository, merged in order, the including file last.
+
+use crate::glob::Glob;
+use crate::inputs;
+use crate::merge::deep_merge_maps;
+use crate::model::JobWhen;
+use crate::rules::{self, Owner, RuleWhen, World};
+use crate::shape::Shape;
+use crate::source::{Fault, Findings, Sources, Span};
+use crate::variables::Scope;
+use crate::yaml::{self, Kind, MAXIMUM_NODES, Map, Node};
+
+const MAXIMUM_INCLUDES: usize = 150;
+const KINDS: [&str; 6] = [
+    "local",
+    "project",
+    "remote",
+    "template",
+    "artifact",
+    "component",
+];
+
+/// Reads files and merges them.
+pub(crate) struct Loader<'a> {
+    pub(crate) world: &'a World<'a>,
+    pub(crate) sources: &'a mut Sources,
+    pub(crate) findings: &'a mut Findings,
+    included: usize,
+    entries: usize,
+}
+
+/// The merged tree and where the root file begins.
+pub(crate) struct Loaded {
+    pub(crate) tree: Map,
+    pub(crate) span: Span,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(
+        world: &'a World<'a>,
+        sources: &'a mut Sources,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Self {
+            world,
+            sources,
+            findings,
+            included: 0,
+            entries: 0,
+        }
+    }
+
+    /// Reads the root file with everything it includes.
+    pub(crate) fn root(&mut self, path: &str) -> Result<Loaded, Fault> {
+        let text = self.world.files.read(path);
+        let file = self.sources.add(path, text.as_deref().unwrap_or_default());
+        let span = Span {
+            file,
+            line: 1,
+            column: 1,
+        };
+        let text = text.ok_or_else(|| Fault::new(span, format!("`{path}` does not exist")))?;
+        if text.trim().is_empty() {
+            return Err(Fault::new(span, "Please provide content of .gitlab-ci.yml"));
+        }
+        let document = yaml::read(&text, file, self.findings)?;
+        let tree = self.expand(document, &Map::default(), span)?;
+        Ok(Loaded { tree, span })
+    }
+
+    /// Interpolates inputs, then replaces `include` by what it names.
+    fn expand(&mut self, document: yaml::Document, given: &Map, at: Span) -> Result<Map, Fault> {
+        let content = inputs::interpolate(document, given, at, self.scope())?;
+        let own = content
+            .as_map()
+            .ok_or_else(|| Fault::new(content.span, "Invalid configuration format"))?;
+        let Some(include) = own.get("include") else {
+            return Ok(own.clone());
+        };
+        let mut merged = Map::default();
+        for item in include_items(include) {
+            for file in self.item(item)? {
+                merged = deep_merge_maps(&merged, &file);
+                self.entries = self.entries.saturating_add(merged.len());
+                if self.entries > MAXIMUM_NODES {
+                    return Err(Fault::new(item.span, "The parsed YAML is too big"));
+                }
+            }
+        }
+        Ok(deep_merge_maps(&merged, &own.without("include")))
+    }
+
+    fn scope(&self) -> Scope<'a> {
+        Scope {
+            pipeline: &self.world.event.pipeline_variables,
+            yaml: &[],
+            job: &[],
+            predefined: &self.world.event.predefined,
+        }
+    }
+
+    fn item(&mut self, item: &Node) -> Result<Vec<Map>, Fault> {
+        if let Some(text) = item.as_text() {
+            if text.contains("://") {
+                return Err(needs_network("remote", text, item.span));
+            }
+            return self.local(item, text, &Map::default());
+        }
+        let Some(map) = item.as_map() else {
+            return Err(Fault::new(
+                item.span,
+                "Each include must be a hash or a string",
+            ));
+        };
+        let kinds: Vec<_> = KINDS.iter().filter_map(|kind| map.entry(kind)).collect();
+        let entry = match kinds[..] {
+            [entry] => entry,
+            [] => {
+                return Err(Fault::new(
+                    item.span,
+                    format!(
+                        "`{}` does not have a valid subkey for include. Valid subkeys are: `local`, `project`, `remote`, `template`, `artifact`, `component`",
+                        item.inspect()
+                    ),
+                ));
+            }
+            _ => {
+                return Err(Fault::new(
+                    item.span,
+                    "Each include must use only one of: `local`, `project`, `remote`, `template`, `artifact`, `component`",
+                ));
+            }
+        };
+        if let Some(rules) = map.get("rules")
+            && !rules.is_null()
+            && !self.wanted(rules)?
+        {
+            return Ok(Vec::new());
+        }
+        let kind = &*entry.key.text;
+        let Some(target) = entry.value.as_text() else {
+            return Err(Fault::new(
+                entry.value.span,
+                format!("include:{kind} config should be a string"),
+            ));
+        };
+        if kind != "local" {
+            if kind == "project" && map.get("file").is_none() {
+                return Err(Fault::new(
+                    item.span,
+                    "include:include config must specify the file where to fetch the config from",
+                ));
+            }
+            return Err(needs_network(kind, target, entry.span));
+        }
+        let given = match map.get("inputs").filter(|node| !node.is_null()) {
+            None => Map::default(),
+            Some(node) => node
+                .as_map()
+                .cloned()
+                .ok_or_else(|| Fault::new(node.span, "Given inputs must be a hash"))?,
+        };
+        self.local(&entry.value, target, &given)
+    }
+
+    /// `include:rules`: the first that holds decides.
+    fn wanted(&mut self, rules: &Node) -> Result<bool, Fault> {
+        let before = self.findings.errors.len();
+        let mut shape = Shape {
+            findings: self.findings,
+        };
+        let parsed = rules::parse(rules, "include:rules", Owner::Include, &mut shape);
+        if let Some(fault) = shape.findings.errors.drain(before..).next() {
+            return Err(fault);
+        }
+        let scope = Scope {
+            pipeline: &self.world.event.pipeline_variables,
+            yaml: &[],
+            job: &[],
+            predefined: &self.world.event.predefined,
+        };
+        let found = self
+            .world
+            .first_match(&parsed, scope, "include", &mut shape)?;
+        Ok(found.is_some_and(|(_, rule)| {
+            matches!(
+                rule.when,
+                None | Some(RuleWhen::Job(JobWhen::Always | JobWhen::OnSuccess))
+            )
+        }))
+    }
+
+    fn local(&mut self, at: &Node, written: &str, given: &Map) -> Result<Vec<Map>, Fault> {
+        let expanded = self.scope().expand(written);
+        let path = expanded.trim_start_matches('/');
+        let fault = |message: String| Fault::new(at.span, message);
+        let lower = path.to_ascii_lowercase();
+        if !(lower.ends_with(".yml") || lower.ends_with(".yaml")) {
+            return Err(fault(format!(
+                "Included file `{path}` does not have YAML extension!"
+            )));
+        }
+        let paths = if path.contains('*') {
+            // `dir/**.yml` means any depth as well.
+            let glob = Glob::new(&path.replace("**", "**/*").replace("**/*/", "**/"));
+            let mut found: Vec<String> = self
+                .world
+                .listed()
+                .iter()
+                .filter(|file| glob.matches(file))
+                .cloned()
+                .collect();
+            found.sort();
+            if found.is_empty() {
+                return Err(fault(format!("Local file `{path}` does not exist!")));
+            }
+            found
+        } else {
+            vec![path.to_owned()]
+        };
+        let mut maps = Vec::with_capacity(paths.len());
+        for path in paths {
+            self.included += 1;
+            if self.included > MAXIMUM_INCLUDES {
+                return Err(fault(format!(
+                    "Maximum of {MAXIMUM_INCLUDES} nested includes are allowed!"
+                )));
+            }
+            let text = self
+                .world
+                .files
+                .read(&path)
+                .ok_or_else(|| fault(format!("Local file `{path}` does not exist!")))?;
+            if text.trim().is_empty() {
+                return Err(fault(format!("Local file `{path}` is empty!")));
+            }
+            let file = self.sources.add(&path, &text);
+            let map = yaml::read(&text, file, self.findings)
+                .and_then(|document| self.expand(document, given, at.span))
+                .map_err(|fault| self.prefixed(file, &path, fault))?;
+            maps.push(map);
+        }
+        Ok(maps)
+    }
+
+    /// A fault inside an included file names the file in its text as well.
+    fn prefixed(&self, file: u32, path: &str, mut fault: Fault) -> Fault {
+        if fault.span.file == file && !fault.message.starts_with('`') {
+            fault.message = format!("`{path}`: {}", fault.message);
+        }
+        fault
+    }
+}
+
+fn include_items(include: &Node) -> Vec<&Node> {
+    match &include.kind {
+        Kind::Null => Vec::new(),
+        Kind::Seq(items) => items.iter().collect(),
+        _ => vec![include],
+    }
+}
+
+fn needs_network(kind: &str, target: &str, span: Span) -> Fault {
+    Fault::new(
+        span,
+        format!(
+            "include:{kind} `{target}` is not built yet: it needs a file from outside the repository"
+        ),
+    )
+}

@@ -1,0 +1,9 @@
+//! Keywords one by one (`gitlab-ci-yaml.md` 16): shape checks, and the form they have in a job.
+
+mod delivery;
+mod execution;
+mod storage;
+
+pub(crate) use delivery::{environment, job_inputs, pages, release, trigger};
+pub(crate) use execution::{exit_codes, hooks, id_tokens, image, retry, run, secrets, services};
+pub(crate) use storage::{artifacts, caches};

@@ -1,0 +1,191 @@
+//! `parallel` (`gitlab-ci-yaml.md` 15): numbers and matrices become instances of a job.
+
+use crate::shape::Shape;
+use crate::source::Span;
+use crate::yaml::{Kind, Node};
+
+/// Instances of one job.
+const MAXIMUM_INSTANCES: usize = 200;
+
+/// Names and values of one instance, in the order of the names.
+pub(crate) type Combination = Vec<(String, String)>;
+
+/// `parallel` as written.
+#[derive(Debug, Clone)]
+pub(crate) enum Parallel {
+    Number(usize),
+    Matrix(Vec<Combination>),
+}
+
+/// One instance of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Instance {
+    pub(crate) name: String,
+    /// From 1, and of how many; `None` for a job without `parallel`.
+    pub(crate) index: Option<(usize, usize)>,
+    pub(crate) combination: Combination,
+}
+
+impl Parallel {
+    /// The instances of the job `name`.
+    pub(crate) fn instances(&self, name: &str) -> Vec<Instance> {
+        match self {
+            Self::Number(total) => (1..=*total)
+                .map(|index| Instance {
+                    name: format!("{name} {index}/{total}"),
+                    index: Some((index, *total)),
+                    combination: Vec::new(),
+                })
+                .collect(),
+            Self::Matrix(combinations) => combinations
+                .iter()
+                .enumerate()
+                .map(|(at, combination)| Instance {
+                    name: matrix_name(name, combination),
+                    index: Some((at + 1, combinations.len())),
+                    combination: combination.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// `J: [v1, v2]`: only values, in the order of the names.
+pub(crate) fn matrix_name(name: &str, combination: &[(String, String)]) -> String {
+    let values: Vec<&str> = combination
+        .iter()
+        .map(|(_, value)| value.as_str())
+        .collect();
+    format!("{name}: [{}]", values.join(", "))
+}
+
+/// Reads `parallel` of a job; `place` is the job's location.
+pub(crate) fn parse(
+    node: &Node,
+    place: &str,
+    bridge: bool,
+    shape: &mut Shape<'_>,
+) -> Option<Parallel> {
+    let place = format!("{place}:parallel");
+    match &node.kind {
+        Kind::Map(_) => {
+            let map = shape.hash(node, &["matrix"], &place)?;
+            let Some(matrix) = map.get("matrix") else {
+                shape.required(map, node.span, "matrix", &place);
+                return None;
+            };
+            parse_matrix(matrix, &format!("{place}:matrix"), shape).map(Parallel::Matrix)
+        }
+        _ if bridge => {
+            shape.error(node.span, format!("{place} config should be a hash"));
+            None
+        }
+        Kind::Int(_) => {
+            let most = i64::try_from(MAXIMUM_INSTANCES).unwrap_or(i64::MAX);
+            let number = shape.integer(node, 1..=most, &format!("{place} config"))?;
+            usize::try_from(number).ok().map(Parallel::Number)
+        }
+        _ => {
+            shape.error(
+                node.span,
+                format!("{place} config should be an integer or a hash"),
+            );
+            None
+        }
+    }
+}
+
+/// Reads `parallel: {matrix: …}` of a need.
+pub(crate) fn parse_matrix_of_need(
+    node: &Node,
+    place: &str,
+    shape: &mut Shape<'_>,
+) -> Option<Vec<Combination>> {
+    let place = format!("{place}:parallel");
+    let map = shape.hash(node, &["matrix"], &place)?;
+    let matrix = map.get("matrix")?;
+    parse_matrix(matrix, &format!("{place}:matrix"), shape)
+}
+
+fn parse_matrix(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Vec<Combination>> {
+    let Some(items) = node.as_seq() else {
+        shape.error(
+            node.span,
+            format!("{place} config should be an array of hashes"),
+        );
+        return None;
+    };
+    let mut combinations = Vec::new();
+    for item in items {
+        let axes = parse_axes(item, place, shape)?;
+        let count = axes
+            .iter()
+            .try_fold(1usize, |count, (_, values)| count.checked_mul(values.len()));
+        if count.is_none_or(|count| combinations.len() + count > MAXIMUM_INSTANCES) {
+            too_many(node.span, place, shape);
+            return None;
+        }
+        let mut products: Vec<Combination> = vec![Vec::new()];
+        for (name, values) in &axes {
+            products = products
+                .iter()
+                .flat_map(|product| {
+                    values.iter().map(|value| {
+                        let mut longer = product.clone();
+                        longer.push((name.clone(), value.clone()));
+                        longer
+                    })
+                })
+                .collect();
+        }
+        combinations.append(&mut products);
+    }
+    Some(combinations)
+}
+
+fn parse_axes(
+    node: &Node,
+    place: &str,
+    shape: &mut Shape<'_>,
+) -> Option<Vec<(String, Vec<String>)>> {
+    let place = format!("{place}:variables");
+    let wrong =
+        format!("{place} config should be a hash of key value pairs, value can be an array");
+    let Some(map) = node.as_map() else {
+        shape.error(node.span, wrong);
+        return None;
+    };
+    if map.is_empty() {
+        shape.error(
+            node.span,
+            format!("{place} config requires at least 1 items"),
+        );
+        return None;
+    }
+    let value = |node: &Node| match &node.kind {
+        Kind::Text(_) | Kind::Int(_) => node.scalar_text(),
+        _ => None,
+    };
+    let mut axes = Vec::with_capacity(map.len());
+    for entry in map.entries() {
+        let values = match entry.value.as_seq() {
+            Some(items) => items.iter().map(value).collect(),
+            None => value(&entry.value).map(|value| vec![value]),
+        };
+        match values {
+            Some(values) if entry.key.is_text => axes.push((entry.key.text.to_string(), values)),
+            _ => {
+                shape.error(entry.value.span, wrong);
+                return None;
+            }
+        }
+    }
+    Some(axes)
+}
+
+fn too_many(span: Span, place: &str, shape: &mut Shape<'_>) {
+    shape.error(
+        span,
+        format!("{place} config generates too many jobs (maximum is {MAXIMUM_INSTANCES})"),
+    );
+}

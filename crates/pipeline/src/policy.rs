@@ -1,0 +1,218 @@
+//! `only` and `except` (`gitlab-ci-yaml.md` 13).
+
+use regex::Regex;
+
+use crate::expression::Expression;
+use crate::re2;
+use crate::rules::World;
+use crate::shape::{Shape, given};
+use crate::source::Span;
+use crate::variables::Scope;
+use crate::yaml::Node;
+
+/// One side of the pair.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policy {
+    refs: Option<Vec<Reference>>,
+    variables: Vec<Expression>,
+    changes: Vec<String>,
+    kubernetes: Option<Span>,
+}
+
+#[derive(Debug, Clone)]
+struct Reference {
+    kind: ReferenceKind,
+    /// `@group/project`.
+    project: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum ReferenceKind {
+    Name(String),
+    Pattern(Regex),
+}
+
+impl Policy {
+    /// What holds for a job without `rules`, `only` and `except`.
+    pub(crate) fn branches_and_tags() -> Self {
+        let name = |text: &str| Reference {
+            kind: ReferenceKind::Name(text.to_owned()),
+            project: None,
+        };
+        Self {
+            refs: Some(vec![name("branches"), name("tags")]),
+            ..Self::default()
+        }
+    }
+
+    /// `only` without `refs` keeps the default ones.
+    pub(crate) fn with_default_refs(mut self) -> Self {
+        if self.refs.is_none() {
+            self.refs = Self::branches_and_tags().refs;
+        }
+        self
+    }
+
+    /// `kubernetes: active`, which nothing here can answer.
+    pub(crate) fn kubernetes(&self) -> Option<Span> {
+        self.kubernetes
+    }
+
+    /// Whether all kinds given hold (`only`).
+    pub(crate) fn all(&self, world: &World<'_>, scope: Scope<'_>) -> bool {
+        self.kinds(world, scope)
+            .into_iter()
+            .flatten()
+            .all(|holds| holds)
+    }
+
+    /// Whether any kind given holds (`except`).
+    pub(crate) fn any(&self, world: &World<'_>, scope: Scope<'_>) -> bool {
+        self.kinds(world, scope)
+            .into_iter()
+            .flatten()
+            .any(|holds| holds)
+    }
+
+    fn kinds(&self, world: &World<'_>, scope: Scope<'_>) -> [Option<bool>; 3] {
+        let refs = self
+            .refs
+            .as_ref()
+            .map(|refs| refs.iter().any(|reference| reference.holds(world)));
+        let variables = (!self.variables.is_empty()).then(|| {
+            self.variables
+                .iter()
+                .any(|expression| expression.evaluate(&|name| scope.value(name)).holds)
+        });
+        let changes = (!self.changes.is_empty()).then(|| world.changed(&self.changes, scope));
+        [refs, variables, changes]
+    }
+}
+
+impl Reference {
+    fn parse(text: &str) -> Result<Self, regex::Error> {
+        if let Some(end) = text.starts_with('/').then(|| text.rfind('/')).flatten()
+            && end > 0
+        {
+            let (pattern, project) = match text[end..].split_once('@') {
+                Some((flags, project)) => {
+                    (format!("{}{flags}", &text[..end]), Some(project.to_owned()))
+                }
+                None => (text.to_owned(), None),
+            };
+            if let Some(compiled) = re2::compile_delimited(&pattern) {
+                return Ok(Self {
+                    kind: ReferenceKind::Pattern(compiled?),
+                    project,
+                });
+            }
+        }
+        let (name, project) = match text.split_once('@') {
+            Some((name, project)) => (name, Some(project.to_owned())),
+            None => (text, None),
+        };
+        Ok(Self {
+            kind: ReferenceKind::Name(name.to_owned()),
+            project,
+        })
+    }
+
+    fn holds(&self, world: &World<'_>) -> bool {
+        let event = world.event;
+        if let Some(project) = &self.project
+            && event.predefined.get("CI_PROJECT_PATH") != Some(project)
+        {
+            return false;
+        }
+        let merge_request = event.source == "merge_request_event";
+        match &self.kind {
+            ReferenceKind::Name(name) => match name.as_str() {
+                "branches" if !event.tag && !merge_request => true,
+                "tags" if event.tag => true,
+                "merge_requests" if merge_request => true,
+                "external_pull_requests" if event.source == "external_pull_request_event" => true,
+                name if name == event.source => true,
+                name if name.strip_suffix("es") == Some(event.source.as_str())
+                    || name.strip_suffix('s') == Some(event.source.as_str()) =>
+                {
+                    true
+                }
+                name => !merge_request && name == event.ref_name,
+            },
+            ReferenceKind::Pattern(pattern) => !merge_request && pattern.is_match(&event.ref_name),
+        }
+    }
+}
+
+/// Reads `only` or `except`; `place` is its location.
+pub(crate) fn parse(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Policy> {
+    if node.as_seq().is_some() {
+        return Some(Policy {
+            refs: parse_refs(node, place, shape),
+            ..Policy::default()
+        });
+    }
+    if node.as_map().is_none() {
+        shape.error(
+            node.span,
+            format!("{place} has to be either an array of conditions or a hash"),
+        );
+        return None;
+    }
+    let allowed = &["refs", "variables", "changes", "kubernetes"];
+    let map = shape.hash(node, allowed, place)?;
+    let mut policy = Policy {
+        refs: given(map, "refs").and_then(|refs| parse_refs(refs, place, shape)),
+        ..Policy::default()
+    };
+    if let Some(variables) = given(map, "variables") {
+        let texts = shape
+            .strings(variables, &format!("{place} variables"))
+            .unwrap_or_default();
+        for text in texts {
+            match Expression::parse(&text) {
+                Ok(expression) => policy.variables.push(expression),
+                Err(fault) => shape.error(
+                    variables.span,
+                    format!(
+                        "{place} variables invalid expression syntax ({})",
+                        fault.reason
+                    ),
+                ),
+            }
+        }
+    }
+    if let Some(changes) = given(map, "changes") {
+        policy.changes = match changes.as_map() {
+            Some(form) => given(form, "paths")
+                .and_then(|paths| shape.strings(paths, &format!("{place} changes paths"))),
+            None => shape.strings(changes, &format!("{place} changes")),
+        }
+        .unwrap_or_default();
+    }
+    if let Some(kubernetes) = given(map, "kubernetes") {
+        shape.choice(kubernetes, &["active"], &format!("{place} kubernetes"));
+        policy.kubernetes = Some(kubernetes.span);
+    }
+    Some(policy)
+}
+
+fn parse_refs(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Vec<Reference>> {
+    let wrong = format!("{place} config should be an array of strings or regular expressions");
+    let Some(items) = node.as_seq() else {
+        shape.error(node.span, wrong);
+        return None;
+    };
+    let mut refs = Vec::with_capacity(items.len());
+    for item in items {
+        match item.as_text().map(Reference::parse) {
+            Some(Ok(reference)) => refs.push(reference),
+            Some(Err(_)) => shape.error(
+                item.span,
+                format!("{place} config must be a regular expression with re2 syntax"),
+            ),
+            None => shape.error(item.span, &*wrong),
+        }
+    }
+    Some(refs)
+}

@@ -1,0 +1,178 @@
+//! RE2's syntax on top of `regex`: patterns of `rules:if`, `only`, `coverage` and inputs.
+//!
+//! The engines agree on matching; they differ in a few spellings, which are translated here: `\d`, `\w`,
+//! `\s` and `\b` are ASCII in RE2, a `{` that starts no repetition is literal, and brackets do not nest.
+
+use regex::{Regex, RegexBuilder};
+
+/// Compiled size of a pattern; hostile repetitions end in an error instead of memory.
+const SIZE_LIMIT: usize = 1 << 20;
+
+/// Compiles `pattern` with flags out of `i`, `m`, `s`, `U`.
+pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&translate(pattern))
+        .case_insensitive(flags.contains('i'))
+        .multi_line(flags.contains('m'))
+        .dot_matches_new_line(flags.contains('s'))
+        .swap_greed(flags.contains('U'))
+        .size_limit(SIZE_LIMIT)
+        .dfa_size_limit(SIZE_LIMIT)
+        .nest_limit(100)
+        .build()
+}
+
+/// Compiles `/pattern/flags`; `None` when the text has no such form.
+pub(crate) fn compile_delimited(text: &str) -> Option<Result<Regex, regex::Error>> {
+    let (pattern, flags) = split_delimited(text)?;
+    Some(compile(&pattern.replace("\\/", "/"), flags))
+}
+
+/// Splits `/pattern/flags`.
+pub(crate) fn split_delimited(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix('/')?;
+    let end = rest.rfind('/')?;
+    let (pattern, flags) = (&rest[..end], &rest[end + 1..]);
+    (!pattern.is_empty() && flags.chars().all(|flag| "ismU".contains(flag)))
+        .then_some((pattern, flags))
+}
+
+fn translate(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len() + 16);
+    let mut rest = pattern;
+    let mut in_class = false;
+    while let Some(next) = rest.chars().next() {
+        let (taken, piece) = match next {
+            '\\' => escape(rest, in_class),
+            '[' if in_class && rest.starts_with("[:") => match rest.find(":]") {
+                Some(end) => (end + 2, rest[..end + 2].to_owned()),
+                None => (1, "\\[".to_owned()),
+            },
+            '[' if in_class => (1, "\\[".to_owned()),
+            '[' => {
+                in_class = true;
+                // A bracket in first place is literal.
+                let lead = ["[^]", "[]", "[^"]
+                    .into_iter()
+                    .find(|lead| rest.starts_with(lead))
+                    .unwrap_or("[");
+                (lead.len(), lead.replace(']', "\\]"))
+            }
+            ']' if in_class => {
+                in_class = false;
+                (1, "]".to_owned())
+            }
+            '&' | '~' if in_class => (1, format!("\\{next}")),
+            '{' if !in_class && !starts_repetition(rest) => (1, "\\{".to_owned()),
+            _ => (next.len_utf8(), next.to_string()),
+        };
+        out.push_str(&piece);
+        rest = &rest[taken..];
+    }
+    out
+}
+
+fn escape(rest: &str, in_class: bool) -> (usize, String) {
+    let Some(escaped) = rest.chars().nth(1) else {
+        return (1, "\\".to_owned());
+    };
+    let taken = 1 + escaped.len_utf8();
+    let class = |set: &str| {
+        if in_class {
+            set.to_owned()
+        } else {
+            format!("[{set}]")
+        }
+    };
+    let piece = match escaped {
+        'd' => class("0-9"),
+        'w' => class("0-9A-Za-z_"),
+        's' => class("\\t\\n\\x0C\\r "),
+        'D' => "[^0-9]".to_owned(),
+        'W' => "[^0-9A-Za-z_]".to_owned(),
+        'S' => "[^\\t\\n\\x0C\\r ]".to_owned(),
+        'b' if !in_class => "(?-u:\\b)".to_owned(),
+        '<' | '>' => escaped.to_string(),
+        'Q' if !in_class => {
+            let quoted = &rest[2..];
+            let end = quoted.find("\\E").unwrap_or(quoted.len());
+            let length = (2 + end + 2).min(rest.len());
+            return (length, regex::escape(&quoted[..end]));
+        }
+        _ => format!("\\{escaped}"),
+    };
+    (taken, piece)
+}
+
+fn starts_repetition(rest: &str) -> bool {
+    let Some(end) = rest.find('}') else {
+        return false;
+    };
+    let (least, most) = rest[1..end]
+        .split_once(',')
+        .unwrap_or_else(|| (&rest[1..end], ""));
+    !least.is_empty()
+        && least
+            .chars()
+            .chain(most.chars())
+            .all(|c| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_re2_are_understood() {
+        for (pattern, text, expected) in [
+            (r"^\d+$", "12", true),
+            (r"^\d+$", "١٢", false),
+            (r"^[\d.]+$", "1.2", true),
+            (r"^v{$", "v{", true),
+            (r"^a{2}$", "aa", true),
+            ("^[]a]$", "]", true),
+            ("^[^]a]$", "b", true),
+            ("^[[]$", "[", true),
+            ("^[a&&b]+$", "a&b", true),
+            (r"\bmain\b", "a main b", true),
+            (r"^\Qa.b\E$", "a.b", true),
+            (r"^\Qa.b\E$", "axb", false),
+            ("^[[:alpha:]]+$", "abc", true),
+        ] {
+            assert_eq!(
+                compile(pattern, "").unwrap().is_match(text),
+                expected,
+                "{pattern} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_re2_lacks_is_refused_and_size_is_bounded() {
+        for pattern in [
+            "(?=a)",
+            r"(a)\1",
+            "a{1000}{1000}",
+            "(",
+            "((a{100}){100}){100}",
+        ] {
+            assert!(compile(pattern, "").is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn flags_apply() {
+        assert!(
+            compile_delimited("/^B$/im")
+                .unwrap()
+                .unwrap()
+                .is_match("a\nb")
+        );
+        assert!(
+            compile_delimited("/a\\/b/")
+                .unwrap()
+                .unwrap()
+                .is_match("a/b")
+        );
+        assert!(compile_delimited("a/b").is_none());
+    }
+}

@@ -1,0 +1,111 @@
+//! Forty large public configurations, listed for a push to the default branch.
+//!
+//! They are data beside the project (`shared/data/pipeline`), under their own licences, and not copied here.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its data must stop"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use courser_pipeline::{ChangedFiles, Event, Files, Problem, evaluate};
+
+struct Directory(PathBuf);
+
+impl Files for Directory {
+    fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.0.join(path)).ok()
+    }
+
+    fn list(&self) -> Vec<String> {
+        fn walk(directory: &Path, prefix: &str, found: &mut Vec<String>) {
+            for entry in fs::read_dir(directory).unwrap() {
+                let entry = entry.unwrap();
+                let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+                if entry.file_type().unwrap().is_dir() {
+                    walk(&entry.path(), &format!("{path}/"), found);
+                } else {
+                    found.push(path);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.0, "", &mut found);
+        found
+    }
+}
+
+fn push_to_default_branch(project: &str) -> Event {
+    let predefined = [
+        ("CI", "true"),
+        ("GITLAB_CI", "true"),
+        ("CI_PIPELINE_SOURCE", "push"),
+        ("CI_DEFAULT_BRANCH", "main"),
+        ("CI_COMMIT_BRANCH", "main"),
+        ("CI_COMMIT_REF_NAME", "main"),
+        ("CI_COMMIT_REF_SLUG", "main"),
+        ("CI_COMMIT_REF_PROTECTED", "true"),
+        ("CI_PROJECT_NAME", project),
+        ("CI_PROJECT_PATH", project),
+        ("CI_PROJECT_NAMESPACE", "group"),
+        ("CI_PROJECT_ROOT_NAMESPACE", "group"),
+    ];
+    Event {
+        source: "push".to_owned(),
+        ref_name: "main".to_owned(),
+        tag: false,
+        predefined: predefined
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect::<BTreeMap<_, _>>(),
+        pipeline_variables: Vec::new(),
+        changed_files: ChangedFiles::Unknown,
+    }
+}
+
+/// The folder of each project.
+fn projects() -> Vec<(String, PathBuf)> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let real = workspace.join("../shared/data/pipeline/real");
+    let entries = fs::read_dir(&real).unwrap_or_else(|error| {
+        panic!(
+            "this test reads public configurations from {}, which stands beside the project: {error}",
+            real.display()
+        )
+    });
+    let mut projects: Vec<_> = entries
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, entry.path())
+        })
+        .collect();
+    projects.sort();
+    assert_eq!(projects.len(), 40, "projects in {}", real.display());
+    projects
+}
+
+#[test]
+fn real_configurations_list_for_a_push_to_the_default_branch() {
+    let mut refused: Vec<(String, Problem)> = Vec::new();
+    for (name, folder) in projects() {
+        let event = push_to_default_branch(&name);
+        if let Err(problems) = evaluate(".gitlab-ci.yml", &Directory(folder), &event) {
+            refused.extend(problems.into_iter().map(|problem| (name.clone(), problem)));
+        }
+    }
+    // What is refused is either a form that is named with its line, or GitLab's own answer to a file
+    // whose rules leave no job for such a push.
+    for (name, problem) in &refused {
+        let fits = problem.message.contains("is not built yet")
+            || problem
+                .message
+                .starts_with("The resulting pipeline would have been empty.");
+        assert!(fits && problem.line >= 1, "{name}: {problem:?}");
+    }
+    let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.len() <= 4, "refused: {names:?}");
+}
