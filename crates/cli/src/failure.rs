@@ -92,6 +92,11 @@ impl Failure {
         self
     }
 
+    /// The message without hints.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Shows it in the manner of the command, and gives the exit code.
     pub(crate) fn report(&self, kind: Kind) -> ExitCode {
         if kind.speaks_as_runner() {

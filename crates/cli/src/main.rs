@@ -12,6 +12,8 @@
 
 mod arguments;
 mod commands;
+mod config_file;
+mod connection;
 mod environment;
 mod failure;
 mod go_flags;

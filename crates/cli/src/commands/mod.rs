@@ -5,6 +5,11 @@
 //! `pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure>`.
 
 mod completion;
+mod lint;
+mod list;
+mod reset_token;
+mod unregister;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -72,6 +77,16 @@ macro_rules! commands {
 }
 
 commands! {
+    /// List all configured runners
+    list => List: Runner,
+    /// Check a configuration file
+    lint => Lint: Runner,
+    /// Reset a runner's token
+    reset_token => ResetToken: Runner,
+    /// Unregister specific runner
+    unregister => Unregister: Runner,
+    /// Verify all registered runners
+    verify => Verify: Runner,
     /// Print a completion script for a shell
     completion => Completion: Local,
 }

@@ -3,6 +3,7 @@
 //! One [`Api`] for each runner entry: it owns the connection pool and the `last_update` cursor of
 //! its `(url, token, CA file, client certificate)`.
 
+pub mod info;
 pub mod jobs;
 pub mod registration;
 
