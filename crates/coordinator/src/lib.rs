@@ -1,1 +1,47 @@
-//! The embedded GitLab side: runner API, queue, store, Git over HTTPS.
+//! The embedded GitLab side.
+//!
+//! In: projects, evaluated pipelines, and the requests of any GitLab runner over HTTPS. Out: jobs as
+//! payloads of the runner protocol, logs and artifacts on disk, Git packs, and [`CoordinatorEvent`]s
+//! for whoever watches. A runner cannot tell it from GitLab, as far as it goes; what it doesn't have
+//! of GitLab's API answers 501.
+//!
+//! Read [`pipeline_run`] first (which job may run when), then `queue` (who owns the state), `payload`
+//! (what a runner is handed), `api` (the wire). Facts: `runner-protocol.md` 2, 3, 10 and
+//! `gitlab-ci-yaml.md` 14 to 22.
+//!
+//! ```no_run
+//! # async fn example(settings: courser_coordinator::Settings, project: courser_coordinator::Project,
+//! #     pipeline: courser_coordinator::NewPipeline) -> Result<(), Box<dyn std::error::Error>> {
+//! let coordinator = courser_coordinator::Coordinator::start(settings).await?;
+//! coordinator.add_project(project).await?;
+//! let mut events = coordinator.subscribe();
+//! let id = coordinator.create_pipeline(pipeline).await?;
+//! # let _ = (id, events.recv().await);
+//! coordinator.stop().await;
+//! # Ok(()) }
+//! ```
+
+mod api;
+mod authority;
+mod cache_keys;
+mod coordinator;
+mod events;
+mod git_http;
+mod payload;
+pub mod pipeline_run;
+mod project;
+mod queue;
+mod repository;
+mod settings;
+mod store;
+mod token;
+mod variables;
+
+pub use coordinator::{Coordinator, Handle, StartError};
+pub use events::{CoordinatorEvent, JobEnd};
+pub use pipeline_run::{JobState, PipelineStatus};
+pub use project::Project;
+pub use queue::{CreateError, JobSnapshot, PipelineSnapshot};
+pub use repository::{Origin, ServedRepository};
+pub use settings::{Certificate, Clock, Limits, NewPipeline, PipelineSource, Settings};
+pub use store::{Durability, StoreError};

@@ -1,0 +1,228 @@
+//! Artifacts up and down (`runner-protocol.md` 2.9 and 2.10), streamed to and from the disk.
+
+use std::io::Read;
+use std::path::Path as FilePath;
+
+use axum::body::Body;
+use axum::extract::multipart::Field;
+use axum::extract::{Multipart, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
+
+use super::Api;
+use super::answers::{Refusal, token_of};
+use crate::store::{ArtifactRecord, private_dir, private_options};
+
+/// Bytes of a dotenv report, unpacked.
+const DOTENV_LIMIT: u64 = 64 << 10;
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub(super) struct UploadQuery {
+    artifact_type: String,
+    artifact_format: String,
+    expire_in: String,
+}
+
+impl Default for UploadQuery {
+    fn default() -> Self {
+        Self {
+            artifact_type: "archive".to_owned(),
+            artifact_format: "zip".to_owned(),
+            expire_in: String::new(),
+        }
+    }
+}
+
+pub(super) async fn upload(
+    State(api): State<Api>,
+    Path(job): Path<i64>,
+    Query(query): Query<UploadQuery>,
+    headers: HeaderMap,
+    mut form: Multipart,
+) -> Result<Response, Refusal> {
+    let given = token_of(&headers, "job-token", "");
+    api.queue
+        .call(move |queue| queue.access_running(job, &given))
+        .await??;
+    let bad =
+        |error: axum::extract::multipart::MultipartError| Refusal::bad_request(error.body_text());
+    let field = loop {
+        match form.next_field().await.map_err(bad)? {
+            Some(field) if field.name() == Some("file") => break field,
+            Some(_) => {}
+            None => return Err(Refusal::bad_request("the form has no part named file")),
+        }
+    };
+    let file_name = plain_name(field.file_name().unwrap_or_default());
+    let stored_as = format!("{job}/{file_name}");
+    let path = api.files.artifact(&stored_as);
+    private_dir(&api.files.artifact(&job.to_string()))?;
+    let size = receive(field, &path, api.limits.artifact).await?;
+    let record = ArtifactRecord {
+        job_id: job,
+        kind: query.artifact_type,
+        format: query.artifact_format,
+        file_name,
+        stored_as,
+        size,
+        expire_in: query.expire_in,
+    };
+    if record.kind == "dotenv" {
+        let gzip = record.format == "gzip";
+        let variables = tokio::task::spawn_blocking(move || read_dotenv(&path, gzip))
+            .await
+            .map_err(Refusal::internal)??;
+        api.queue
+            .call(move |queue| queue.add_dotenv(job, variables))
+            .await??;
+    }
+    api.queue
+        .call(move |queue| queue.add_artifact(record))
+        .await??;
+    Ok((StatusCode::CREATED, axum::Json(serde_json::json!({}))).into_response())
+}
+
+/// Writes the part beside its place and moves it there when it is complete.
+async fn receive(mut field: Field<'_>, path: &FilePath, limit: u64) -> Result<u64, Refusal> {
+    let partial = path.with_added_extension(format!("{}.part", uuid::Uuid::new_v4().simple()));
+    let removed_on_drop = tempfile::TempPath::try_from_path(&partial)?;
+    let file = private_options().create_new(true).open(&partial)?;
+    let mut file = tokio::fs::File::from_std(file);
+    let mut size = 0;
+    while let Some(chunk) = field
+        .chunk()
+        .await
+        .map_err(|error| Refusal::bad_request(error.body_text()))?
+    {
+        size += chunk.len() as u64;
+        if size > limit {
+            return Err(Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        file.write_all(&chunk).await?;
+    }
+    file.flush().await?;
+    removed_on_drop
+        .persist(path)
+        .map_err(|error| Refusal::internal(error.error))?;
+    Ok(size)
+}
+
+/// The base name, made of characters no file system or terminal stumbles over.
+fn plain_name(name: &str) -> String {
+    let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let plain: String = base
+        .chars()
+        .take(200)
+        .map(|c| {
+            if c.is_alphanumeric() || "._-+@= ".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    if plain.trim_matches(['.', ' ']).is_empty() || plain.starts_with("..") {
+        return "default".to_owned();
+    }
+    plain
+}
+
+/// `KEY=VALUE` lines of a dotenv report.
+fn read_dotenv(path: &FilePath, gzip: bool) -> Result<Vec<(String, String)>, Refusal> {
+    let file = std::fs::File::open(path)?;
+    let mut text = String::new();
+    let reader: Box<dyn Read> = if gzip {
+        Box::new(flate2::read::MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let read = reader
+        .take(DOTENV_LIMIT + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Refusal::bad_request(format!("dotenv report: {error}")))?;
+    if read as u64 > DOTENV_LIMIT {
+        return Err(Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    parse_dotenv(&text).map_err(|line| {
+        Refusal::bad_request(format!("dotenv report: line {line} is not KEY=VALUE"))
+    })
+}
+
+/// Blank lines and comments are skipped; quotes are part of the value, as on GitLab.
+fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let lines = text.lines().map(str::trim).enumerate();
+    lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(index, line)| {
+            let (key, value) = line.split_once('=').ok_or(index + 1)?;
+            let key = key.trim();
+            let plain =
+                !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if plain {
+                Ok((key.to_owned(), value.trim().to_owned()))
+            } else {
+                Err(index + 1)
+            }
+        })
+        .collect()
+}
+
+/// With the job's own token, also after its end. `direct_download` has nothing to point to here and
+/// is answered with the file.
+pub(super) async fn download(
+    State(api): State<Api>,
+    Path(job): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let given = token_of(&headers, "job-token", "");
+    let archive = api
+        .queue
+        .call(move |queue| {
+            queue.access(job, &given)?;
+            Ok::<_, crate::queue::AccessError>(queue.archive_of(job).cloned())
+        })
+        .await??
+        .ok_or_else(|| Refusal::plain(StatusCode::NOT_FOUND))?;
+    let file = tokio::fs::File::open(api.files.artifact(&archive.stored_as)).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, archive.size.to_string()),
+    ];
+    let stream = ReaderStream::with_capacity(file, 64 << 10);
+    Ok((headers, Body::from_stream(stream)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_cannot_leave_their_directory() {
+        let cases = [
+            ("artifacts.zip", "artifacts.zip"),
+            ("../../etc/passwd", "passwd"),
+            ("..\\x.zip", "x.zip"),
+            ("..", "default"),
+            ("", "default"),
+            (".", "default"),
+            (".env.gz", ".env.gz"),
+            ("a\u{1b}[31m.zip", "a__31m.zip"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(plain_name(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn dotenv_reports_are_lines_of_key_and_value() {
+        let parsed = parse_dotenv("A=1\n\n# note\n B = x=y \nC=\"q\"\n").unwrap();
+        let expected = [("A", "1"), ("B", "x=y"), ("C", "\"q\"")];
+        assert_eq!(parsed, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(parse_dotenv("A=1\noops\n"), Err(2));
+        assert_eq!(parse_dotenv("A-B=1\n"), Err(1));
+    }
+}

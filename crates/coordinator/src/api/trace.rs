@@ -1,0 +1,85 @@
+//! `PATCH jobs/:id/trace`: the log by offset (`runner-protocol.md` 2.8 and 10).
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use courser_protocol::ContentRange;
+
+use super::Api;
+use super::answers::{Refusal, set_job_status, token_of};
+use crate::events::CoordinatorEvent;
+use crate::store::TraceAppend;
+
+/// Bytes of one patch; runners send about one MiB.
+pub(super) const PATCH_LIMIT: usize = 32 << 20;
+/// Seconds until the next patch.
+pub(super) const INTERVAL: HeaderName = HeaderName::from_static("x-gitlab-trace-update-interval");
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TraceQuery {
+    #[serde(default)]
+    debug_trace: bool,
+}
+
+pub(super) async fn append(
+    State(api): State<Api>,
+    Path(job): Path<i64>,
+    Query(query): Query<TraceQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let given = token_of(&headers, "job-token", "");
+    let access = api
+        .queue
+        .call(move |queue| {
+            let access = queue.access_running(job, &given)?;
+            queue.touch(&access);
+            Ok::<_, crate::queue::AccessError>(access)
+        })
+        .await??;
+    let start = headers
+        .get(header::CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok())
+        .and_then(ContentRange::start_of)
+        .ok_or_else(|| {
+            Refusal::bad_request("header Content-Range is missing or not <first>-<last>")
+        })?;
+    if start == 0 && query.debug_trace {
+        let access = access.clone();
+        api.queue
+            .call(move |queue| queue.restrict_trace(&access))
+            .await??;
+    }
+    let mut trace = api.trace_file(job).await?.lock_owned().await;
+    let limit = api.limits.trace;
+    let outcome = tokio::task::spawn_blocking(move || trace.append(start, &body, limit))
+        .await
+        .map_err(Refusal::internal)??;
+    let (status, stored) = match outcome {
+        TraceAppend::Stored(stored) => {
+            // Nobody listening is fine.
+            drop(api.events.send(CoordinatorEvent::Trace { job, stored }));
+            (StatusCode::ACCEPTED, stored)
+        }
+        TraceAppend::Mismatch(stored) => (StatusCode::RANGE_NOT_SATISFIABLE, stored),
+        TraceAppend::TooLarge => {
+            api.queue
+                .call(move |queue| queue.drop_for_large_log(&access))
+                .await??;
+            return Err(Refusal::from(crate::queue::AccessError::NotRunning(
+                crate::pipeline_run::JobState::Failed { allowed: false },
+            )));
+        }
+    };
+    let mut response = status.into_response();
+    let headers = response.headers_mut();
+    set_job_status(headers, access.state);
+    if let Ok(range) = HeaderValue::from_str(&format!("0-{stored}")) {
+        headers.insert(header::RANGE, range);
+    }
+    headers.insert(INTERVAL, api.trace_interval().into());
+    Ok(response)
+}

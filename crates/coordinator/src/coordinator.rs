@@ -1,0 +1,293 @@
+//! Starting, steering and stopping a coordinator: where its parts are put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use courser_net::{Listener, ServerIdentity};
+use courser_protocol::Secret;
+
+use crate::api::{self, Api};
+use crate::authority::Authority;
+use crate::cache_keys::CacheKeys;
+use crate::events::CoordinatorEvent;
+use crate::payload::ServerFacts;
+use crate::pipeline_run::{Event, Position};
+use crate::project::Project;
+use crate::queue::{CreateError, NewRunner, PipelineSnapshot, Queue, QueueHandle, QueueParts};
+use crate::settings::{Certificate, NewPipeline, Settings};
+use crate::store::{StateDir, Store, StoreError};
+use crate::token;
+
+/// Requests that are running when the coordinator stops get this long.
+const GRACE: Duration = Duration::from_secs(5);
+/// Events a watcher may lag behind before it has to read a snapshot.
+const EVENTS: usize = 16 * 1024;
+
+/// Why a coordinator did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// State directory or database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The throw-away certificates could not be made.
+    #[error("cannot make certificates: {0}")]
+    Certificates(#[from] rcgen::Error),
+    /// Address or certificate.
+    #[error(transparent)]
+    Listen(#[from] courser_net::server::ListenError),
+    /// The external host name makes no URL.
+    #[error("{0:?} is not a host name")]
+    Host(String),
+    /// No thread.
+    #[error("cannot start the queue: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The embedded GitLab side.
+pub struct Coordinator;
+
+impl Coordinator {
+    /// Opens the state, binds the address and serves until [`Handle::stop`].
+    pub async fn start(settings: Settings) -> Result<Handle, StartError> {
+        let (identity, root_pem) = identity(&settings)?;
+        let listener = Listener::bind(settings.address, identity).await?;
+        let url = external_url(&settings, listener.address().port())?;
+
+        let files = StateDir::create(&settings.state_dir)?;
+        let store = Store::open(&files.database(), settings.durability)?;
+        let version = watch::Sender::new(0);
+        let events = broadcast::Sender::new(EVENTS);
+        let queue = Queue::load(QueueParts {
+            store,
+            files: files.clone(),
+            clock: Arc::clone(&settings.clock),
+            server: ServerFacts {
+                url: url.clone(),
+                default_timeout: settings.default_timeout,
+            },
+            version: version.clone(),
+            events: events.clone(),
+        })?;
+        let (queue, thread) = QueueHandle::start(queue).map_err(StartError::Thread)?;
+
+        let registration_token = settings
+            .registration_token
+            .clone()
+            .unwrap_or_else(|| token::random("GR1348941"));
+        let shutdown = CancellationToken::new();
+        let api = Api::new(api::Parts {
+            queue: queue.clone(),
+            files,
+            hosts: allowed_hosts(&settings),
+            registration_token: registration_token.clone(),
+            pipelines: settings.pipelines.clone(),
+            limits: settings.limits,
+            hold: api::job_request::HOLD,
+            version,
+            events: events.clone(),
+            shutdown: shutdown.clone(),
+        });
+        let private_token = api.private_token();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener.serve(api.router(), shutdown.clone(), GRACE));
+        Ok(Handle {
+            url,
+            root_pem,
+            registration_token,
+            private_token,
+            queue,
+            thread: Some(thread),
+            events,
+            shutdown,
+            tasks,
+        })
+    }
+}
+
+/// A running coordinator. Dropping it stops the server at once; [`Handle::stop`] drains it.
+pub struct Handle {
+    url: Url,
+    root_pem: Option<String>,
+    registration_token: Secret,
+    private_token: Secret,
+    queue: QueueHandle,
+    thread: Option<std::thread::JoinHandle<()>>,
+    events: broadcast::Sender<CoordinatorEvent>,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Handle {
+    /// `https://host:port/`: the `url` of a runner's configuration.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// PEM of the generated root, to be trusted by runners; `None` with certificate files.
+    pub fn root_pem(&self) -> Option<&str> {
+        self.root_pem.as_deref()
+    }
+
+    /// Registers runners.
+    pub fn registration_token(&self) -> &Secret {
+        &self.registration_token
+    }
+
+    /// `PRIVATE-TOKEN` of the calls that create and cancel pipelines.
+    pub fn private_token(&self) -> &Secret {
+        &self.private_token
+    }
+
+    /// Makes a project known.
+    pub async fn add_project(&self, project: Project) -> Result<(), CreateError> {
+        self.queue
+            .call(|queue| queue.add_project(project))
+            .await
+            .map_err(|_| CreateError::Stopped)
+    }
+
+    /// Creates a runner that takes every job, whatever its tags, and returns its token.
+    pub async fn create_runner(&self, description: &str) -> Result<Secret, CreateError> {
+        let new = NewRunner {
+            description: description.to_owned(),
+            tags: Vec::new(),
+            run_untagged: true,
+            paused: false,
+            maximum_timeout: 0,
+            any_tags: true,
+        };
+        let created = self.queue.call(|queue| queue.register(new)).await;
+        Ok(created.map_err(|_| CreateError::Stopped)??.1)
+    }
+
+    /// Creates a pipeline and puts its first jobs into the queue. Returns its id.
+    pub async fn create_pipeline(&self, new: NewPipeline) -> Result<i64, CreateError> {
+        create_pipeline(&self.queue, new).await
+    }
+
+    /// Watches what happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<CoordinatorEvent> {
+        self.events.subscribe()
+    }
+
+    /// A pipeline and its jobs as they are now.
+    pub async fn snapshot(&self, pipeline: i64) -> Option<PipelineSnapshot> {
+        let snapshot = self.queue.call(move |queue| queue.snapshot(pipeline)).await;
+        snapshot.ok().flatten()
+    }
+
+    /// Stops a pipeline; running jobs still run their `after_script`.
+    pub async fn cancel(&self, pipeline: i64) -> Result<(), CreateError> {
+        self.apply(pipeline, Event::Cancel).await
+    }
+
+    /// Stops a pipeline at once.
+    pub async fn abort(&self, pipeline: i64) -> Result<(), CreateError> {
+        self.apply(pipeline, Event::Abort).await
+    }
+
+    /// Starts a manual or delayed job.
+    pub async fn play(&self, pipeline: i64, job: Position) -> Result<(), CreateError> {
+        self.apply(pipeline, Event::Play(job)).await
+    }
+
+    async fn apply(&self, pipeline: i64, event: Event) -> Result<(), CreateError> {
+        let applied = self
+            .queue
+            .call(move |queue| queue.apply(pipeline, event))
+            .await;
+        Ok(applied.map_err(|_| CreateError::Stopped)??)
+    }
+
+    /// Answers waiting runners, drains running requests, and closes the database.
+    pub async fn stop(self) {
+        let Self {
+            queue,
+            thread,
+            shutdown,
+            mut tasks,
+            ..
+        } = self;
+        shutdown.cancel();
+        while tasks.join_next().await.is_some() {}
+        drop(queue);
+        if let Some(thread) = thread {
+            // Its last act is closing the database; a panic there has been printed already.
+            drop(tokio::task::spawn_blocking(move || thread.join()).await);
+        }
+    }
+}
+
+/// Looks cache keys up in the repository, then creates the pipeline in the queue.
+pub(crate) async fn create_pipeline(
+    queue: &QueueHandle,
+    new: NewPipeline,
+) -> Result<i64, CreateError> {
+    let id = new.project_id;
+    let project = queue.call(move |queue| queue.project(id).cloned()).await;
+    let project = project
+        .map_err(|_| CreateError::Stopped)?
+        .ok_or(CreateError::UnknownProject(id))?;
+    let git_dir = project.repository.git_dir();
+    let keys = CacheKeys::look_up(&new.pipeline, git_dir, &new.sha)
+        .await
+        .map_err(|source| StoreError::Io {
+            path: "git".to_owned(),
+            source,
+        })?;
+    queue
+        .call(move |queue| queue.create_pipeline(new, &keys))
+        .await
+        .map_err(|_| CreateError::Stopped)?
+}
+
+fn identity(settings: &Settings) -> Result<(ServerIdentity, Option<String>), StartError> {
+    Ok(match &settings.certificate {
+        Certificate::Files { certificate, key } => (
+            ServerIdentity::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+            None,
+        ),
+        Certificate::Generated => {
+            let authority = Authority::generate(&allowed_hosts(settings), (settings.clock)())?;
+            (
+                ServerIdentity::Memory {
+                    certificate_pem: authority.chain_pem,
+                    key_pem: authority.leaf_key_pem,
+                },
+                Some(authority.root_pem),
+            )
+        }
+    })
+}
+
+/// The names a request may be addressed to: loopback, the listening address, the external name.
+fn allowed_hosts(settings: &Settings) -> Vec<String> {
+    let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    let ip = settings.address.ip();
+    if !ip.is_loopback() && !ip.is_unspecified() {
+        hosts.push(ip.to_string());
+    }
+    hosts.extend(settings.external_host.clone());
+    hosts
+}
+
+fn external_url(settings: &Settings, port: u16) -> Result<Url, StartError> {
+    let host = settings.external_host.clone().unwrap_or_else(|| {
+        let ip = settings.address.ip();
+        match ip {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            ip => ip.to_string(),
+        }
+    });
+    Url::parse(&format!("https://{host}:{port}/")).map_err(|_| StartError::Host(host))
+}

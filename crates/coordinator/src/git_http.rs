@@ -1,0 +1,384 @@
+//! Git over HTTPS: the smart protocol's two reads, answered by `git upload-pack`.
+//!
+//! A job token opens the repository of its project and nothing else. Answers are kept by the bytes of
+//! the request, so that the jobs of a pipeline, which all ask the same, cost one pack.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::io::ReaderStream;
+
+use crate::api::Api;
+use crate::project::Project;
+use crate::store::private_dir;
+
+/// Bytes of a request, packed or unpacked: wants and haves of a large repository are a few MiB.
+const REQUEST_LIMIT: usize = 32 << 20;
+/// `git upload-pack` processes at once.
+const PROCESSES: usize = 4;
+/// Answers kept.
+const KEPT_ANSWERS: usize = 256;
+/// Variables of a surrounding Git process (a hook that calls `courser exec`) that would lead
+/// `git upload-pack` to another repository.
+const FOREIGN_VARIABLES: [&str; 6] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+];
+
+/// Answers of `git upload-pack`, as files in the repository's own directory.
+pub(crate) struct PackCache {
+    answers: Mutex<HashMap<[u8; 32], Arc<OnceCell<PathBuf>>>>,
+    processes: Semaphore,
+}
+
+impl Default for PackCache {
+    fn default() -> Self {
+        Self {
+            answers: Mutex::default(),
+            processes: Semaphore::new(PROCESSES),
+        }
+    }
+}
+
+/// What a path below a project asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Service {
+    /// `info/refs?service=git-upload-pack`.
+    Advertisement,
+    /// `git-upload-pack`.
+    UploadPack,
+    /// Any way of pushing.
+    ReceivePack,
+}
+
+/// A refusal in the plain text that Git shows.
+struct GitRefusal(StatusCode, &'static str);
+
+impl IntoResponse for GitRefusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.0, self.1).into_response();
+        if self.0 == StatusCode::UNAUTHORIZED {
+            let realm = HeaderValue::from_static("Basic realm=\"Courser\"");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, realm);
+        }
+        response
+    }
+}
+
+const INTERNAL: GitRefusal = GitRefusal(
+    StatusCode::INTERNAL_SERVER_ERROR,
+    "git upload-pack failed\n",
+);
+const NOT_FOUND: GitRefusal = GitRefusal(StatusCode::NOT_FOUND, "not found\n");
+
+/// Everything outside `/api`.
+pub(crate) async fn serve(State(api): State<Api>, request: Request) -> Response {
+    match answer(&api, request).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn answer(api: &Api, request: Request) -> Result<Response, GitRefusal> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let (path, service) = parse(request.method(), request.uri().path(), &query).ok_or(NOT_FOUND)?;
+    let path = path.to_owned();
+    let token = basic_password(request.headers()).ok_or(GitRefusal(
+        StatusCode::UNAUTHORIZED,
+        "a job token is required: user gitlab-ci-token\n",
+    ))?;
+    let project = api
+        .queue
+        .call(move |queue| {
+            let id = queue.project_of_token(&token)?;
+            queue
+                .project(id)
+                .filter(|project| project.path == path)
+                .cloned()
+        })
+        .await
+        .map_err(|_| INTERNAL)?
+        .ok_or(GitRefusal(
+            StatusCode::FORBIDDEN,
+            "this is not the token of a running job of this project\n",
+        ))?;
+    if service == Service::ReceivePack {
+        return Err(GitRefusal(
+            StatusCode::FORBIDDEN,
+            "pushing to Courser's coordinator is not supported\n",
+        ));
+    }
+    let protocol = request
+        .headers()
+        .get("git-protocol")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let zipped = request
+        .headers()
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding == "gzip" || encoding == "x-gzip");
+    let too_large = GitRefusal(StatusCode::PAYLOAD_TOO_LARGE, "request too large\n");
+    let mut input = match to_bytes(request.into_body(), REQUEST_LIMIT).await {
+        Ok(bytes) => bytes.to_vec(),
+        Err(_) => return Err(too_large),
+    };
+    if zipped {
+        input = unzip(&input).ok_or(too_large)?;
+    }
+    let path = api
+        .packs
+        .answer(&project, service, &protocol, &input)
+        .await
+        .map_err(|error| {
+            tracing::warn!(%error, project = project.path, "git upload-pack failed");
+            INTERNAL
+        })?;
+    stream(service, &path).await.map_err(|error| {
+        tracing::warn!(%error, "cannot read a kept pack");
+        INTERNAL
+    })
+}
+
+async fn stream(service: Service, path: &Path) -> std::io::Result<Response> {
+    let file = tokio::fs::File::open(path).await?;
+    let length = file.metadata().await?.len();
+    let kind = match service {
+        Service::Advertisement => "application/x-git-upload-pack-advertisement",
+        _ => "application/x-git-upload-pack-result",
+    };
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+    ];
+    let body = Body::from_stream(ReaderStream::with_capacity(file, 64 << 10));
+    Ok((headers, body).into_response())
+}
+
+/// Project path and service of a request.
+fn parse<'a>(method: &Method, path: &'a str, query: &str) -> Option<(&'a str, Service)> {
+    let (project, rest) = path.trim_start_matches('/').split_once(".git/")?;
+    let service = match (method.as_str(), rest) {
+        ("GET", "info/refs") => match query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("service="))
+        {
+            Some("git-upload-pack") => Service::Advertisement,
+            Some("git-receive-pack") => Service::ReceivePack,
+            // The dumb protocol would need the object files themselves.
+            _ => return None,
+        },
+        ("POST", "git-upload-pack") => Service::UploadPack,
+        ("POST", "git-receive-pack") => Service::ReceivePack,
+        _ => return None,
+    };
+    Some((project, service))
+}
+
+/// Password of `Authorization: Basic`; Git sends the user of the URL, `gitlab-ci-token`.
+fn basic_password(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    (user == "gitlab-ci-token" && !password.is_empty()).then(|| password.to_owned())
+}
+
+fn unzip(input: &[u8]) -> Option<Vec<u8>> {
+    let mut output = Vec::new();
+    let limit = REQUEST_LIMIT as u64;
+    let read = flate2::read::GzDecoder::new(input)
+        .take(limit + 1)
+        .read_to_end(&mut output)
+        .ok()?;
+    (read as u64 <= limit).then_some(output)
+}
+
+impl PackCache {
+    /// The file with the answer, made by the first who asks; the others wait for it.
+    async fn answer(
+        &self,
+        project: &Project,
+        service: Service,
+        protocol: &str,
+        input: &[u8],
+    ) -> std::io::Result<PathBuf> {
+        let repository = &project.repository;
+        let mut hash = Sha256::new();
+        // Refs that move change the answers to the same bytes.
+        hash.update(repository.generation().to_le_bytes());
+        hash.update(project.id.to_le_bytes());
+        hash.update([service as u8]);
+        hash.update((protocol.len() as u64).to_le_bytes());
+        hash.update(protocol);
+        hash.update(input);
+        let key: [u8; 32] = hash.finalize().into();
+        let cell = {
+            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            if answers.len() >= KEPT_ANSWERS {
+                for (_, old) in answers.drain() {
+                    if let Some(path) = old.get() {
+                        // Whoever streams it keeps it open.
+                        drop(std::fs::remove_file(path));
+                    }
+                }
+            }
+            Arc::clone(answers.entry(key).or_default())
+        };
+        let path = cell
+            .get_or_try_init(|| async {
+                let _turn = self
+                    .processes
+                    .acquire()
+                    .await
+                    .map_err(std::io::Error::other)?;
+                let dir = repository.git_dir().join("courser-answers");
+                private_dir(&dir).map_err(std::io::Error::other)?;
+                let path = dir.join(hex::encode(key));
+                upload_pack(repository.git_dir(), service, protocol, input, &path).await?;
+                Ok::<_, std::io::Error>(path)
+            })
+            .await?;
+        Ok(path.clone())
+    }
+}
+
+/// Runs `git upload-pack` with `input` and writes what it says to `path`.
+async fn upload_pack(
+    git_dir: &Path,
+    service: Service,
+    protocol: &str,
+    input: &[u8],
+    path: &Path,
+) -> std::io::Result<()> {
+    let output = crate::store::private_options()
+        .create(true)
+        .truncate(true)
+        .open(path)?;
+    let mut command = Command::new("git");
+    // Jobs ask for commits by id, of pipelines whose refs may have moved on; partial clones are fine.
+    command
+        .args(["-c", "uploadpack.allowAnySHA1InWant=true"])
+        .args(["-c", "uploadpack.allowFilter=true"])
+        .args(["upload-pack", "--stateless-rpc"]);
+    if service == Service::Advertisement {
+        command.arg("--advertise-refs");
+        if !protocol.contains("version=2") {
+            // Version 0 and 1 begin with a line that names the service.
+            write_service_line(&output)?;
+        }
+    }
+    for name in FOREIGN_VARIABLES {
+        command.env_remove(name);
+    }
+    let mut child = command
+        .arg(git_dir)
+        .env("GIT_PROTOCOL", protocol)
+        .stdin(Stdio::piped())
+        .stdout(output)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // Git may have read enough before the end; its exit status tells.
+            drop(stdin.write_all(input).await);
+        }
+    };
+    let (output, ()) = tokio::join!(child.wait_with_output(), feed);
+    let output = output?;
+    // A refused want ends with a failure status and an ERR packet, which is the answer to send.
+    let nothing_said = std::fs::metadata(path)?.len() == 0;
+    if !output.status.success() && nothing_said {
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(std::io::Error::other(text));
+    }
+    Ok(())
+}
+
+fn write_service_line(mut output: &std::fs::File) -> std::io::Result<()> {
+    use std::io::Write as _;
+    output.write_all(b"001e# service=git-upload-pack\n0000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_smart_protocols_reads_are_served() {
+        let cases = [
+            (
+                "GET",
+                "/g/p.git/info/refs",
+                "service=git-upload-pack",
+                Some(Service::Advertisement),
+            ),
+            (
+                "GET",
+                "/g/p.git/info/refs",
+                "service=git-receive-pack",
+                Some(Service::ReceivePack),
+            ),
+            ("GET", "/g/p.git/info/refs", "", None),
+            (
+                "POST",
+                "/g/p.git/git-upload-pack",
+                "",
+                Some(Service::UploadPack),
+            ),
+            (
+                "POST",
+                "/g/p.git/git-receive-pack",
+                "",
+                Some(Service::ReceivePack),
+            ),
+            ("GET", "/g/p.git/git-upload-pack", "", None),
+            ("GET", "/g/p.git/objects/info/packs", "", None),
+            ("GET", "/g/p", "", None),
+        ];
+        for (method, path, query, expected) in cases {
+            let method = method.parse().unwrap();
+            let parsed = parse(&method, path, query);
+            assert_eq!(
+                parsed.map(|(_, service)| service),
+                expected,
+                "{method} {path}?{query}"
+            );
+            assert!(parsed.is_none_or(|(project, _)| project == "g/p"));
+        }
+    }
+
+    #[test]
+    fn a_gzip_bomb_is_refused() {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&vec![0; REQUEST_LIMIT + 1]).unwrap();
+        assert_eq!(unzip(&encoder.finish().unwrap()), None);
+        assert_eq!(unzip(b"not gzip"), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! From a job of the evaluated pipeline to the payload a runner gets (`gitlab-ci-yaml.md` 22,
+//! `runner-protocol.md` 3 and 10).
+//!
+//! What the file says becomes a [`JobTemplate`] when the pipeline is created and is stored; what is
+//! known only when a runner asks (ids, token, runner, dependencies) is filled in by [`hand_out`].
+
+mod keywords;
+mod predefined;
+
+use serde::{Deserialize, Serialize};
+
+use courser_pipeline::PipelineJob;
+use courser_protocol::{
+    ArtifactsFile, Dependency, FailureReason, GitInfo, JobFeatures, JobInfo, JobResponse,
+    JobVariable, RefType, RunnerInfo, Secret,
+};
+
+use crate::pipeline_run::Position;
+use crate::project::Project;
+use crate::store::{ArtifactRecord, JobRecord, PipelineContext, RunnerRecord};
+use crate::variables;
+
+pub(crate) use keywords::plans;
+
+/// The part of a payload that the file decides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct JobTemplate {
+    /// Steps, image, services, artifacts, caches, hooks, secrets, names.
+    pub(crate) payload: JobResponse,
+    /// Levels 2 to 6 of `gitlab-ci-yaml.md` 17.2.
+    pub(crate) yaml_variables: Vec<JobVariable>,
+    /// `CI_JOB_NAME`, `CI_NODE_INDEX`, `CI_ENVIRONMENT_NAME`, …
+    pub(crate) job_variables: Vec<JobVariable>,
+    /// Decide which runner gets it.
+    pub(crate) tags: Vec<String>,
+    /// Jobs whose artifacts and dotenv variables it is given.
+    pub(crate) sources: Vec<Position>,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
+    /// Whether it has an `environment`, hence a slug.
+    pub(crate) environment: bool,
+}
+
+/// A job whose artifacts another one is given.
+pub(crate) struct Source<'a> {
+    pub(crate) job: &'a JobRecord,
+    pub(crate) archive: Option<&'a ArtifactRecord>,
+    pub(crate) dotenv: &'a [(String, String)],
+}
+
+/// Facts about the coordinator that payloads name.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerFacts {
+    /// `https://host:port`, without a trailing slash.
+    pub(crate) url: url::Url,
+    /// Seconds, for jobs without `timeout`.
+    pub(crate) default_timeout: u64,
+}
+
+/// Commits a job fetches when `GIT_DEPTH` does not say otherwise, GitLab's default for new projects.
+const DEFAULT_GIT_DEPTH: i64 = 20;
+
+/// Everything [`hand_out`] needs.
+pub(crate) struct HandOut<'a> {
+    pub(crate) server: &'a ServerFacts,
+    pub(crate) project: &'a Project,
+    pub(crate) pipeline_id: i64,
+    pub(crate) context: &'a PipelineContext,
+    pub(crate) job: &'a JobRecord,
+    pub(crate) runner: &'a RunnerRecord,
+    pub(crate) sources: Vec<Source<'a>>,
+    pub(crate) now: jiff::Timestamp,
+    /// Jobs waiting in the queue.
+    pub(crate) queue_size: usize,
+}
+
+impl JobTemplate {
+    /// Builds the template. `cache_key` turns a cache's key into text.
+    pub(crate) fn new(
+        job: &PipelineJob,
+        stages: &[String],
+        jobs: &[PipelineJob],
+        protected: bool,
+        cache_key: impl Fn(usize, &courser_pipeline::JobCache) -> String,
+    ) -> Self {
+        keywords::template(job, stages, jobs, protected, cache_key)
+    }
+}
+
+/// Completes the template for one runner.
+pub(crate) fn hand_out(request: HandOut<'_>) -> JobResponse {
+    let HandOut {
+        project,
+        pipeline_id,
+        context,
+        job,
+        runner,
+        ..
+    } = &request;
+    let mut payload = job.template.payload.clone();
+    let timeout = timeout(job.template.timeout, runner, request.server.default_timeout);
+    let repository_url = predefined::repository_url(request.server, project, &job.token);
+    payload.id = job.id;
+    payload.token = job.token.clone();
+    payload.allow_git_fetch = true;
+    payload.job_info = JobInfo {
+        pipeline_id: *pipeline_id,
+        project_id: project.id,
+        project_name: project.name().to_owned(),
+        project_full_path: project.path.clone(),
+        namespace_id: 1,
+        root_namespace_id: 1,
+        organization_id: 1,
+        user_id: 1,
+        time_in_queue_seconds: seconds_since(job.run.queued_at, request.now),
+        project_jobs_running_on_instance_runners_count: "+Inf".to_owned(),
+        queue_size: request.queue_size as i64,
+        queue_depth: 0,
+        ..payload.job_info
+    };
+    payload.variables = variables(&request, &repository_url);
+    payload.git_info = git_info(
+        *pipeline_id,
+        context,
+        project,
+        repository_url,
+        &payload.variables,
+    );
+    payload.runner_info = RunnerInfo {
+        timeout: timeout as i64,
+        uuid: String::new(),
+    };
+    for step in &mut payload.steps {
+        step.timeout = timeout as i64;
+    }
+    payload.dependencies = request.sources.iter().map(dependency).collect();
+    payload.features = JobFeatures {
+        trace_sections: true,
+        failure_reasons: known_failure_reasons(),
+        ..JobFeatures::default()
+    };
+    payload
+}
+
+/// Reasons the coordinator stores as they are; others become `unknown_failure`.
+pub(crate) fn known_failure_reasons() -> Vec<FailureReason> {
+    vec![
+        FailureReason::UnknownFailure,
+        FailureReason::ScriptFailure,
+        FailureReason::RunnerSystemFailure,
+        FailureReason::JobExecutionTimeout,
+        FailureReason::ImagePullFailure,
+        FailureReason::RunnerConfigurationError,
+        FailureReason::RunnerExternalDependencyFailure,
+        FailureReason::RunnerInterrupted,
+        FailureReason::JobCanceled,
+    ]
+}
+
+/// The smallest of what job, project default and runner say.
+fn timeout(job: Option<u64>, runner: &RunnerRecord, default: u64) -> u64 {
+    let wanted = job.unwrap_or(default);
+    match u64::try_from(runner.maximum_timeout) {
+        Ok(limit) if limit > 0 => wanted.min(limit),
+        _ => wanted,
+    }
+}
+
+fn seconds_since(unix_milliseconds: i64, now: jiff::Timestamp) -> f64 {
+    (now.as_millisecond().saturating_sub(unix_milliseconds)).max(0) as f64 / 1000.0
+}
+
+/// All variables in the order of `gitlab-ci-yaml.md` 17.2, expanded.
+fn variables(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVariable> {
+    let (user, predefined): (Vec<_>, Vec<_>) = predefined::all(request, repository_url)
+        .into_iter()
+        .partition(|variable| variable.key.starts_with("GITLAB_USER_"));
+    let dotenv = request
+        .sources
+        .iter()
+        .flat_map(|source| source.dotenv)
+        .map(|(key, value)| JobVariable {
+            public: false,
+            ..variables::public(key, value)
+        });
+    let template = &request.job.template;
+    let mut all = predefined;
+    all.extend(template.yaml_variables.iter().cloned());
+    all.extend(user);
+    all.extend(dotenv);
+    all.extend(request.context.variables.iter().cloned());
+    let mut all = variables::resolve(all);
+    if template.environment {
+        predefined::add_environment_slug(&mut all);
+    }
+    all
+}
+
+fn git_info(
+    pipeline_id: i64,
+    context: &PipelineContext,
+    project: &Project,
+    repo_url: Secret,
+    variables: &[JobVariable],
+) -> GitInfo {
+    let depth = variables
+        .iter()
+        .rev()
+        .find(|variable| variable.key == "GIT_DEPTH")
+        .and_then(|variable| variable.value.expose().trim().parse().ok())
+        .filter(|depth| *depth >= 0)
+        .unwrap_or(DEFAULT_GIT_DEPTH);
+    let name = &context.ref_name;
+    let pipeline = format!("+refs/pipelines/{pipeline_id}:refs/pipelines/{pipeline_id}");
+    let refspecs = match (depth, context.tag) {
+        (0, _) => vec![
+            pipeline,
+            "+refs/heads/*:refs/remotes/origin/*".to_owned(),
+            "+refs/tags/*:refs/tags/*".to_owned(),
+        ],
+        (_, false) => vec![
+            pipeline,
+            format!("+refs/heads/{name}:refs/remotes/origin/{name}"),
+        ],
+        (_, true) => vec![pipeline, format!("+refs/tags/{name}:refs/tags/{name}")],
+    };
+    GitInfo {
+        repo_url,
+        repo_object_format: project.repository.object_format().to_owned(),
+        ref_name: name.clone(),
+        sha: context.sha.clone(),
+        before_sha: context.before_sha.clone(),
+        ref_type: if context.tag {
+            RefType::Tag
+        } else {
+            RefType::Branch
+        },
+        refspecs,
+        depth,
+        protected: Some(context.is_protected()),
+    }
+}
+
+impl PipelineContext {
+    /// Whether the ref is protected, as the repository's facts say.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.predefined
+            .iter()
+            .any(|(key, value)| key == "CI_COMMIT_REF_PROTECTED" && value == "true")
+    }
+}
+
+fn dependency(source: &Source<'_>) -> Dependency {
+    Dependency {
+        id: source.job.id,
+        token: source.job.token.clone(),
+        name: source.job.plan.name.clone(),
+        artifacts_file: source
+            .archive
+            .map_or_else(ArtifactsFile::default, |archive| ArtifactsFile {
+                filename: archive.file_name.clone(),
+                size: archive.size as i64,
+            }),
+    }
+}

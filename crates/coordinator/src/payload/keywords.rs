@@ -1,0 +1,463 @@
+//! One function a keyword: from the evaluated job to the payload's static part and the plan.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use courser_pipeline::{JobArtifacts, JobCache, Pipeline, PipelineJob, YamlVariable};
+use courser_protocol::{
+    Artifact, Cache, DockerOptions, ExecutorOptions, Hook, Image, JobInfo, JobResponse,
+    JobVariable, KubernetesOptions, Port, Step, UserText, When,
+};
+
+use super::JobTemplate;
+use crate::pipeline_run::{JobPlan, Position, Retry};
+use crate::variables::public;
+
+/// Plans of all jobs. A need that is not in the pipeline was optional or left out on purpose.
+pub(crate) fn plans(pipeline: &Pipeline) -> Vec<JobPlan> {
+    let positions = positions(&pipeline.jobs);
+    pipeline
+        .jobs
+        .iter()
+        .map(|job| JobPlan {
+            name: job.name.clone(),
+            stage: stage_position(job, &pipeline.stages),
+            needs: job.needs.is_some().then(|| {
+                job.job_needs
+                    .iter()
+                    .filter_map(|need| positions.get(need.job.as_str()).copied())
+                    .collect()
+            }),
+            when: job.when,
+            allow_failure: job.allow_failure.clone(),
+            retry: job.retry.as_ref().map(retry_of).unwrap_or_default(),
+            start_in: job
+                .start_in
+                .as_deref()
+                .and_then(duration_seconds)
+                .unwrap_or(0),
+        })
+        .collect()
+}
+
+fn positions(jobs: &[PipelineJob]) -> HashMap<&str, Position> {
+    jobs.iter()
+        .enumerate()
+        .map(|(position, job)| (job.name.as_str(), position))
+        .collect()
+}
+
+fn stage_position(job: &PipelineJob, stages: &[String]) -> usize {
+    stages
+        .iter()
+        .position(|stage| *stage == job.stage)
+        .unwrap_or_default()
+}
+
+/// `{max, when, exit_codes}`.
+fn retry_of(value: &Value) -> Retry {
+    let list = |key: &str| match value.get(key) {
+        Some(Value::Array(entries)) => entries.clone(),
+        Some(Value::Null) | None => Vec::new(),
+        Some(single) => vec![single.clone()],
+    };
+    Retry {
+        max: value
+            .get("max")
+            .or_else(|| value.is_number().then_some(value))
+            .and_then(Value::as_u64)
+            .and_then(|max| u32::try_from(max).ok())
+            .unwrap_or(0),
+        when: list("when")
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        exit_codes: list("exit_codes")
+            .iter()
+            .filter_map(Value::as_i64)
+            .collect(),
+    }
+}
+
+/// `30 minutes`, `1h 30m`, `1 week 2 days`, or seconds as digits.
+fn duration_seconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let span: jiff::Span = text.parse().ok()?;
+    let seconds = span
+        .total((
+            jiff::Unit::Second,
+            jiff::SpanRelativeTo::days_are_24_hours(),
+        ))
+        .ok()?;
+    (seconds >= 0.0).then_some(seconds as u64)
+}
+
+pub(super) fn template(
+    job: &PipelineJob,
+    stages: &[String],
+    jobs: &[PipelineJob],
+    protected: bool,
+    cache_key: impl Fn(usize, &JobCache) -> String,
+) -> JobTemplate {
+    JobTemplate {
+        payload: JobResponse {
+            job_info: JobInfo {
+                name: job.name.clone(),
+                stage: job.stage.clone(),
+                ..JobInfo::default()
+            },
+            steps: steps(job),
+            run: job
+                .run
+                .as_ref()
+                .filter(|run| run.as_array().is_some_and(|steps| !steps.is_empty()))
+                .map(Value::to_string)
+                .unwrap_or_default(),
+            image: job.image.as_ref().map(image).unwrap_or_default(),
+            services: job.services.iter().map(image).collect(),
+            artifacts: job.artifacts.as_ref().map(artifacts).unwrap_or_default(),
+            cache: job
+                .cache
+                .iter()
+                .enumerate()
+                .map(|(index, cache)| self::cache(cache, cache_key(index, cache), protected))
+                .collect(),
+            hooks: hooks(job),
+            secrets: match &job.secrets {
+                Some(Value::Object(secrets)) => secrets
+                    .iter()
+                    .map(|(name, secret)| (name.clone(), secret.clone()))
+                    .collect(),
+                _ => Default::default(),
+            },
+            ..JobResponse::default()
+        },
+        yaml_variables: job.variables.iter().map(yaml_variable).collect(),
+        job_variables: job_variables(job),
+        tags: job.tags.clone(),
+        sources: sources(job, stages, jobs),
+        timeout: job.timeout,
+        environment: job.environment.is_some(),
+    }
+}
+
+fn steps(job: &PipelineJob) -> Vec<Step> {
+    let mut steps = Vec::with_capacity(2);
+    if !job.script.is_empty() || !job.before_script.is_empty() {
+        steps.push(Step {
+            name: "script".to_owned(),
+            script: job
+                .before_script
+                .iter()
+                .chain(&job.script)
+                .cloned()
+                .collect(),
+            when: "on_success".to_owned(),
+            ..Step::default()
+        });
+    }
+    if !job.after_script.is_empty() {
+        steps.push(Step {
+            name: "after_script".to_owned(),
+            script: job.after_script.clone(),
+            when: "always".to_owned(),
+            allow_failure: true,
+            ..Step::default()
+        });
+    }
+    steps
+}
+
+fn yaml_variable(variable: &YamlVariable) -> JobVariable {
+    JobVariable {
+        raw: variable.raw,
+        ..public(&variable.key, &*variable.value)
+    }
+}
+
+/// Predefined variables that the job itself decides.
+fn job_variables(job: &PipelineJob) -> Vec<JobVariable> {
+    let number = |key: &str| {
+        let parallel = job.parallel.as_ref()?;
+        parallel.get(key)?.as_u64().map(|number| number.to_string())
+    };
+    let mut variables = vec![
+        public("CI_JOB_NAME", &*job.name),
+        public("CI_JOB_NAME_SLUG", super::predefined::slug(&job.name, 63)),
+        public("CI_JOB_GROUP_NAME", group_name(job)),
+        public("CI_JOB_STAGE", &*job.stage),
+        public(
+            "CI_NODE_TOTAL",
+            number("total").unwrap_or_else(|| "1".to_owned()),
+        ),
+    ];
+    variables.extend(number("index").map(|index| public("CI_NODE_INDEX", index)));
+    if matches!(
+        job.when,
+        courser_pipeline::JobWhen::Manual | courser_pipeline::JobWhen::Delayed
+    ) {
+        variables.push(public("CI_JOB_MANUAL", "true"));
+    }
+    // Names may hold `$`, which means nothing in them.
+    for variable in &mut variables {
+        variable.raw = true;
+    }
+    if let Some(environment) = &job.environment {
+        let keys = [
+            ("name", "CI_ENVIRONMENT_NAME"),
+            ("url", "CI_ENVIRONMENT_URL"),
+            ("action", "CI_ENVIRONMENT_ACTION"),
+            ("deployment_tier", "CI_ENVIRONMENT_TIER"),
+        ];
+        variables.extend(keys.iter().filter_map(|(key, name)| {
+            let text = environment.get(*key)?.as_str()?;
+            Some(public(name, text))
+        }));
+    }
+    variables
+}
+
+/// The name without its parallel suffix.
+fn group_name(job: &PipelineJob) -> &str {
+    if job.parallel.is_none() {
+        return &job.name;
+    }
+    let cut = job.name.rfind(": [").or_else(|| job.name.rfind(' '));
+    cut.map_or(&job.name, |at| &job.name[..at])
+}
+
+/// Jobs whose artifacts are fetched: needs with `artifacts`, else earlier stages; `dependencies` narrows.
+fn sources(job: &PipelineJob, stages: &[String], jobs: &[PipelineJob]) -> Vec<Position> {
+    let positions = positions(jobs);
+    let all: Vec<Position> = if job.needs.is_some() {
+        job.job_needs
+            .iter()
+            .filter(|need| need.artifacts)
+            .filter_map(|need| positions.get(need.job.as_str()).copied())
+            .collect()
+    } else {
+        let stage = stage_position(job, stages);
+        (0..jobs.len())
+            .filter(|position| stage_position(&jobs[*position], stages) < stage)
+            .collect()
+    };
+    let Some(wanted) = &job.dependencies else {
+        return all;
+    };
+    // A parallel job is also meant by its plain name.
+    let named = |position: &Position| {
+        let other = &jobs[*position];
+        wanted
+            .iter()
+            .any(|name| *name == other.name || name == group_name(other))
+    };
+    all.into_iter().filter(named).collect()
+}
+
+fn texts(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Array(entries)) => entries
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        Some(Value::String(text)) => vec![text.clone()],
+        _ => Vec::new(),
+    }
+}
+
+/// `image` or an entry of `services`, in mapping form or as a plain name.
+fn image(value: &Value) -> Image {
+    let text = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let variables = value.get("variables").and_then(Value::as_object);
+    Image {
+        name: value.as_str().map_or_else(|| text("name"), str::to_owned),
+        alias: text("alias"),
+        command: texts(value.get("command")),
+        entrypoint: texts(value.get("entrypoint")),
+        ports: value
+            .get("ports")
+            .and_then(Value::as_array)
+            .map(|ports| ports.iter().map(port).collect())
+            .unwrap_or_default(),
+        variables: variables
+            .map(|variables| {
+                let text = |value: &Value| match value {
+                    Value::String(text) => text.clone(),
+                    Value::Object(form) => form
+                        .get("value")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                        .to_owned(),
+                    other => other.to_string(),
+                };
+                variables
+                    .iter()
+                    .map(|(key, value)| public(key, text(value)))
+                    .collect()
+            })
+            .unwrap_or_default(),
+        pull_policy: texts(value.get("pull_policy")),
+        executor_opts: executor_options(value),
+    }
+}
+
+fn port(value: &Value) -> Port {
+    let text = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    Port {
+        number: value
+            .get("number")
+            .or(Some(value))
+            .and_then(Value::as_i64)
+            .unwrap_or_default(),
+        protocol: text("protocol"),
+        name: text("name"),
+    }
+}
+
+/// `image:docker` and `image:kubernetes`; keys a runner may not know are passed on by name.
+fn executor_options(value: &Value) -> ExecutorOptions {
+    let user = |options: &Value| match options.get("user") {
+        Some(Value::String(user)) => UserText(user.clone()),
+        Some(Value::Number(user)) => UserText(user.to_string()),
+        _ => UserText::default(),
+    };
+    let others = |options: &Value, known: &[&str]| {
+        options
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !known.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    ExecutorOptions {
+        docker: value.get("docker").map(|options| DockerOptions {
+            platform: texts(options.get("platform")).concat(),
+            user: user(options),
+            unsupported: others(options, &["platform", "user"]),
+        }),
+        kubernetes: value.get("kubernetes").map(|options| KubernetesOptions {
+            user: user(options),
+            unsupported: others(options, &["user"]),
+        }),
+        ..ExecutorOptions::default()
+    }
+}
+
+fn upload_when(text: &str) -> When {
+    match text {
+        "on_failure" => When::OnFailure,
+        "always" => When::Always,
+        _ => When::OnSuccess,
+    }
+}
+
+/// The archive, then one entry a report.
+fn artifacts(artifacts: &JobArtifacts) -> Vec<Artifact> {
+    let mut entries = Vec::new();
+    let expire_in = artifacts.expire_in.clone().unwrap_or_default();
+    if !artifacts.paths.is_empty() || artifacts.untracked {
+        entries.push(Artifact {
+            name: artifacts.name.clone().unwrap_or_default(),
+            untracked: artifacts.untracked,
+            paths: artifacts.paths.clone(),
+            exclude: artifacts.exclude.clone(),
+            when: upload_when(&artifacts.when),
+            artifact_type: "archive".to_owned(),
+            artifact_format: "zip".to_owned(),
+            expire_in: expire_in.clone(),
+        });
+    }
+    entries.extend(artifacts.reports.iter().map(|(kind, paths)| {
+        let (kind, name, format) = report(kind);
+        Artifact {
+            name,
+            paths: paths.clone(),
+            when: When::Always,
+            artifact_type: kind,
+            artifact_format: format.to_owned(),
+            expire_in: expire_in.clone(),
+            ..Artifact::default()
+        }
+    }));
+    entries
+}
+
+/// Wire type, archive name and format of a report.
+fn report(kind: &str) -> (String, String, &'static str) {
+    let kind = if kind == "coverage_report" {
+        "cobertura"
+    } else {
+        kind
+    };
+    let (name, format) = match kind {
+        "dotenv" => (".env", "gzip"),
+        "junit" => ("junit.xml", "gzip"),
+        "cobertura" => ("cobertura-coverage.xml", "gzip"),
+        "metrics" => ("metrics.txt", "gzip"),
+        "cyclonedx" => ("gl-sbom.cdx.json", "gzip"),
+        "annotations" => ("gl-annotations.json", "gzip"),
+        "lsif" => ("lsif.json", "zip"),
+        "terraform" => ("tfplan.json", "raw"),
+        "requirements" => ("requirements.json", "raw"),
+        "codequality" => ("gl-code-quality-report.json", "raw"),
+        "performance" => ("performance.json", "raw"),
+        "browser_performance" => ("browser-performance.json", "raw"),
+        "load_performance" => ("load-performance.json", "raw"),
+        other => {
+            let name = format!("gl-{}-report.json", other.replace('_', "-"));
+            return (other.to_owned(), name, "raw");
+        }
+    };
+    (kind.to_owned(), name.to_owned(), format)
+}
+
+fn cache(cache: &JobCache, key: String, protected: bool) -> Cache {
+    let suffix = match (cache.unprotect, protected) {
+        (true, _) => "",
+        (false, true) => "-protected",
+        (false, false) => "-non_protected",
+    };
+    let suffixed = |key: &str| format!("{key}{suffix}");
+    Cache {
+        key: suffixed(&key),
+        untracked: cache.untracked,
+        policy: cache.policy.clone(),
+        paths: cache.paths.clone(),
+        when: upload_when(&cache.when),
+        fallback_keys: cache
+            .fallback_keys
+            .iter()
+            .map(|key| suffixed(key))
+            .collect(),
+    }
+}
+
+fn hooks(job: &PipelineJob) -> Vec<Hook> {
+    job.hooks
+        .iter()
+        .flatten()
+        .map(|(name, script)| Hook {
+            name: name.clone(),
+            script: script.clone(),
+        })
+        .collect()
+}

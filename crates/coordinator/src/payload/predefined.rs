@@ -1,0 +1,246 @@
+//! The variables GitLab sets itself, the "persisted" ones included (`gitlab-ci-yaml.md` 18).
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use courser_protocol::{JobVariable, Secret};
+
+use super::{HandOut, ServerFacts};
+use crate::project::Project;
+use crate::variables::{self, masked, public};
+
+/// The version of GitLab whose behaviour the coordinator follows.
+const GITLAB_VERSION: [&str; 3] = ["19", "4", "0"];
+
+/// `https://gitlab-ci-token:<token>@host/group/project.git`.
+pub(super) fn repository_url(server: &ServerFacts, project: &Project, token: &Secret) -> Secret {
+    let mut url = server.url.clone();
+    // Neither can fail for an https URL with a host.
+    let _ = url.set_username("gitlab-ci-token");
+    let _ = url.set_password(Some(token.expose()));
+    url.set_path(&format!("{}.git", project.path));
+    Secret::new(String::from(url))
+}
+
+/// Level 1: project defaults, then what the repository told, then what only the coordinator knows.
+pub(super) fn all(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVariable> {
+    let mut variables = project_defaults(request);
+    let known = &request.context.predefined;
+    variables.extend(known.iter().map(|(key, value)| public(key, value)));
+    // Values such as commit messages hold `$` that means nothing.
+    for variable in &mut variables {
+        variable.raw = true;
+    }
+    variables.extend(server(request.server));
+    variables.extend(request.job.template.job_variables.iter().cloned());
+    variables.extend(persisted(request, repository_url));
+    variables
+}
+
+fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
+    let HandOut {
+        project, context, ..
+    } = request;
+    let namespace = project.path.rsplit_once('/').map_or("", |(left, _)| left);
+    let root = namespace.split('/').next().unwrap_or_default();
+    let project_url = project_url(request.server, project);
+    let mut variables = vec![
+        public("CI", "true"),
+        public("GITLAB_CI", "true"),
+        public("CI_PROJECT_ID", project.id.to_string()),
+        public("CI_PROJECT_NAME", project.name()),
+        public("CI_PROJECT_TITLE", project.name()),
+        public("CI_PROJECT_PATH", &*project.path),
+        public("CI_PROJECT_PATH_SLUG", slug(&project.path, 63)),
+        public("CI_PROJECT_NAMESPACE", namespace),
+        public("CI_PROJECT_NAMESPACE_ID", "1"),
+        public("CI_PROJECT_ROOT_NAMESPACE", root),
+        public("CI_PROJECT_URL", project_url),
+        public("CI_PROJECT_VISIBILITY", "private"),
+        public("CI_CONFIG_PATH", ".gitlab-ci.yml"),
+        public("CI_PIPELINE_IID", request.pipeline_id.to_string()),
+        public("CI_COMMIT_SHA", &*context.sha),
+        public(
+            "CI_COMMIT_SHORT_SHA",
+            context.sha.get(..8).unwrap_or(&context.sha),
+        ),
+        public("CI_COMMIT_BEFORE_SHA", &*context.before_sha),
+        public("CI_COMMIT_REF_NAME", &*context.ref_name),
+        public("CI_COMMIT_REF_SLUG", slug(&context.ref_name, 63)),
+    ];
+    let name = if context.tag {
+        "CI_COMMIT_TAG"
+    } else {
+        "CI_COMMIT_BRANCH"
+    };
+    variables.push(public(name, &*context.ref_name));
+    variables
+}
+
+fn project_url(server: &ServerFacts, project: &Project) -> String {
+    let base = server.url.as_str().trim_end_matches('/');
+    format!("{base}/{}", project.path)
+}
+
+fn server(server: &ServerFacts) -> Vec<JobVariable> {
+    let url = server.url.as_str().trim_end_matches('/');
+    let host = server.url.host_str().unwrap_or_default();
+    let port = server.url.port_or_known_default().unwrap_or(443);
+    let fqdn = server
+        .url
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let [major, minor, patch] = GITLAB_VERSION;
+    vec![
+        public("CI_SERVER_URL", url),
+        public("CI_SERVER_HOST", host),
+        public("CI_SERVER_FQDN", fqdn),
+        public("CI_SERVER_PORT", port.to_string()),
+        public("CI_SERVER_PROTOCOL", server.url.scheme()),
+        public("CI_SERVER_NAME", "Courser"),
+        public("CI_SERVER_VERSION", GITLAB_VERSION.join(".")),
+        public("CI_SERVER_VERSION_MAJOR", major),
+        public("CI_SERVER_VERSION_MINOR", minor),
+        public("CI_SERVER_VERSION_PATCH", patch),
+        public("CI_SERVER_REVISION", env!("CARGO_PKG_VERSION")),
+        public("CI_API_V4_URL", format!("{url}/api/v4")),
+    ]
+}
+
+/// What exists only once a job has an id and a runner.
+fn persisted(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVariable> {
+    let HandOut {
+        server,
+        project,
+        pipeline_id,
+        job,
+        runner,
+        now,
+        ..
+    } = request;
+    let project_url = project_url(server, project);
+    let token = job.token.expose();
+    vec![
+        public("CI_PIPELINE_ID", pipeline_id.to_string()),
+        public(
+            "CI_PIPELINE_URL",
+            format!("{project_url}/-/pipelines/{pipeline_id}"),
+        ),
+        public("CI_JOB_ID", job.id.to_string()),
+        public("CI_JOB_URL", format!("{project_url}/-/jobs/{}", job.id)),
+        masked("CI_JOB_TOKEN", token),
+        public("CI_JOB_STARTED_AT", format!("{now:.0}")),
+        public("CI_JOB_RETRY_COUNT", job.attempt.to_string()),
+        public("CI_REGISTRY_USER", "gitlab-ci-token"),
+        masked("CI_REGISTRY_PASSWORD", token),
+        JobVariable {
+            public: false,
+            ..public("CI_REPOSITORY_URL", repository_url.expose())
+        },
+        public("CI_RUNNER_ID", runner.id.to_string()),
+        public("CI_RUNNER_DESCRIPTION", &*runner.description),
+        public("CI_RUNNER_TAGS", json_list(&runner.tags)),
+    ]
+}
+
+/// `["a", "b"]`, with the blanks GitLab writes.
+fn json_list(tags: &[String]) -> String {
+    let mut out = String::from("[");
+    for (index, tag) in tags.iter().enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        // Writing to a text cannot fail.
+        let _ = write!(out, "{separator}{}", serde_json::Value::from(tag.as_str()));
+    }
+    out + "]"
+}
+
+/// Lower case, everything outside `a-z0-9` a dash, cut, no dashes at the ends.
+pub(super) fn slug(text: &str, length: usize) -> String {
+    let dashed: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(length)
+        .collect();
+    dashed.trim_matches('-').to_owned()
+}
+
+/// `CI_ENVIRONMENT_SLUG` from the expanded `CI_ENVIRONMENT_NAME`.
+pub(super) fn add_environment_slug(variables: &mut Vec<JobVariable>) {
+    // Twice: the name itself may hold references that were left to the runner.
+    let name = variables::expand("$CI_ENVIRONMENT_NAME", variables);
+    let name = variables::expand(&name, variables);
+    variables.push(public("CI_ENVIRONMENT_SLUG", environment_slug(&name)));
+}
+
+/// `gitlab-ci-yaml.md` 16.3: at most 24 characters; a changed name gets a hash so that it stays unique.
+fn environment_slug(name: &str) -> String {
+    let mut text: String = name
+        .to_lowercase()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        text.insert_str(0, "env-");
+    }
+    while text.contains("--") {
+        text = text.replace("--", "-");
+    }
+    if text.len() <= 24 && text == name && !text.ends_with('-') {
+        return text;
+    }
+    let kept = text.get(..17.min(text.len())).unwrap_or_default();
+    // The last six base-36 digits of the digest.
+    const MODULUS: u64 = 36u64.pow(6);
+    let mut number = Sha256::digest(name.as_bytes())
+        .iter()
+        .fold(0, |number, byte| {
+            (number * 256 + u64::from(*byte)) % MODULUS
+        });
+    let mut suffix = [b'0'; 6];
+    for digit in suffix.iter_mut().rev() {
+        *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
+        number /= 36;
+    }
+    let suffix = String::from_utf8_lossy(&suffix);
+    format!("{}-{suffix}", kept.trim_end_matches('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_follow_gitlabs_rules() {
+        assert_eq!(slug("Feature/ABC_1", 63), "feature-abc-1");
+        assert_eq!(slug("-x-", 63), "x");
+        assert_eq!(slug(&"a".repeat(70), 63).len(), 63);
+        assert_eq!(environment_slug("production"), "production");
+        let review = environment_slug("review/My-Feature");
+        assert!(
+            review.starts_with("review-my-feature-") && review.len() <= 24,
+            "{review}"
+        );
+        assert_ne!(review, environment_slug("review/my-feature"));
+        assert!(environment_slug("1st").starts_with("env-1st-"));
+    }
+
+    #[test]
+    fn runner_tags_are_a_json_list_with_blanks() {
+        assert_eq!(json_list(&["a".into(), "b\"".into()]), r#"["a", "b\""]"#);
+        assert_eq!(json_list(&[]), "[]");
+    }
+}

@@ -1,0 +1,190 @@
+//! Runners: registration, tokens, the hunt for a job.
+
+use courser_protocol::{JobResponse, Secret};
+
+use super::Queue;
+use crate::payload::{HandOut, Source, hand_out};
+use crate::pipeline_run::{Event, JobState, Position};
+use crate::store::{JobRecord, RunnerRecord, StoreError};
+use crate::token;
+
+/// What a runner said of itself when it registered.
+pub(crate) struct NewRunner {
+    pub(crate) description: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) run_untagged: bool,
+    pub(crate) paused: bool,
+    pub(crate) maximum_timeout: i64,
+    /// Takes jobs whatever their tags: the one runner of `courser exec`.
+    pub(crate) any_tags: bool,
+}
+
+impl Queue {
+    /// Registers a runner and returns its number and token.
+    pub(crate) fn register(&mut self, new: NewRunner) -> Result<(i64, Secret), StoreError> {
+        let token = token::random("glrt-");
+        let runner = RunnerRecord {
+            id: self.next.runner,
+            description: new.description,
+            run_untagged: new.run_untagged || new.tags.is_empty(),
+            tags: new.tags,
+            paused: new.paused,
+            maximum_timeout: new.maximum_timeout,
+            any_tags: new.any_tags,
+        };
+        let digest = token::digest(token.expose());
+        self.store.insert_runner(&runner, &digest)?;
+        self.next.runner += 1;
+        let id = runner.id;
+        self.runners.insert(digest, runner);
+        Ok((id, token))
+    }
+
+    /// The runner with this token. Looked up by digest: the time tells nothing about the token.
+    pub(crate) fn runner(&self, token: &str) -> Option<&RunnerRecord> {
+        self.runners.get(&token::digest(token))
+    }
+
+    /// Forgets the runner. `false`: no such token.
+    pub(crate) fn unregister(&mut self, token: &str) -> Result<bool, StoreError> {
+        let digest = token::digest(token);
+        let Some(runner) = self.runners.get(&digest) else {
+            return Ok(false);
+        };
+        self.store.delete_runner(runner.id)?;
+        self.runners.remove(&digest);
+        Ok(true)
+    }
+
+    /// A new token for the runner with this one.
+    pub(crate) fn reset_token(&mut self, token: &str) -> Result<Option<Secret>, StoreError> {
+        self.replace_token(token::digest(token))
+    }
+
+    fn replace_token(&mut self, old: [u8; 32]) -> Result<Option<Secret>, StoreError> {
+        let Some(runner) = self.runners.get(&old) else {
+            return Ok(None);
+        };
+        let fresh = token::random("glrt-");
+        let digest = token::digest(fresh.expose());
+        self.store.replace_runner_token(runner.id, &digest)?;
+        if let Some(runner) = self.runners.remove(&old) {
+            self.runners.insert(digest, runner);
+        }
+        Ok(Some(fresh))
+    }
+
+    /// A new token for the runner with this number.
+    pub(crate) fn reset_token_of(&mut self, id: i64) -> Result<Option<Secret>, StoreError> {
+        let found = self.runners.iter().find(|(_, runner)| runner.id == id);
+        match found.map(|(digest, _)| *digest) {
+            Some(digest) => self.replace_token(digest),
+            None => Ok(None),
+        }
+    }
+
+    /// The first job this runner may run, reserved for it, or started at once for a runner without
+    /// two-phase commit.
+    pub(crate) fn request_job(
+        &mut self,
+        token: &str,
+        system_id: &str,
+        features: courser_protocol::Features,
+    ) -> Result<Option<JobResponse>, RequestError> {
+        let runner = self.runner(token).ok_or(RequestError::Forbidden)?.clone();
+        if runner.paused {
+            return Ok(None);
+        }
+        let Some((pipeline, position)) = self.next_job_for(&runner) else {
+            return Ok(None);
+        };
+        self.apply(
+            pipeline,
+            Event::Reserve {
+                job: position,
+                soft_cancel: features.cancel_gracefully,
+            },
+        )?;
+        let Some(live) = self.pipelines.get_mut(&pipeline) else {
+            return Ok(None);
+        };
+        let record = &mut live.jobs[position];
+        record.run.runner_id = Some(runner.id);
+        record.run.system_id = system_id.to_owned();
+        self.store.write_jobs(pipeline, std::iter::once(&*record))?;
+        if !features.two_phase_job_commit {
+            self.apply(pipeline, Event::Start(position))?;
+        }
+        Ok(self.payload(pipeline, position, &runner))
+    }
+
+    /// Oldest pipeline first, then pipeline order.
+    fn next_job_for(&self, runner: &RunnerRecord) -> Option<(i64, Position)> {
+        let mut open: Vec<_> = self
+            .pipelines
+            .iter()
+            .filter(|(_, live)| !live.finished)
+            .collect();
+        open.sort_unstable_by_key(|(id, _)| **id);
+        open.into_iter().find_map(|(id, live)| {
+            let fits = |job: &&JobRecord| {
+                job.state == JobState::Pending && runner.takes(&job.template.tags)
+            };
+            live.jobs.iter().find(fits).map(|job| (*id, job.position))
+        })
+    }
+
+    fn payload(
+        &self,
+        pipeline: i64,
+        position: Position,
+        runner: &RunnerRecord,
+    ) -> Option<JobResponse> {
+        let live = self.pipelines.get(&pipeline)?;
+        let job = &live.jobs[position];
+        let sources = job.template.sources.iter().filter_map(|source| {
+            let job = live.jobs.get(*source)?;
+            Some(Source {
+                job,
+                archive: self.archive_of(job.id),
+                dotenv: self.dotenvs.get(&job.id).map_or(&[], Vec::as_slice),
+            })
+        });
+        Some(hand_out(HandOut {
+            server: &self.server,
+            project: self.projects.get(&live.context.project_id)?,
+            pipeline_id: pipeline,
+            context: &live.context,
+            job,
+            runner,
+            sources: sources.collect(),
+            now: self.now(),
+            queue_size: live
+                .jobs
+                .iter()
+                .filter(|job| job.state == JobState::Pending)
+                .count(),
+        }))
+    }
+}
+
+impl RunnerRecord {
+    /// A runner needs every tag of the job; a job without tags needs `run_untagged`.
+    fn takes(&self, tags: &[String]) -> bool {
+        if tags.is_empty() {
+            return self.run_untagged;
+        }
+        self.any_tags || tags.iter().all(|tag| self.tags.contains(tag))
+    }
+}
+
+/// Why a runner gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// Unknown token.
+    #[error("403 Forbidden")]
+    Forbidden,
+    /// Not stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

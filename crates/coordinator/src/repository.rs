@@ -1,0 +1,156 @@
+//! A bare repository made beside the user's: objects of its own, the user's as alternates.
+//!
+//! The user's repository is only read. Refs such as `refs/pipelines/7` and snapshot commits live here.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::store::{StoreError, private_dir, private_options};
+
+/// What the new repository borrows from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Object directory of the user's repository; `None`: nothing to borrow.
+    pub objects: Option<PathBuf>,
+    /// Its `shallow` file, where it has one.
+    pub shallow: Option<PathBuf>,
+    /// `sha1` or `sha256`.
+    pub object_format: String,
+}
+
+/// A bare repository that jobs fetch from.
+#[derive(Debug, Clone)]
+pub struct ServedRepository {
+    git_dir: PathBuf,
+    object_format: String,
+    /// Counts changes of refs.
+    generation: Arc<AtomicU64>,
+}
+
+impl ServedRepository {
+    /// Writes the skeleton of a bare repository at `git_dir`; no process is needed for that.
+    pub fn create(git_dir: &Path, origin: &Origin) -> Result<Self, StoreError> {
+        for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
+            private_dir(&git_dir.join(dir))?;
+        }
+        let sha256 = origin.object_format == "sha256";
+        let config = if sha256 {
+            "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n"
+        } else {
+            "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+        };
+        write(&git_dir.join("config"), config)?;
+        write(&git_dir.join("HEAD"), "ref: refs/heads/main\n")?;
+        if let Some(objects) = &origin.objects {
+            let alternates = git_dir.join("objects/info/alternates");
+            write(&alternates, &format!("{}\n", objects.display()))?;
+        }
+        if let Some(shallow) = &origin.shallow {
+            let target = git_dir.join("shallow");
+            fs::copy(shallow, &target).map_err(|source| StoreError::Io {
+                path: shallow.display().to_string(),
+                source,
+            })?;
+        }
+        Ok(Self {
+            git_dir: git_dir.to_owned(),
+            object_format: if sha256 { "sha256" } else { "sha1" }.to_owned(),
+            generation: Arc::default(),
+        })
+    }
+
+    /// Where it lies.
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// `sha1` or `sha256`.
+    pub fn object_format(&self) -> &str {
+        &self.object_format
+    }
+
+    /// Points `name` (`refs/heads/main`) at a commit.
+    pub fn set_ref(&self, name: &str, commit: &str) -> Result<(), StoreError> {
+        let path = self.git_dir.join(name);
+        let refused = |reason: &str| StoreError::Io {
+            path: name.to_owned(),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, reason.to_owned()),
+        };
+        if !is_ref_name(name) {
+            return Err(refused("not a ref name"));
+        }
+        if commit.len() < 40 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(refused("not a commit id"));
+        }
+        if let Some(parent) = path.parent() {
+            private_dir(parent)?;
+        }
+        write(&path, &format!("{commit}\n"))?;
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Grows whenever a ref changes.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
+/// The rules of `git check-ref-format` that keep a name inside `refs/` and readable by Git.
+fn is_ref_name(name: &str) -> bool {
+    name.starts_with("refs/")
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.contains(|c: char| c.is_control() || " ~^:?*[\\".contains(c))
+        && name.split('/').all(|part| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && !part.ends_with('.')
+                && !part.ends_with(".lock")
+        })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), StoreError> {
+    private_options()
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| StoreError::Io {
+            path: path.display().to_string(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ref_names_that_stay_inside_refs_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = ServedRepository::create(dir.path(), &Origin::default()).unwrap();
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        for name in ["refs/heads/feature/x", "refs/pipelines/7", "refs/tags/v1.0"] {
+            repository.set_ref(name, id).unwrap();
+            assert_eq!(
+                fs::read_to_string(dir.path().join(name)).unwrap().trim(),
+                id
+            );
+        }
+        for name in [
+            "HEAD",
+            "refs/../config",
+            "refs/heads/",
+            "refs/heads/a b",
+            "refs/heads/.x",
+            "refs/a.lock",
+        ] {
+            assert!(repository.set_ref(name, id).is_err(), "{name}");
+        }
+        assert!(repository.set_ref("refs/heads/x", "main").is_err());
+    }
+}

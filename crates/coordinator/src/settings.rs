@@ -1,0 +1,107 @@
+//! What a coordinator is made of.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use courser_protocol::{JobVariable, Secret};
+
+use crate::store::Durability;
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The certificate the coordinator presents.
+#[derive(Debug, Clone)]
+pub enum Certificate {
+    /// A throw-away authority: root, intermediate, leaf for `localhost`, `127.0.0.1`, `::1` and the
+    /// external name. Its keys never leave memory, so each start makes a new one.
+    Generated,
+    /// Files; a renewed pair is used without a restart.
+    Files {
+        /// PEM chain, leaf first.
+        certificate: PathBuf,
+        /// PEM key.
+        key: PathBuf,
+    },
+}
+
+/// Bounds on what runners send.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of one job's log.
+    pub trace: u64,
+    /// Bytes of one uploaded artifact.
+    pub artifact: u64,
+}
+
+impl Default for Limits {
+    /// 100 MiB of log as on GitLab; 5 GiB an artifact.
+    fn default() -> Self {
+        Self {
+            trace: 100 << 20,
+            artifact: 5 << 30,
+        }
+    }
+}
+
+/// Settings of [`crate::Coordinator::start`].
+#[derive(Clone)]
+pub struct Settings {
+    /// Address to listen on; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Host name under which runners reach it, beside the loopback names. It also names the URLs
+    /// handed to jobs; without it they name the address.
+    pub external_host: Option<String>,
+    /// Certificate.
+    pub certificate: Certificate,
+    /// Directory for the database, logs and artifacts; made for the owner only.
+    pub state_dir: PathBuf,
+    /// What a crash may cost.
+    pub durability: Durability,
+    /// Token that registers runners; `None`: a random one.
+    pub registration_token: Option<Secret>,
+    /// Lets `POST /api/v4/projects/:id/pipeline` create pipelines.
+    pub pipelines: Option<Arc<dyn PipelineSource>>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Seconds a job may take when the file does not say.
+    pub default_timeout: u64,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Evaluates a project's file at a ref; given by the composition root, which knows Git.
+pub trait PipelineSource: Send + Sync {
+    /// Blocking. The error is what the caller of the API is shown.
+    fn pipeline(
+        &self,
+        project_id: i64,
+        ref_name: &str,
+        variables: &[(String, String)],
+    ) -> Result<NewPipeline, String>;
+}
+
+/// A pipeline to run.
+#[derive(Debug, Clone)]
+pub struct NewPipeline {
+    /// Project.
+    pub project_id: i64,
+    /// The evaluated file.
+    pub pipeline: courser_pipeline::Pipeline,
+    /// Branch or tag.
+    pub ref_name: String,
+    /// Whether it is a tag.
+    pub tag: bool,
+    /// Commit to check out; it must be in the project's repository.
+    pub sha: String,
+    /// Commit before the push; zeroes when there was none.
+    pub before_sha: String,
+    /// Predefined variables the file was evaluated with.
+    pub predefined: BTreeMap<String, String>,
+    /// Pipeline variables (level 11 of `gitlab-ci-yaml.md` 17.2): they beat everything in the file.
+    pub variables: Vec<JobVariable>,
+}

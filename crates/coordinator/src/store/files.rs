@@ -1,0 +1,161 @@
+//! Logs and artifacts: plain files, 0600, in directories 0700.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+
+/// Layout of the state directory.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir {
+    root: PathBuf,
+}
+
+impl StateDir {
+    /// Creates what is missing.
+    pub(crate) fn create(root: &Path) -> Result<Self, StoreError> {
+        let dir = Self {
+            root: root.to_owned(),
+        };
+        for path in [dir.root.clone(), dir.traces(), dir.artifacts()] {
+            private_dir(&path)?;
+        }
+        Ok(dir)
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("coordinator.sqlite")
+    }
+
+    pub(crate) fn traces(&self) -> PathBuf {
+        self.root.join("traces")
+    }
+
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
+    /// The job's full log.
+    pub(crate) fn trace(&self, job_id: i64) -> PathBuf {
+        self.traces().join(format!("{job_id}.log"))
+    }
+
+    /// A new artifact's file. The runner's file name takes no part in it.
+    pub(crate) fn artifact(&self, stored_as: &str) -> PathBuf {
+        self.artifacts().join(stored_as)
+    }
+}
+
+/// Creates the directory and its parents, new ones for the owner only.
+pub(crate) fn private_dir(path: &Path) -> Result<(), StoreError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StoreError::Io {
+            path: path.display().to_string(),
+            source,
+        })
+}
+
+/// Creates the file for the owner only, unless it is there.
+pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+    private_options()
+        .create(true)
+        .open(path)
+        .map(drop)
+        .map_err(|source| StoreError::Io {
+            path: path.display().to_string(),
+            source,
+        })
+}
+
+/// Options that write, and that create for the owner only.
+pub(crate) fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// A job's log while the job runs: the file, its size and its running checksum.
+pub(crate) struct TraceFile {
+    file: File,
+    size: u64,
+    checksum: crc32fast::Hasher,
+}
+
+/// What became of a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TraceAppend {
+    /// Written; bytes stored now.
+    Stored(u64),
+    /// The offset is not the end of what is stored; bytes stored.
+    Mismatch(u64),
+    /// The log would become larger than allowed.
+    TooLarge,
+}
+
+impl TraceFile {
+    /// Opens the log, empty or as a former process left it.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut file = private_options().read(true).create(true).open(path)?;
+        let mut checksum = crc32fast::Hasher::new();
+        let mut size = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            checksum.update(&buffer[..read]);
+            size += read as u64;
+        }
+        Ok(Self {
+            file,
+            size,
+            checksum,
+        })
+    }
+
+    /// Appends `bytes` if they begin where the log ends and it stays within `limit`.
+    pub(crate) fn append(
+        &mut self,
+        start: u64,
+        bytes: &[u8],
+        limit: u64,
+    ) -> io::Result<TraceAppend> {
+        if start != self.size {
+            return Ok(TraceAppend::Mismatch(self.size));
+        }
+        let end = self.size + bytes.len() as u64;
+        if end > limit {
+            return Ok(TraceAppend::TooLarge);
+        }
+        // At an explicit place: a write that failed half-way is overwritten by the next one.
+        self.file.seek(SeekFrom::Start(self.size))?;
+        self.file.write_all(bytes)?;
+        self.checksum.update(bytes);
+        self.size = end;
+        Ok(TraceAppend::Stored(end))
+    }
+
+    /// Forgets everything stored.
+    pub(crate) fn reset(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.size = 0;
+        self.checksum = crc32fast::Hasher::new();
+        Ok(())
+    }
+
+    /// Bytes stored.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// `crc32:` and eight hex digits, as runners send it.
+    pub(crate) fn checksum(&self) -> String {
+        format!("crc32:{:08x}", self.checksum.clone().finalize())
+    }
+}
