@@ -1,20 +1,31 @@
 //! The whole story of a refused peer: what it served, which link is missing, what is trusted here, what to type.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::certificate::Certificate;
 use crate::error::{Facts, Reason};
 use crate::host_name::PeerName;
+use crate::skip_reason::SkipReason;
 use crate::store::Source;
 use crate::verify::Usage;
 
-/// What to do, in a sentence, and the command for it when there is one.
+/// What to do, in a sentence, and the command for it when there is one. Prints as `advice: command`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
     /// A sentence without a full stop.
     pub advice: String,
     /// A command line to type.
     pub command: Option<String>,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.advice)?;
+        match &self.command {
+            Some(command) => write!(f, ": {command}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Remedy {
@@ -113,7 +124,13 @@ fn trusted(text: &mut String, facts: &Facts) {
         .iter()
         .filter(|block| !of_system(&block.source))
     {
-        let _ = writeln!(text, "  skipped: {block}");
+        let _ = writeln!(
+            text,
+            "  skipped: line {} of {}: {}",
+            block.line,
+            block.source.name(),
+            block.reason
+        );
     }
 }
 
@@ -212,20 +229,24 @@ pub(crate) fn remedy(facts: &Facts) -> Remedy {
     }
 }
 
-/// A trust file of the user's in which something was skipped is the likeliest cause of an unknown authority.
+/// A trust file of the user's in which something was skipped is the likeliest cause of an unknown authority. One that
+/// holds nothing needs no repair but a certificate.
 fn repairable(facts: &Facts) -> Option<Remedy> {
-    let block = facts
-        .skipped
-        .iter()
-        .find(|block| !matches!(*block.source, Source::System(_)))?;
-    let mut remedy = Remedy::advice(format!(
-        "repair {} line {}: {}",
-        block.source.name(),
-        block.line,
-        block.reason
-    ));
-    remedy.command = Some(block.repair());
-    Some(remedy)
+    let block = facts.skipped.iter().find(|block| {
+        !matches!(*block.source, Source::System(_))
+            && !matches!(block.reason, SkipReason::EmptyFile | SkipReason::NoPem)
+    })?;
+    let repair = block.repair();
+    Some(Remedy {
+        advice: format!(
+            "{}:{}: {}; {}",
+            block.source.name(),
+            block.line,
+            block.reason,
+            repair.advice
+        ),
+        command: repair.command,
+    })
 }
 
 fn untrusted(end: &Certificate, facts: &Facts, host: &str) -> Remedy {

@@ -41,6 +41,7 @@ mod policies;
 mod reload;
 mod server_verifier;
 mod signature;
+mod skip_reason;
 mod store;
 mod uri;
 mod verify;
@@ -51,10 +52,10 @@ pub use error::{Reason, VerifyError};
 pub use explain::Remedy;
 pub use host_name::PeerName;
 pub use moment::Moment;
-pub use pem::SkipReason;
 pub use reload::{Kept, KeptBecause, Reading, Reload, Update};
 pub use server_verifier::{Clock, ServerVerifier, find_verify_error};
 pub use signature::crypto_provider;
+pub use skip_reason::SkipReason;
 pub use store::{
     Consulted, Generation, SkippedBlock, Source, SourceContent, Store, StoreBuilder,
     TrustedCertificate,

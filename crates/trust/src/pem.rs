@@ -3,11 +3,10 @@
 //! Bundles are messy and every reader skips what it doesn't like without a word. [`read`] takes exactly the blocks that
 //! Go's `AppendCertsFromPEM` takes (`dependencies.md` 3.3) and reports every other one with its line and its repair.
 
-use std::fmt;
-
 use base64::Engine as _;
 
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::Certificate;
+use crate::skip_reason::SkipReason;
 
 /// What a bundle holds.
 #[derive(Debug, Default)]
@@ -15,143 +14,6 @@ pub(crate) struct Bundle {
     /// Certificates with the line of their `BEGIN`, counted from 1.
     pub(crate) certificates: Vec<(usize, Certificate)>,
     pub(crate) skipped: Vec<(usize, SkipReason)>,
-}
-
-/// Why a part of a file gave no certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SkipReason {
-    /// The file has no bytes.
-    EmptyFile,
-    /// The file is UTF-16, as Windows editors and `>` of PowerShell write it.
-    Utf16,
-    /// The file is one binary certificate.
-    Der,
-    /// Nothing in the file looks like PEM.
-    NoPem,
-    /// Lines end with a carriage return only.
-    BareCarriageReturns,
-    /// The text has the two characters `\` and `n` where lines should end.
-    LiteralNewlines,
-    /// A byte-order mark stands before the first block.
-    ByteOrderMark,
-    /// White space stands before `-----BEGIN`.
-    Indented,
-    /// Something stands before `-----BEGIN` on its line, mostly the end of another block.
-    Joined,
-    /// `-----BEGIN …` isn't closed by five dashes and the end of the line.
-    MalformedBegin,
-    /// There is no `END` line of its own for this block.
-    Unterminated,
-    /// The `END` line names another kind than the `BEGIN` line, or something follows it.
-    MalformedEnd,
-    /// The block has headers (`Proc-Type: …`); Go passes over those.
-    Headers,
-    /// The body is no base64.
-    Base64,
-    /// OpenSSL's own form with trust settings attached.
-    TrustedCertificate,
-    /// A certificate under a name that Go doesn't know, such as `X509 CERTIFICATE`.
-    OtherCertificateLabel(String),
-    /// PKCS#7, which may hold certificates.
-    Pkcs7,
-    /// A private key. Harmless for trust, but it has no business in a CA file.
-    PrivateKey,
-    /// Some other block that is no certificate, such as `X509 CRL`. Harmless.
-    OtherBlock(String),
-    /// The block is PEM but its content is no certificate that Go would take.
-    Unparsable(CertificateError),
-}
-
-impl SkipReason {
-    /// Whether the block was never meant as a trusted certificate.
-    pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::PrivateKey | Self::OtherBlock(_))
-    }
-
-    /// What to do about it; `file` is how the file is called on a command line.
-    pub fn repair(&self, file: &str) -> String {
-        match self {
-            Self::EmptyFile | Self::NoPem => format!(
-                "put PEM certificates into it; for a server's own: openssl s_client -connect HOST:443 -servername HOST \
-                 </dev/null | openssl x509 -out {file}"
-            ),
-            Self::Utf16 => format!("convert it: iconv -f UTF-16 -t UTF-8 {file} > {file}.pem"),
-            Self::Der => format!("convert it: openssl x509 -inform der -in {file} -out {file}.pem"),
-            Self::BareCarriageReturns => {
-                format!("convert its line ends: tr '\\r' '\\n' < {file} > {file}.pem")
-            }
-            Self::LiteralNewlines => {
-                format!(
-                    "turn the two characters \\n into line ends: printf '%b' \"$(cat {file})\" > {file}.pem"
-                )
-            }
-            Self::ByteOrderMark => {
-                format!("remove the byte-order mark: sed -i '1s/^\\xef\\xbb\\xbf//' {file}")
-            }
-            Self::Indented => format!("remove the indentation: sed -i 's/^[[:space:]]*//' {file}"),
-            Self::Joined => format!(
-                "put a newline between the certificates: sed -i 's/-----BEGIN/\\n-----BEGIN/g' {file}"
-            ),
-            Self::MalformedBegin => {
-                "write the line as -----BEGIN CERTIFICATE----- and nothing else".to_owned()
-            }
-            Self::Unterminated => {
-                "the block is cut off: add its missing lines up to -----END CERTIFICATE-----"
-                    .to_owned()
-            }
-            Self::MalformedEnd => {
-                "write the last line as -----END CERTIFICATE----- and nothing else".to_owned()
-            }
-            Self::Headers => "remove the header lines between BEGIN and the base64 text".to_owned(),
-            Self::Base64 => "copy the certificate again: its base64 text is damaged".to_owned(),
-            Self::TrustedCertificate => {
-                format!("write it as a plain certificate: openssl x509 -in {file} -out {file}.pem")
-            }
-            Self::OtherCertificateLabel(_) => format!(
-                "call it CERTIFICATE: sed -i 's/X509 CERTIFICATE-----/CERTIFICATE-----/' {file}"
-            ),
-            Self::Pkcs7 => format!(
-                "take the certificates out: openssl pkcs7 -print_certs -in {file} -out {file}.pem"
-            ),
-            Self::PrivateKey => "move the private key out of this file".to_owned(),
-            Self::OtherBlock(_) => "nothing to do, unless a certificate was meant".to_owned(),
-            Self::Unparsable(_) => {
-                "have the certificate issued again, or remove it from the file".to_owned()
-            }
-        }
-    }
-}
-
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EmptyFile => "this file is empty",
-            Self::Utf16 => "this file is UTF-16, not plain text",
-            Self::Der => "this file is a DER certificate, not PEM",
-            Self::NoPem => "this file has no PEM block",
-            Self::BareCarriageReturns => "the lines of this file end with a bare carriage return",
-            Self::LiteralNewlines => "the text has literal \\n where lines should end",
-            Self::ByteOrderMark => "a byte-order mark hides the first block",
-            Self::Indented => "the block is indented",
-            Self::Joined => "a newline is missing before this block",
-            Self::MalformedBegin => "the BEGIN line is malformed",
-            Self::Unterminated => "the block has no END line",
-            Self::MalformedEnd => {
-                "the END line doesn't fit the BEGIN line or isn't alone on its line"
-            }
-            Self::Headers => "the block has headers",
-            Self::Base64 => "the block is no valid base64",
-            Self::TrustedCertificate => "a TRUSTED CERTIFICATE is OpenSSL's own format",
-            Self::OtherCertificateLabel(label) => {
-                return write!(f, "the block is called {label:?}, not \"CERTIFICATE\"");
-            }
-            Self::Pkcs7 => "the block is PKCS#7, not a certificate",
-            Self::PrivateKey => "the block is a private key",
-            Self::OtherBlock(label) => return write!(f, "the block is {label:?}, no certificate"),
-            Self::Unparsable(error) => return write!(f, "not a usable certificate: {error}"),
-        })
-    }
 }
 
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -271,7 +133,8 @@ fn skip_reason(bytes: &[u8], begin: usize, until: usize) -> SkipReason {
     }
     let block = &bytes[begin..until];
     let (first_line, _, _) = split_line(block);
-    let Some(label) = first_line[BEGIN.len()..].strip_suffix(DASHES) else {
+    let label = first_line.strip_prefix(BEGIN);
+    let Some(label) = label.and_then(|label| label.strip_suffix(DASHES)) else {
         return if find(block, b"\\n").is_some() {
             SkipReason::LiteralNewlines
         } else {
@@ -285,7 +148,10 @@ fn skip_reason(bytes: &[u8], begin: usize, until: usize) -> SkipReason {
             SkipReason::Unterminated
         };
     };
-    let (last_line, _, _) = split_line(&block[end + 1..]);
+    let (last_line, _, _) = split_line(&bytes[begin + end + 1..]);
+    if find(last_line, BEGIN).is_some() {
+        return SkipReason::Joined;
+    }
     if last_line != [b"-----END ", label, DASHES].concat() {
         return SkipReason::MalformedEnd;
     }
@@ -333,7 +199,7 @@ impl Blocks<'_> {
     /// The block between a `BEGIN` and the newline before an `END`, when it is one.
     fn block(&self, begin: usize, end: usize) -> Option<Block> {
         let (line, mut rest, used) = split_line(&self.bytes[begin..]);
-        let label = line[BEGIN.len()..].strip_suffix(DASHES)?;
+        let label = line.strip_prefix(BEGIN)?.strip_suffix(DASHES)?;
         let mut body_start = begin + used;
         let mut has_headers = false;
         loop {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::certificate::{Certificate, Fingerprint};
-use crate::pem::{self, SkipReason};
+use crate::explain::Remedy;
+use crate::pem;
+use crate::skip_reason::SkipReason;
 
 /// Where trusted certificates were read from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,7 +95,7 @@ pub struct SkippedBlock {
 
 impl SkippedBlock {
     /// What to do about it, with the command to type where there is one.
-    pub fn repair(&self) -> String {
+    pub fn repair(&self) -> Remedy {
         self.reason.repair(&self.source.name())
     }
 }

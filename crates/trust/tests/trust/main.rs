@@ -1,0 +1,9 @@
+//! What the crate promises, through its public interface, with certificates forged on the spot.
+
+mod adversary;
+mod bundles;
+mod forge;
+mod handshake;
+mod matrix;
+mod messages;
+mod reload;
