@@ -7,6 +7,7 @@
 mod completion;
 mod lint;
 mod list;
+mod register;
 mod reset_token;
 mod unregister;
 mod verify;
@@ -81,6 +82,8 @@ commands! {
     list => List: Runner,
     /// Check a configuration file
     lint => Lint: Runner,
+    /// Register a new runner
+    register => Register: Runner,
     /// Reset a runner's token
     reset_token => ResetToken: Runner,
     /// Unregister specific runner
