@@ -39,7 +39,7 @@ pub enum Finding {
         /// As written by the job.
         path: String,
         /// Visits that were not excluded.
-        count: u64,
+        count: usize,
     },
     /// A path gave nothing.
     NoMatch {
@@ -68,14 +68,14 @@ pub enum Finding {
     /// How much Git does not track.
     Untracked {
         /// Files that were not excluded.
-        count: u64,
+        count: usize,
     },
     /// An exclude left this many files out.
     Excluded {
         /// As written by the job.
         rule: String,
         /// Files.
-        count: u64,
+        count: usize,
     },
 }
 
@@ -101,7 +101,7 @@ pub fn select(root: &Path, wanted: Wanted<'_>) -> Selection {
         let mut count = 0;
         for path in untracked {
             if root.join(path).symlink_metadata().is_ok() {
-                count += u64::from(chosen.add(path.as_os_str().as_bytes(), 1));
+                count += usize::from(chosen.add(path.as_os_str().as_bytes(), 1));
             }
         }
         chosen.findings.push(Finding::Untracked { count });
@@ -138,7 +138,7 @@ struct Chosen<'a> {
 struct Rule {
     text: String,
     meaning: RuleMeaning,
-    count: u64,
+    count: usize,
 }
 
 enum RuleMeaning {
@@ -228,7 +228,7 @@ impl Chosen<'_> {
     }
 
     /// Adds a path met `visits` times; whether it is in.
-    fn add(&mut self, path: &[u8], visits: u64) -> bool {
+    fn add(&mut self, path: &[u8], visits: usize) -> bool {
         for rule in &mut self.rules {
             match &rule.meaning {
                 RuleMeaning::Outside => break,
@@ -253,7 +253,7 @@ impl Chosen<'_> {
 struct Walk<'a> {
     glob: Option<&'a Glob>,
     depth: Option<usize>,
-    count: u64,
+    count: usize,
     problems: Vec<(String, String)>,
 }
 
@@ -265,7 +265,7 @@ struct Pending {
     below_base: Vec<u8>,
     depth: usize,
     /// Matches among it and the directories above.
-    visits: u64,
+    visits: usize,
 }
 
 impl Walk<'_> {
@@ -280,7 +280,7 @@ impl Walk<'_> {
             fs::symlink_metadata(&full)
         };
         let Ok(kind) = kind else { return };
-        let visits = u64::from(match self.glob {
+        let visits = usize::from(match self.glob {
             None => true,
             // `a/**` matches `a` itself.
             Some(glob) => !base.is_empty() && glob.matches_its_base(),
@@ -333,7 +333,7 @@ impl Walk<'_> {
             let mut below_base = Vec::new();
             if let Some(glob) = self.glob {
                 below_base = joined(&directory.below_base, entry.file_name().as_bytes());
-                visits += u64::from(glob.matches(&below_base, kind.is_dir()));
+                visits += usize::from(glob.matches(&below_base, kind.is_dir()));
             }
             if visits > 0 && chosen.add(&path, visits) {
                 self.count += visits;

@@ -18,8 +18,6 @@ mod environment;
 mod failure;
 mod go_flags;
 mod logging;
-mod questions;
-mod runner_flags;
 mod session;
 mod version;
 

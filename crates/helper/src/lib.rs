@@ -1,1 +1,171 @@
-//! What happens beside the checkout: sources, caches, artifacts.
+//! What happens beside the checkout: Git sources, caches, artifacts, cleaning up.
+//!
+//! In: one [`HelperRequest`] and what `cli` captured of the process ([`HelperEnvironment`]). Out: lines
+//! of a job log, files below the project directory, and success or a [`HelperError`] that has been
+//! printed already. The work runs in a process of its own, with the job's user, umask and environment;
+//! it may be killed at any time: the next start repairs what was left ([`sources`]).
+//!
+//! ```
+//! use courser_helper::{HelperRequest, run_light};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let request = HelperRequest::Prepare {
+//!     temporary_dir: directory.path().display().to_string(),
+//!     via: "runner.example".into(),
+//! };
+//! let mut log = Vec::new();
+//! run_light(&request, "build.example", &mut log)?;
+//! assert_eq!(log, b"Running on build.example via runner.example...\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod artifacts;
+mod cache;
+mod cleanup;
+mod expansion;
+mod git;
+mod git_config;
+mod output;
+mod selection_log;
+mod sources;
+mod transfer;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use courser_config::Environment;
+use courser_job::messages;
+use courser_net::{ProxySettings, SystemRoots};
+
+pub use courser_job::HelperRequest;
+pub use output::{Output, Programs};
+
+/// What the helper may know of its process. Captured once by `cli`.
+#[derive(Debug, Clone)]
+pub struct HelperEnvironment {
+    /// All variables: those of the job.
+    pub variables: Environment,
+    /// Proxies for GitLab.
+    pub proxy: ProxySettings,
+    /// The platform's roots.
+    pub system_roots: SystemRoots,
+    /// Directory of predefined certificates (`runner-tls.md` 2.3).
+    pub certificate_directory: Option<PathBuf>,
+    /// Name of the machine the job runs on.
+    pub host_name: String,
+    /// `User-Agent` of uploads and downloads.
+    pub user_agent: String,
+    /// Where temporary files go when `ARCHIVER_STAGING_DIR` is not set.
+    pub temporary_directory: PathBuf,
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HelperError {
+    /// A file or directory.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The log could not be written.
+    #[error("writing the log: {0}")]
+    Log(#[from] io::Error),
+    /// A program could not be started.
+    #[error("cannot start {program}: {source}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Cause.
+        source: io::Error,
+    },
+    /// Git ended with an error; it has said why.
+    #[error("git {command}: {status}")]
+    Git {
+        /// `fetch`, `checkout`, …
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
+    /// A request that makes no sense, for example a commit that is none.
+    #[error("{0}")]
+    Request(String),
+    /// An archive could not be written or extracted.
+    #[error(transparent)]
+    Archive(#[from] courser_archive::ArchiveError),
+    /// A transfer was given up: `permission denied`, `too large`, `file does not exist`, …
+    #[error("{0}")]
+    Transfer(String),
+}
+
+impl HelperError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// Does the work of one request. On failure the last line of the log says why.
+pub async fn run(
+    request: &HelperRequest,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    let result = match request {
+        HelperRequest::GetSources(sources) => sources::get(sources, environment, output),
+        HelperRequest::ClearWorktree { project_dir } => {
+            sources::clear(project_dir.as_ref(), output)
+        }
+        HelperRequest::RestoreCache(caches) => cache::restore(caches, output),
+        HelperRequest::ArchiveCache(caches) => cache::archive(caches, environment, output),
+        HelperRequest::DownloadArtifacts(download) => {
+            artifacts::download(download, environment, output).await
+        }
+        HelperRequest::UploadArtifacts(upload) => {
+            artifacts::upload(upload, environment, output).await
+        }
+        HelperRequest::CleanUp(work) => cleanup::clean_up(work, &environment.variables, output),
+        HelperRequest::Prepare { temporary_dir, via } => {
+            cleanup::prepare(temporary_dir.as_ref(), &environment.host_name, via, output)
+        }
+    };
+    // Git says itself what is wrong.
+    if let Err(error) = &result
+        && !matches!(error, HelperError::Git { .. } | HelperError::Log(_))
+    {
+        output.log(&messages::work_fatal(&error.to_string(), &[]))?;
+    }
+    result
+}
+
+/// Does the work of a request for which [`HelperRequest::is_light`] holds, within the caller: no
+/// program is started, nothing is waited for.
+pub fn run_light(
+    request: &HelperRequest,
+    host_name: &str,
+    log: &mut (dyn Write + Send),
+) -> Result<(), HelperError> {
+    let mut nowhere = io::sink();
+    let mut output = Output {
+        out: log,
+        err: &mut nowhere,
+        programs: Programs::Capture,
+    };
+    match request {
+        HelperRequest::Prepare { temporary_dir, via } => {
+            cleanup::prepare(temporary_dir.as_ref(), host_name, via, &mut output)
+        }
+        HelperRequest::GetSources(sources) if request.is_light() => {
+            sources::without_git(sources, &mut output)
+        }
+        HelperRequest::CleanUp(work) if request.is_light() => {
+            cleanup::clean_up(work, &Environment::default(), &mut output)
+        }
+        _ => Err(HelperError::Request(
+            "this request needs a process of its own".to_owned(),
+        )),
+    }
+}

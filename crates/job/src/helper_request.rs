@@ -53,6 +53,17 @@ impl HelperRequest {
     pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
+
+    /// Whether the work is so small that no process is worth it: a few file operations, no Git, no
+    /// network, nothing of the job's environment. `courser_helper::run_light` does it in place.
+    pub fn is_light(&self) -> bool {
+        match self {
+            Self::Prepare { .. } => true,
+            Self::GetSources(sources) => !sources.strategy.uses_git(),
+            Self::CleanUp(work) => !work.job_cleanup && !work.strategy.uses_git(),
+            _ => false,
+        }
+    }
 }
 
 /// `GIT_STRATEGY`.
@@ -67,6 +78,13 @@ pub enum GitStrategy {
     None,
     /// Empty directory.
     Empty,
+}
+
+impl GitStrategy {
+    /// Whether there is a repository, and credentials that Git could have stored.
+    pub fn uses_git(self) -> bool {
+        matches!(self, Self::Clone | Self::Fetch)
+    }
 }
 
 /// Sources of a job.

@@ -425,6 +425,11 @@ pub fn no_files_to_cache() -> String {
     work_warning("No files to cache.", &[])
 }
 
+/// A cache that cannot be used or made; the job goes on.
+pub fn cache_problem(reason: &str) -> String {
+    work_warning(reason, &[])
+}
+
 /// The archive holds everything already.
 pub fn archive_up_to_date() -> String {
     work_info("Archive is up to date!", &[])
@@ -456,6 +461,30 @@ pub fn upload_context(artifact_type: &str) -> String {
 /// Prefix of a download's result.
 pub const DOWNLOAD_CONTEXT: &str = "Downloading artifacts from coordinator...";
 
+/// The coordinator sends an upload elsewhere.
+pub fn upload_redirected(location: &str) -> String {
+    work_info(
+        "Upload request redirected",
+        &[("location", location.to_owned())],
+    )
+}
+
+/// The coordinator names a storage for a download.
+pub fn direct_download_from(host: &str) -> String {
+    work_info(&format!("Direct download from {host}"), &[])
+}
+
+/// Before another try of a transfer; `context` is the name of upstream's command.
+pub fn retrying_transfer(context: &str, reason: &str) -> String {
+    work_warning(
+        "Retrying...",
+        &[
+            ("context", context.to_owned()),
+            ("error", reason.to_owned()),
+        ],
+    )
+}
+
 /// What a pattern selected.
 pub fn found_files(pattern: &str, count: usize) -> String {
     work_info(
@@ -472,6 +501,19 @@ pub fn no_matching_files(pattern: &str, working_dir: &str) -> String {
         ),
         &[],
     )
+}
+
+/// A path that leads out of the project by way of a link.
+pub fn path_behind_link(path: &str) -> String {
+    work_warning(
+        &format!("{path}: not supported: outside build directory"),
+        &[],
+    )
+}
+
+/// Any other trouble with a path.
+pub fn path_problem(path: &str, reason: &str) -> String {
+    work_warning(&format!("{path}: {reason}"), &[])
 }
 
 /// An empty pattern.

@@ -5,9 +5,9 @@
 //! `pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure>`.
 
 mod completion;
+mod helper;
 mod lint;
 mod list;
-mod register;
 mod reset_token;
 mod unregister;
 mod verify;
@@ -82,14 +82,15 @@ commands! {
     list => List: Runner,
     /// Check a configuration file
     lint => Lint: Runner,
-    /// Register a new runner
-    register => Register: Runner,
     /// Reset a runner's token
     reset_token => ResetToken: Runner,
     /// Unregister specific runner
     unregister => Unregister: Runner,
     /// Verify all registered runners
     verify => Verify: Runner,
+    /// Work beside a job's checkout (started by Courser itself)
+    #[command(hide = true)]
+    helper => Helper: Internal,
     /// Print a completion script for a shell
     completion => Completion: Local,
 }

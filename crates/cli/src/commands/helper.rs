@@ -1,0 +1,74 @@
+//! `courser helper run`: work beside the checkout, started by Courser itself within a job.
+//!
+//! The request comes as JSON on standard input: it holds tokens, so it is no argument and no file.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use courser_helper::{HelperEnvironment, HelperRequest, Output, Programs};
+
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::version;
+
+/// Requests are lists of names and flags: far below this.
+const MAX_REQUEST: u64 = 16 << 20;
+
+/// Arguments of `helper`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    work: Work,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Work {
+    /// Do the work of the request on standard input
+    Run,
+}
+
+/// Does the work. The helper has printed why it failed.
+pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+    let Work::Run = arguments.work;
+    let request = read_request()?;
+    let environment = &session.environment;
+    let helper_environment = HelperEnvironment {
+        variables: environment.variables.clone(),
+        proxy: environment.proxy.clone(),
+        system_roots: environment.system_roots.clone(),
+        certificate_directory: Some(environment.certificate_directory()),
+        host_name: environment.host_name(),
+        user_agent: version::user_agent(),
+        temporary_directory: std::env::temp_dir(),
+    };
+    let mut output = Output {
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+        programs: Programs::Inherit,
+    };
+    let result = courser_helper::run(&request, &helper_environment, &mut output).await;
+    Ok(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::debug!("{error}");
+            ExitCode::from(1)
+        }
+    })
+}
+
+fn read_request() -> Result<HelperRequest, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(MAX_REQUEST)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::internal(format!("cannot read the request: {error}")))?;
+    // The text of a JSON error could quote a token.
+    HelperRequest::from_json(&text).map_err(|error| {
+        Failure::internal(format!(
+            "standard input holds no request: line {} column {}",
+            error.line(),
+            error.column()
+        ))
+        .hint("this command is started by Courser itself")
+    })
+}

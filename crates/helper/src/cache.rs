@@ -1,0 +1,261 @@
+//! Local caches (`runner-build-lifecycle.md` 5.2 to 5.4).
+//!
+//! A cache is `<root>/<key>/cache.zip`, whatever its format, with `metadata.json` beside it. A cache
+//! that is missing or cannot be used never fails a job; one that is replaced is replaced whole.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use courser_archive::{Format, Level, Limits};
+use courser_config::Environment;
+use courser_job::helper_request::{CacheEntry, CacheRequest};
+use courser_job::messages;
+
+use crate::output::Output;
+use crate::selection_log::{Entry, select_and_log};
+use crate::{HelperEnvironment, HelperError};
+
+/// Name of the archive, beside [`METADATA`].
+const ARCHIVE: &str = "cache.zip";
+const METADATA: &str = "metadata.json";
+
+/// Unfinished archives of killed jobs are removed when they are this much older than a new one.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `restore_cache`: for each entry the first key that has a cache.
+pub(crate) fn restore(request: &CacheRequest, output: &mut Output<'_>) -> Result<(), HelperError> {
+    let project_dir = Path::new(&request.project_dir);
+    for entry in &request.entries {
+        for key in std::iter::once(&entry.key).chain(&entry.fallback_keys) {
+            output.say(&messages::checking_cache(key))?;
+            output.log(&messages::no_cache_url_for_download())?;
+            if extract(request, key, project_dir, output)? {
+                output.say(&messages::extracted_cache())?;
+                break;
+            }
+            output.say(&messages::failed_to_extract_cache())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether there was a cache and it could be extracted.
+fn extract(
+    request: &CacheRequest,
+    key: &str,
+    project_dir: &Path,
+    output: &mut Output<'_>,
+) -> Result<bool, HelperError> {
+    let Some(directory) = directory_of(request, &request.storage_key(key)) else {
+        output.log(&messages::cache_problem(&leads_outside(key).to_string()))?;
+        return Ok(false);
+    };
+    let archive = match File::open(directory.join(ARCHIVE)) {
+        Ok(archive) => archive,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            output.log(&messages::cache_file_missing())?;
+            return Ok(false);
+        }
+        Err(error) => {
+            output.log(&messages::cache_problem(&error.to_string()))?;
+            return Ok(false);
+        }
+    };
+    match courser_archive::extract(archive, project_dir, &Limits::default()) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            output.log(&messages::cache_problem(&error.to_string()))?;
+            Ok(false)
+        }
+    }
+}
+
+/// `archive_cache`.
+pub(crate) fn archive(
+    request: &CacheRequest,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    for entry in &request.entries {
+        output.say(&messages::creating_cache(&entry.key))?;
+        match save(request, entry, environment, output) {
+            Ok(()) => output.say(&messages::created_cache())?,
+            Err(HelperError::Log(error)) => return Err(HelperError::Log(error)),
+            Err(error) => {
+                output.log(&messages::cache_problem(&error.to_string()))?;
+                output.say(&messages::failed_to_create_cache())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn save(
+    request: &CacheRequest,
+    entry: &CacheEntry,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    let project_dir = Path::new(&request.project_dir);
+    let wanted = Entry {
+        paths: &entry.paths,
+        exclude: &[],
+        untracked: entry.untracked,
+    };
+    let files = select_and_log(project_dir, &wanted, &environment.variables, output)?;
+    if files.is_empty() {
+        output.log(&messages::no_files_to_cache())?;
+        return Ok(());
+    }
+    let directory = directory_of(request, &request.storage_key(&entry.key))
+        .ok_or_else(|| leads_outside(&entry.key))?;
+    let target = directory.join(ARCHIVE);
+    take_over_alternate(request, &entry.key, &directory)?;
+    if is_up_to_date(&target, project_dir, &files) {
+        output.log(&messages::archive_up_to_date())?;
+        return Ok(());
+    }
+    make_directory(&directory)?;
+    let mut unfinished = tempfile::Builder::new()
+        .prefix("archive_")
+        .tempfile_in(&directory)
+        .map_err(HelperError::io(&directory))?;
+    // The archive is as old as its making's start: what changes meanwhile is newer.
+    let started = unfinished
+        .as_file()
+        .metadata()
+        .and_then(|metadata| metadata.modified())
+        .map_err(HelperError::io(unfinished.path()))?;
+    remove_abandoned(&directory, started);
+    let (format, level) = format_and_level(&environment.variables, output)?;
+    courser_archive::write(format, level, project_dir, &files, unfinished.as_file_mut())?;
+    unfinished
+        .as_file()
+        .set_modified(started)
+        .map_err(HelperError::io(unfinished.path()))?;
+    unfinished
+        .persist(&target)
+        .map_err(|error| HelperError::io(&target)(error.error))?;
+    write_metadata(&directory, &entry.key)?;
+    output.log(&messages::no_cache_url_for_upload())?;
+    Ok(())
+}
+
+/// A cache that was made while `FF_HASH_CACHE_KEYS` had its other value is moved.
+fn take_over_alternate(
+    request: &CacheRequest,
+    key: &str,
+    directory: &Path,
+) -> Result<(), HelperError> {
+    let target = directory.join(ARCHIVE);
+    let alternate = request
+        .alternate_storage_key(key)
+        .and_then(|key| directory_of(request, &key))
+        .map(|directory| directory.join(ARCHIVE));
+    if let Some(alternate) = alternate
+        && !target.exists()
+        && alternate.exists()
+    {
+        make_directory(directory)?;
+        fs::rename(&alternate, &target).map_err(HelperError::io(target))?;
+    }
+    Ok(())
+}
+
+fn make_directory(directory: &Path) -> Result<(), HelperError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(HelperError::io(directory))
+}
+
+fn leads_outside(key: &str) -> HelperError {
+    HelperError::Request(format!("cache key {key:?} leads outside"))
+}
+
+/// Directory of a key below the root. Keys were sanitised before; one that still leads outside is none.
+fn directory_of(request: &CacheRequest, key: &str) -> Option<PathBuf> {
+    let inside = !key.is_empty()
+        && Path::new(key)
+            .components()
+            .all(|component| matches!(component, Component::Normal(_)));
+    inside.then(|| Path::new(&request.cache_root).join(key))
+}
+
+/// Whether no selected file is newer than the archive. Files that went away don't count, as upstream.
+fn is_up_to_date(archive: &Path, project_dir: &Path, files: &[PathBuf]) -> bool {
+    let modified = |path: &Path| path.symlink_metadata().and_then(|file| file.modified());
+    modified(archive).is_ok_and(|made| {
+        files
+            .iter()
+            .filter_map(|file| modified(&project_dir.join(file)).ok())
+            .all(|time| time <= made)
+    })
+}
+
+fn format_and_level(
+    variables: &Environment,
+    output: &mut Output<'_>,
+) -> Result<(Format, Level), HelperError> {
+    let name = variables
+        .get("CACHE_COMPRESSION_FORMAT")
+        .unwrap_or_default();
+    let format = match name.to_lowercase().as_str() {
+        "tarzstd" => Format::TarZstd,
+        "zipzstd" => Format::ZipZstd,
+        _ => Format::Zip,
+    };
+    let level = compression_level("CACHE_COMPRESSION_LEVEL", variables, output)?;
+    Ok((format, level))
+}
+
+/// The level a variable names; anything unknown is named and means the default.
+pub(crate) fn compression_level(
+    variable: &str,
+    variables: &Environment,
+    output: &mut Output<'_>,
+) -> Result<Level, HelperError> {
+    let name = variables.get(variable).unwrap_or_default();
+    Ok(match Level::from_name(name) {
+        Some(level) => level,
+        None => {
+            output.log(&messages::invalid_compression_level(name))?;
+            Level::Default
+        }
+    })
+}
+
+fn write_metadata(directory: &Path, key: &str) -> Result<(), HelperError> {
+    let path = directory.join(METADATA);
+    let text = serde_json::json!({ "cachekey": key }).to_string();
+    let mut file =
+        tempfile::NamedTempFile::new_in(directory).map_err(HelperError::io(directory))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| {
+            file.as_file()
+                .set_permissions(fs::Permissions::from_mode(0o640))
+        })
+        .map_err(HelperError::io(&path))?;
+    file.persist(&path)
+        .map_err(|error| HelperError::io(&path)(error.error))?;
+    Ok(())
+}
+
+/// Removes what killed jobs left. Another job may be at work beside us: only old ones go.
+fn remove_abandoned(directory: &Path, now: SystemTime) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with("archive_");
+        let age = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|modified| now.duration_since(modified).ok());
+        if is_ours && age.is_some_and(|age| age > ABANDONED) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Calling Git.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use courser_config::Environment;
+
+use crate::HelperError;
+use crate::output::{Output, Programs};
+
+/// Calls of Git in one directory.
+pub(crate) struct Git<'a> {
+    /// Where it runs.
+    pub(crate) directory: &'a Path,
+    /// The configuration outside of the project directory.
+    pub(crate) external_config: Option<&'a Path>,
+}
+
+impl Git<'_> {
+    fn command(&self) -> Command {
+        let mut command = Command::new("git");
+        command
+            .current_dir(self.directory)
+            .stdin(Stdio::null())
+            // Nobody is there to answer.
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GCM_INTERACTIVE", "Never")
+            .env("LC_MESSAGES", "C")
+            // Smudging file by file is slow; `git lfs pull` follows the checkout.
+            .env("GIT_LFS_SKIP_SMUDGE", "1");
+        if let Some(path) = self.external_config {
+            command.env("GLR_EXT_GIT_CONFIG_PATH", path);
+        }
+        command
+    }
+
+    /// Runs Git; its output is part of the job's log.
+    pub(crate) fn run(
+        &self,
+        output: &mut Output<'_>,
+        arguments: &[&str],
+    ) -> Result<(), HelperError> {
+        let mut command = self.command();
+        command.args(arguments);
+        let status = match output.programs {
+            Programs::Inherit => command.status().map_err(not_started)?,
+            Programs::Capture => {
+                let captured = command.output().map_err(not_started)?;
+                output.out.write_all(&captured.stdout)?;
+                output.err.write_all(&captured.stderr)?;
+                captured.status
+            }
+        };
+        if status.success() {
+            return Ok(());
+        }
+        Err(HelperError::Git {
+            command: subcommand(arguments).to_owned(),
+            status,
+        })
+    }
+
+    /// Runs Git for its answer; `None` when it fails.
+    pub(crate) fn read(&self, arguments: &[&str]) -> Option<Vec<u8>> {
+        let answer = self
+            .command()
+            .args(arguments)
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        answer.status.success().then_some(answer.stdout)
+    }
+
+    /// Tells the user's credential stores to forget the job's token. Failures don't matter: most
+    /// machines have no store.
+    pub(crate) fn reject_credential(&self, url: &str) {
+        let child = self
+            .command()
+            .args(["credential", "reject"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        if let Ok(mut child) = child {
+            if let Some(mut stdin) = child.stdin.take() {
+                write!(stdin, "url={url}\nusername=gitlab-ci-token\n").ok();
+            }
+            child.wait().ok();
+        }
+    }
+}
+
+fn not_started(source: std::io::Error) -> HelperError {
+    HelperError::Program {
+        program: "git",
+        source,
+    }
+}
+
+/// The first argument that is no `-c key=value`.
+fn subcommand<'a>(arguments: &[&'a str]) -> &'a str {
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        if *argument == "-c" {
+            rest.next();
+        } else {
+            return argument;
+        }
+    }
+    ""
+}
+
+/// Whether any configuration that Git would read could name a credential helper. When in doubt: yes.
+pub(crate) fn may_have_credential_helper(variables: &Environment, project_dir: &Path) -> bool {
+    let overrides = [
+        "GIT_CONFIG",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_PARAMETERS",
+    ];
+    if overrides.iter().any(|name| variables.get(name).is_some()) {
+        return true;
+    }
+    let Some(home) = variables.get("HOME").map(PathBuf::from) else {
+        return true;
+    };
+    let user = variables
+        .get("XDG_CONFIG_HOME")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| home.join(".config"), PathBuf::from);
+    let files = [
+        PathBuf::from("/etc/gitconfig"),
+        PathBuf::from("/usr/etc/gitconfig"),
+        PathBuf::from("/usr/local/etc/gitconfig"),
+        home.join(".gitconfig"),
+        user.join("git/config"),
+    ];
+    let names_one = |text: &str, words: &[&str]| {
+        let text = text.to_lowercase();
+        words.iter().any(|word| text.contains(word))
+    };
+    let by_user = files
+        .iter()
+        .any(|file| match std::fs::read_to_string(file) {
+            Ok(text) => names_one(&text, &["helper", "include"]),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        });
+    // The repository's own file includes ours, which names none.
+    let by_repository = match std::fs::read_to_string(project_dir.join(".git/config")) {
+        Ok(text) => names_one(&text, &["helper"]),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    };
+    by_user || by_repository
+}
+
+/// Whether `git-lfs` can be found.
+pub(crate) fn has_lfs(variables: &Environment) -> bool {
+    let path = variables.get("PATH").unwrap_or("/usr/bin:/bin");
+    path.split(':')
+        .map(Path::new)
+        .chain(["/usr/lib/git-core", "/usr/libexec/git-core"].map(Path::new))
+        .any(|directory| directory.join("git-lfs").is_file())
+}
+
+/// Whether some tracked file could be in LFS: only files with attributes are. `true` when in doubt.
+pub(crate) fn may_use_lfs(project_dir: &Path) -> bool {
+    const NAME: &[u8] = b".gitattributes";
+    if project_dir.join(".git/info/attributes").exists() {
+        return true;
+    }
+    let Ok(index) = std::fs::read(project_dir.join(".git/index")) else {
+        return true;
+    };
+    // Up to version 3 paths are written in full.
+    let [b'D', b'I', b'R', b'C', 0, 0, 0, 2 | 3, ..] = index.as_slice() else {
+        return true;
+    };
+    index.windows(NAME.len()).any(|window| window == NAME)
+}

@@ -1,0 +1,160 @@
+//! Git configuration files that we write and look at ourselves: one file instead of nine processes.
+
+use std::fmt::Write as _;
+
+use crate::HelperError;
+
+/// A configuration file in the making.
+#[derive(Default)]
+pub(crate) struct GitConfig {
+    text: String,
+}
+
+impl GitConfig {
+    /// Adds a section with its values, in order. An empty subsection means none.
+    pub(crate) fn section(
+        &mut self,
+        name: &str,
+        subsection: &str,
+        values: &[(&str, &str)],
+    ) -> Result<(), HelperError> {
+        if subsection.contains(['\n', '\0']) {
+            return Err(HelperError::Request(
+                "a URL of the job holds a line break".to_owned(),
+            ));
+        }
+        if subsection.is_empty() {
+            self.push(format_args!("[{name}]\n"));
+        } else {
+            let quoted = subsection.replace('\\', "\\\\").replace('"', "\\\"");
+            self.push(format_args!("[{name} \"{quoted}\"]\n"));
+        }
+        for (key, value) in values {
+            if value.contains('\0') {
+                return Err(HelperError::Request(
+                    "a value of the job holds a zero byte".to_owned(),
+                ));
+            }
+            self.push(format_args!("\t{key} = {}\n", quoted(value)));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        self.text.write_fmt(text).ok();
+    }
+
+    /// The file.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// A value as Git writes it: in quotes where it has to be.
+fn quoted(value: &str) -> String {
+    let plain = !value.is_empty()
+        && !value.starts_with(' ')
+        && !value.ends_with(' ')
+        && !value.contains(['"', '\\', '\n', '\t', '\u{8}', '#', ';', '\r']);
+    if plain {
+        return value.to_owned();
+    }
+    let mut text = String::from("\"");
+    for character in value.chars() {
+        match character {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            '\u{8}' => text.push_str("\\b"),
+            other => text.push(other),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// What a repository's own file says about its remote. Only the plain form in which Git writes it is
+/// understood; everything else is [`Remote::Other`] and left to Git.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Remote {
+    /// There is no remote `origin`.
+    Missing,
+    /// It has this URL, and the external file is included.
+    AsWanted,
+    /// Anything else.
+    Other,
+}
+
+/// Looks for `origin` with `url`, and for the inclusion of `include`.
+pub(crate) fn remote(text: &str, url: &str, include: &str) -> Remote {
+    let is_origin = |line: &str| {
+        let line = line.trim_start().to_lowercase();
+        line.starts_with('[') && line.contains("remote") && line.contains("origin")
+    };
+    if !text.lines().any(is_origin) {
+        return Remote::Missing;
+    }
+    let (mut urls, mut includes) = (Vec::new(), Vec::new());
+    let mut section = "";
+    for line in text.lines() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            section = line;
+        } else if let Some((key, value)) = line.split_once('=') {
+            let list = match (section, key.trim().to_lowercase().as_str()) {
+                ("[remote \"origin\"]", "url") => &mut urls,
+                ("[include]", "path") => &mut includes,
+                _ => continue,
+            };
+            list.push(value.trim().to_owned());
+        }
+    }
+    if urls == [quoted(url)] && includes == [quoted(include)] {
+        Remote::AsWanted
+    } else {
+        Remote::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_and_values_are_quoted() {
+        let mut config = GitConfig::default();
+        config
+            .section("url", "https://u:p\"w\\@h", &[("insteadOf", "https://h")])
+            .expect("writes");
+        config
+            .section("http", "", &[("extraHeader", "A: b; c")])
+            .expect("writes");
+        assert_eq!(
+            config.text(),
+            "[url \"https://u:p\\\"w\\\\@h\"]\n\tinsteadOf = https://h\n[http]\n\textraHeader = \"A: b; c\"\n"
+        );
+        assert!(config.section("url", "a\nb", &[]).is_err());
+    }
+
+    #[test]
+    fn only_the_plain_form_of_a_remote_is_understood() {
+        let plain = "[remote \"origin\"]\n\turl = https://h/p.git\n[include]\n\tpath = /x\n";
+        let table = [
+            ("[core]\n\tbare = false\n", Remote::Missing),
+            ("[include]\n\tpath = /origin/remote\n", Remote::Missing),
+            (plain, Remote::AsWanted),
+            (
+                "[remote \"origin\"]\n\turl = https://h/p.git\n",
+                Remote::Other,
+            ),
+            ("[remote.origin]\nurl = x\n", Remote::Other),
+        ];
+        for (text, expected) in table {
+            assert_eq!(remote(text, "https://h/p.git", "/x"), expected, "{text}");
+        }
+        let twice = format!("{plain}[remote \"origin\"]\n\turl = https://evil\n");
+        assert_eq!(remote(&twice, "https://h/p.git", "/x"), Remote::Other);
+    }
+}

@@ -1,0 +1,7 @@
+//! The helper against real repositories, caches and servers: one module per kind of request.
+
+mod artifacts;
+mod caches;
+mod light;
+mod sources;
+mod world;
