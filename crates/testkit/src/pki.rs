@@ -1,0 +1,226 @@
+//! Certificates to order: authorities, servers, clients; expired, of the wrong use, self-signed.
+
+use std::net::IpAddr;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// Starting point of certificates that nobody else signs.
+pub struct Authority;
+
+/// A certificate being described. Valid from 2024 to 2044 unless said otherwise.
+pub struct Order<'a> {
+    params: CertificateParams,
+    issuer: Option<&'a Issued>,
+}
+
+/// A finished certificate with its key, and the certificates above it.
+pub struct Issued {
+    params: CertificateParams,
+    key: KeyPair,
+    certificate: CertificateDer<'static>,
+    pem: String,
+    /// From the issuer upwards; the last one signed itself.
+    above: Vec<(CertificateDer<'static>, String)>,
+}
+
+impl Authority {
+    /// A self-signed CA.
+    pub fn root(name: &str) -> Order<'static> {
+        authority(name, None)
+    }
+
+    /// A self-signed server certificate that is no CA.
+    pub fn self_signed_server(names: &[&str]) -> Order<'static> {
+        end_entity(names, ExtendedKeyUsagePurpose::ServerAuth, None)
+    }
+}
+
+impl Issued {
+    /// A CA below this one.
+    pub fn intermediate(&self, name: &str) -> Order<'_> {
+        authority(name, Some(self))
+    }
+
+    /// A server certificate for DNS names and IP addresses.
+    pub fn server(&self, names: &[&str]) -> Order<'_> {
+        end_entity(names, ExtendedKeyUsagePurpose::ServerAuth, Some(self))
+    }
+
+    /// A client certificate.
+    pub fn client(&self, name: &str) -> Order<'_> {
+        end_entity(&[name], ExtendedKeyUsagePurpose::ClientAuth, Some(self))
+    }
+
+    /// The certificate alone.
+    pub fn certificate_pem(&self) -> String {
+        self.pem.clone()
+    }
+
+    /// What a server should send: the certificate and those above it, without the root.
+    pub fn chain_pem(&self) -> String {
+        let served = self.above.len().saturating_sub(1);
+        let above = self.above[..served].iter().map(|(_, pem)| pem.as_str());
+        std::iter::once(self.pem.as_str()).chain(above).collect()
+    }
+
+    /// The certificate and all above it, root included.
+    pub fn full_chain_pem(&self) -> String {
+        let above = self.above.iter().map(|(_, pem)| pem.as_str());
+        std::iter::once(self.pem.as_str()).chain(above).collect()
+    }
+
+    /// The private key, PKCS#8.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// The certificate, DER.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// [`Self::chain_pem`] as DER.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let served = self.above.len().saturating_sub(1);
+        let above = self.above[..served].iter().map(|(der, _)| der);
+        std::iter::once(&self.certificate)
+            .chain(above)
+            .cloned()
+            .collect()
+    }
+
+    /// The private key, DER.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+}
+
+impl Order<'_> {
+    /// Valid in 2020 only.
+    #[must_use]
+    pub fn expired(mut self) -> Self {
+        self.params.not_before = date_time_ymd(2020, 1, 1);
+        self.params.not_after = date_time_ymd(2021, 1, 1);
+        self
+    }
+
+    /// Valid from 2090 on.
+    #[must_use]
+    pub fn not_yet_valid(mut self) -> Self {
+        self.params.not_before = date_time_ymd(2090, 1, 1);
+        self.params.not_after = date_time_ymd(2095, 1, 1);
+        self
+    }
+
+    /// Says CA:TRUE, as `openssl req -x509` does for servers.
+    #[must_use]
+    pub fn marked_as_ca(mut self) -> Self {
+        self.params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self
+    }
+
+    /// Says CA:FALSE.
+    #[must_use]
+    pub fn marked_as_no_ca(mut self) -> Self {
+        self.params.is_ca = IsCa::ExplicitNoCa;
+        self
+    }
+
+    /// With these extended key usages and no others; none at all leaves the extension out.
+    #[must_use]
+    pub fn usages(mut self, usages: &[ExtendedKeyUsagePurpose]) -> Self {
+        self.params.extended_key_usages = usages.to_vec();
+        self
+    }
+
+    /// With a subject common name.
+    #[must_use]
+    pub fn common_name(mut self, name: &str) -> Self {
+        self.params
+            .distinguished_name
+            .push(DnType::CommonName, name);
+        self
+    }
+
+    /// Makes key and certificate.
+    pub fn issue(self) -> Issued {
+        let key = KeyPair::generate().expect("a key can be generated");
+        let (certificate, above) = match self.issuer {
+            None => (self.params.self_signed(&key), Vec::new()),
+            Some(issuer) => {
+                let signer = Issuer::from_params(&issuer.params, &issuer.key);
+                let own = (issuer.certificate.clone(), issuer.pem.clone());
+                let above = std::iter::once(own).chain(issuer.above.iter().cloned());
+                (self.params.signed_by(&key, &signer), above.collect())
+            }
+        };
+        let certificate = certificate.expect("the parameters describe a certificate");
+        Issued {
+            params: self.params,
+            key,
+            pem: certificate.pem(),
+            certificate: certificate.der().clone(),
+            above,
+        }
+    }
+}
+
+fn authority<'a>(name: &str, issuer: Option<&'a Issued>) -> Order<'a> {
+    let mut order = blank(issuer).common_name(name);
+    order.params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    order.params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    order
+}
+
+fn end_entity<'a>(
+    names: &[&str],
+    usage: ExtendedKeyUsagePurpose,
+    issuer: Option<&'a Issued>,
+) -> Order<'a> {
+    let mut order = blank(issuer).common_name(names.first().unwrap_or(&"nobody"));
+    order.params.subject_alt_names = names
+        .iter()
+        .map(|name| match name.parse::<IpAddr>() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName((*name).try_into().expect("the name is ASCII")),
+        })
+        .collect();
+    order.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    order.params.extended_key_usages = vec![usage];
+    order
+}
+
+fn blank(issuer: Option<&Issued>) -> Order<'_> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.not_before = date_time_ymd(2024, 1, 1);
+    params.not_after = date_time_ymd(2044, 1, 1);
+    params.use_authority_key_identifier_extension = issuer.is_some();
+    Order { params, issuer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_are_leaf_first_and_leave_the_root_out() {
+        let root = Authority::root("R").issue();
+        let middle = root.intermediate("I").issue();
+        let leaf = middle.server(&["a.test", "127.0.0.1"]).issue();
+        assert_eq!(
+            leaf.chain_pem(),
+            leaf.certificate_pem() + &middle.certificate_pem()
+        );
+        assert_eq!(
+            leaf.full_chain_pem(),
+            leaf.chain_pem() + &root.certificate_pem()
+        );
+        assert_eq!(leaf.chain().len(), 2);
+        assert_eq!(root.chain_pem(), root.certificate_pem());
+    }
+}
