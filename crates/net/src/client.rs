@@ -1,14 +1,43 @@
 //! The HTTP client: retries, redirects, timeouts, trust by generation.
+//!
+//! [`Client::send`] is the whole of it. Inside: `generation` decides with which trust and over which
+//! connections, `connect` opens them, `redirect` and `retry` decide what comes next, `upload` makes
+//! the bodies anew for each attempt, and `answer` hands out what comes back.
 
-use std::path::PathBuf;
+mod answer;
+mod call;
+mod connect;
+pub(crate) mod failure;
+mod generation;
+mod redirect;
+mod retry;
+mod upload;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use hyper::body::Incoming;
+use tokio::time::Instant;
 use url::Url;
 
+use crate::proxy::{ProxyRules, basic_authorization};
+use crate::tls::VerifiedPeer;
 use crate::{ProxySettings, TrustSettings};
+
+pub use answer::Answer;
+pub use call::{Body, Call, CallError, Redirects, Retry, Timeouts, shown_url};
+pub use retry::Ambience;
+
+use answer::Content;
+use failure::describe;
+use generation::{Generation, Generations};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What is read of an answer that is thrown away, so that its connection can be used again.
+const DRAINED: usize = 64 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a client is made of.
 #[derive(Debug, Clone)]
@@ -26,174 +55,246 @@ pub struct ClientSettings {
 /// A client for one trust setting. Cheap to clone; connections are shared.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<ClientSettings>,
+    inner: Arc<Inner>,
 }
 
-/// How long a call may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Until the response header is there. Upstream: 10 min.
-    pub response_header: Duration,
-    /// Whole call. Upstream: 60 min.
-    pub total: Duration,
-}
-
-/// Whether the retry layer of `runner-protocol.md` 1.7 is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Up to five attempts on 408, 429, 500, 502, 503, 504 and ≥ 512; never on network errors.
-    Standard,
-    /// One attempt.
-    Never,
-}
-
-/// What happens to a redirect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redirects {
-    /// Up to ten; headers that carry tokens are dropped when the origin changes.
-    Follow,
-    /// The 3xx answer is returned.
-    Return,
-}
-
-/// Body of a call. Streams are made anew for every attempt.
-#[derive(Clone)]
-pub enum Body {
-    /// None.
-    Empty,
-    /// In memory, with its content type.
-    Bytes(Bytes, &'static str),
-    /// One part `file` of a multipart form, read from a file at each attempt.
-    MultipartFile {
-        /// File name told to the server.
-        file_name: String,
-        /// Content.
-        path: PathBuf,
-    },
-    /// A file with a known length (object storage `PUT`).
-    File {
-        /// Content.
-        path: PathBuf,
-        /// Content type.
-        content_type: &'static str,
-    },
-}
-
-/// One call.
-pub struct Call {
-    /// Method.
-    pub method: Method,
-    /// URL; user information in it is never shown.
-    pub url: Url,
-    /// Headers beside `User-Agent`, `X-Request-Id` and `Content-Type`; tokens are marked sensitive.
-    pub headers: HeaderMap,
-    /// Body.
-    pub body: Body,
-    /// Timeouts.
-    pub timeouts: Timeouts,
-    /// Retries.
-    pub retry: Retry,
-    /// Redirects.
-    pub redirects: Redirects,
-}
-
-impl Call {
-    /// A call with upstream's timeouts, retries and redirects, without body.
-    pub fn new(method: Method, url: Url) -> Self {
-        let _ = (method, url);
-        todo!()
-    }
-
-    /// Adds a header whose value is never shown.
-    pub fn secret_header(self, name: HeaderName, value: &str) -> Self {
-        let _ = (name, value, HeaderValue::from_static(""));
-        todo!()
-    }
-}
-
-/// The answer to a call. The body is read once, bounded.
-pub struct Answer {
-    /// Status after retries.
-    pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
-    /// `X-Request-Id` of the answer, else the one sent.
-    pub correlation_id: String,
-    /// Whether any attempt was answered with a status that is retried ("pushed back").
-    pub pushed_back: bool,
-    /// PEM of the certificates of every verified chain, leaf first, anchors included, deduplicated
-    /// by signature (`runner-tls.md` 3.2). `None` without TLS.
-    pub verified_chain_pem: Option<String>,
-    /// Final URL after redirects.
-    pub url: Url,
-}
-
-impl Answer {
-    /// The whole body, at most `limit` bytes; more is an error.
-    pub async fn bytes(self, limit: usize) -> Result<Bytes, CallError> {
-        let _ = limit;
-        todo!()
-    }
-
-    /// The next piece of the body.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
-        todo!()
-    }
-}
-
-/// A call that got no usable answer. `Display` is the text users search for:
-/// `couldn't execute POST against https://host/path: …: x509: certificate signed by unknown authority`
-/// followed by the explanation, without user information or query values.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// URL, scheme or settings that no request can be made of.
-    #[error("client error: {0}")]
-    Client(String),
-    /// Connection, TLS, timeout, or a broken body.
-    #[error("couldn't execute {method} against {url}: {message}")]
-    Network {
-        /// Method.
-        method: Method,
-        /// URL without secrets.
-        url: String,
-        /// Cause, with the TLS explanation where that was it.
-        message: String,
-    },
-    /// The body is longer than the caller allows.
-    #[error("answer of {url} is larger than {limit} bytes")]
-    TooLarge {
-        /// URL without secrets.
-        url: String,
-        /// The bound.
-        limit: usize,
-    },
+struct Inner {
+    user_agent: Option<HeaderValue>,
+    proxies: Arc<ProxyRules>,
+    generations: Arc<Generations>,
+    ambience: Ambience,
 }
 
 impl Client {
-    /// Makes a client. Unreadable trust files are warnings, never fatal (`runner-tls.md` 15).
+    /// Makes a client. Unreadable trust files are errors in the log, never fatal (`runner-tls.md` 15).
     pub fn new(settings: ClientSettings) -> Self {
+        Self::with_ambience(settings, Ambience::default())
+    }
+
+    /// [`Self::new`] with a clock and randomness of the caller's.
+    pub fn with_ambience(settings: ClientSettings, ambience: Ambience) -> Self {
+        let user_agent = HeaderValue::from_str(&settings.user_agent).ok();
+        if user_agent.is_none() {
+            tracing::warn!("the User-Agent cannot be sent and is left out");
+        }
+        let proxies = Arc::new(ProxyRules::new(&settings.proxy));
         Self {
-            inner: Arc::new(settings),
+            inner: Arc::new(Inner {
+                user_agent,
+                proxies: Arc::clone(&proxies),
+                generations: Arc::new(Generations::new(
+                    settings.trust,
+                    settings.connection_max_age,
+                    proxies,
+                    ambience.now,
+                )),
+                ambience,
+            }),
         }
     }
 
     /// Sends the call through the retry layer. Dropping the future cancels it.
+    ///
+    /// An answer with any status is `Ok`; network errors are not retried.
     pub async fn send(&self, call: Call) -> Result<Answer, CallError> {
-        let _ = (call, &self.inner);
-        todo!()
+        if !matches!(call.url.scheme(), "http" | "https") || !call.url.has_host() {
+            return Err(CallError::Client(
+                "only http or https scheme supported".to_owned(),
+            ));
+        }
+        let request_id = uuid::Uuid::new_v4().simple().to_string();
+        let attempts = match call.retry {
+            Retry::Standard => retry::ATTEMPTS,
+            Retry::Never => 1,
+        };
+        retry::run(attempts, self.inner.ambience, || {
+            Box::pin(self.attempt(&call, &request_id))
+        })
+        .await
     }
 
     /// Bytes of the CA file in use (`tls-ca-file` or the predefined file of `host`), verbatim, if one
-    /// could be read: they are the job's CA chain.
+    /// could be read: they are the job's CA chain. A file that went bad or away since leaves its last
+    /// good bytes. `host` is a host name or address, without port.
     pub fn ca_file_bytes(&self, host: &str) -> Option<Bytes> {
-        let _ = host;
-        todo!()
+        self.inner.generations.ca_file_bytes(host)
     }
 
-    /// Client certificate and key files' contents, only when both could be read.
+    /// Client certificate and key files' contents, fresh from disk, only when both could be read.
     pub fn client_pair(&self, host: &str) -> Option<(Bytes, Bytes)> {
-        let _ = host;
-        todo!()
+        self.inner.generations.client_pair(host)
     }
+
+    /// One attempt with its redirects.
+    async fn attempt(&self, call: &Call, request_id: &str) -> Result<Answer, CallError> {
+        let deadline = Instant::now() + call.timeouts.total;
+        let host = host_of(&call.url);
+        let generation = Generations::current(&self.inner.generations, host)
+            .await
+            .map_err(CallError::Client)?;
+        let mut url = call.url.clone();
+        let mut method = call.method.clone();
+        let mut body = &call.body;
+        let mut headers = call.headers.clone();
+        self.add_common_headers(&mut headers, call, request_id);
+        for hop in 0.. {
+            let exchange = Exchange {
+                client: self,
+                generation: &generation,
+                method: &method,
+                url: &url,
+                headers: &headers,
+                deadline,
+                response_header: call.timeouts.response_header,
+            };
+            let (parts, wire) = exchange.run(body).await?.into_parts();
+            let next = match call.redirects {
+                Redirects::Follow => redirect::next(parts.status, &parts.headers, &method, &url)
+                    .map_err(|message| network(&method, &url, message))?,
+                Redirects::Return => None,
+            };
+            if let Some(next) = next {
+                if hop == redirect::LIMIT {
+                    let message = format!("stopped after {} redirects", redirect::LIMIT);
+                    return Err(network(&method, &url, message));
+                }
+                redirect::strip(&mut headers, &url, &next.url, next.keeps_body);
+                if !next.keeps_body {
+                    body = &Body::Empty;
+                }
+                (url, method) = (next.url, next.method);
+                continue;
+            }
+            let mut headers = parts.headers;
+            let correlation_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+            let correlation_id = correlation_id.unwrap_or(request_id).to_owned();
+            let peer = parts.extensions.get::<VerifiedPeer>();
+            return Ok(Answer {
+                status: parts.status,
+                correlation_id,
+                pushed_back: false,
+                verified_chain_pem: peer.map(|peer| peer.chain_pem.to_string()),
+                content: Content::new(wire, &mut headers, call.accept_gzip),
+                headers,
+                url,
+                method,
+                deadline,
+            });
+        }
+        unreachable!("the loop above ends by returning")
+    }
+
+    fn add_common_headers(&self, headers: &mut HeaderMap, call: &Call, request_id: &str) {
+        if let (Some(user_agent), false) = (
+            &self.inner.user_agent,
+            headers.contains_key(header::USER_AGENT),
+        ) {
+            headers.insert(header::USER_AGENT, user_agent.clone());
+        }
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if call.accept_gzip && !headers.contains_key(header::RANGE) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+    }
+}
+
+/// One request and the header of its answer.
+struct Exchange<'a> {
+    client: &'a Client,
+    generation: &'a Generation,
+    method: &'a Method,
+    url: &'a Url,
+    headers: &'a HeaderMap,
+    deadline: Instant,
+    response_header: Duration,
+}
+
+impl Exchange<'_> {
+    async fn run(&self, body: &Body) -> Result<http::Response<Incoming>, CallError> {
+        let prepared = body.prepare().await?;
+        let mut request = Request::new(prepared.upload);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri_of(self.url)?;
+        *request.headers_mut() = self.headers.clone();
+        self.add_hop_headers(request.headers_mut(), prepared.content_type);
+        let responding = self.generation.request(request);
+        let header_overdue = async {
+            // An error means the body was dropped: it will not be sent any further.
+            let _: Result<(), _> = prepared.sent.await;
+            tokio::time::sleep(self.response_header).await;
+        };
+        let message = tokio::select! {
+            biased;
+            response = responding => match response {
+                Ok(response) => return Ok(response),
+                Err(error) => describe(&error),
+            },
+            () = header_overdue => "net/http: timeout awaiting response headers".to_owned(),
+            () = tokio::time::sleep_until(self.deadline) =>
+                "context deadline exceeded (timeout while awaiting headers)".to_owned(),
+        };
+        Err(network(self.method, self.url, message))
+    }
+
+    /// Headers that depend on this request's URL and body alone.
+    fn add_hop_headers(&self, headers: &mut HeaderMap, content_type: Option<String>) {
+        if let Some(value) = content_type.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(header::CONTENT_TYPE, value);
+        }
+        if !headers.contains_key(header::AUTHORIZATION)
+            && let Some(value) = url_authorization(self.url)
+        {
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        if self.url.scheme() == "http"
+            && let Some(proxy) = self.client.inner.proxies.proxy_for(self.url)
+            && matches!(proxy.scheme(), "http" | "https")
+            && let Some(value) = proxy.authorization()
+        {
+            headers.insert(header::PROXY_AUTHORIZATION, value);
+        }
+    }
+}
+
+fn network(method: &Method, url: &Url, message: String) -> CallError {
+    CallError::Network {
+        method: method.clone(),
+        url: shown_url(url),
+        message,
+    }
+}
+
+/// The URL as it goes over the wire: no user information, no fragment.
+fn uri_of(url: &Url) -> Result<Uri, CallError> {
+    let mut bare = url.clone();
+    let _: Result<(), ()> = bare.set_username("").and_then(|()| bare.set_password(None));
+    bare.set_fragment(None);
+    Uri::try_from(bare.as_str())
+        .map_err(|error| CallError::Client(format!("{}: {error}", shown_url(url))))
+}
+
+fn url_authorization(url: &Url) -> Option<HeaderValue> {
+    let decode = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
+    (!url.username().is_empty() || url.password().is_some())
+        .then(|| {
+            basic_authorization(
+                &decode(url.username()),
+                &decode(url.password().unwrap_or_default()),
+            )
+        })
+        .flatten()
+}
+
+/// The host as files are named after it: IPv6 literals without brackets.
+fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned()
 }

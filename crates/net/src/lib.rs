@@ -6,12 +6,16 @@
 //! Facts: `runner-protocol.md` section 1, `runner-tls.md` sections 2 to 4.
 
 pub mod client;
+mod identity;
 pub mod proxy;
 pub mod server;
+mod system_roots;
+mod tls;
 pub mod trust_files;
 
 pub use client::{
-    Answer, Body, Call, CallError, Client, ClientSettings, Redirects, Retry, Timeouts,
+    Ambience, Answer, Body, Call, CallError, Client, ClientSettings, Redirects, Retry, Timeouts,
+    shown_url,
 };
 pub use proxy::ProxySettings;
 pub use server::{Listener, ServerIdentity};

@@ -1,31 +1,48 @@
 //! TLS listeners whose certificate can change while they run.
+//!
+//! One accept loop: a task per connection, at most [`CONNECTIONS`] of them, each with bounded patience
+//! for the handshake and the request header. Whatever a client does ends its own connection only.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
-/// Certificate chain and key a listener presents.
-pub enum ServerIdentity {
-    /// Files, watched: a good new pair is used for the next connection.
-    Files {
-        /// PEM chain, leaf first.
-        certificate: PathBuf,
-        /// PEM key.
-        key: PathBuf,
-    },
-    /// In memory (`courser exec`).
-    Memory {
-        /// PEM chain, leaf first.
-        certificate_pem: String,
-        /// PEM key.
-        key_pem: secrecy::SecretString,
-    },
-}
+use crate::identity::Identity;
+use crate::tls;
+
+pub use crate::identity::ServerIdentity;
+
+/// Connections served at once; more wait in the kernel's queue. A long-polling runner holds one.
+const CONNECTIONS: usize = 4096;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Counts while a kept-alive connection is idle, too: longer than our client's 90 s, so that it is the
+/// client who closes and no request meets a closing connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// After an accept that failed for lack of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound TLS listener that serves one `axum::Router`.
+///
+/// Handlers find the peer's address as `ConnectInfo<SocketAddr>`.
 pub struct Listener {
     address: SocketAddr,
+    listener: TcpListener,
+    identity: Arc<Identity>,
+    acceptor: TlsAcceptor,
 }
 
 /// Why a listener could not be made.
@@ -48,8 +65,25 @@ pub enum ListenError {
 impl Listener {
     /// Binds; port 0 takes a free one.
     pub async fn bind(address: SocketAddr, identity: ServerIdentity) -> Result<Self, ListenError> {
-        let _ = (address, identity);
-        todo!()
+        let identity = Identity::load(identity)
+            .await
+            .map_err(ListenError::Identity)?;
+        let identity = Arc::new(identity);
+        let config = tls::server_config(Arc::clone(&identity) as _)
+            .map_err(|error| ListenError::Identity(format!("TLS cannot be set up: {error}")))?;
+        let bind = async {
+            let listener = TcpListener::bind(address).await?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let (address, listener) = bind
+            .await
+            .map_err(|source| ListenError::Bind { address, source })?;
+        Ok(Self {
+            address,
+            listener,
+            identity,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
     }
 
     /// The address really bound.
@@ -58,13 +92,110 @@ impl Listener {
     }
 
     /// Serves until `shutdown`, then drains: no new requests, running ones get `grace`.
-    pub async fn serve(
-        self,
-        router: axum::Router,
-        shutdown: CancellationToken,
-        grace: std::time::Duration,
-    ) {
-        let _ = (router, shutdown, grace);
-        todo!()
+    pub async fn serve(self, router: Router, shutdown: CancellationToken, grace: Duration) {
+        let draining = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = accept(&self.listener, &places) => accepted,
+            };
+            let (stream, peer, place) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!("accepting a connection on {}: {error}", self.address);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let connection = Connection {
+                identity: Arc::clone(&self.identity),
+                acceptor: self.acceptor.clone(),
+                router: router.clone(),
+                watcher: draining.watcher(),
+                peer,
+            };
+            let stopping = shutdown.clone();
+            connections.spawn(async move {
+                connection.serve(stream, stopping).await;
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        let drained = async {
+            draining.shutdown().await;
+            while connections.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!("requests were still running after {grace:?} and are cut off");
+        }
+    }
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, Place)> {
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
+struct Connection {
+    identity: Arc<Identity>,
+    acceptor: TlsAcceptor,
+    router: Router,
+    watcher: Watcher,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, stopping: CancellationToken) {
+        let peer = self.peer;
+        let handshake = async {
+            self.identity.refresh().await;
+            stream.set_nodelay(true)?;
+            self.acceptor.accept(stream).await
+        };
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+        let stream = tokio::select! {
+            // A client that has not asked for anything yet is not waited for.
+            () = stopping.cancelled() => return,
+            stream = handshake => stream,
+        };
+        let stream = match stream {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!("TLS handshake with {peer} failed: {error}");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!("TLS handshake with {peer} took too long");
+                return;
+            }
+        };
+        let router = self.router;
+        let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().oneshot(request)
+        });
+        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = pin!(self.watcher.watch(connection.into_owned()));
+        if let Err(error) = connection.await {
+            tracing::debug!("connection of {peer}: {error}");
+        }
     }
 }

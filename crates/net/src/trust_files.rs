@@ -1,20 +1,15 @@
-//! Where certificates lie: the platform's store, configured files, predefined files.
+//! Where certificates lie: configured files and predefined files (`runner-tls.md` 2.2 to 2.4).
 
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-/// Where the platform's own roots come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SystemRoots {
-    /// As Go finds them; each override replaces its own half (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
-    Platform {
-        /// Value of `SSL_CERT_FILE`.
-        file: Option<PathBuf>,
-        /// Value of `SSL_CERT_DIR`, split at `:`.
-        directories: Option<Vec<PathBuf>>,
-    },
-    /// None at all: for peers that we gave a certificate ourselves.
-    None,
-}
+use courser_trust::{Reading, Source};
+
+pub use crate::system_roots::SystemRoots;
+
+/// A bundle of all roots of the world has a quarter of this.
+const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 
 /// Everything that decides which servers are trusted on one leg, and who we are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +22,222 @@ pub struct TrustSettings {
     pub cert_file: Option<PathBuf>,
     /// `tls-key-file`.
     pub key_file: Option<PathBuf>,
-    /// Directory of predefined files `<host>.crt`, `<host>.auth.crt`, `<host>.auth.key`.
+    /// Directory of predefined files `<host>.crt`, `<host>.auth.crt`, `<host>.auth.key`. Each fills an
+    /// option that is empty. IPv6 literals are written without brackets, ports never.
     pub certificate_directory: Option<PathBuf>,
     /// PEM text with further roots that never were a file (the coordinator of `courser exec`).
     pub inline_ca: Option<String>,
+}
+
+/// The files that count for one host. They need not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostFiles {
+    pub(crate) ca: Option<CaFile>,
+    /// Certificate and key.
+    pub(crate) pair: Option<(PathBuf, PathBuf)>,
+}
+
+/// Path of a CA file, and who named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CaFile {
+    Configured(PathBuf),
+    Predefined(PathBuf),
+}
+
+/// What tells one version of a file from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+impl TrustSettings {
+    /// Whether hosts differ in their files.
+    pub(crate) fn depends_on_host(&self) -> bool {
+        let all_named =
+            self.ca_file.is_some() && self.cert_file.is_some() && self.key_file.is_some();
+        self.certificate_directory.is_some() && !all_named
+    }
+
+    /// The files for `host`, a name or address without port and brackets.
+    pub(crate) fn files_for(&self, host: &str) -> HostFiles {
+        let predefined = |ending: &str| {
+            let directory = self.certificate_directory.as_deref()?;
+            let is_name = !host.is_empty() && !host.contains(['/', '\\', '\0']);
+            is_name.then(|| spelled_as_on_disk(directory, format!("{host}{ending}")))
+        };
+        let ca = match &self.ca_file {
+            Some(path) => Some(CaFile::Configured(path.clone())),
+            None => predefined(".crt").map(CaFile::Predefined),
+        };
+        let certificate = self.cert_file.clone().or_else(|| predefined(".auth.crt"));
+        let key = self.key_file.clone().or_else(|| predefined(".auth.key"));
+        HostFiles {
+            ca,
+            pair: certificate.zip(key),
+        }
+    }
+}
+
+impl HostFiles {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let ca = self.ca.as_ref().map(CaFile::path);
+        let pair = self
+            .pair
+            .iter()
+            .flat_map(|(a, b)| [a.as_path(), b.as_path()]);
+        ca.into_iter().chain(pair)
+    }
+}
+
+impl CaFile {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Configured(path) | Self::Predefined(path) => path,
+        }
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Configured(path) => Source::Configured(path.clone()),
+            Self::Predefined(path) => Source::Predefined(path.clone()),
+        }
+    }
+}
+
+/// What there is at a path: a regular file of bounded size, or why not.
+pub(crate) fn read(path: &Path) -> Reading {
+    let read = || {
+        let file = std::fs::File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        let length = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        if length as u64 > LARGEST_FILE {
+            return Err(io::Error::other(format!(
+                "larger than {LARGEST_FILE} bytes"
+            )));
+        }
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => Reading::Bytes(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Reading::Absent,
+        Err(error) => Reading::Unreadable(error.to_string()),
+    }
+}
+
+impl Stamp {
+    /// The stamp of the file, behind links; `None` if there is none to be had.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            inode: inode(&metadata),
+        })
+    }
+}
+
+#[cfg(unix)]
+fn inode(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &std::fs::Metadata) -> u64 {
+    0
+}
+
+/// Upstream keeps the case of the host as typed, a URL type does not: a file that differs in case only
+/// is taken when the lower-case one is not there.
+fn spelled_as_on_disk(directory: &Path, name: String) -> PathBuf {
+    let path = directory.join(&name);
+    if path.exists() {
+        return path;
+    }
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let alike = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|entry| entry.eq_ignore_ascii_case(&name));
+    alike.min().map_or(path, |found| directory.join(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> TrustSettings {
+        TrustSettings {
+            system: SystemRoots::None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            certificate_directory: Some("/certs".into()),
+            inline_ca: None,
+        }
+    }
+
+    fn paths(settings: &TrustSettings, host: &str) -> Vec<String> {
+        let files = settings.files_for(host);
+        files
+            .paths()
+            .map(|path| path.display().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn predefined_files_are_named_after_the_host() {
+        let table = [
+            ("gitlab.example.com", "/certs/gitlab.example.com"),
+            ("192.0.2.1", "/certs/192.0.2.1"),
+            ("2001:db8::1", "/certs/2001:db8::1"),
+        ];
+        for (host, stem) in table {
+            let expected = [".crt", ".auth.crt", ".auth.key"].map(|end| format!("{stem}{end}"));
+            assert_eq!(paths(&settings(), host), expected);
+        }
+        assert!(paths(&settings(), "../etc/passwd").is_empty());
+        assert!(paths(&settings(), "").is_empty());
+    }
+
+    #[test]
+    fn each_option_wins_over_its_own_predefined_file_only() {
+        let mut settings = settings();
+        settings.cert_file = Some("/mine.crt".into());
+        let expected = ["/certs/h.crt", "/mine.crt", "/certs/h.auth.key"];
+        assert_eq!(paths(&settings, "h"), expected);
+        assert!(settings.depends_on_host());
+        settings.certificate_directory = None;
+        assert_eq!(settings.files_for("h").pair, None);
+        assert!(!settings.depends_on_host());
+    }
+
+    #[test]
+    fn a_file_named_in_the_case_as_typed_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("GitLab.Example.com.crt"), "x").unwrap();
+        let mut settings = settings();
+        settings.certificate_directory = Some(directory.path().to_owned());
+        let files = settings.files_for("gitlab.example.com");
+        assert_eq!(
+            files.ca.unwrap().path(),
+            directory.path().join("GitLab.Example.com.crt")
+        );
+    }
+
+    #[test]
+    fn readings_tell_missing_from_unreadable() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.crt");
+        assert!(matches!(read(&path), Reading::Absent));
+        assert!(matches!(read(directory.path()), Reading::Unreadable(_)));
+        std::fs::write(&path, "text").unwrap();
+        assert!(matches!(read(&path), Reading::Bytes(text) if text == b"text"));
+        let before = Stamp::of(&path);
+        std::fs::write(&path, "other text").unwrap();
+        assert_ne!(Stamp::of(&path), before);
+    }
 }

@@ -1,0 +1,211 @@
+//! The platform's own roots, on Linux exactly where Go looks for them (`dependencies.md` 3.3).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use courser_trust::{Generation, Reading, Source, SourceContent, Store};
+
+use crate::trust_files::{Stamp, read};
+
+/// Bundle files, in Go's order; the first that can be read counts.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Directories, every file of which counts beside the bundle.
+const DIRECTORIES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
+/// Where the platform's own roots come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SystemRoots {
+    /// As Go finds them; each override replaces its own half (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+    Platform {
+        /// Value of `SSL_CERT_FILE`.
+        file: Option<PathBuf>,
+        /// Value of `SSL_CERT_DIR`, split at `:`.
+        directories: Option<Vec<PathBuf>>,
+    },
+    /// None at all: for peers that we gave a certificate ourselves.
+    None,
+}
+
+/// What was read for a setting, and of which state of the disk.
+struct Loaded {
+    stamps: Vec<Option<Stamp>>,
+    store: Arc<Store>,
+}
+
+/// Hundreds of runners share one parsed store per setting.
+static LOADED: LazyLock<Mutex<HashMap<SystemRoots, Loaded>>> = LazyLock::new(Mutex::default);
+
+impl SystemRoots {
+    /// The roots, parsed once per process and again when a bundle or a directory has changed.
+    pub(crate) fn load(&self) -> Arc<Store> {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.stamps();
+        if let Some(known) = loaded.get(self)
+            && known.stamps == stamps
+        {
+            return Arc::clone(&known.store);
+        }
+        let store = Arc::new(self.read());
+        let fresh = Loaded {
+            stamps,
+            store: Arc::clone(&store),
+        };
+        loaded.insert(self.clone(), fresh);
+        store
+    }
+
+    /// Changes whenever [`Self::load`] would read anew. Files inside a directory are told by the
+    /// directory's own time, which is enough for the tools that manage such stores.
+    pub(crate) fn stamps(&self) -> Vec<Option<Stamp>> {
+        let paths = self.bundles().into_iter().chain(self.directories());
+        paths.map(|path| Stamp::of(&path)).collect()
+    }
+
+    fn bundles(&self) -> Vec<PathBuf> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Platform { file, .. } => match file {
+                Some(file) if !file.as_os_str().is_empty() => vec![file.clone()],
+                _ => BUNDLES.map(PathBuf::from).into(),
+            },
+        }
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Platform { directories, .. } => match directories {
+                Some(named) if named.iter().any(|path| !path.as_os_str().is_empty()) => {
+                    named.clone()
+                }
+                _ => DIRECTORIES.map(PathBuf::from).into(),
+            },
+        }
+    }
+
+    fn read(&self) -> Store {
+        if cfg!(not(target_os = "linux")) && *self != Self::None {
+            tracing::warn!(
+                "the system store of this platform is not read yet; name its roots with tls-ca-file"
+            );
+        }
+        let mut builder = Store::builder();
+        let mut failure = None;
+        for path in self.bundles() {
+            match read(&path) {
+                Reading::Bytes(bytes) => {
+                    let content = SourceContent::read(Source::System(path), &bytes);
+                    builder = builder.add_content(&content);
+                    break;
+                }
+                Reading::Unreadable(error) => {
+                    failure.get_or_insert_with(|| format!("{}: {error}", path.display()));
+                }
+                Reading::Absent => {}
+            }
+        }
+        for directory in self.directories() {
+            for path in unique_files(&directory) {
+                // Go passes over single files that it cannot read, and so do we.
+                if let Reading::Bytes(bytes) = read(&path) {
+                    let content = SourceContent::read(Source::System(path), &bytes);
+                    if content.count() > 0 {
+                        builder = builder.add_content(&content);
+                    }
+                }
+            }
+        }
+        let store = builder.build(Generation::default());
+        if let (true, Some(failure)) = (store.certificates().is_empty(), failure) {
+            tracing::warn!("Failed to load system CertPool: {failure}");
+        }
+        tracing::debug!(
+            certificates = store.certificates().len(),
+            "loaded the system store"
+        );
+        store
+    }
+}
+
+/// Entries of a directory in order, without links to a neighbour (OpenSSL's hash names).
+fn unique_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let link = std::fs::read_link(path).ok();
+            link.is_none_or(|target| target.components().count() > 1)
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use courser_testkit::pki::Authority;
+
+    use super::*;
+
+    fn names(roots: &SystemRoots) -> usize {
+        roots.load().certificates().len()
+    }
+
+    #[test]
+    fn file_and_directory_are_overridden_each_for_itself() {
+        let home = tempfile::tempdir().unwrap();
+        let (file, directory) = (home.path().join("bundle.pem"), home.path().join("certs"));
+        std::fs::create_dir(&directory).unwrap();
+        let root = |name: &str| Authority::root(name).issue().certificate_pem();
+        std::fs::write(&file, root("one") + &root("two")).unwrap();
+        std::fs::write(directory.join("three.pem"), root("three")).unwrap();
+        std::fs::write(directory.join("README"), "no certificate").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("three.pem", directory.join("abcd.0")).unwrap();
+        let only = |file: &Path, directory: &Path| SystemRoots::Platform {
+            file: Some(file.to_owned()),
+            directories: Some(vec![directory.to_owned()]),
+        };
+        let nowhere = home.path().join("nowhere");
+        assert_eq!(names(&only(&file, &directory)), 3);
+        assert_eq!(names(&only(&file, &nowhere)), 2);
+        assert_eq!(names(&only(&nowhere, &directory)), 1);
+        assert_eq!(names(&SystemRoots::None), 0);
+    }
+
+    #[test]
+    fn a_parsed_store_is_shared_until_its_files_change() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("bundle.pem");
+        let roots = SystemRoots::Platform {
+            file: Some(file.clone()),
+            directories: Some(vec![home.path().join("nowhere")]),
+        };
+        std::fs::write(&file, Authority::root("one").issue().certificate_pem()).unwrap();
+        let first = roots.load();
+        assert!(Arc::ptr_eq(&first, &roots.load()));
+        let two = Authority::root("two").issue().certificate_pem()
+            + &Authority::root("three").issue().certificate_pem();
+        std::fs::write(&file, two).unwrap();
+        assert_eq!(roots.load().certificates().len(), 2);
+    }
+
+    #[test]
+    fn empty_overrides_are_none() {
+        let roots = SystemRoots::Platform {
+            file: Some(PathBuf::new()),
+            directories: Some(vec![PathBuf::new()]),
+        };
+        assert_eq!(roots.bundles().len(), 6);
+        assert_eq!(roots.directories().len(), 2);
+    }
+}
