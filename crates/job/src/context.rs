@@ -46,8 +46,10 @@ pub struct RunnerContext {
     pub custom_build_dir_enabled: bool,
     /// `debug_trace_disabled`.
     pub debug_trace_disabled: bool,
-    /// `clean_git_config`; `None` = the executor's default.
+    /// `clean_git_config`; `None` = `cleans_git_config`.
     pub clean_git_config: Option<bool>,
+    /// The executor's default of `clean_git_config`; the shell executor's is false.
+    pub cleans_git_config: bool,
     /// Whether jobs share the machine user's environment (`CI_SHARED_ENVIRONMENT`); shell: true.
     pub shared: bool,
     /// Lowest free number among the runner's jobs.
@@ -66,7 +68,8 @@ pub struct RunnerContext {
     pub artifact_upload_timeout: Duration,
     /// `[runners.artifact] response_header_timeout`; upstream 10 min.
     pub artifact_response_header_timeout: Duration,
-    /// Host name of the machine that runs the runner.
+    /// Host name of the machine that runs the runner, for `Running on … via …`; empty where the
+    /// executor does not show it (shell, custom).
     pub hostname: String,
     /// Command of the helper in the job's environment, absolute (`/path/to/courser`).
     pub helper_command: String,

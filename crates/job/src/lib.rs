@@ -25,12 +25,15 @@
 //! ```
 
 mod cache;
+mod compose;
 mod context;
 mod directories;
 mod features;
 pub mod helper_request;
 mod job;
+mod job_variables;
 pub mod messages;
+mod refusal;
 mod script;
 mod settings;
 mod sources;

@@ -4,7 +4,9 @@ use courser_protocol::{FailureReason, JobResponse};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{DirectoryLayout, JobTls};
+use crate::cache::CacheWork;
+use crate::helper_request::CacheRequest;
+use crate::{DirectoryLayout, HelperRequest, JobTls, StageWork};
 
 pub(crate) fn context() -> RunnerContext {
     RunnerContext {
