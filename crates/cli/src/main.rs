@@ -18,6 +18,8 @@ mod environment;
 mod failure;
 mod go_flags;
 mod logging;
+mod problems;
+mod repository;
 mod session;
 mod version;
 

@@ -57,6 +57,7 @@ mod re2;
 mod reference;
 mod rules;
 mod shape;
+mod show;
 mod source;
 mod variables;
 mod yaml;
@@ -67,11 +68,12 @@ use include::Loader;
 use rules::World;
 use shape::Shape;
 use source::{Fault, Findings, Sources, Span};
-use yaml::Map;
+use yaml::{Map, Node};
 
 pub use create::slug;
 pub use event::{ChangedFiles, Event, Files};
 pub use model::*;
+pub use show::MergedTree;
 
 /// Reads, merges and checks the file at `root`, then evaluates it for `event`.
 ///
@@ -115,6 +117,21 @@ pub fn lint(root: &str, files: &dyn Files, event: &Event) -> Lint {
         valid: findings.errors.is_empty(),
         errors: sources.problems(&findings.errors),
         warnings: sources.problems(&findings.warnings),
+    }
+}
+
+/// Reads and merges the file at `root` without checking its entries.
+///
+/// # Errors
+///
+/// The first error of reading, `include`, `extends` or `!reference`.
+pub fn merge(root: &str, files: &dyn Files, event: &Event) -> Result<MergedTree, Vec<Problem>> {
+    let world = World::new(event, files);
+    let mut sources = Sources::default();
+    let mut findings = Findings::default();
+    match merged(root, &world, &mut sources, &mut findings) {
+        Ok((tree, span)) => Ok(MergedTree::new(Node::map(span, tree))),
+        Err(fault) => Err(vec![sources.problem(&fault)]),
     }
 }
 

@@ -8,6 +8,7 @@ mod completion;
 mod helper;
 mod lint;
 mod list;
+mod pipeline;
 mod reset_token;
 mod unregister;
 mod verify;
@@ -93,4 +94,6 @@ commands! {
     helper => Helper: Internal,
     /// Print a completion script for a shell
     completion => Completion: Local,
+    /// Check, list or show a .gitlab-ci.yml without running it
+    pipeline => Pipeline: Local,
 }

@@ -5,8 +5,11 @@ mod node;
 mod read;
 mod scalar;
 
+#[cfg(test)]
+pub(crate) use node::Key;
 pub(crate) use node::{Entry, Kind, Map, Node};
 pub(crate) use read::{Document, read};
+pub(crate) use scalar::is_plain_text;
 
 /// Bytes of one document (`gitlab-ci-yaml.md` 20).
 pub(crate) const MAXIMUM_BYTES: usize = 2 * 1024 * 1024;

@@ -40,6 +40,20 @@ pub(crate) fn resolve(text: &str) -> Result<Kind, Refused> {
     Ok(Kind::Text(text.into()))
 }
 
+/// Whether a text can stand unquoted in block style and reads back as itself.
+pub(crate) fn is_plain_text(text: &str) -> bool {
+    let first_fits =
+        text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '$'));
+    let all_fit = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || r"_-./$+=@,()*~^;<>\ ".contains(c));
+    first_fits
+        && all_fit
+        && !text.ends_with(' ')
+        && !text.starts_with("...")
+        && matches!(resolve(text), Ok(Kind::Text(_)))
+}
+
 fn sign(text: &str) -> (bool, &str) {
     match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),

@@ -1,0 +1,293 @@
+//! `courser pipeline`: look at a `.gitlab-ci.yml` without running it (`gitlab-ci-yaml.md` 23).
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use courser_pipeline::{ChangedFiles, Event, Files, Pipeline, Problem};
+use serde_json::json;
+
+use crate::failure::{Code, Failure};
+use crate::problems::{self, Severity};
+use crate::repository::{Repository, read_bounded};
+use crate::session::Session;
+
+const DEFAULT_FILE: &str = ".gitlab-ci.yml";
+
+/// Arguments of `pipeline`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Check the file
+    Lint(Lint),
+    /// List the jobs of the pipeline for an event
+    List(List),
+    /// Print the file with include, extends and !reference resolved
+    Show(Show),
+}
+
+#[derive(Debug, clap::Args)]
+struct Lint {
+    /// The file [default: .gitlab-ci.yml of the repository]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// The file [default: .gitlab-ci.yml of the repository]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Branch or tag [default: what is checked out]
+    #[arg(long = "ref", value_name = "NAME")]
+    ref_name: Option<String>,
+    /// The ref is a tag
+    #[arg(long)]
+    tag: bool,
+    /// Source of the pipeline (CI_PIPELINE_SOURCE)
+    #[arg(long, default_value = "push", value_name = "SOURCE")]
+    source: String,
+    /// Variable of the pipeline; beats those of the file
+    #[arg(long = "variable", value_name = "KEY=VALUE", value_parser = parse_variable)]
+    variables: Vec<(String, String)>,
+    /// A file that has changed; without this Git tells
+    #[arg(long = "changed-file", value_name = "PATH")]
+    changed_files: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The file [default: .gitlab-ci.yml of the repository]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Format of the tree
+    #[arg(long, default_value = "yaml")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Yaml,
+    Json,
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// Runs it.
+pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+    let directory = &session.environment.working_directory;
+    match arguments.action {
+        Action::Lint(lint) => run_lint(&lint, directory),
+        Action::List(list) => run_list(list, directory),
+        Action::Show(show) => run_show(&show, directory),
+    }
+}
+
+/// The files of the repository, and the root file wherever it is.
+struct Project {
+    repository: Repository,
+    root_file: PathBuf,
+    root_name: String,
+}
+
+impl Project {
+    fn open(directory: &Path, file: Option<&Path>) -> Result<Self, Failure> {
+        let repository = Repository::discover(directory)
+            .map_err(|error| Failure::from_error(Code::Invalid, &error))?;
+        let root_file = match file {
+            Some(file) => directory.join(file),
+            None => repository.root.join(DEFAULT_FILE),
+        };
+        if !root_file.is_file() {
+            return Err(
+                Failure::invalid(format!("{} does not exist", root_file.display()))
+                    .hint("name the file with --file"),
+            );
+        }
+        let root_name = root_file
+            .strip_prefix(&repository.root)
+            .unwrap_or_else(|_| file.unwrap_or(&root_file))
+            .to_string_lossy()
+            .into_owned();
+        Ok(Self {
+            repository,
+            root_file,
+            root_name,
+        })
+    }
+}
+
+impl Files for Project {
+    fn read(&self, path: &str) -> Option<String> {
+        if path == self.root_name {
+            return read_bounded(&self.root_file);
+        }
+        self.repository.read(path)
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.repository.list()
+    }
+}
+
+fn answer(valid: bool) -> ExitCode {
+    if valid {
+        ExitCode::SUCCESS
+    } else {
+        Code::Failed.into()
+    }
+}
+
+fn report(problems: &[Problem], severity: Severity) {
+    anstream::eprint!("{}", problems::render(problems, severity));
+}
+
+fn run_lint(lint: &Lint, directory: &Path) -> Result<ExitCode, Failure> {
+    let project = Project::open(directory, lint.file.as_deref())?;
+    let event = project.repository.event("push", None, false);
+    let found = courser_pipeline::lint(&project.root_name, &project, &event);
+    if lint.json {
+        print_json(&found)?;
+    } else {
+        report(&found.warnings, Severity::Warning);
+        report(&found.errors, Severity::Error);
+        if found.valid {
+            print_text(&format!("{} is valid\n", project.root_name))?;
+        }
+    }
+    Ok(answer(found.valid))
+}
+
+fn run_list(list: List, directory: &Path) -> Result<ExitCode, Failure> {
+    let project = Project::open(directory, list.file.as_deref())?;
+    let repository = &project.repository;
+    let changed_files = if list.changed_files.is_empty() {
+        let branch_push = list.source == "push" && !list.tag;
+        if branch_push {
+            repository
+                .changed_files()
+                .map_err(|error| Failure::from_error(Code::Invalid, &error))?
+        } else {
+            ChangedFiles::Unknown
+        }
+    } else {
+        ChangedFiles::Known(list.changed_files)
+    };
+    let event = Event {
+        pipeline_variables: list.variables,
+        changed_files,
+        ..repository.event(&list.source, list.ref_name.as_deref(), list.tag)
+    };
+    match courser_pipeline::evaluate(&project.root_name, &project, &event) {
+        Ok(pipeline) => {
+            if list.json {
+                print_json(&Valid {
+                    valid: true,
+                    pipeline: &pipeline,
+                })?;
+            } else {
+                report(&pipeline.warnings, Severity::Warning);
+                print_text(&job_list(&pipeline))?;
+            }
+            Ok(answer(true))
+        }
+        Err(errors) => {
+            if list.json {
+                print_json(&json!({ "valid": false, "errors": errors }))?;
+            } else {
+                report(&errors, Severity::Error);
+            }
+            Ok(answer(false))
+        }
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Valid<'a> {
+    valid: bool,
+    #[serde(flatten)]
+    pipeline: &'a Pipeline,
+}
+
+/// The jobs by stage, a line each.
+fn job_list(pipeline: &Pipeline) -> String {
+    let mut lines = Vec::new();
+    if !pipeline.workflow.created {
+        lines.push("no pipeline: filtered out by workflow rules".to_owned());
+    }
+    for stage in &pipeline.stages {
+        lines.push(stage.clone());
+        for job in pipeline.jobs.iter().filter(|job| job.stage == *stage) {
+            let mut notes = Vec::new();
+            let when = serde_json::to_value(job.when).unwrap_or_default();
+            if let Some(when) = when.as_str().filter(|when| *when != "on_success") {
+                notes.push(when.to_owned());
+            }
+            if job.needs.is_some() {
+                let names: Vec<&str> = job.job_needs.iter().map(|need| need.job.as_str()).collect();
+                notes.push(match names[..] {
+                    [] => "starts at once".to_owned(),
+                    _ => format!("needs {}", names.join(", ")),
+                });
+            }
+            lines.push(match notes[..] {
+                [] => format!("  {}", job.name),
+                _ => format!("  {} ({})", job.name, notes.join("; ")),
+            });
+        }
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn run_show(show: &Show, directory: &Path) -> Result<ExitCode, Failure> {
+    let project = Project::open(directory, show.file.as_deref())?;
+    let event = project.repository.event("push", None, false);
+    match courser_pipeline::merge(&project.root_name, &project, &event) {
+        Ok(tree) => {
+            match show.format {
+                Format::Yaml => print_text(&tree.to_yaml())?,
+                Format::Json => print_json(&tree)?,
+            }
+            Ok(answer(true))
+        }
+        Err(errors) => {
+            report(&errors, Severity::Error);
+            Ok(answer(false))
+        }
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::internal(format!("cannot write JSON: {error}")))?;
+    print_text(&(text + "\n"))
+}
+
+/// Writes a result to standard output. A reader that has seen enough (`| head`) is no failure.
+fn print_text(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
+            Code::Surroundings,
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
