@@ -10,7 +10,7 @@ use std::ops::Range;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use crate::der::{self, Malformed, Reader};
+use crate::der::{self, BitString, Malformed, Reader};
 use crate::distinguished_name::DistinguishedName;
 use crate::extensions::Extensions;
 use crate::moment::Moment;
@@ -126,12 +126,8 @@ impl Certificate {
         let key_info = tbs.read(der::SEQUENCE, "subject public key info")?;
         let mut key_fields = key_info.reader();
         let key_algorithm = key_fields.read(der::SEQUENCE, "public key algorithm identifier")?;
-        let key_range = {
-            let mut copy = key_fields.clone();
-            copy.any("subject public key")?.content_range()
-        };
-        let (unused_bits, key) = key_fields.bit_string("subject public key")?;
-        let key_kind = key_kind(key_algorithm.reader(), unused_bits, key)?;
+        let key = key_fields.bit_string("subject public key")?;
+        let key_kind = key_kind(key_algorithm.reader(), &key)?;
 
         let mut extensions = Extensions::default();
         if version > 1 {
@@ -145,11 +141,7 @@ impl Certificate {
             extensions = Extensions::parse(found.reader())?;
         }
 
-        let signature = {
-            let mut copy = fields.clone();
-            copy.any("signature")?.content_range()
-        };
-        fields.bit_string("signature")?;
+        let signature = fields.bit_string("signature")?;
 
         Ok(Self {
             fingerprint: Fingerprint::of(der),
@@ -157,12 +149,12 @@ impl Certificate {
             serial,
             signed: signed.range(),
             signature_algorithm: algorithm.content_range(),
-            signature: signature.start + 1..signature.end,
+            signature: signature.range,
             issuer_der: issuer.range(),
             subject_der: subject.range(),
             key_info: key_info.range(),
             key_algorithm: key_algorithm.content_range(),
-            key: key_range.start + 1..key_range.end,
+            key: key.range,
             key_kind,
             issuer: issuer_name,
             subject: subject_name,
@@ -308,14 +300,11 @@ fn version(tbs: &mut Reader<'_>) -> Result<u8, CertificateError> {
 }
 
 fn serial(tbs: &mut Reader<'_>) -> Result<Range<usize>, CertificateError> {
-    let range = {
-        let mut copy = tbs.clone();
-        copy.any("serial number")?.content_range()
-    };
-    if tbs.integer("serial number")?[0] & 0x80 != 0 {
+    let serial = tbs.integer_tagged(der::INTEGER, "serial number")?;
+    if serial.content()[0] & 0x80 != 0 {
         return Err("negative serial number".into());
     }
-    Ok(range)
+    Ok(serial.content_range())
 }
 
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
@@ -323,11 +312,7 @@ const ELLIPTIC_CURVE: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const ED25519: &[u8] = &[0x2b, 101, 112];
 
 /// Checks the key's form for the kinds that Go knows; any other kind is kept and refused only where it is used.
-fn key_kind(
-    mut algorithm: Reader<'_>,
-    unused_bits: u8,
-    key: &[u8],
-) -> Result<KeyKind, CertificateError> {
+fn key_kind(mut algorithm: Reader<'_>, key: &BitString<'_>) -> Result<KeyKind, CertificateError> {
     let kind = algorithm.object_identifier("public key algorithm identifier")?;
     let parameters = if algorithm.is_empty() {
         None
@@ -339,7 +324,7 @@ fn key_kind(
             if parameters.is_none_or(|null| null.tag != 5 || !null.content().is_empty()) {
                 return Err("RSA key missing NULL parameters".into());
             }
-            let mut numbers = Reader::new(key)
+            let mut numbers = Reader::new(key.bytes)
                 .read(der::SEQUENCE, "RSA public key")?
                 .reader();
             let modulus = numbers.integer("RSA modulus")?;
@@ -367,7 +352,7 @@ fn key_kind(
                 [0x2b, 0x81, 4, 0, 35] => 66,                  // P-521
                 _ => return Err("unsupported elliptic curve".into()),
             };
-            if unused_bits != 0 || key.len() != 1 + 2 * octets || key[0] != 4 {
+            if key.unused_bits != 0 || key.bytes.len() != 1 + 2 * octets || key.bytes[0] != 4 {
                 return Err("invalid elliptic curve point".into());
             }
             Ok(KeyKind::Other)
@@ -376,7 +361,7 @@ fn key_kind(
             if parameters.is_some() {
                 return Err("Ed25519 key encoded with illegal parameters".into());
             }
-            if key.len() != 32 {
+            if key.bytes.len() != 32 {
                 return Err("wrong Ed25519 public key size".into());
             }
             Ok(KeyKind::Other)

@@ -165,40 +165,52 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An integer of any size in its shortest form.
+    /// The bytes of an integer of any size in its shortest form.
     pub(crate) fn integer(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
-        self.integer_tagged(INTEGER, what)
+        Ok(self.integer_tagged(INTEGER, what)?.content())
     }
 
-    /// Like [`integer`](Self::integer), under an implicit tag.
+    /// An integer under another tag.
     pub(crate) fn integer_tagged(
         &mut self,
         tag: u8,
         what: &'static str,
-    ) -> Result<&'a [u8], Malformed> {
-        let bytes = self.read(tag, what)?.content();
-        match bytes {
+    ) -> Result<Element<'a>, Malformed> {
+        let element = self.read(tag, what)?;
+        match element.content() {
             [] => Err(Malformed(what)),
             [0, next, ..] if next & 0x80 == 0 => Err(Malformed(what)),
             [0xff, next, ..] if next & 0x80 != 0 => Err(Malformed(what)),
-            _ => Ok(bytes),
+            _ => Ok(element),
         }
     }
 
-    /// A bit string: number of unused bits at its end, and its bytes.
-    pub(crate) fn bit_string(&mut self, what: &'static str) -> Result<(u8, &'a [u8]), Malformed> {
+    pub(crate) fn bit_string(&mut self, what: &'static str) -> Result<BitString<'a>, Malformed> {
         let element = self.read(BIT_STRING, what)?;
-        let (&unused, bytes) = element.content().split_first().ok_or(Malformed(what))?;
+        let (&unused_bits, bytes) = element.content().split_first().ok_or(Malformed(what))?;
         let sound = match bytes.last() {
-            None => unused == 0,
-            Some(last) => unused < 8 && last.trailing_zeros() >= u32::from(unused),
+            None => unused_bits == 0,
+            Some(last) => unused_bits < 8 && last.trailing_zeros() >= u32::from(unused_bits),
         };
-        if sound {
-            Ok((unused, bytes))
-        } else {
-            Err(Malformed(what))
+        if !sound {
+            return Err(Malformed(what));
         }
+        let content = element.content_range();
+        Ok(BitString {
+            unused_bits,
+            bytes,
+            range: content.start + 1..content.end,
+        })
     }
+}
+
+/// Bits, and where their bytes lie.
+#[derive(Debug)]
+pub(crate) struct BitString<'a> {
+    /// How many bits at the end do not count; they are zero.
+    pub(crate) unused_bits: u8,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) range: Range<usize>,
 }
 
 /// A non-negative integer that fits.
@@ -239,6 +251,18 @@ fn arcs(bytes: &[u8]) -> Option<Vec<u64>> {
         }
     }
     (fresh && !arcs.is_empty()).then_some(arcs)
+}
+
+/// Whether every arc of an encoded object identifier is minimal and ended, whatever its size.
+pub(crate) fn has_whole_arcs(bytes: &[u8]) -> bool {
+    let mut starts = true;
+    for &byte in bytes {
+        if starts && byte == 0x80 {
+            return false;
+        }
+        starts = byte & 0x80 == 0;
+    }
+    starts && !bytes.is_empty()
 }
 
 fn is_object_identifier(bytes: &[u8]) -> bool {
@@ -304,7 +328,10 @@ mod tests {
             dotted(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11]),
             "1.2.840.113549.1.1.11"
         );
-        assert!(!is_object_identifier(&[0x55, 0x80, 0x01]));
-        assert!(!is_object_identifier(&[0x55, 0x9d]));
+        for broken in [&[0x55, 0x80, 0x01][..], &[0x55, 0x9d], &[]] {
+            assert!(!is_object_identifier(broken) && !has_whole_arcs(broken));
+        }
+        let large = [0x55, 0x88, 0x80, 0x80, 0x80, 0x00];
+        assert!(!is_object_identifier(&large) && has_whole_arcs(&large));
     }
 }

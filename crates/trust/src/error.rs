@@ -48,8 +48,10 @@ pub enum Reason {
     NameNotPermitted(String),
     /// Policy constraints of an issuer are not met.
     InvalidPolicies,
-    /// The leaf's own key cannot be used in a handshake.
-    UnusableKey(String),
+    /// The leaf's own RSA key has this many bits; 2048 to 8192 can be used.
+    RsaSize(usize),
+    /// The leaf's own key is of a kind that no handshake can use.
+    UnsupportedKey,
 }
 
 impl From<Mismatch> for Reason {
@@ -154,7 +156,10 @@ impl fmt::Display for VerifyError {
         let peer = peer.as_deref().unwrap_or("the peer");
         match &facts.reason {
             Reason::Unparsable { error, .. } => {
-                write!(f, "failed to parse certificate from server: x509: {error}")
+                write!(
+                    f,
+                    "tls: failed to parse certificate from server: x509: {error}"
+                )
             }
             Reason::UnknownCriticalExtension(_) => {
                 f.write_str("x509: unhandled critical extension")
@@ -212,7 +217,13 @@ impl fmt::Display for VerifyError {
             Reason::InvalidPolicies => {
                 f.write_str("x509: no valid chains built: candidate chains with invalid policies")
             }
-            Reason::UnusableKey(why) => f.write_str(why),
+            Reason::RsaSize(bits) => write!(
+                f,
+                "tls: server sent certificate containing RSA key of {bits} bits, 2048 to 8192 can be used"
+            ),
+            Reason::UnsupportedKey => {
+                f.write_str("tls: server's certificate contains an unsupported type of public key")
+            }
         }
     }
 }

@@ -206,7 +206,7 @@ pub(crate) fn remedy(facts: &Facts) -> Remedy {
             ))
             .with_command(look_at(facts, &host, "-ext extendedKeyUsage"))
         }
-        Reason::UnusableKey(_) => Remedy::advice(
+        Reason::RsaSize(_) | Reason::UnsupportedKey => Remedy::advice(
             "have the certificate issued again for an RSA key of 2048 to 8192 bits, an elliptic curve key (P-256, \
              P-384, P-521) or Ed25519",
         ),

@@ -169,7 +169,7 @@ fn never_critical(what: &str, critical: bool) -> Result<(), CertificateError> {
 }
 
 fn key_usage(mut reader: Reader<'_>) -> Result<KeyUsage, Malformed> {
-    let (_, bits) = reader.bit_string("key usage")?;
+    let bits = reader.bit_string("key usage")?.bytes;
     let first = bits.first().copied().unwrap_or_default();
     let ninth = bits.get(1).is_some_and(|byte| byte & 0x80 != 0);
     Ok(KeyUsage {
@@ -213,7 +213,7 @@ fn named_policies(mut reader: Reader<'_>) -> Result<Vec<Vec<u8>>, Malformed> {
     while !list.is_empty() {
         let mut policy = list.read(der::SEQUENCE, WHAT)?.reader();
         let id = policy.read(der::OBJECT_IDENTIFIER, WHAT)?.content();
-        if id.is_empty() || !seen.insert(id) {
+        if !der::has_whole_arcs(id) || !seen.insert(id) {
             return Err(Malformed(WHAT));
         }
         policies.push(id.to_vec());
@@ -242,18 +242,29 @@ fn skip_count(
     if !fields.peek(der::context(number)) {
         return Ok(None);
     }
-    let bytes = fields.integer_tagged(der::context(number), what)?;
-    der::small_integer(bytes).map(Some).ok_or(Malformed(what))
+    let count = fields.integer_tagged(der::context(number), what)?;
+    der::small_integer(count.content())
+        .map(Some)
+        .ok_or(Malformed(what))
 }
 
-/// Only the outer form is checked: Courser fetches no revocation lists, but a form that Go refuses is refused.
+/// Only the form is checked: Courser fetches no revocation lists, but a form that Go refuses is refused.
 fn distribution_points(mut reader: Reader<'_>) -> Result<(), Malformed> {
-    const WHAT: &str = "CRL distribution points";
-    let mut list = reader.read(der::SEQUENCE, WHAT)?.reader();
+    const WHAT: &str = "CRL distribution point";
+    let mut list = reader
+        .read(der::SEQUENCE, "CRL distribution points")?
+        .reader();
     while !list.is_empty() {
         let mut point = list.read(der::SEQUENCE, WHAT)?.reader();
-        if let Some(name) = point.optional(der::context_constructed(0), WHAT)? {
-            name.reader().read(der::context_constructed(0), WHAT)?;
+        let Some(name) = point.optional(der::context_constructed(0), WHAT)? else {
+            continue;
+        };
+        let mut names = name
+            .reader()
+            .read(der::context_constructed(0), WHAT)?
+            .reader();
+        while names.peek(der::context(6)) {
+            names.any(WHAT)?;
         }
     }
     Ok(())

@@ -242,16 +242,14 @@ pub(crate) fn outside_validity(certificate: &Certificate, now: Moment) -> Option
 /// Same subject, key and SAN: a certificate of the same entity in other words. It must not be in a path twice, or
 /// cross-signed CAs make loops.
 fn is_same_entity(one: &Certificate, other: &Certificate) -> bool {
-    let san = |certificate: &Certificate| {
-        certificate
-            .extensions()
-            .subject_alternative_names
-            .as_ref()
-            .map(|names| names.encoded.clone())
-    };
     one.subject_der() == other.subject_der()
         && one.key_info() == other.key_info()
-        && san(one) == san(other)
+        && encoded_names(one) == encoded_names(other)
+}
+
+fn encoded_names(certificate: &Certificate) -> Option<&[u8]> {
+    let names = certificate.extensions().subject_alternative_names.as_ref();
+    names.map(|names| names.encoded.as_slice())
 }
 
 /// 0 when the key ids agree, 1 when one is absent, 2 when they differ.

@@ -48,7 +48,11 @@ fn authority(uri: &str) -> Result<Option<&str>, ()> {
     if uri.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
         return Err(());
     }
-    let uri = uri.split_once('#').map_or(uri, |(before, _)| before);
+    let (uri, fragment) = uri.split_once('#').unwrap_or((uri, ""));
+    let before_query = uri.split_once('?').map_or(uri, |(before, _)| before);
+    if !(escapes_are_whole(fragment) && escapes_are_whole(before_query)) {
+        return Err(());
+    }
     let rest = match uri.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))) {
         // A colon before anything that ends a scheme: the scheme itself must start with a letter.
         Some(end) if uri[end..].starts_with(':') => {
@@ -75,6 +79,14 @@ fn authority(uri: &str) -> Result<Option<&str>, ()> {
             .rsplit_once('@')
             .map_or(authority, |(_, host)| host),
     ))
+}
+
+/// Whether every `%` is followed by two hexadecimal digits.
+fn escapes_are_whole(part: &str) -> bool {
+    part.split('%').skip(1).all(|after| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
 }
 
 fn host_is_sound(host: &str) -> bool {
@@ -119,6 +131,9 @@ mod tests {
             ("1http://example.com", false),
             ("bad.example.com, http://x", false),
             ("http://x\u{7f}", false),
+            ("http://x/%41?%", true),
+            ("http://x/%4", false),
+            ("http://x/#%zz", false),
         ];
         for (uri, sound) in cases {
             assert_eq!(check(uri).is_ok(), sound, "{uri}");

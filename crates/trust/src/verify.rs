@@ -13,7 +13,7 @@ use crate::name_constraints::{self, Comparisons, Violation};
 use crate::path::{self, Path};
 use crate::pem;
 use crate::policies;
-use crate::signature;
+use crate::signature::{self, SignatureError};
 use crate::store::{Generation, Store, TrustedCertificate};
 
 /// What the peer's certificate is used for.
@@ -157,7 +157,10 @@ fn judge(
     }
     let paths = candidate_paths(leaf, served, store, now)?;
     let chains = acceptable(paths, usage)?;
-    signature::check_own_key(leaf).map_err(|error| Reason::UnusableKey(error.to_string()))?;
+    signature::check_own_key(leaf).map_err(|error| match error {
+        SignatureError::RsaSize(bits) => Reason::RsaSize(bits),
+        _ => Reason::UnsupportedKey,
+    })?;
     Ok(VerifiedChains {
         chains,
         generation: store.generation(),

@@ -279,6 +279,17 @@ pub(crate) fn require_explicit_policy() -> Vec<u8> {
     extension(&[0x55, 0x1d, 36], true, &sequence(&[&der(0x80, &[&[0]])]))
 }
 
+/// Policies of the issuer's domain that stand for others in the subject's.
+pub(crate) fn policy_mapping(issuer: &[u8], subject: &[u8]) -> Vec<u8> {
+    let mapping = sequence(&[&der(6, &[issuer]), &der(6, &[subject])]);
+    extension(&[0x55, 0x1d, 33], true, &sequence(&[&mapping]))
+}
+
+/// A critical inhibitAnyPolicy with skipCerts 0.
+pub(crate) fn inhibit_any_policy() -> Vec<u8> {
+    extension(&[0x55, 0x1d, 54], true, &der(2, &[&[0]]))
+}
+
 pub(crate) fn issuing_url(url: &str) -> Vec<u8> {
     let method = der(6, &[&[0x2b, 6, 1, 5, 5, 7, 48, 2]]);
     let access = sequence(&[&method, &der(0x86, &[url.as_bytes()])]);

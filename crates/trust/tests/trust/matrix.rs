@@ -5,6 +5,7 @@ use courser_trust::{
 };
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use crate::forge::*;
 
@@ -153,21 +154,21 @@ fn a_pin_still_needs_dates_usage_name_and_a_usable_key() {
                 key_info: Some(rsa_key_info(128)),
                 ..leaf(HOST)
             },
-            "x509: RSA key of 1024 bits, at least 2048",
+            "tls: server sent certificate containing RSA key of 1024 bits, 2048 to 8192 can be used",
         ),
         (
             Draft {
                 key_info: Some(rsa_key_info(1025)),
                 ..leaf(HOST)
             },
-            "x509: RSA key of 8200 bits",
+            "containing RSA key of 8200 bits",
         ),
         (
             Draft {
                 key_info: Some(x25519_key_info()),
                 ..leaf(HOST)
             },
-            "algorithm unimplemented",
+            "tls: server's certificate contains an unsupported type of public key",
         ),
     ];
     for (draft, words) in cases {
@@ -610,6 +611,53 @@ fn critical_policies_are_understood() {
             judge(&[&root], &[&without, &demanding], HOST),
             "x509: no valid chains built",
         );
+    }
+}
+
+#[test]
+fn policies_may_be_mapped_and_any_policy_inhibited() {
+    let (outer, inner): (&[u8], &[u8]) = (&[0x2a, 3, 4], &[0x2a, 3, 5]);
+    let any: &[u8] = &[0x55, 0x1d, 32, 0];
+    let root = ca("root").self_signed();
+    let strict = |own: &[u8]| {
+        ca("issuer")
+            .with(policies(own))
+            .with(require_explicit_policy())
+    };
+    let mapping = || strict(outer).with(policy_mapping(outer, inner));
+    let cases = [
+        (mapping(), inner, true),
+        (mapping(), outer, false),
+        (strict(outer).with(policy_mapping(outer, any)), inner, false),
+        (strict(outer), any, true),
+        (strict(any), outer, true),
+        (strict(outer).with(inhibit_any_policy()), any, false),
+        (strict(outer).with(inhibit_any_policy()), outer, true),
+    ];
+    for (number, (issuer, named, expected)) in cases.into_iter().enumerate() {
+        let issuer = issuer.issued_by(&root);
+        let leaf = leaf(HOST).with(policies(named)).issued_by(&issuer);
+        let verdict = judge(&[&root], &[&leaf, &issuer], HOST);
+        assert_eq!(verdict.is_ok(), expected, "case {number}");
+    }
+}
+
+#[test]
+fn fixtures_with_signatures_that_the_forge_cannot_make_are_accepted() {
+    // See testdata/README.md.
+    let later = "2030-01-01T00:00:00Z".parse().expect("a time");
+    for name in ["p256-sha512", "rsa-pss"] {
+        let read = |part: &str| {
+            let path = format!("{}/testdata/{name}-{part}.pem", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read(path).expect("a committed fixture")
+        };
+        let trusted = Store::builder()
+            .add(Source::Inline(name.into()), &read("root"))
+            .build(Generation(1));
+        let leaf = CertificateDer::from_pem_slice(&read("leaf")).expect("a certificate");
+        let host = PeerName::from_host(HOST);
+        let verdict = verify(&leaf, &[], &trusted, Some(&host), later, Usage::ServerAuth);
+        assert_eq!(accepted(verdict), 2, "{name}");
     }
 }
 
