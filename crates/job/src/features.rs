@@ -46,8 +46,6 @@ features! {
     git_urls_without_tokens = "FF_GIT_URLS_WITHOUT_TOKENS",
     git_native_clone = "FF_USE_GIT_NATIVE_CLONE",
     hash_cache_keys = "FF_HASH_CACHE_KEYS",
-    suspendable_environments = "FF_SUSPENDABLE_ENVIRONMENTS",
-    concrete = "FF_CONCRETE",
 }
 
 impl Features {

@@ -14,6 +14,17 @@ pub(crate) fn check_payload(payload: &JobResponse) -> Result<(), Rejection> {
 
 /// Settings that would change what happens and are not built yet.
 pub(crate) fn check_settings(job: &Job) -> Result<(), Rejection> {
+    // Inputs only matter where a script refers to them.
+    let refers = |step: &Step| step.script.iter().any(|line| line.contains("${{"));
+    let payload = job.payload();
+    if job.features().job_inputs_interpolation
+        && !payload.inputs.is_empty()
+        && payload.steps.iter().any(refers)
+    {
+        return Err(Rejection::configuration(
+            "interpolation of job `inputs` is not built yet",
+        ));
+    }
     if !job.has_repository() {
         return Ok(());
     }
@@ -88,13 +99,6 @@ fn refuse_unbuilt_payload(payload: &JobResponse) -> Result<(), Rejection> {
         return Err(Rejection::configuration(format!(
             "`secrets` are not built yet (first one: {name:?})"
         )));
-    }
-    // Inputs only matter where a script refers to them.
-    let refers = |step: &Step| step.script.iter().any(|line| line.contains("${{"));
-    if !payload.inputs.is_empty() && payload.steps.iter().any(refers) {
-        return Err(Rejection::configuration(
-            "interpolation of job `inputs` is not built yet",
-        ));
     }
     if !payload.suspend_options.runtime_environment_key.is_empty() {
         return Err(Rejection::configuration(

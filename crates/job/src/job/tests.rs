@@ -443,3 +443,40 @@ fn secrets_stay_out_of_debug_output() {
     );
     assert!(!shown.contains("tok-en"), "{shown}");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
+    #[test]
+    fn no_payload_makes_composing_panic(
+        key in "(?s).{0,8}",
+        value in "(?s).{0,24}|[${}A-Z]{0,12}",
+        line in "(?s).{0,24}",
+        url in "(?s).{0,24}|https://[a-z@:/.]{0,16}",
+        flags in proptest::prelude::any::<[bool; 3]>(),
+    ) {
+        let change = json!({
+            "git_info": {"repo_url": url, "sha": line, "ref": key},
+            "variables": [
+                {"key": key, "value": value, "file": flags[0], "raw": flags[1], "masked": flags[2]},
+                {"key": "GIT_STRATEGY", "value": value},
+                {"key": "RUNNER_SCRIPT_TIMEOUT", "value": value},
+            ],
+            "steps": [{"name": key, "script": [line, value]}, {"name": "after_script", "script": [line]}],
+            "cache": [{"key": value, "paths": [line], "fallback_keys": [key]}],
+            "artifacts": [{"name": value, "paths": [line]}],
+        });
+        if let Ok(job) = Job::accept(payload(change), context()) {
+            let project = job.project_dir();
+            proptest::prop_assert!(project.starts_with("/b/") && !project.contains("/../"));
+            for stage in job.steps().into_iter().chain([
+                Stage::GetSources, Stage::RestoreCache, Stage::ArchiveCache,
+                Stage::UploadArtifactsOnSuccess, Stage::AfterScript, Stage::CleanupFileVariables,
+            ]) {
+                let stage = job.stage(&stage, JobStatus::Running);
+                if let Some(StageWork::Shell(text)) = stage.map(|stage| stage.work) {
+                    proptest::prop_assert!(!text.contains('\0'), "a shell cannot read NUL");
+                }
+            }
+        }
+    }
+}

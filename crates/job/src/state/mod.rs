@@ -176,7 +176,8 @@ pub enum Action {
     StartTimer(Timer, Duration),
     /// Forget a clock; also when it is not running.
     StopTimer(Timer),
-    /// Stop what still runs by force, tear the executor's environment down; then [`Event::CleanedUp`].
+    /// Stop what still runs by force and tear the executor's environment down, if there is one; then
+    /// [`Event::CleanedUp`]. Clocks that still run do not matter any more.
     CleanUp,
     /// Report the outcome. Nothing follows.
     Report(Outcome),

@@ -91,6 +91,11 @@ impl Progress {
                     warn_of_timeout(&stop, &Stage::PrepareExecutor),
                 )
             }
+            (Event::TimerFired(Timer::Unwind), Some(stop)) if stop.ends_job() => {
+                let failure = self.stop_failure(&stop, Some(&Stage::PrepareExecutor));
+                let actions = vec![Action::Log(messages::unwinding_timed_out())];
+                self.finish(Some(failure), actions)
+            }
             (Event::Prepared, None) => self.start(Stage::PrepareScript, 1, Vec::new()),
             (
                 Event::PrepareFailed {
@@ -258,7 +263,7 @@ impl Progress {
         if stop.is_none() {
             actions.push(Action::Stop);
         }
-        if wanted.ends_job() && *stage != Stage::PrepareExecutor {
+        if wanted.ends_job() {
             actions.push(Action::StartTimer(Timer::Unwind, UNWIND_LIMIT));
         }
         (Some(wanted), actions)

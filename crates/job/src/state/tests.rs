@@ -221,7 +221,7 @@ fn every_pair_of_state_and_event_does_what_the_table_says() {
         Walk::new(plan()).state,
         Walk::new(plan()).then(Event::AbortRequested).state,
         Walk::new(plan()).timer(Timer::Prepare).state,
-        Walk::new(plan()).then(prepare_failed.clone()).state,
+        Walk::new(plan()).then(prepare_failed).state,
         at(Stage::PrepareScript),
         at(Stage::GetSources),
         Walk::new(plan())
@@ -236,7 +236,7 @@ fn every_pair_of_state_and_event_does_what_the_table_says() {
             .until(&Stage::GetSources)
             .fail(1)
             .state,
-        Walk::new(retrying.clone())
+        Walk::new(retrying)
             .until(&Stage::GetSources)
             .fail(1)
             .timer(Timer::Pause)
