@@ -28,9 +28,11 @@ const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
 const UPLOAD_TRIES: u32 = 3;
 const BUSY_TRIES: u32 = 6;
 
-/// Tries of a download, this far apart.
+/// Pauses between tries of an upload double up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Tries of a download.
 const DOWNLOAD_TRIES: u32 = 3;
-const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// What gitlab-runner says about a failure that has no better name.
 const FAILED: &str = "invalid argument";
@@ -67,6 +69,7 @@ pub(crate) async fn upload(
             request.tls_ca_file.as_ref(),
             request.tls_client_pair.as_ref(),
         ),
+        first_pause: environment.retry_pause,
     };
     upload.run(output).await
 }
@@ -155,6 +158,7 @@ struct Upload<'a> {
     file_name: String,
     archive: PathBuf,
     client: Client,
+    first_pause: Duration,
 }
 
 /// How one try ended.
@@ -172,7 +176,7 @@ enum Try {
 impl Upload<'_> {
     async fn run(&self, output: &mut Output<'_>) -> Result<(), HelperError> {
         let mut base = self.request.url.clone();
-        let mut pause = Duration::from_secs(1);
+        let mut pause = self.first_pause;
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -185,7 +189,7 @@ impl Upload<'_> {
                 Try::Again { error, .. } => {
                     output.log(&messages::retrying_transfer("artifacts-uploader", error))?;
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
@@ -331,7 +335,7 @@ pub(crate) async fn download(
             }
             Fetched::Failed => {
                 output.log(&messages::retrying_transfer("artifacts-downloader", FAILED))?;
-                tokio::time::sleep(DOWNLOAD_PAUSE).await;
+                tokio::time::sleep(environment.retry_pause).await;
                 attempt += 1;
             }
         }

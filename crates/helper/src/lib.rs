@@ -32,6 +32,7 @@ mod transfer;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use courser_config::Environment;
 use courser_job::messages;
@@ -55,6 +56,8 @@ pub struct HelperEnvironment {
     pub host_name: String,
     /// `User-Agent` of uploads and downloads.
     pub user_agent: String,
+    /// Pause before the second try of a transfer. Upstream waits one second.
+    pub retry_pause: Duration,
     /// Where temporary files go when `ARCHIVER_STAGING_DIR` is not set.
     pub temporary_directory: PathBuf,
 }

@@ -4,6 +4,7 @@
 
 use std::io::Read;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use courser_helper::{HelperEnvironment, HelperRequest, Output, Programs};
 
@@ -39,6 +40,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         certificate_directory: Some(environment.certificate_directory()),
         host_name: environment.host_name(),
         user_agent: version::user_agent(),
+        retry_pause: Duration::from_secs(1),
         temporary_directory: std::env::temp_dir(),
     };
     let mut output = Output {

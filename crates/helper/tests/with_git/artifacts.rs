@@ -1,1 +1,419 @@
-//! Uploads and downloads.
+//! Uploads and downloads against a strict server with a private CA.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use courser_archive::{Format, Level};
+use courser_helper::HelperRequest;
+use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
+use courser_protocol::Secret;
+use courser_testkit::http_message::Request;
+use courser_testkit::pki::{Authority, Issued};
+use courser_testkit::server::{FakeServer, Reply};
+
+use crate::world::{World, plain};
+
+/// A server on a certificate of a private root; the root lies in `ca.pem` as the job would have it.
+fn server(
+    world: &World,
+    handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+) -> FakeServer {
+    let root: Issued = Authority::root("Private Root").issue();
+    let leaf = root.server(&["127.0.0.1", "localhost"]).issue();
+    world.write("ca.pem", root.certificate_pem());
+    FakeServer::https(&leaf, handler)
+}
+
+/// Answers in order; the last one again and again.
+fn in_turn(replies: Vec<fn() -> Reply>) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+    let turn = AtomicUsize::new(0);
+    move |_| {
+        let number = turn.fetch_add(1, Ordering::SeqCst).min(replies.len() - 1);
+        replies[number]()
+    }
+}
+
+fn upload(world: &World, server: &FakeServer) -> UploadArtifacts {
+    world.write("project/out/report.txt", "hello");
+    world.write("project/out/skipped.o", "object");
+    UploadArtifacts {
+        project_dir: world.text("project"),
+        url: server.url(""),
+        job_id: 7,
+        token: Secret::new("glcbt-64_t0ken-of-the-job"),
+        name: "sub/$CI_JOB_NAME".to_owned(),
+        paths: vec!["out/".to_owned()],
+        exclude: vec!["**/*.o".to_owned()],
+        untracked: false,
+        expire_in: "7d".to_owned(),
+        format: "zip".to_owned(),
+        artifact_type: "archive".to_owned(),
+        timeout_seconds: 30,
+        response_header_timeout_seconds: 30,
+        tls_ca_file: Some(world.text("ca.pem")),
+        tls_client_pair: None,
+    }
+}
+
+/// Uploads; success or the error, and the log.
+fn run(world: &World, request: UploadArtifacts) -> (Result<(), String>, String) {
+    let environment = world.environment(&[("CI_JOB_NAME", "build")]);
+    let (result, log) = world.run_in(&HelperRequest::UploadArtifacts(request), &environment);
+    (
+        result.map_err(|error| error.to_string()),
+        plain(&(log.out + &log.err)),
+    )
+}
+
+#[test]
+fn an_upload_is_one_multipart_request() {
+    let world = World::new();
+    let server = server(&world, |_| Reply::json(201, &serde_json::json!({})));
+    let (result, log) = run(&world, upload(&world, &server));
+    assert_eq!(result, Ok(()), "{log}");
+    for line in [
+        "Uploading artifacts...\n",
+        "out/: found 2 matching artifact files and directories",
+        "**/*.o: excluded 1 files",
+        "Uploading artifacts as \"archive\" to coordinator... 201 Created",
+        " id=7 status=201 token=64_t0ken-",
+    ] {
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+    assert!(!log.contains("of-the-job"), "{log}");
+
+    let requests = server.requests();
+    let [request] = requests.as_slice() else {
+        panic!("one request, not {}", requests.len());
+    };
+    assert_eq!(request.method, "POST");
+    assert_eq!(
+        request.target,
+        "/api/v4/jobs/7/artifacts?artifact_format=zip&artifact_type=archive&expire_in=7d"
+    );
+    assert_eq!(request.header("job-token"), "glcbt-64_t0ken-of-the-job");
+    let body = String::from_utf8_lossy(&request.body);
+    assert!(
+        body.contains("name=\"file\"; filename=\"build.zip\""),
+        "{body}"
+    );
+    assert!(body.contains("out/report.txt"));
+    assert!(!body.contains("skipped.o"));
+    // Nothing is left in the staging directory.
+    let names: Vec<_> = fs::read_dir(world.path(""))
+        .expect("readable")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().starts_with("artifacts"))
+        .collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[test]
+fn statuses_of_an_upload_decide_about_more_tries() {
+    // replies, requests seen, error, line of the log
+    type Row = (
+        Vec<fn() -> Reply>,
+        usize,
+        Option<&'static str>,
+        &'static str,
+    );
+    let table: Vec<Row> = vec![
+        (
+            vec![|| Reply::text(403, "no")],
+            1,
+            Some("permission denied"),
+            "ERROR: Uploading artifacts as \"archive\" to coordinator... 403 Forbidden",
+        ),
+        (
+            vec![|| Reply::text(413, "big")],
+            1,
+            Some("too large"),
+            "to coordinator... 413 Payload Too Large",
+        ),
+        (
+            vec![|| Reply::text(418, "")],
+            3,
+            Some("invalid argument"),
+            "WARNING: Retrying...",
+        ),
+        (
+            vec![|| Reply::text(200, ""), || Reply::status(201)],
+            2,
+            None,
+            "WARNING: Uploading artifacts as \"archive\" to coordinator... 200 OK",
+        ),
+        (
+            vec![
+                || Reply::json(422, &serde_json::json!({"message": {"file": ["is odd"]}})),
+                || Reply::status(201),
+            ],
+            2,
+            None,
+            "422 Unprocessable Entity (file: is odd)",
+        ),
+        (
+            vec![|| Reply::Close, || Reply::status(201)],
+            2,
+            None,
+            "ERROR: Uploading artifacts as \"archive\" to coordinator... error",
+        ),
+    ];
+    for (replies, seen, error, line) in table {
+        let world = World::new();
+        let server = server(&world, in_turn(replies));
+        let (result, log) = run(&world, upload(&world, &server));
+        assert_eq!(result.err().as_deref(), error, "{log}");
+        assert!(log.contains(line), "{line}\n{log}");
+        assert_eq!(server.requests().len(), seen, "{log}");
+        if let Some(error) = error {
+            assert!(log.contains(&format!("FATAL: {error}")), "{log}");
+        }
+    }
+}
+
+#[test]
+fn formats_have_their_suffix_and_their_rules() {
+    let world = World::new();
+    let server = server(&world, |_| Reply::status(201));
+    for (format, query, name) in [
+        ("", "?artifact_type=archive&expire_in=7d", "build.zip"),
+        ("gzip", "?artifact_format=gzip&", "build.gz"),
+        ("raw", "?artifact_format=raw&", "\"build\""),
+    ] {
+        let mut request = upload(&world, &server);
+        request.format = format.to_owned();
+        request.paths = vec!["out/report.txt".to_owned()];
+        let (result, log) = run(&world, request);
+        assert_eq!(result, Ok(()), "{log}");
+        let request = server.requests().pop().expect("was sent");
+        assert!(request.target.contains(query), "{}", request.target);
+        assert!(
+            String::from_utf8_lossy(&request.body).contains(name),
+            "{format}"
+        );
+    }
+    let mut request = upload(&world, &server);
+    request.format = "raw".to_owned();
+    request.paths = vec!["out/*".to_owned()];
+    request.exclude = Vec::new();
+    let (result, log) = run(&world, request);
+    assert_eq!(
+        result.err().as_deref(),
+        Some("only one file can be sent as raw")
+    );
+    assert!(
+        log.contains("FATAL: only one file can be sent as raw"),
+        "{log}"
+    );
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn nothing_to_upload_keeps_the_job_green() {
+    let world = World::new();
+    let server = server(&world, |_| Reply::status(201));
+    let mut request = upload(&world, &server);
+    request.paths = vec!["missing/*".to_owned()];
+    let (result, log) = run(&world, request);
+    assert_eq!(result, Ok(()));
+    assert!(log.contains("ERROR: No files to upload"), "{log}");
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn untracked_files_are_added() {
+    let world = World::new();
+    let server = server(&world, |_| Reply::status(201));
+    let mut request = upload(&world, &server);
+    world.git("project", &["init", "-q"]);
+    world.write("project/.gitignore", "*.o\n");
+    world.git("project", &["add", ".gitignore"]);
+    request.paths = Vec::new();
+    request.exclude = Vec::new();
+    request.untracked = true;
+    let (result, log) = run(&world, request);
+    assert_eq!(result, Ok(()), "{log}");
+    // Ignored ones included, tracked ones not.
+    assert!(log.contains("untracked: found 2 files"), "{log}");
+}
+
+#[test]
+fn an_unknown_authority_is_explained() {
+    let world = World::new();
+    let server = server(&world, |_| Reply::status(201));
+    let mut request = upload(&world, &server);
+    request.tls_ca_file = None;
+    let (result, log) = run(&world, request);
+    assert_eq!(result.err().as_deref(), Some("invalid argument"));
+    assert!(
+        log.contains("x509: certificate signed by unknown authority"),
+        "{log}"
+    );
+    assert!(server.requests().is_empty());
+}
+
+fn download(world: &World, server: &FakeServer, direct: bool) -> DownloadArtifacts {
+    fs::create_dir_all(world.path("project")).expect("directory");
+    DownloadArtifacts {
+        project_dir: world.text("project"),
+        url: server.url(""),
+        job_id: 6,
+        job_name: "build".to_owned(),
+        token: Secret::new("glcbt-64_t0ken-of-the-other"),
+        direct_download: direct,
+        tls_ca_file: Some(world.text("ca.pem")),
+        tls_client_pair: None,
+    }
+}
+
+fn fetch(world: &World, request: DownloadArtifacts) -> (Result<(), String>, String) {
+    let (result, log) = world.run(&HelperRequest::DownloadArtifacts(request));
+    (
+        result.map_err(|error| error.to_string()),
+        plain(&(log.out + &log.err)),
+    )
+}
+
+fn archive(format: Format) -> Vec<u8> {
+    let source = tempfile::tempdir().expect("temporary directory");
+    fs::write(source.path().join("built"), "binary").expect("file");
+    let mut bytes = Vec::new();
+    let files = ["built".into()];
+    courser_archive::write(format, Level::Default, source.path(), &files, &mut bytes)
+        .expect("writes");
+    bytes
+}
+
+#[test]
+fn a_download_is_extracted_whatever_its_format() {
+    for format in [Format::Zip, Format::TarZstd] {
+        let world = World::new();
+        let server = server(&world, move |_| {
+            Reply::with("application/octet-stream", 200, archive(format))
+        });
+        let (result, log) = fetch(&world, download(&world, &server, true));
+        assert_eq!(result, Ok(()), "{log}");
+        assert!(
+            log.starts_with("Downloading artifacts for build (6)...\n"),
+            "{log}"
+        );
+        assert!(
+            log.contains("Downloading artifacts from coordinator... ok"),
+            "{log}"
+        );
+        assert!(
+            log.contains(" host=127.0.0.1 id=6 responseStatus=200 OK token=64_t0ken-"),
+            "{log}"
+        );
+        assert_eq!(
+            fs::read(world.path("project/built")).expect("file"),
+            b"binary"
+        );
+        let requests = server.requests();
+        assert_eq!(
+            requests[0].target,
+            "/api/v4/jobs/6/artifacts?direct_download=true"
+        );
+        assert_eq!(
+            requests[0].header("job-token"),
+            "glcbt-64_t0ken-of-the-other"
+        );
+        assert_eq!(requests.len(), 1);
+    }
+}
+
+#[test]
+fn a_redirected_direct_download_asks_twice_and_keeps_the_token_from_the_storage() {
+    let world = World::new();
+    let storage =
+        FakeServer::http(|_| Reply::with("application/octet-stream", 200, archive(Format::Zip)));
+    let location = storage.url_by_name("localhost", "/bucket/archive?signature=x");
+    let server = server(&world, move |_| Reply::redirect(302, &location));
+    let (result, log) = fetch(&world, download(&world, &server, true));
+    assert_eq!(result, Ok(()), "{log}");
+    assert!(log.contains("Direct download from localhost"), "{log}");
+    assert_eq!(server.requests().len(), 2);
+    let stored = storage.requests();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].header("job-token"), "");
+    assert_eq!(
+        fs::read(world.path("project/built")).expect("file"),
+        b"binary"
+    );
+}
+
+#[test]
+fn statuses_of_a_download_decide_about_more_tries() {
+    type Row = (
+        Vec<fn() -> Reply>,
+        usize,
+        Option<&'static str>,
+        &'static str,
+    );
+    let table: Vec<Row> = vec![
+        (
+            vec![|| Reply::status(404)],
+            1,
+            Some("file does not exist"),
+            "... not found",
+        ),
+        (
+            vec![|| Reply::status(403)],
+            1,
+            Some("permission denied"),
+            "... forbidden",
+        ),
+        (
+            vec![|| Reply::status(401)],
+            1,
+            Some("permission denied"),
+            "... unauthorized",
+        ),
+        (
+            vec![|| Reply::status(418)],
+            3,
+            Some("invalid argument"),
+            "... failed",
+        ),
+        (
+            vec![|| Reply::Close],
+            3,
+            Some("invalid argument"),
+            "... error",
+        ),
+        (
+            vec![|| Reply::status(418), || {
+                Reply::with("application/octet-stream", 200, archive(Format::Zip))
+            }],
+            2,
+            None,
+            "WARNING: Retrying...",
+        ),
+        (
+            vec![|| Reply::with("application/octet-stream", 200, [0x1f, 0x8b, 8, 0])],
+            1,
+            Some("\"gzip\" format: unsupported archive format"),
+            "FATAL: \"gzip\" format",
+        ),
+        (
+            vec![|| Reply::text(200, "no archive at all")],
+            1,
+            Some("damaged archive: Missing end of central directory"),
+            "FATAL: damaged archive",
+        ),
+    ];
+    for (replies, seen, error, line) in table {
+        let world = World::new();
+        let server = server(&world, in_turn(replies));
+        let (result, log) = fetch(&world, download(&world, &server, true));
+        assert_eq!(result.err().as_deref(), error, "{log}");
+        assert!(log.contains(line), "{line}\n{log}");
+        let requests = server.requests();
+        assert_eq!(requests.len(), seen, "{log}");
+        // Only the first try asks for a redirect.
+        for request in &requests[1..] {
+            assert_eq!(request.target, "/api/v4/jobs/6/artifacts");
+        }
+    }
+}

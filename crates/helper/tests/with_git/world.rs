@@ -105,6 +105,7 @@ impl World {
             certificate_directory: None,
             host_name: "build.example".to_owned(),
             user_agent: "gitlab-runner-helper 19.4.0".to_owned(),
+            retry_pause: std::time::Duration::from_millis(1),
             temporary_directory: self.root.path().to_owned(),
         }
     }
@@ -135,6 +136,14 @@ impl World {
             err: text(err),
         };
         (result, log)
+    }
+
+    /// Writes a file and the directories above it.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("has one")).expect("directories");
+        fs::write(path, content).expect("file");
+        self.text(name)
     }
 
     /// Runs a request that has to succeed.
