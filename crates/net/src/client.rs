@@ -7,6 +7,7 @@
 mod answer;
 mod call;
 mod connect;
+mod description;
 pub(crate) mod failure;
 mod generation;
 mod redirect;
@@ -28,6 +29,7 @@ use crate::{ProxySettings, TrustSettings};
 
 pub use answer::Answer;
 pub use call::{Body, Call, CallError, Redirects, Retry, Timeouts, shown_url};
+pub use description::status_line;
 pub use retry::Ambience;
 
 use answer::Content;

@@ -42,7 +42,7 @@ mod trust_files;
 
 pub use client::{
     Ambience, Answer, Body, Call, CallError, Client, ClientSettings, Redirects, Retry, Timeouts,
-    shown_url,
+    shown_url, status_line,
 };
 pub use proxy::ProxySettings;
 pub use server::{ListenError, Listener, ServerIdentity};
