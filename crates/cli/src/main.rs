@@ -23,6 +23,7 @@ mod repository;
 mod session;
 mod version;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::arguments::Invocation;
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     match arguments::parse(&arguments) {
         Invocation::Print(text) => {
-            print!("{text}");
+            // Whoever closed the pipe has read enough.
+            std::io::stdout().write_all(text.as_bytes()).ok();
             ExitCode::SUCCESS
         }
         Invocation::Misused(misuse) => misuse.report(),
