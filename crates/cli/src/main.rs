@@ -19,7 +19,9 @@ mod failure;
 mod go_flags;
 mod logging;
 mod problems;
+mod questions;
 mod repository;
+mod runner_flags;
 mod session;
 mod version;
 

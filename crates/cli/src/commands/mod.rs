@@ -9,6 +9,7 @@ mod helper;
 mod lint;
 mod list;
 mod pipeline;
+mod register;
 mod reset_token;
 mod unregister;
 mod verify;
@@ -83,6 +84,8 @@ commands! {
     list => List: Runner,
     /// Check a configuration file
     lint => Lint: Runner,
+    /// Register a new runner
+    register => Register: Runner,
     /// Reset a runner's token
     reset_token => ResetToken: Runner,
     /// Unregister specific runner
