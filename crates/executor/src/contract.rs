@@ -5,7 +5,7 @@ use std::fmt;
 use std::pin::Pin;
 
 use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript};
-use courser_protocol::{FailureReason, Features};
+use courser_protocol::FailureReason;
 use tokio_util::sync::CancellationToken;
 
 /// A boxed future of the contract, so that executors can be trait objects.
@@ -51,16 +51,11 @@ pub trait Environment: Send {
 /// Does helper requests inside this process, for executors whose jobs run as this process's user.
 /// The composition root hands it in, so that executors do not depend on the helper.
 pub trait LightHelper: Send + Sync {
-    /// Whether the request needs neither job environment nor child processes.
+    /// Whether the request starts no program and waits for nothing.
     fn can_run(&self, request: &HelperRequest) -> bool;
 
     /// Does it.
-    fn run<'a>(
-        &'a self,
-        request: &'a HelperRequest,
-        output: &'a mut dyn Output,
-        stop: StopSignal,
-    ) -> EnvironmentFuture<'a, Exit>;
+    fn run(&self, request: &HelperRequest, output: &mut dyn Output) -> Exit;
 }
 
 /// Which pipe bytes came from.
@@ -85,8 +80,6 @@ pub struct Facts {
     pub name: &'static str,
     /// Shell in use.
     pub shell: String,
-    /// Features that work, shell's and executor's (`runner-protocol.md` 2.1). The network layer adds its own.
-    pub features: Features,
     /// Directories, absolute.
     pub directories: DirectoryLayout,
     /// Default of `[runners.custom_build_dir] enabled`.

@@ -26,4 +26,4 @@ pub use contract::{
     Environment, EnvironmentFuture, Executor, Exit, Facts, LightHelper, NoPlace, Output, Place,
     PrepareError, RunError, StopSignal, Stream,
 };
-pub use registry::{Host, UnusableExecutor, executor_for};
+pub use registry::{Host, UnusableExecutor, executor_for, features_of};

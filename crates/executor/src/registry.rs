@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
+use courser_protocol::Features;
 
 use crate::{Executor, LightHelper};
 
@@ -78,5 +79,15 @@ pub fn executor_for(
         name => Err(UnusableExecutor::Unknown {
             name: name.to_owned(),
         }),
+    }
+}
+
+/// What jobs can have with that executor, its shell included (`runner-protocol.md` 2.1). Nothing for one
+/// that cannot be used: the server hands out jobs by it.
+pub fn features_of(executor: &str) -> Features {
+    match executor {
+        #[cfg(unix)]
+        "shell" => crate::shell::features(),
+        _ => Features::default(),
     }
 }

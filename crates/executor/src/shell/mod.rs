@@ -53,7 +53,6 @@ impl ShellExecutor {
         let facts = Facts {
             name: "shell",
             shell: shell.name().to_owned(),
-            features: features(),
             directories: DirectoryLayout {
                 builds: absolute(&config.builds_dir, "builds", &host.working_directory),
                 cache: absolute(&config.cache_dir, "cache", &host.working_directory),
@@ -74,13 +73,13 @@ impl ShellExecutor {
 }
 
 /// What works here. Terminals and native steps are later issues, secrets too.
-fn features() -> Features {
+pub(crate) fn features() -> Features {
     Features {
         variables: true,
         shared: true,
         artifacts: true,
         upload_multiple_artifacts: true,
-        upload_raw_artifacts: false,
+        upload_raw_artifacts: true,
         cache: true,
         fallback_cache_keys: true,
         refspecs: true,
@@ -177,7 +176,7 @@ impl ShellEnvironment {
         stop: StopSignal,
     ) -> Result<Exit, RunError> {
         if self.host.user.is_none() && self.host.light_helper.can_run(request) {
-            return Ok(self.host.light_helper.run(request, output, stop).await);
+            return Ok(self.host.light_helper.run(request, output));
         }
         let request = serde_json::to_vec(request)
             .map_err(|error| RunError::Start(std::io::Error::other(error)))?;

@@ -40,14 +40,9 @@ impl LightHelper for CountingHelper {
         matches!(request, HelperRequest::Prepare { .. })
     }
 
-    fn run<'a>(
-        &'a self,
-        _request: &'a HelperRequest,
-        output: &'a mut dyn Output,
-        _stop: StopSignal,
-    ) -> EnvironmentFuture<'a, Exit> {
+    fn run(&self, _request: &HelperRequest, output: &mut dyn Output) -> Exit {
         output.write(Stream::Stdout, b"in process\n");
-        Box::pin(std::future::ready(Exit::Success))
+        Exit::Success
     }
 }
 
@@ -280,4 +275,31 @@ fn another_user_is_reached_through_su() {
         environment.helper_invocation().words()[5],
         r"exec '/opt/it'\''s/courser' helper run"
     );
+}
+
+#[test]
+fn executors_that_cannot_be_used_are_named() {
+    let mut config = courser_config::RunnerConfig::default();
+    let host = environment(Duration::ZERO).host;
+    let cases = [
+        (
+            "docker",
+            "",
+            "executor \"docker\" is not built into courser yet; this version runs \"shell\"",
+        ),
+        ("dcoker", "", "executor \"dcoker\" not found"),
+        (
+            "shell",
+            "pwsh",
+            "shell \"pwsh\" does not work with executor \"shell\"; this version runs \"bash\" and \"sh\"",
+        ),
+    ];
+    for (executor, shell, message) in cases {
+        config.executor = executor.to_owned();
+        config.shell = shell.to_owned();
+        let error = crate::executor_for(&config, &host)
+            .err()
+            .map(|e| e.to_string());
+        assert_eq!(error.as_deref(), Some(message));
+    }
 }
