@@ -1,6 +1,7 @@
 //! How this runner describes itself (`runner-protocol.md` 2.1).
 
 use courser_config::RunnerConfig;
+use courser_executor::features_of;
 use courser_protocol::{Features, Info};
 
 /// The `info` of a configured runner. Only what works is advertised: the server hands out jobs and
@@ -11,29 +12,10 @@ pub fn of_runner(runner: &RunnerConfig) -> Info {
     } else {
         runner.shell.clone()
     };
-    let features = match runner.executor.as_str() {
-        "shell" => Features {
-            variables: true,
-            shared: true,
-            artifacts: true,
-            upload_multiple_artifacts: true,
-            upload_raw_artifacts: true,
-            cache: true,
-            fallback_cache_keys: true,
-            refspecs: true,
-            masking: true,
-            raw_variables: true,
-            artifacts_exclude: true,
-            multi_build_steps: true,
-            return_exit_code: true,
-            ..of_network()
-        },
-        _ => of_network(),
-    };
     Info {
         executor: runner.executor.clone(),
         shell,
-        features,
+        features: with_network(features_of(&runner.executor)),
         labels: runner.labels.clone(),
         ..Info::of_this_program()
     }
@@ -42,13 +24,13 @@ pub fn of_runner(runner: &RunnerConfig) -> Info {
 /// The `info` of a registration: nothing is configured yet (2.2).
 pub fn of_nobody() -> Info {
     Info {
-        features: of_network(),
+        features: with_network(Features::default()),
         ..Info::of_this_program()
     }
 }
 
-/// What the client side of the API does for every executor.
-fn of_network() -> Features {
+/// Adds what the client side of the API does for every executor.
+fn with_network(features: Features) -> Features {
     Features {
         trace_reset: true,
         trace_checksum: true,
@@ -56,7 +38,7 @@ fn of_network() -> Features {
         cancelable: true,
         cancel_gracefully: true,
         two_phase_job_commit: true,
-        ..Features::default()
+        ..features
     }
 }
 

@@ -1,0 +1,172 @@
+//! One `[[runners]]` table put together: connection, self-description, executor.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use courser_config::{Config, RunnerConfig};
+use courser_executor::{Executor, Host, UnusableExecutor, executor_for};
+use courser_net::{Client, ClientSettings, ProxySettings, SystemRoots, TrustSettings};
+use courser_protocol::{Info, short_token};
+
+use crate::client::{Api, BadUrl, info};
+
+/// What every runner of this process shares: facts of the machine and of the process, captured by `cli`.
+#[derive(Clone)]
+pub struct RunnerSettings {
+    /// Machine and process, for executors.
+    pub host: Host,
+    /// The platform's roots.
+    pub system_roots: SystemRoots,
+    /// Directory of predefined certificate files (`runner-tls.md` 2.3).
+    pub certificate_directory: Option<PathBuf>,
+    /// Roots that never were a file, PEM (`courser exec`).
+    pub inline_ca: Option<String>,
+    /// Proxies.
+    pub proxy: ProxySettings,
+    /// `User-Agent` of every call.
+    pub user_agent: String,
+    /// `s_…` or `r_…` (`runner-protocol.md` 9.5).
+    pub system_id: String,
+    /// Name of the machine.
+    pub host_name: String,
+    /// Where job logs are spooled.
+    pub temporary_directory: PathBuf,
+}
+
+/// Why a runner cannot ask for jobs. It counts as an unhealthy answer each time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error(transparent)]
+    Url(#[from] BadUrl),
+    #[error(transparent)]
+    Executor(#[from] UnusableExecutor),
+}
+
+/// A runner that can ask for jobs and run them.
+pub(crate) struct Ready {
+    pub(crate) api: Arc<Api>,
+    pub(crate) info: Arc<Info>,
+    pub(crate) executor: Arc<dyn Executor>,
+}
+
+/// A runner as configured now.
+pub(crate) struct Entry {
+    pub(crate) config: RunnerConfig,
+    /// Global `check_interval`.
+    pub(crate) check_interval: Duration,
+    /// Global `shutdown_timeout`.
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) settings: RunnerSettings,
+    pub(crate) ready: Result<Ready, Unusable>,
+}
+
+/// Connections by what makes them different (`runner-protocol.md` 1.2): kept over reloads and shared
+/// by entries of the same runner, so that pools and cursors live on.
+#[derive(Default)]
+pub(crate) struct Connections {
+    by_key: HashMap<ConnectionKey, Arc<Api>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct ConnectionKey {
+    url: String,
+    token: courser_protocol::Secret,
+    ca_file: Option<String>,
+    cert_file: Option<String>,
+    key_file: Option<String>,
+    max_age: Duration,
+}
+
+impl Connections {
+    fn connect(
+        &mut self,
+        runner: &RunnerConfig,
+        max_age: Duration,
+        settings: &RunnerSettings,
+    ) -> Result<Arc<Api>, BadUrl> {
+        let key = ConnectionKey {
+            url: runner.url.clone(),
+            token: runner.token.clone(),
+            ca_file: runner.tls_ca_file.clone(),
+            cert_file: runner.tls_cert_file.clone(),
+            key_file: runner.tls_key_file.clone(),
+            max_age,
+        };
+        if let Some(api) = self.by_key.get(&key) {
+            return Ok(Arc::clone(api));
+        }
+        let client = Client::new(ClientSettings {
+            trust: settings.trust(runner),
+            proxy: settings.proxy.clone(),
+            user_agent: settings.user_agent.clone(),
+            connection_max_age: max_age,
+        });
+        let api = Arc::new(Api::new(
+            client,
+            &runner.url,
+            runner.token.clone(),
+            settings.system_id.clone(),
+        )?);
+        self.by_key.insert(key, Arc::clone(&api));
+        Ok(api)
+    }
+
+    /// Drops what no runner and no job uses any more.
+    pub(crate) fn forget_unused(&mut self) {
+        self.by_key.retain(|_, api| Arc::strong_count(api) > 1);
+    }
+}
+
+impl RunnerSettings {
+    /// Trust towards a runner's GitLab.
+    pub(crate) fn trust(&self, runner: &RunnerConfig) -> TrustSettings {
+        let path = |text: &Option<String>| {
+            text.as_deref()
+                .filter(|text| !text.is_empty())
+                .map(|text| self.host.working_directory.join(text))
+        };
+        TrustSettings {
+            system: self.system_roots.clone(),
+            ca_file: path(&runner.tls_ca_file),
+            cert_file: path(&runner.tls_cert_file),
+            key_file: path(&runner.tls_key_file),
+            certificate_directory: self.certificate_directory.clone(),
+            inline_ca: self.inline_ca.clone(),
+        }
+    }
+}
+
+impl Entry {
+    /// Puts a runner together; what cannot work is kept as the reason.
+    pub(crate) fn build(
+        runner: &RunnerConfig,
+        config: &Config,
+        settings: &RunnerSettings,
+        connections: &mut Connections,
+    ) -> Self {
+        let ready = connections
+            .connect(runner, config.connection_max_age, settings)
+            .map_err(Unusable::from)
+            .and_then(|api| {
+                let executor = executor_for(runner, &settings.host)?;
+                Ok(Ready {
+                    api,
+                    info: Arc::new(info::of_runner(runner)),
+                    executor,
+                })
+            });
+        Self {
+            config: runner.clone(),
+            check_interval: config.check_interval,
+            shutdown_timeout: config.shutdown_timeout,
+            settings: settings.clone(),
+            ready,
+        }
+    }
+
+    pub(crate) fn short_token(&self) -> &str {
+        short_token(self.config.token.expose())
+    }
+}
