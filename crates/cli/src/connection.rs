@@ -1,12 +1,16 @@
 //! From a configured runner to its connection: trust, proxies and name of this call's environment.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
+use courser_executor::Host;
 use courser_net::{Client, ClientSettings, TrustSettings};
 use courser_runner::client::{Api, BadUrl};
+use courser_runner::{InProcessHelper, RunnerSettings};
 
+use crate::failure::Failure;
 use crate::session::Session;
 use crate::version;
 
@@ -46,4 +50,39 @@ pub(crate) fn client_settings(
         user_agent: version::user_agent(),
         connection_max_age,
     }
+}
+
+/// From the polite signal to force (`runner-build-lifecycle.md` 3.9).
+const GRACE: Duration = Duration::from_secs(600);
+
+/// What the runners of this process share.
+pub(crate) fn runner_settings(
+    session: &Session,
+    working_directory: PathBuf,
+    user: Option<String>,
+    system_id: String,
+) -> Result<RunnerSettings, Failure> {
+    let environment = &session.environment;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::internal(format!("cannot tell where courser lies: {error}")))?;
+    let host_name = environment.host_name();
+    Ok(RunnerSettings {
+        host: Host {
+            working_directory,
+            user,
+            helper_command: program.display().to_string(),
+            light_helper: Arc::new(InProcessHelper {
+                host_name: host_name.clone(),
+            }),
+            grace: GRACE,
+        },
+        system_roots: environment.system_roots.clone(),
+        certificate_directory: Some(environment.certificate_directory()),
+        inline_ca: None,
+        proxy: environment.proxy.clone(),
+        user_agent: version::user_agent(),
+        system_id,
+        host_name,
+        temporary_directory: std::env::temp_dir(),
+    })
 }

@@ -7,7 +7,6 @@
 mod answer;
 mod call;
 mod connect;
-mod description;
 pub(crate) mod failure;
 mod generation;
 mod redirect;
@@ -29,7 +28,6 @@ use crate::{ProxySettings, TrustSettings};
 
 pub use answer::Answer;
 pub use call::{Body, Call, CallError, Redirects, Retry, Timeouts, shown_url};
-pub use description::status_line;
 pub use retry::Ambience;
 
 use answer::Content;
@@ -139,8 +137,7 @@ impl Client {
         let mut body = &call.body;
         let mut headers = call.headers.clone();
         self.add_common_headers(&mut headers, call, request_id);
-        let mut hops = 0;
-        loop {
+        for hop in 0.. {
             let exchange = Exchange {
                 client: self,
                 generation: &generation,
@@ -157,7 +154,7 @@ impl Client {
                 Redirects::Return => None,
             };
             if let Some(next) = next {
-                if hops == redirect::LIMIT {
+                if hop == redirect::LIMIT {
                     let message = format!("stopped after {} redirects", redirect::LIMIT);
                     return Err(network(&method, &url, message));
                 }
@@ -166,7 +163,6 @@ impl Client {
                     body = &Body::Empty;
                 }
                 (url, method) = (next.url, next.method);
-                hops += 1;
                 continue;
             }
             let mut headers = parts.headers;
@@ -185,6 +181,7 @@ impl Client {
                 deadline,
             });
         }
+        unreachable!("the loop above ends by returning")
     }
 
     fn add_common_headers(&self, headers: &mut HeaderMap, call: &Call, request_id: &str) {

@@ -58,10 +58,10 @@ impl fmt::Display for Kept {
 /// What an update did.
 #[derive(Debug, Clone)]
 pub struct Update {
-    /// The store to use from now on: the very one of before when nothing about it is different, skipped blocks included,
-    /// since errors explain themselves with those.
+    /// The store to use from now on.
     pub store: Arc<Store>,
-    /// Whether it trusts other certificates than before. When not, clients that use the store of before can stay.
+    /// Whether it trusts other certificates than before. When not, `store` is the very one of before, and clients that
+    /// use it can stay.
     pub changed: bool,
     /// Sources that kept their last good content; empty when all is well.
     pub kept: Vec<Kept>,
@@ -125,9 +125,7 @@ impl Reload {
         let next = builder.build(Generation(self.current.generation().0 + 1));
         let first = self.current.generation() == Generation::default();
         let changed = first || !next.trusts_the_same(&self.current);
-        let tells_the_same = next.consulted() == self.current.consulted()
-            && next.skipped() == self.current.skipped();
-        if changed || !tells_the_same {
+        if changed {
             self.current = Arc::new(next);
         }
         Update {

@@ -9,8 +9,8 @@ mod helper;
 mod lint;
 mod list;
 mod pipeline;
-mod register;
 mod reset_token;
+mod run;
 mod unregister;
 mod verify;
 
@@ -84,10 +84,10 @@ commands! {
     list => List: Runner,
     /// Check a configuration file
     lint => Lint: Runner,
-    /// Register a new runner
-    register => Register: Runner,
     /// Reset a runner's token
     reset_token => ResetToken: Runner,
+    /// Run jobs until told to end
+    run => Run: Daemon,
     /// Unregister specific runner
     unregister => Unregister: Runner,
     /// Verify all registered runners
