@@ -233,6 +233,8 @@ impl Running {
                     _ = stopped => {}
                 }
             });
+            // A handler that still blocks must not keep the test from ending.
+            runtime.shutdown_background();
         });
         Self {
             address,
