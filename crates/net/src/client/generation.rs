@@ -253,6 +253,10 @@ impl Generation {
 }
 
 impl Pool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where clients are made from a trust value"
+    )]
     fn new(connector: Connector) -> Self {
         let http = Http::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

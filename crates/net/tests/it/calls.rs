@@ -291,6 +291,21 @@ async fn a_stalled_server_runs_into_the_timeouts() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_silent_in_the_handshake_is_given_ten_seconds() {
+    // The kernel accepts for it; nobody ever reads.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let start = tokio::time::Instant::now();
+    let url = format!("https://{}/", silent.local_addr().unwrap());
+    let text = failure(&plain(), &url).await;
+    assert!(text.contains("TLS handshake timeout"), "{text}");
+    let waited = start.elapsed();
+    assert!(
+        waited.abs_diff(Duration::from_secs(10)) < Duration::from_millis(100),
+        "{waited:?}"
+    );
+}
+
 #[tokio::test]
 async fn broken_answers_are_network_errors() {
     let garbage = FakeServer::http(|_| Reply::Raw(b"\x16\x03\x01 not HTTP\r\n\r\n".to_vec()));
