@@ -38,6 +38,14 @@ pub enum Reason {
         /// The last certificate of the longest attempt.
         missing_issuer_of: Option<Arc<Certificate>>,
     },
+    /// The issuer is known, but may not vouch: it has expired, may not have so many CAs below it, or has critical
+    /// extensions that are not understood.
+    IssuerNotEntitled {
+        /// The issuer.
+        issuer: Arc<Certificate>,
+        /// Why, in Go's words.
+        why: String,
+    },
     /// More candidates for issuers than are tried in one handshake.
     SignatureLimit,
     /// More names and constraints than are compared in one handshake.
@@ -200,6 +208,13 @@ impl fmt::Display for VerifyError {
                 "x509: certificate signed by unknown authority (possibly because of {why:?} while trying to verify \
                  candidate authority certificate {name:?})"
             ),
+            Reason::IssuerNotEntitled { issuer, why } => {
+                write!(
+                    f,
+                    "{why} (candidate authority certificate {issuer})",
+                    issuer = issuer.subject()
+                )
+            }
             Reason::SignatureLimit => f.write_str(
                 "x509: signature check attempts limit reached while verifying certificate chain",
             ),
@@ -211,8 +226,7 @@ impl fmt::Display for VerifyError {
             }
             Reason::NameNotPermitted(detail) => write!(
                 f,
-                "x509: a root or intermediate certificate is not authorized to sign for this name: {}",
-                detail.escape_debug()
+                "x509: a root or intermediate certificate is not authorized to sign for this name: {detail}"
             ),
             Reason::InvalidPolicies => {
                 f.write_str("x509: no valid chains built: candidate chains with invalid policies")

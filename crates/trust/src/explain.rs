@@ -172,12 +172,33 @@ pub(crate) fn remedy(facts: &Facts) -> Remedy {
         } => match (repairable(facts), rejected, missing_issuer_of) {
             (Some(remedy), _, _) => remedy,
             (None, Some((name, why)), _) => Remedy::advice(format!(
-                "have {name:?} issued again as a CA certificate with which this can be verified ({why}), and trust \
-                 the new one"
-            )),
+                "trust the CA certificate that really signed it, or have it issued again: {name:?} has its issuer's \
+                 name, but {why}"
+            ))
+            .with_command(look_at(facts, &host, "-subject -issuer -ext authorityKeyIdentifier")),
             (None, None, Some(end)) => untrusted(end, facts, &host),
             (None, None, None) => Remedy::advice("let the peer present a certificate"),
         },
+        Reason::IssuerNotEntitled { issuer, why } => {
+            let trusted = facts
+                .received
+                .iter()
+                .all(|one| one.fingerprint() != issuer.fingerprint());
+            let replace = if trusted {
+                "get its successor, and trust that one"
+            } else {
+                "let the server send its successor"
+            };
+            let clock = if why.contains("expired") {
+                "; if its dates are right, set this machine's clock"
+            } else {
+                ""
+            };
+            Remedy::advice(format!(
+                "{} cannot vouch for the server: {replace}{clock}",
+                issuer.subject()
+            ))
+        }
         Reason::OutsideValidity(_) => Remedy::advice(
             "renew the certificate on the server; if its dates are right, set this machine's clock",
         )

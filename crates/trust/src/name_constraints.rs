@@ -165,14 +165,18 @@ fn enforce<Rule>(
     matches: impl Fn(&Rule, bool) -> bool,
 ) -> Result<(), Violation> {
     budget.spend(permitted.len() + excluded.len() + 1)?;
+    // The name is the peer's: no control character of it may reach a log.
+    let named = || format!("{what} \"{}\"", name.to_string().escape_debug());
     if !permitted.is_empty() && !permitted.iter().any(|rule| matches(rule, false)) {
         return Err(Violation::Name(format!(
-            "{what} \"{name}\" is not permitted by any constraint"
+            "{} is not permitted by any constraint",
+            named()
         )));
     }
     if excluded.iter().any(|rule| matches(rule, true)) {
         return Err(Violation::Name(format!(
-            "{what} \"{name}\" is excluded by a constraint"
+            "{} is excluded by a constraint",
+            named()
         )));
     }
     Ok(())

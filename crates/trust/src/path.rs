@@ -24,7 +24,7 @@ pub(crate) struct Path {
     pub(crate) anchor: TrustedCertificate,
 }
 
-/// A certificate that had the right name but could not be the issuer.
+/// A certificate that had an issuer's name but could not be used, and why in Go's words.
 #[derive(Debug, Clone)]
 pub(crate) struct Rejected {
     pub(crate) certificate: Arc<Certificate>,
@@ -34,8 +34,10 @@ pub(crate) struct Rejected {
 /// Why there is no path.
 #[derive(Debug)]
 pub(crate) struct NoPath {
-    /// The first candidate that was tried and refused.
+    /// The first candidate at the dead end that was no issuer: no CA, or its key did not sign.
     pub(crate) rejected: Option<Rejected>,
+    /// The first true issuer that was not entitled: expired, too far up and so on.
+    pub(crate) not_entitled: Option<Rejected>,
     /// Where the longest attempt ended: the certificate whose issuer is missing.
     pub(crate) dead_end: Arc<Certificate>,
     /// Whether [`SIGNATURE_LIMIT`] ended the search.
@@ -66,6 +68,7 @@ pub(crate) fn build(
         checks: 0,
         exhausted: false,
         rejected: None,
+        not_entitled: None,
         longest: (1, Arc::clone(leaf)),
         found: Vec::new(),
     };
@@ -73,6 +76,7 @@ pub(crate) fn build(
     if search.found.is_empty() {
         return Err(NoPath {
             rejected: search.rejected,
+            not_entitled: search.not_entitled,
             dead_end: search.longest.1,
             exhausted: search.exhausted,
         });
@@ -87,6 +91,7 @@ struct Search<'a> {
     checks: usize,
     exhausted: bool,
     rejected: Option<Rejected>,
+    not_entitled: Option<Rejected>,
     longest: (usize, Arc<Certificate>),
     found: Vec<Path>,
 }
@@ -99,6 +104,7 @@ impl Search<'_> {
         };
         if path.len() > self.longest.0 {
             self.longest = (path.len(), Arc::clone(&child));
+            self.rejected = None;
         }
         let mut anchors: Vec<_> = self.store.with_subject(child.issuer_der()).collect();
         anchors.sort_by_key(|anchor| key_id_rank(&child, anchor.certificate()));
@@ -153,21 +159,24 @@ impl Search<'_> {
         {
             return false;
         }
-        let verdict = may_issue(candidate)
-            .and_then(|()| {
-                signature::check_issued_by(child, candidate).map_err(|error| error.to_string())
-            })
-            .and_then(|()| is_entitled(candidate, role, path.len() - 1, self.now));
-        match verdict {
-            Ok(()) => true,
-            Err(reason) => {
-                self.rejected.get_or_insert_with(|| Rejected {
-                    certificate: Arc::clone(candidate),
-                    reason,
-                });
-                false
+        let rejected = |reason| Rejected {
+            certificate: Arc::clone(candidate),
+            reason,
+        };
+        let signed = may_issue(candidate).and_then(|()| {
+            signature::check_issued_by(child, candidate).map_err(|error| error.to_string())
+        });
+        if let Err(reason) = signed {
+            if path.len() == self.longest.0 {
+                self.rejected.get_or_insert_with(|| rejected(reason));
             }
+            return false;
         }
+        if let Err(reason) = is_entitled(candidate, role, path.len() - 1, self.now) {
+            self.not_entitled.get_or_insert_with(|| rejected(reason));
+            return false;
+        }
+        true
     }
 }
 
@@ -240,7 +249,8 @@ pub(crate) fn outside_validity(certificate: &Certificate, now: Moment) -> Option
 }
 
 /// Same subject, key and SAN: a certificate of the same entity in other words. It must not be in a path twice, or
-/// cross-signed CAs make loops.
+/// cross-signed CAs make loops. (Go stops comparing at the first certificate of the path with the same subject and key
+/// when only one of the two has a SAN, and so walks in circles there until its limit; its verdict is the same.)
 fn is_same_entity(one: &Certificate, other: &Certificate) -> bool {
     one.subject_der() == other.subject_der()
         && one.key_info() == other.key_info()

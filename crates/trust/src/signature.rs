@@ -32,8 +32,8 @@ pub(crate) enum SignatureError {
     Unsupported,
     #[error("x509: RSA key of {0} bits, at least 2048 and at most 8192 are needed")]
     RsaSize(usize),
-    #[error("x509: signature verification failure")]
-    Wrong,
+    #[error("{0}")]
+    Wrong(&'static str),
 }
 
 /// Whether `issuer`'s key signed `certificate`. Nothing but the signature is looked at.
@@ -64,7 +64,13 @@ pub(crate) fn check_issued_by(
         .ok_or(SignatureError::Unsupported)?;
     verifier
         .verify_signature(issuer.key(), certificate.signed(), certificate.signature())
-        .map_err(|_| SignatureError::Wrong)
+        .map_err(|_| {
+            SignatureError::Wrong(match issuer.key_kind() {
+                KeyKind::Rsa { .. } => "crypto/rsa: verification error",
+                KeyKind::Other if id == ED25519 => "x509: Ed25519 verification failure",
+                KeyKind::Other => "x509: ECDSA verification failure",
+            })
+        })
 }
 
 /// Whether a handshake with this key can succeed at all.
@@ -140,6 +146,7 @@ fn check_rsa_size(certificate: &Certificate) -> Result<(), SignatureError> {
     }
 }
 
+const ED25519: &[u8] = &[0x2b, 101, 112];
 const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
 
 /// The object identifier at the start of an `AlgorithmIdentifier`'s content.

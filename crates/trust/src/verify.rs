@@ -183,6 +183,12 @@ fn candidate_paths(
         if failure.exhausted {
             return Reason::SignatureLimit;
         }
+        if let Some(issuer) = failure.not_entitled {
+            return Reason::IssuerNotEntitled {
+                issuer: issuer.certificate,
+                why: issuer.reason,
+            };
+        }
         Reason::UnknownAuthority {
             rejected: failure.rejected.map(|rejected| {
                 let name = rejected.certificate.subject().short().map_or_else(

@@ -317,7 +317,7 @@ fn anchors_are_checked_like_other_issuers() {
     let cases = [
         (
             ca("root").valid("20200101000000Z", "20251231235959Z"),
-            "certificate has expired",
+            "x509: certificate has expired or is not yet valid: current time",
         ),
         (
             ca("root").valid("20270101000000Z", "20281231235959Z"),
@@ -325,20 +325,18 @@ fn anchors_are_checked_like_other_issuers() {
         ),
         (
             ca("root").with(unknown_extension(true)),
-            "unhandled critical extension",
+            "x509: unhandled critical extension (candidate authority certificate CN=root)",
         ),
         // 2.5.29.30 with a directoryName (tag 4), critical: not understood, as in Go.
         (
             ca("root").with(name_constraints(Some((0xa4, &name("x"))), None, true)),
-            "unhandled critical extension",
+            "x509: unhandled critical extension (candidate authority certificate CN=root)",
         ),
     ];
     for (draft, words) in cases {
         let root = draft.self_signed();
         let leaf = leaf(HOST).issued_by(&root);
-        let verdict = judge(&[&root], &[&leaf], HOST);
-        refused(verdict.clone(), UNKNOWN);
-        refused(verdict, words);
+        refused(judge(&[&root], &[&leaf], HOST), words);
     }
     let short = draft("short")
         .with(basic_constraints(true, Some(0)))
@@ -393,7 +391,7 @@ fn weak_and_wrong_signatures_are_refused_with_the_reason() {
     let forged = leaf(HOST).issued_by(&impostor);
     refused(
         judge(&[&root], &[&forged], HOST),
-        "signature verification failure",
+        "x509: ECDSA verification failure",
     );
     let weak_root = Draft {
         key_info: Some(rsa_key_info(128)),

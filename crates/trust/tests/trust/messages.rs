@@ -99,6 +99,43 @@ fn a_trusted_certificate_that_is_no_ca_is_named() {
 }
 
 #[test]
+fn a_namesake_beside_the_way_is_not_blamed() {
+    let root = ca("root").self_signed();
+    let intermediate = ca("intermediate").issued_by(&root);
+    let namesake = ca("intermediate").self_signed();
+    let leaf = leaf(HOST).issued_by(&intermediate);
+    let error = refusal(&[&namesake], &[&leaf, &intermediate]);
+    assert_eq!(
+        error.to_string(),
+        "x509: certificate signed by unknown authority"
+    );
+    assert!(
+        error
+            .explain()
+            .contains("missing: the certificate of CN=root, which issued CN=intermediate")
+    );
+}
+
+#[test]
+fn an_expired_ca_is_named_and_not_called_unknown() {
+    let root = ca("old CA")
+        .valid("20160101000000Z", "20260101000000Z")
+        .self_signed();
+    let leaf = leaf(HOST).issued_by(&root);
+    let error = refusal(&[&root], &[&leaf]);
+    assert_eq!(
+        error.to_string(),
+        "x509: certificate has expired or is not yet valid: current time 2026-06-01T12:00:00Z is after \
+         2026-01-01T00:00:00Z (candidate authority certificate CN=old CA)"
+    );
+    assert_eq!(
+        error.remedy().advice,
+        "CN=old CA cannot vouch for the server: get its successor, and trust that one; if its dates are right, set \
+         this machine's clock"
+    );
+}
+
+#[test]
 fn every_reason_has_a_remedy() {
     let root = ca("root").self_signed();
     let drafts = [
