@@ -80,7 +80,21 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
 impl Job {
     /// Resolves the payload. Errors are those of lifecycle 1.2 step 1, 1.8 and 1.9 that end the job, and
     /// what this version does not build, by name.
+    ///
+    /// A rejection's text is free of masked values, as it also goes to the runner's own log.
     pub fn accept(payload: JobResponse, context: RunnerContext) -> Result<Self, Rejection> {
+        let masked = payload.variables.iter().filter(|variable| variable.masked);
+        let mut masked: Vec<Secret> = masked.map(|variable| variable.value.clone()).collect();
+        masked.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
+        Self::resolve(payload, context).map_err(|mut rejection| {
+            for value in masked.iter().filter(|value| !value.is_empty()) {
+                rejection.message = rejection.message.replace(value.expose(), "[MASKED]");
+            }
+            rejection
+        })
+    }
+
+    fn resolve(payload: JobResponse, context: RunnerContext) -> Result<Self, Rejection> {
         refusal::check_payload(&payload)?;
         let shell = Shell::parse(&context.shell)?;
 

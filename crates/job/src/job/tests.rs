@@ -435,6 +435,15 @@ fn what_is_not_built_is_refused_by_name() {
 }
 
 #[test]
+fn a_rejection_does_not_tell_masked_values() {
+    let rejection = refusal(json!({
+        "variables": [{"key": "P", "value": "hush-hush", "masked": true}],
+        "cache": [{"key": "k", "paths": ["a"], "policy": "$P"}],
+    }));
+    assert_eq!(rejection.message, "unknown cache policy [MASKED] for k");
+}
+
+#[test]
 fn secrets_stay_out_of_debug_output() {
     let job = job(json!({}));
     let shown = format!(

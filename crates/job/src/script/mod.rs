@@ -150,7 +150,10 @@ impl<'a> Body<'a> {
         let files: Vec<&JobVariable> = variables.iter().filter(|variable| variable.file).collect();
         if !files.is_empty() {
             self.raw("(umask 077");
-            self.raw(&format!("mkdir -p {directory}"));
+            // Processes are dear: none is started where the directory is there already.
+            self.raw(&format!(
+                "[ -d {directory} ] || mkdir -p {directory}; [ -e {environment_file} ] || : > {environment_file}"
+            ));
             for file in &files {
                 let line = format!(
                     "printf %s {} > {}",
