@@ -44,6 +44,15 @@ pub(crate) async fn upload(
     output: &mut Output<'_>,
 ) -> Result<(), HelperError> {
     output.say(&messages::uploading_artifacts())?;
+    send(request, environment, output).await
+}
+
+/// The same without the notice of the calling script (`artifacts-uploader`).
+pub(crate) async fn send(
+    request: &UploadArtifacts,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
     let project_dir = Path::new(&request.project_dir);
     let format = Format::from_name(&request.format).ok_or_else(|| {
         HelperError::Request(format!("unsupported archive format: {}", request.format))
@@ -314,6 +323,15 @@ pub(crate) async fn download(
         &request.job_name,
         request.job_id,
     ))?;
+    receive(request, environment, output).await
+}
+
+/// The same without the notice of the calling script (`artifacts-downloader`).
+pub(crate) async fn receive(
+    request: &DownloadArtifacts,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
     let download = Download {
         request,
         url: artifacts_url(&request.url, request.job_id)?,

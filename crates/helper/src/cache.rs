@@ -4,7 +4,7 @@
 //! that is missing or cannot be used never fails a job; one that is replaced is replaced whole.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use courser_job::messages;
 
 use crate::output::Output;
 use crate::selection_log::{Entry, select_and_log};
-use crate::{HelperEnvironment, HelperError};
+use crate::{ArchiveCache, HelperEnvironment, HelperError};
 
 /// Name of the archive, beside [`METADATA`].
 const ARCHIVE: &str = "cache.zip";
@@ -31,46 +31,46 @@ pub(crate) fn restore(request: &CacheRequest, output: &mut Output<'_>) -> Result
     for entry in &request.entries {
         for key in std::iter::once(&entry.key).chain(&entry.fallback_keys) {
             output.say(&messages::checking_cache(key))?;
-            output.log(&messages::no_cache_url_for_download())?;
-            if extract(request, key, project_dir, output)? {
-                output.say(&messages::extracted_cache())?;
-                break;
+            let Some(directory) = directory_of(request, &request.storage_key(key)) else {
+                output.log(&messages::cache_problem(&leads_outside(key).to_string()))?;
+                output.say(&messages::failed_to_extract_cache())?;
+                continue;
+            };
+            match unpack(&directory.join(ARCHIVE), project_dir, output) {
+                Ok(()) => {
+                    output.say(&messages::extracted_cache())?;
+                    break;
+                }
+                Err(HelperError::NoCache) => output.say(&messages::failed_to_extract_cache())?,
+                Err(error) => return Err(error),
             }
-            output.say(&messages::failed_to_extract_cache())?;
         }
     }
     Ok(())
 }
 
-/// Whether there was a cache and it could be extracted.
-fn extract(
-    request: &CacheRequest,
-    key: &str,
+/// Extracts one archive (`cache-extractor`); the log says what is wrong with it.
+pub(crate) fn unpack(
+    file: &Path,
     project_dir: &Path,
     output: &mut Output<'_>,
-) -> Result<bool, HelperError> {
-    let Some(directory) = directory_of(request, &request.storage_key(key)) else {
-        output.log(&messages::cache_problem(&leads_outside(key).to_string()))?;
-        return Ok(false);
-    };
-    let archive = match File::open(directory.join(ARCHIVE)) {
+) -> Result<(), HelperError> {
+    output.log(&messages::no_cache_url_for_download())?;
+    let archive = match File::open(file) {
         Ok(archive) => archive,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            output.log(&messages::cache_file_missing())?;
-            return Ok(false);
-        }
         Err(error) => {
-            output.log(&messages::cache_problem(&error.to_string()))?;
-            return Ok(false);
+            output.log(&match error.kind() {
+                io::ErrorKind::NotFound => messages::cache_file_missing(),
+                _ => messages::cache_problem(&format!("{}: {error}", file.display())),
+            })?;
+            return Err(HelperError::NoCache);
         }
     };
-    match courser_archive::extract(archive, project_dir, &Limits::default()) {
-        Ok(()) => Ok(true),
-        Err(error) => {
-            output.log(&messages::cache_problem(&error.to_string()))?;
-            Ok(false)
-        }
+    if let Err(error) = courser_archive::extract(archive, project_dir, &Limits::default()) {
+        output.log(&messages::cache_problem(&error.to_string()))?;
+        return Err(HelperError::NoCache);
     }
+    Ok(())
 }
 
 /// `archive_cache`.
@@ -99,37 +99,64 @@ fn save(
     environment: &HelperEnvironment,
     output: &mut Output<'_>,
 ) -> Result<(), HelperError> {
-    let project_dir = Path::new(&request.project_dir);
-    let wanted = Entry {
-        paths: &entry.paths,
-        exclude: &[],
+    let directory = directory_of(request, &request.storage_key(&entry.key))
+        .ok_or_else(|| leads_outside(&entry.key))?;
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("cachekey".to_owned(), entry.key.clone().into());
+    let work = ArchiveCache {
+        file: directory.join(ARCHIVE),
+        // Made while `FF_HASH_CACHE_KEYS` had its other value.
+        alternate_file: request
+            .alternate_storage_key(&entry.key)
+            .and_then(|key| directory_of(request, &key))
+            .map(|directory| directory.join(ARCHIVE)),
+        project_dir: PathBuf::from(&request.project_dir),
+        paths: entry.paths.clone(),
+        exclude: Vec::new(),
         untracked: entry.untracked,
+        metadata,
     };
+    make(&work, environment, output)
+}
+
+/// Makes one archive where files are newer (`cache-archiver`).
+pub(crate) fn make(
+    work: &ArchiveCache,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    let target = &work.file;
+    let directory = target
+        .parent()
+        .ok_or_else(|| HelperError::Request(format!("{} is no file", target.display())))?;
+    take_over_alternate(work, directory)?;
+    let wanted = Entry {
+        paths: &work.paths,
+        exclude: &work.exclude,
+        untracked: work.untracked,
+    };
+    let project_dir = &work.project_dir;
     let files = select_and_log(project_dir, &wanted, &environment.variables, output)?;
     if files.is_empty() {
         output.log(&messages::no_files_to_cache())?;
         return Ok(());
     }
-    let directory = directory_of(request, &request.storage_key(&entry.key))
-        .ok_or_else(|| leads_outside(&entry.key))?;
-    let target = directory.join(ARCHIVE);
-    take_over_alternate(request, &entry.key, &directory)?;
-    if is_up_to_date(&target, project_dir, &files) {
+    if is_up_to_date(target, project_dir, &files) {
         output.log(&messages::archive_up_to_date())?;
         return Ok(());
     }
-    make_directory(&directory)?;
+    make_directory(directory)?;
     let mut unfinished = tempfile::Builder::new()
         .prefix("archive_")
-        .tempfile_in(&directory)
-        .map_err(HelperError::io(&directory))?;
+        .tempfile_in(directory)
+        .map_err(HelperError::io(directory))?;
     // The archive is as old as its making's start: what changes meanwhile is newer.
     let started = unfinished
         .as_file()
         .metadata()
         .and_then(|metadata| metadata.modified())
         .map_err(HelperError::io(unfinished.path()))?;
-    remove_abandoned(&directory, started);
+    remove_abandoned(directory, started);
     let (format, level) = format_and_level(&environment.variables, output)?;
     courser_archive::write(format, level, project_dir, &files, unfinished.as_file_mut())?;
     unfinished
@@ -137,30 +164,20 @@ fn save(
         .set_modified(started)
         .map_err(HelperError::io(unfinished.path()))?;
     unfinished
-        .persist(&target)
-        .map_err(|error| HelperError::io(&target)(error.error))?;
-    write_metadata(&directory, &entry.key)?;
+        .persist(target)
+        .map_err(|error| HelperError::io(target)(error.error))?;
+    write_metadata(directory, &work.metadata)?;
     output.log(&messages::no_cache_url_for_upload())?;
     Ok(())
 }
 
-/// A cache that was made while `FF_HASH_CACHE_KEYS` had its other value is moved.
-fn take_over_alternate(
-    request: &CacheRequest,
-    key: &str,
-    directory: &Path,
-) -> Result<(), HelperError> {
-    let target = directory.join(ARCHIVE);
-    let alternate = request
-        .alternate_storage_key(key)
-        .and_then(|key| directory_of(request, &key))
-        .map(|directory| directory.join(ARCHIVE));
-    if let Some(alternate) = alternate
-        && !target.exists()
+fn take_over_alternate(work: &ArchiveCache, directory: &Path) -> Result<(), HelperError> {
+    if let Some(alternate) = &work.alternate_file
+        && !work.file.exists()
         && alternate.exists()
     {
         make_directory(directory)?;
-        fs::rename(&alternate, &target).map_err(HelperError::io(target))?;
+        fs::rename(alternate, &work.file).map_err(HelperError::io(&work.file))?;
     }
     Ok(())
 }
@@ -229,9 +246,12 @@ pub(crate) fn compression_level(
     })
 }
 
-fn write_metadata(directory: &Path, key: &str) -> Result<(), HelperError> {
+fn write_metadata(
+    directory: &Path,
+    metadata: &serde_json::Map<String, serde_json::Value>,
+) -> Result<(), HelperError> {
     let path = directory.join(METADATA);
-    let text = serde_json::json!({ "cachekey": key }).to_string();
+    let text = serde_json::Value::Object(metadata.clone()).to_string();
     let mut file =
         tempfile::NamedTempFile::new_in(directory).map_err(HelperError::io(directory))?;
     file.write_all(text.as_bytes())

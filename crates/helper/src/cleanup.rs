@@ -98,17 +98,20 @@ pub(crate) fn remove_leftovers(
     clean_config: bool,
 ) -> Result<(), HelperError> {
     let repository = project_dir.join(".git");
-    if repository
+    // A job may have put a link there; what it leads to is not ours.
+    let is_ours = repository
         .symlink_metadata()
-        .is_ok_and(|kind| kind.is_dir())
-    {
+        .is_ok_and(|kind| kind.is_dir());
+    if is_ours {
         for name in LEFTOVERS {
             remove_file(&repository.join(name))?;
         }
         remove_locks(&repository.join("refs"))?;
     }
     if clean_config {
-        for directory in [&temporary_dir.join(TEMPLATE), &repository] {
+        let template = temporary_dir.join(TEMPLATE);
+        let repository = is_ours.then_some(&repository);
+        for directory in std::iter::once(&template).chain(repository) {
             remove_file(&directory.join("config"))?;
             remove_directory(&directory.join("hooks"))?;
         }

@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use courser_config::Environment;
+use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
 use courser_job::messages;
 use courser_net::{ProxySettings, SystemRoots};
 
@@ -60,6 +61,43 @@ pub struct HelperEnvironment {
     pub retry_pause: Duration,
     /// Where temporary files go when `ARCHIVER_STAGING_DIR` is not set.
     pub temporary_directory: PathBuf,
+}
+
+/// A command of upstream's helper, as scripts call it (`runner-cli.md` 8).
+#[derive(Debug, Clone)]
+pub enum TransferCommand {
+    /// `artifacts-uploader`.
+    UploadArtifacts(UploadArtifacts),
+    /// `artifacts-downloader`.
+    DownloadArtifacts(DownloadArtifacts),
+    /// `cache-archiver`.
+    ArchiveCache(ArchiveCache),
+    /// `cache-extractor`.
+    ExtractCache {
+        /// The archive.
+        file: PathBuf,
+        /// Where it is extracted.
+        project_dir: PathBuf,
+    },
+}
+
+/// What `cache-archiver` is told.
+#[derive(Debug, Clone)]
+pub struct ArchiveCache {
+    /// The archive to make.
+    pub file: PathBuf,
+    /// Renamed to `file` when that is missing.
+    pub alternate_file: Option<PathBuf>,
+    /// Where the files are.
+    pub project_dir: PathBuf,
+    /// Paths and globs.
+    pub paths: Vec<String>,
+    /// Globs to leave out.
+    pub exclude: Vec<String>,
+    /// Add what Git does not track.
+    pub untracked: bool,
+    /// Content of `metadata.json`: a JSON object.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Why a request failed.
@@ -93,6 +131,9 @@ pub enum HelperError {
         /// How it ended.
         status: std::process::ExitStatus,
     },
+    /// A cache is missing or damaged; the log says which of the two.
+    #[error("no usable cache")]
+    NoCache,
     /// A request that makes no sense, for example a commit that is none.
     #[error("{0}")]
     Request(String),
@@ -135,9 +176,38 @@ pub async fn run(
             cleanup::prepare(temporary_dir.as_ref(), &environment.host_name, via, output)
         }
     };
-    // Git says itself what is wrong.
+    last_line(result, output)
+}
+
+/// One command of upstream's helper: the work without the notices that a stage's script prints.
+pub async fn run_command(
+    command: &TransferCommand,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    let result = match command {
+        TransferCommand::UploadArtifacts(upload) => {
+            artifacts::send(upload, environment, output).await
+        }
+        TransferCommand::DownloadArtifacts(download) => {
+            artifacts::receive(download, environment, output).await
+        }
+        TransferCommand::ArchiveCache(cache) => cache::make(cache, environment, output),
+        TransferCommand::ExtractCache { file, project_dir } => {
+            cache::unpack(file, project_dir, output)
+        }
+    };
+    last_line(result, output)
+}
+
+/// On failure the log ends with the reason.
+fn last_line(result: Result<(), HelperError>, output: &mut Output<'_>) -> Result<(), HelperError> {
+    // Git says itself what is wrong; so does a cache that is not there.
     if let Err(error) = &result
-        && !matches!(error, HelperError::Git { .. } | HelperError::Log(_))
+        && !matches!(
+            error,
+            HelperError::Git { .. } | HelperError::Log(_) | HelperError::NoCache
+        )
     {
         output.log(&messages::work_fatal(&error.to_string(), &[]))?;
     }

@@ -119,6 +119,14 @@ impl<'a> Checkout<'a> {
             self.temporary_dir,
             self.request.clean_git_config,
         )?;
+        let repository = self.project_dir.join(".git");
+        if repository
+            .symlink_metadata()
+            .is_ok_and(|kind| !kind.is_dir())
+        {
+            // A link or `gitdir:` file that an earlier job left: Git would work somewhere else.
+            remove_file(&repository)?;
+        }
         self.write_configuration(output)?;
         if self.request.strategy == GitStrategy::Clone {
             remove_directory(self.project_dir)?;

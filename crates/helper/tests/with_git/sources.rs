@@ -326,3 +326,19 @@ fn cleaning_up_removes_what_was_secret() {
     assert!(world.path("builds/outside").exists());
     assert!(!world.path("builds/project/.git/index.lock").exists());
 }
+
+#[test]
+fn a_repository_that_leads_elsewhere_is_not_followed() {
+    let world = World::new();
+    world.done(&request(world.sources(GitStrategy::Fetch)));
+    fs::rename(world.path("builds/project/.git"), world.path("elsewhere")).expect("moves");
+    std::os::unix::fs::symlink(world.path("elsewhere"), world.path("builds/project/.git"))
+        .expect("link");
+    let before = files_below(&world.path("elsewhere"));
+    let mut sources = world.sources(GitStrategy::Fetch);
+    sources.clean_git_config = true;
+    let log = world.done(&request(sources));
+    assert!(plain(&log.out).contains("Created fresh repository."));
+    assert_eq!(files_below(&world.path("elsewhere")), before);
+    assert!(world.path("builds/project/.git/config").is_file());
+}
