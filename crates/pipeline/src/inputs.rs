@@ -1,16 +1,29 @@
-//! `spec:inputs` and interpolation.
+//! `spec:inputs` and the interpolation of `$[[ … ]]` over the parsed tree (`gitlab-ci-yaml.md` 4).
+
+use std::collections::HashMap;
+
+use regex::Regex;
+
+use crate::re2;
 use crate::source::{Fault, Span};
 use crate::variables::Scope;
-use crate::yaml::{Document, Map, Node};
+use crate::yaml::{Document, Entry, Kind, MAXIMUM_EXPANDED_BYTES, Map, Node};
 
-/// Checks the header, takes the inputs and interpolates the content.
+const MAXIMUM_FUNCTIONS: usize = 3;
+const MAXIMUM_BLOCKS: usize = 10_000;
+const MAXIMUM_ACCESS: usize = 1024;
+const MAXIMUM_PARTS: usize = 5;
+const MAXIMUM_NODE: usize = 1024 * 1024;
+const MAXIMUM_OPTIONS: usize = 50;
+
+/// Checks the header, takes the given inputs and interpolates the content. Without a header the content
+/// stays as it is. `at` is where the inputs were given.
 pub(crate) fn interpolate(
     document: Document,
     given: &Map,
     at: Span,
     scope: Scope<'_>,
 ) -> Result<Node, Fault> {
-    let _ = scope;
     let Some(header) = document.header else {
         if !given.is_empty() {
             return Err(Fault::new(
@@ -20,5 +33,559 @@ pub(crate) fn interpolate(
         }
         return Ok(document.content);
     };
-    Err(Fault::new(header.span, "spec:inputs is not built yet"))
+    let specs = parse_header(&header)?;
+    let mut interpolation = Interpolation {
+        values: take_values(&specs, given, at)?,
+        scope,
+        blocks: 0,
+        written: 0,
+    };
+    interpolation.node(&document.content)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InputType {
+    String,
+    Number,
+    Boolean,
+    Array,
+}
+
+struct InputSpec<'a> {
+    name: &'a str,
+    span: Span,
+    kind: InputType,
+    default: Option<&'a Node>,
+    options: Option<&'a [Node]>,
+    regex: Option<Regex>,
+}
+
+fn parse_header(header: &Node) -> Result<Vec<InputSpec<'_>>, Fault> {
+    let top = header
+        .as_map()
+        .ok_or_else(|| Fault::new(header.span, "header config should be a hash"))?;
+    refuse_unknown(top, &["spec"], "header")?;
+    let Some(entry) = top.entry("spec") else {
+        return Ok(Vec::new());
+    };
+    if entry.value.is_null() {
+        return Ok(Vec::new());
+    }
+    let spec = entry
+        .value
+        .as_map()
+        .ok_or_else(|| Fault::new(entry.value.span, "header:spec config should be a hash"))?;
+    refuse_unknown(spec, &["inputs", "component", "include"], "header:spec")?;
+    if let Some(include) = spec.entry("include") {
+        return Err(Fault::new(include.span, "spec:include is not built yet"));
+    }
+    let Some(inputs) = spec.get("inputs").filter(|node| !node.is_null()) else {
+        return Ok(Vec::new());
+    };
+    let inputs = inputs
+        .as_map()
+        .ok_or_else(|| Fault::new(inputs.span, "header:spec:inputs config should be a hash"))?;
+    inputs.entries().iter().map(parse_input).collect()
+}
+
+fn refuse_unknown(map: &Map, allowed: &[&str], place: &str) -> Result<(), Fault> {
+    let unknown: Vec<&Entry> = map
+        .entries()
+        .iter()
+        .filter(|entry| !allowed.contains(&&*entry.key.text))
+        .collect();
+    let Some(first) = unknown.first() else {
+        return Ok(());
+    };
+    let names: Vec<&str> = unknown.iter().map(|entry| &*entry.key.text).collect();
+    Err(Fault::new(
+        first.span,
+        format!("{place} config contains unknown keys: {}", names.join(", ")),
+    ))
+}
+
+fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
+    let name: &str = &entry.key.text;
+    let place = format!("header:spec:inputs:{name}");
+    let mut spec = InputSpec {
+        name,
+        span: entry.span,
+        kind: InputType::String,
+        default: None,
+        options: None,
+        regex: None,
+    };
+    if entry.value.is_null() {
+        return Ok(spec);
+    }
+    let fault = |node: &Node, text: String| Fault::new(node.span, format!("{place} {text}"));
+    let map = entry
+        .value
+        .as_map()
+        .ok_or_else(|| fault(&entry.value, "config should be a hash".to_owned()))?;
+    let allowed = [
+        "default",
+        "description",
+        "options",
+        "regex",
+        "type",
+        "rules",
+    ];
+    refuse_unknown(map, &allowed, &place)?;
+    if let Some(rules) = map.entry("rules") {
+        return Err(Fault::new(
+            rules.span,
+            format!("{place} rules of an input are not built yet"),
+        ));
+    }
+    if let Some(kind) = map.get("type") {
+        spec.kind = match kind.as_text() {
+            Some("string") => InputType::String,
+            Some("number") => InputType::Number,
+            Some("boolean") => InputType::Boolean,
+            Some("array") => InputType::Array,
+            _ => {
+                let value = kind.scalar_text().unwrap_or_else(|| kind.inspect());
+                return Err(fault(kind, format!("input type unknown value: {value}")));
+            }
+        };
+    }
+    if let Some(node) = map.get("options") {
+        let options = node
+            .as_seq()
+            .ok_or_else(|| fault(node, "options should be an array".to_owned()))?;
+        if options.len() > MAXIMUM_OPTIONS {
+            let text = format!("options has too many entries (maximum {MAXIMUM_OPTIONS})");
+            return Err(fault(node, text));
+        }
+        if !matches!(spec.kind, InputType::String | InputType::Number) {
+            let text = "Options can only be used with string and number inputs".to_owned();
+            return Err(fault(node, text));
+        }
+        spec.options = Some(options);
+    }
+    if let Some(node) = map.get("regex") {
+        let compiled = node
+            .as_text()
+            .filter(|_| spec.kind == InputType::String)
+            .and_then(|pattern| re2::compile(pattern, "").ok());
+        let wrong = || {
+            fault(
+                node,
+                "RegEx can only be used with string inputs, in RE2 syntax".to_owned(),
+            )
+        };
+        spec.regex = Some(compiled.ok_or_else(wrong)?);
+    }
+    spec.default = map.get("default");
+    Ok(spec)
+}
+
+fn take_values(
+    specs: &[InputSpec<'_>],
+    given: &Map,
+    at: Span,
+) -> Result<HashMap<String, Node>, Fault> {
+    let unknown: Vec<&Entry> = given
+        .entries()
+        .iter()
+        .filter(|entry| !specs.iter().any(|spec| spec.name == &*entry.key.text))
+        .collect();
+    if let Some(first) = unknown.first() {
+        let names: Vec<&str> = unknown.iter().map(|entry| &*entry.key.text).collect();
+        return Err(Fault::new(
+            first.span,
+            format!("unknown input arguments: {}", names.join(", ")),
+        ));
+    }
+    let mut values = HashMap::new();
+    for spec in specs {
+        let value = match (given.get(spec.name), spec.default) {
+            (Some(value), _) => spec.check(value, "provided")?,
+            (None, Some(default)) => spec.check(default, "default")?,
+            (None, None) => {
+                let span = if given.is_empty() { spec.span } else { at };
+                return Err(Fault::new(
+                    span,
+                    format!(
+                        "`{}` input: required value has not been provided",
+                        spec.name
+                    ),
+                ));
+            }
+        };
+        values.insert(spec.name.to_owned(), value);
+    }
+    Ok(values)
+}
+
+impl InputSpec<'_> {
+    /// The value in the input's type; `origin` is `provided` or `default`.
+    fn check(&self, value: &Node, origin: &str) -> Result<Node, Fault> {
+        let fault = |text: &str| Fault::new(value.span, format!("`{}` input: {text}", self.name));
+        let wrong_type = |kind: &str| fault(&format!("{origin} value is not {kind}"));
+        let checked = match self.kind {
+            // Numbers and booleans become text.
+            InputType::String => {
+                let text = value
+                    .scalar_text()
+                    .filter(|_| !value.is_null() || origin == "default")
+                    .ok_or_else(|| wrong_type("a string"))?;
+                Node::new(value.span, Kind::Text(text.into()))
+            }
+            InputType::Number => match value.kind {
+                Kind::Int(_) | Kind::Float(_) => value.clone(),
+                _ => return Err(wrong_type("a number")),
+            },
+            InputType::Boolean => match value.kind {
+                Kind::Bool(_) => value.clone(),
+                _ => return Err(wrong_type("a boolean")),
+            },
+            InputType::Array => match value.kind {
+                Kind::Seq(_) => value.clone(),
+                _ => return Err(wrong_type("an array")),
+            },
+        };
+        let text = checked.scalar_text().unwrap_or_default();
+        if let Some(options) = self.options
+            && !options
+                .iter()
+                .any(|option| option.scalar_text().as_deref() == Some(&text))
+        {
+            return Err(fault(&format!(
+                "`{text}` cannot be used because it is not in the list of allowed options"
+            )));
+        }
+        if let Some(regex) = &self.regex
+            && !regex.is_match(&text)
+        {
+            return Err(fault(&format!(
+                "{origin} value does not match required RegEx pattern"
+            )));
+        }
+        Ok(checked)
+    }
+}
+
+struct Interpolation<'a> {
+    values: HashMap<String, Node>,
+    scope: Scope<'a>,
+    blocks: usize,
+    /// Bytes put into longer texts, in all.
+    written: usize,
+}
+
+impl Interpolation<'_> {
+    fn node(&mut self, node: &Node) -> Result<Node, Fault> {
+        Ok(match &node.kind {
+            Kind::Text(text) if text.contains("$[[") => self.text(text, node.span)?,
+            Kind::Seq(items) => {
+                let items = items
+                    .iter()
+                    .map(|item| self.node(item))
+                    .collect::<Result<_, _>>()?;
+                Node::seq(node.span, items)
+            }
+            Kind::Map(map) => {
+                let mut changed = Map::default();
+                for entry in map.entries() {
+                    let mut key = entry.key.clone();
+                    if key.is_text && key.text.contains("$[[") {
+                        let value = self.text(&key.text, entry.span)?;
+                        key.text = text_form(&value).into();
+                    }
+                    changed.insert(key, entry.span, self.node(&entry.value)?);
+                }
+                Node::map(node.span, changed)
+            }
+            Kind::Reference(inner) => {
+                Node::new(node.span, Kind::Reference(self.node(inner)?.into()))
+            }
+            _ => node.clone(),
+        })
+    }
+
+    /// A block that is the whole text gives the typed value, otherwise its text form is put in.
+    fn text(&mut self, text: &str, span: Span) -> Result<Node, Fault> {
+        if text.len() > MAXIMUM_NODE {
+            return Err(Fault::new(span, "too large node to interpolate"));
+        }
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find("$[[") {
+            let Some(length) = rest[start..].find("]]") else {
+                break;
+            };
+            self.blocks += 1;
+            if self.blocks > MAXIMUM_BLOCKS {
+                return Err(Fault::new(span, "too many interpolation blocks"));
+            }
+            let end = start + length + 2;
+            let block = rest[start + 3..end - 2].trim();
+            // Expressions over the matrix belong to a later step.
+            if block.starts_with("matrix.") {
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
+                continue;
+            }
+            let value = self.block(block, span)?;
+            if start == 0 && end == rest.len() && out.is_empty() {
+                return Ok(Node::new(span, value.kind));
+            }
+            out.push_str(&rest[..start]);
+            let form = text_form(&value);
+            self.written = self.written.saturating_add(form.len());
+            if out.len() + form.len() > MAXIMUM_NODE || self.written > MAXIMUM_EXPANDED_BYTES {
+                return Err(Fault::new(span, "The parsed YAML is too big"));
+            }
+            out.push_str(&form);
+            rest = &rest[end..];
+        }
+        out.push_str(rest);
+        Ok(Node::new(span, Kind::Text(out.into())))
+    }
+
+    fn block(&self, block: &str, span: Span) -> Result<Node, Fault> {
+        let mut parts = block.split('|').map(str::trim);
+        let access = parts.next().unwrap_or_default();
+        let functions: Vec<&str> = parts.collect();
+        if functions.len() > MAXIMUM_FUNCTIONS {
+            return Err(Fault::new(
+                span,
+                "too many functions in interpolation block",
+            ));
+        }
+        let mut value = self.access(access, span)?;
+        for function in functions {
+            value = self.apply(function, &value, span)?;
+        }
+        Ok(value)
+    }
+
+    fn access(&self, access: &str, span: Span) -> Result<Node, Fault> {
+        let unknown = |part: &str| {
+            Fault::new(
+                span,
+                format!("unknown interpolation provided: `{part}` in `{access}`"),
+            )
+        };
+        let parts: Vec<&str> = access.split('.').collect();
+        if access.len() > MAXIMUM_ACCESS || parts.len() > MAXIMUM_PARTS {
+            return Err(Fault::new(span, "interpolation access is too long"));
+        }
+        let [root, rest @ ..] = &parts[..] else {
+            return Err(unknown(access));
+        };
+        if *root != "inputs" {
+            return Err(unknown(root));
+        }
+        let [name, deeper @ ..] = rest else {
+            return Err(unknown(root));
+        };
+        if let Some(part) = deeper.first() {
+            return Err(unknown(part));
+        }
+        let (name, indexes) = match name.find('[') {
+            Some(at) => name.split_at(at),
+            None => (*name, ""),
+        };
+        let mut value = self.values.get(name).ok_or_else(|| unknown(name))?;
+        for index in indexes.split('[').skip(1).take(MAXIMUM_PARTS) {
+            value = index
+                .strip_suffix(']')
+                .and_then(|index| index.trim().parse::<usize>().ok())
+                .and_then(|index| value.as_seq()?.get(index))
+                .ok_or_else(|| unknown(indexes))?;
+        }
+        Ok(value.clone())
+    }
+
+    fn apply(&self, function: &str, value: &Node, span: Span) -> Result<Node, Fault> {
+        let (name, arguments) = match function.split_once('(') {
+            Some((name, rest)) => (
+                name.trim(),
+                rest.strip_suffix(')').map(str::trim).unwrap_or_default(),
+            ),
+            None => (function, ""),
+        };
+        let unknown = || {
+            Fault::new(
+                span,
+                format!(
+                    "no function matching `{function}`: check that the function name, arguments, and types are correct"
+                ),
+            )
+        };
+        let text = |node: &Node| {
+            node.as_text().map(str::to_owned).ok_or_else(|| {
+                Fault::new(
+                    span,
+                    format!("invalid input type: {name} can only be used with string inputs"),
+                )
+            })
+        };
+        let result = match (name, arguments) {
+            ("expand_vars", "") => self.scope.expand(&text(value)?),
+            ("posix_escape", "") => posix_escape(&text(value)?),
+            ("posix_quote", "") => format!("'{}'", text(value)?.replace('\'', "'\\''")),
+            ("truncate", _) => {
+                let numbers: Option<Vec<usize>> = arguments
+                    .split(',')
+                    .map(|number| number.trim().parse().ok())
+                    .collect();
+                let Some(&[offset, length]) = numbers.as_deref() else {
+                    return Err(unknown());
+                };
+                text(value)?.chars().skip(offset).take(length).collect()
+            }
+            ("split", _) => {
+                let separator = ['\'', '"']
+                    .into_iter()
+                    .find_map(|quote| arguments.strip_prefix(quote)?.strip_suffix(quote))
+                    .filter(|separator| !separator.is_empty())
+                    .ok_or_else(unknown)?;
+                let items = text(value)?
+                    .split(separator)
+                    .map(str::trim)
+                    .filter(|part| !part.is_empty())
+                    .map(|part| Node::new(span, Kind::Text(part.into())))
+                    .collect();
+                return Ok(Node::seq(span, items));
+            }
+            _ => return Err(unknown()),
+        };
+        Ok(Node::new(span, Kind::Text(result.into())))
+    }
+}
+
+/// What a value looks like inside a longer text.
+fn text_form(value: &Node) -> String {
+    value.scalar_text().unwrap_or_else(|| value.inspect())
+}
+
+/// Backslashes before everything a POSIX shell might read.
+fn posix_escape(text: &str) -> String {
+    if text.is_empty() {
+        return "''".to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' {
+            out.push_str("'\n'");
+            continue;
+        }
+        if !(c.is_ascii_alphanumeric() || "_-.,:+/@".contains(c)) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::source::Findings;
+    use crate::yaml;
+
+    /// The interpolated content as JSON, or the fault.
+    fn check(text: &str, given: &str, expected: &str) {
+        let mut findings = Findings::default();
+        let document = yaml::read(text, 0, &mut findings).unwrap();
+        let given = yaml::read(given, 1, &mut findings).unwrap().content;
+        let given = given.as_map().cloned().unwrap_or_default();
+        let predefined = BTreeMap::from([("CI".to_owned(), "true".to_owned())]);
+        let scope = Scope {
+            pipeline: &[],
+            yaml: &[],
+            job: &[],
+            predefined: &predefined,
+        };
+        let actual = match interpolate(document, &given, Span::default(), scope) {
+            Ok(node) => serde_json::to_string(&node).unwrap(),
+            Err(fault) => format!("{}: {}", fault.span.line, fault.message),
+        };
+        assert_eq!(actual, expected, "{text}");
+    }
+
+    #[test]
+    fn values_keep_their_type_only_when_they_are_the_whole_text() {
+        let header = "spec: {inputs: {n: {type: number, default: 3}, l: {type: array, default: [a, b]}, s: {default: x}}}\n---\n";
+        for (content, expected) in [
+            ("a: $[[ inputs.n ]]", r#"{"a":3}"#),
+            ("a: n-$[[inputs.n]]", r#"{"a":"n-3"}"#),
+            ("a: $[[ inputs.l ]]", r#"{"a":["a","b"]}"#),
+            ("a: $[[ inputs.l[1] ]]", r#"{"a":"b"}"#),
+            ("a: '$[[ inputs.n ]]$[[ inputs.s ]]'", r#"{"a":"3x"}"#),
+            ("job-$[[ inputs.s ]]: 1", r#"{"job-x":1}"#),
+            ("a: $[[ matrix.X ]]", r#"{"a":"$[[ matrix.X ]]"}"#),
+            (
+                "a: $[[ inputs.t ]]",
+                "3: unknown interpolation provided: `t` in `inputs.t`",
+            ),
+            (
+                "a: $[[ inputs.s | upcase ]]",
+                "3: no function matching `upcase`: check that the function name, arguments, and types are correct",
+            ),
+            (
+                "a: $[[ inputs.n | truncate(0,1) ]]",
+                "3: invalid input type: truncate can only be used with string inputs",
+            ),
+        ] {
+            check(&format!("{header}{content}"), "", expected);
+        }
+    }
+
+    #[test]
+    fn functions_run_from_left_to_right() {
+        for (value, functions, expected) in [
+            ("$CI-$NO", "expand_vars", r#"{"a":"true-$NO"}"#),
+            ("abcdef", "truncate(1,3)", r#"{"a":"bcd"}"#),
+            ("$CI", "expand_vars | truncate(0,2)", r#"{"a":"tr"}"#),
+            ("a b", "posix_escape", r#"{"a":"a\\ b"}"#),
+            ("''", "posix_escape", r#"{"a":"''"}"#),
+            ("a, b,,", "split(',')", r#"{"a":["a","b"]}"#),
+        ] {
+            let text = format!("spec: {{inputs: {{s: }}}}\n---\na: $[[ inputs.s | {functions} ]]");
+            check(&text, &format!("s: {value}"), expected);
+        }
+    }
+
+    #[test]
+    fn inputs_are_checked() {
+        let text = "spec:\n  inputs:\n    env: {options: [dev, prod]}\n    v: {regex: '^v[0-9]+$', default: v1}\n---\na: $[[ inputs.env ]]";
+        for (given, expected) in [
+            ("env: prod", r#"{"a":"prod"}"#),
+            ("", "3: `env` input: required value has not been provided"),
+            ("{env: prod, x: 1}", "1: unknown input arguments: x"),
+            (
+                "env: test",
+                "1: `env` input: `test` cannot be used because it is not in the list of allowed options",
+            ),
+            (
+                "{env: dev, v: 1}",
+                "1: `v` input: provided value does not match required RegEx pattern",
+            ),
+        ] {
+            check(text, given, expected);
+        }
+        check(
+            "spec: {inputs: {n: {type: object}}}\n---\na: 1",
+            "",
+            "1: header:spec:inputs:n input type unknown value: object",
+        );
+        check(
+            "spec: {inputs: {n: {type: number}}}\n---\na: 1",
+            "n: x",
+            "1: `n` input: provided value is not a number",
+        );
+        check(
+            "a: 1",
+            "n: x",
+            "0: Given inputs not defined in the `spec` section of the included configuration file",
+        );
+        check("a: $[[ inputs.x ]]", "", r#"{"a":"$[[ inputs.x ]]"}"#);
+    }
 }

@@ -449,6 +449,7 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
             _ => {}
         }
     }
+    check_dependencies(spec, place, shape);
     let delayed = spec.when == Some(JobWhen::Delayed);
     if delayed && given(own, "start_in").is_none() {
         let span = own
@@ -462,6 +463,30 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
         && given(own, "rules").is_none()
     {
         shape.error(entry.span, format!("{place} start in must be blank"));
+    }
+}
+
+/// With `needs` every dependency must be one of them.
+fn check_dependencies(spec: &JobSpec, place: &str, shape: &mut Shape<'_>) {
+    let needed: Vec<&str> = spec
+        .needs
+        .iter()
+        .flatten()
+        .filter_map(|need| match &need.target {
+            needs::Target::Job { job, .. } => Some(job.as_str()),
+            needs::Target::Elsewhere(_) => None,
+        })
+        .collect();
+    if needed.is_empty() {
+        return;
+    }
+    for (name, span) in &spec.dependencies {
+        if !needed.contains(&name.as_str()) {
+            shape.error(
+                *span,
+                format!("{place} dependencies the {name} should be part of needs"),
+            );
+        }
     }
 }
 
