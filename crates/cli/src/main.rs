@@ -19,10 +19,13 @@ mod failure;
 mod go_flags;
 mod logging;
 mod problems;
+mod questions;
 mod repository;
+mod runner_flags;
 mod session;
 mod version;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::arguments::Invocation;
@@ -33,7 +36,8 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     match arguments::parse(&arguments) {
         Invocation::Print(text) => {
-            print!("{text}");
+            // Whoever closed the pipe has read enough.
+            std::io::stdout().write_all(text.as_bytes()).ok();
             ExitCode::SUCCESS
         }
         Invocation::Misused(misuse) => misuse.report(),

@@ -10,7 +10,7 @@ use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
 use courser_job::messages::{
     self, DOWNLOAD_CONTEXT, upload_context, work_error, work_info, work_warning,
 };
-use courser_net::{Body, Call, Client, Redirects, Retry, Timeouts};
+use courser_net::{Body, Call, Client, Redirects, Retry, Timeouts, status_line};
 use courser_protocol::{Secret, short_token};
 use http::{HeaderName, Method, StatusCode};
 use url::Url;
@@ -19,7 +19,7 @@ use crate::cache::compression_level;
 use crate::expansion::expand;
 use crate::output::Output;
 use crate::selection_log::{Entry, select_and_log};
-use crate::transfer::{artifacts_url, client, error_text, save, status_line};
+use crate::transfer::{artifacts_url, client, save};
 use crate::{HelperEnvironment, HelperError};
 
 const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
@@ -242,11 +242,7 @@ impl Upload<'_> {
             .get(http::header::LOCATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|text| Url::parse(text).ok());
-        let text = if status.is_success() {
-            status_line(status)
-        } else {
-            error_text("POST", answer).await
-        };
+        let text = answer.describe().await;
         let fields = [
             ("correlation_id", correlation_id),
             ("id", id),

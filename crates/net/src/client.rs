@@ -7,6 +7,7 @@
 mod answer;
 mod call;
 mod connect;
+mod description;
 pub(crate) mod failure;
 mod generation;
 mod redirect;
@@ -28,6 +29,7 @@ use crate::{ProxySettings, TrustSettings};
 
 pub use answer::Answer;
 pub use call::{Body, Call, CallError, Redirects, Retry, Timeouts, shown_url};
+pub use description::status_line;
 pub use retry::Ambience;
 
 use answer::Content;
@@ -137,7 +139,8 @@ impl Client {
         let mut body = &call.body;
         let mut headers = call.headers.clone();
         self.add_common_headers(&mut headers, call, request_id);
-        for hop in 0.. {
+        let mut hops = 0;
+        loop {
             let exchange = Exchange {
                 client: self,
                 generation: &generation,
@@ -154,7 +157,7 @@ impl Client {
                 Redirects::Return => None,
             };
             if let Some(next) = next {
-                if hop == redirect::LIMIT {
+                if hops == redirect::LIMIT {
                     let message = format!("stopped after {} redirects", redirect::LIMIT);
                     return Err(network(&method, &url, message));
                 }
@@ -163,6 +166,7 @@ impl Client {
                     body = &Body::Empty;
                 }
                 (url, method) = (next.url, next.method);
+                hops += 1;
                 continue;
             }
             let mut headers = parts.headers;
@@ -181,7 +185,6 @@ impl Client {
                 deadline,
             });
         }
-        unreachable!("the loop above ends by returning")
     }
 
     fn add_common_headers(&self, headers: &mut HeaderMap, call: &Call, request_id: &str) {

@@ -4,19 +4,46 @@
 //! know the chain they were verified with, listeners that reload their certificate, and errors that
 //! say which link is missing. Nothing else in Courser opens a socket.
 //! Facts: `runner-protocol.md` section 1, `runner-tls.md` sections 2 to 4.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use courser_net::{Call, Client, ClientSettings, ProxySettings, SystemRoots, TrustSettings};
+//! use http::Method;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new(ClientSettings {
+//!     trust: TrustSettings {
+//!         system: SystemRoots::Platform { file: None, directories: None },
+//!         ca_file: Some("/etc/gitlab-runner/ca.pem".into()),
+//!         cert_file: None,
+//!         key_file: None,
+//!         certificate_directory: Some("/etc/gitlab-runner/certs".into()),
+//!         inline_ca: None,
+//!     },
+//!     proxy: ProxySettings::default(),
+//!     user_agent: "courser".to_owned(),
+//!     connection_max_age: Duration::from_secs(15 * 60),
+//! });
+//! let url = "https://gitlab.example.com/api/v4/runners/router/discovery".parse()?;
+//! let answer = client.send(Call::new(Method::GET, url)).await?;
+//! println!("{} {:?}", answer.status, answer.verified_chain_pem);
+//! # Ok(())
+//! # }
+//! ```
 
-pub mod client;
+mod client;
 mod identity;
-pub mod proxy;
+mod proxy;
 pub mod server;
 mod system_roots;
 mod tls;
-pub mod trust_files;
+mod trust_files;
 
 pub use client::{
     Ambience, Answer, Body, Call, CallError, Client, ClientSettings, Redirects, Retry, Timeouts,
-    shown_url,
+    shown_url, status_line,
 };
 pub use proxy::ProxySettings;
-pub use server::{Listener, ServerIdentity};
+pub use server::{ListenError, Listener, ServerIdentity};
 pub use trust_files::{SystemRoots, TrustSettings};

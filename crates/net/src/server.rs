@@ -1,6 +1,6 @@
 //! TLS listeners whose certificate can change while they run.
 //!
-//! One accept loop: a task per connection, at most [`CONNECTIONS`] of them, each with bounded patience
+//! One accept loop: a task per connection, a bounded number of them, each with bounded patience
 //! for the handshake and the request header. Whatever a client does ends its own connection only.
 
 use std::net::SocketAddr;

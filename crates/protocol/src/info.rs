@@ -136,3 +136,32 @@ features! {
     service_variables, service_multiple_aliases, image_executor_opts, service_executor_opts, cancel_gracefully,
     native_steps_integration, two_phase_job_commit, job_inputs,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_and_config_are_always_there_in_wire_order() {
+        let info = Info {
+            name: "gitlab-runner".to_owned(),
+            version: "19.4.0".to_owned(),
+            executor: "shell".to_owned(),
+            ..Info::default()
+        };
+        insta::assert_snapshot!(
+            serde_json::to_string(&info).expect("serialises").replace(":false", ""),
+            @r#"{"name":"gitlab-runner","version":"19.4.0","executor":"shell","features":{"variables","image","services","artifacts","cache","fallback_cache_keys","shared","upload_multiple_artifacts","upload_raw_artifacts","session","terminal","refspecs","masking","proxy","raw_variables","artifacts_exclude","multi_build_steps","trace_reset","trace_checksum","trace_size","vault_secrets","cancelable","return_exit_code","service_variables","service_multiple_aliases","image_executor_opts","service_executor_opts","cancel_gracefully","native_steps_integration","two_phase_job_commit","job_inputs"},"config":{"gpus":""}}"#
+        );
+    }
+
+    #[test]
+    fn this_program_says_what_it_stands_in_for() {
+        let info = Info::of_this_program();
+        assert_eq!(
+            (info.name.as_str(), info.version.as_str()),
+            ("gitlab-runner", "19.4.0")
+        );
+        assert!(info.revision.starts_with("courser-"));
+    }
+}

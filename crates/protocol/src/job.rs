@@ -62,9 +62,9 @@ payload! {
         secrets: BTreeMap<String, serde_json::Value>,
         /// Scripts around `get_sources`.
         hooks: Vec<Hook>,
-        /// CI steps: a JSON text that holds an array (3.13).
-        #[serde(skip_serializing_if = "String::is_empty")]
-        run: String,
+        /// CI steps (3.13).
+        #[serde(skip_serializing_if = "RunText::is_empty")]
+        run: RunText,
         /// Where a policy made this job.
         policy_options: PolicyOptions,
         /// Suspendable environments.
@@ -76,6 +76,95 @@ impl JobResponse {
     /// Reads the body of a 201 answer.
     pub fn from_json(body: &[u8]) -> Result<Self, DecodeError> {
         first_value(body)
+    }
+
+    /// Refuses options that no executor knows (3.8). The job fails with this text.
+    pub fn check_executor_options(&self) -> Result<(), UnsupportedOptions> {
+        let mut problems = self.image.executor_opts.problems("image", &self.image.name);
+        for service in &self.services {
+            problems.extend(service.executor_opts.problems("service", &service.name));
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(UnsupportedOptions { problems })
+        }
+    }
+
+    /// Refuses a job that has both CI steps and scripts (3.13).
+    pub fn check_run(&self) -> Result<(), RunConflict> {
+        if self.run.is_empty() {
+            return Ok(());
+        }
+        if self.steps.iter().any(|step| !step.script.is_empty()) {
+            return Err(RunConflict::Script);
+        }
+        let steps = self
+            .variables
+            .iter()
+            .rfind(|variable| variable.key == "STEPS");
+        if steps.is_some_and(|variable| !variable.value.is_empty()) {
+            return Err(RunConflict::StepsVariable);
+        }
+        Ok(())
+    }
+}
+
+/// Options of images and services that no executor knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .problems.join("; "))]
+pub struct UnsupportedOptions {
+    problems: Vec<String>,
+}
+
+/// A job with CI steps and something that excludes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RunConflict {
+    /// Scripts beside `run`.
+    #[error("the job has both run and script, only one of them is allowed")]
+    Script,
+    /// The variable that carries steps the old way.
+    #[error("the job has run and the variable STEPS, only one of them is allowed")]
+    StepsVariable,
+}
+
+/// The key `run`: absent, or a text that holds a JSON array of steps (3.13).
+///
+/// Upstream loses a job whose `run` is null, empty or a bare array. Here null is the same as absent;
+/// the others are refused with a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct RunText(Option<String>);
+
+impl RunText {
+    /// Whether the job has no CI steps.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The JSON text of the array.
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+/// Takes a text that holds a JSON array.
+impl TryFrom<String> for RunText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match serde_json::from_str::<Vec<serde_json::Value>>(&text) {
+            Ok(_) => Ok(Self(Some(text))),
+            Err(error) => Err(format!(
+                "expected a text with a JSON array of steps: {error}"
+            )),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RunText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -204,13 +293,23 @@ pub enum InputKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
     /// Name, not empty.
+    #[serde(deserialize_with = "not_empty")]
     pub key: String,
     /// Value with its declared type.
     pub value: InputValue,
 }
 
-/// Value of a job input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+fn not_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Err(serde::de::Error::custom("the name of an input is empty"));
+    }
+    Ok(text)
+}
+
+/// Value of a job input; its content is of the declared kind.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawInputValue")]
 pub struct InputValue {
     /// Declared kind.
     #[serde(rename = "type")]
@@ -218,8 +317,54 @@ pub struct InputValue {
     /// Content of that kind.
     pub content: serde_json::Value,
     /// Whether interpolating it is refused.
-    #[serde(default)]
     pub sensitive: bool,
+}
+
+impl std::fmt::Debug for InputValue {
+    /// Sensitive content is not shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("InputValue");
+        debug.field("kind", &self.kind);
+        if self.sensitive {
+            debug.finish_non_exhaustive()
+        } else {
+            debug.field("content", &self.content).finish()
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawInputValue {
+    #[serde(rename = "type")]
+    kind: InputKind,
+    #[serde(default)]
+    content: serde_json::Value,
+    #[serde(default, deserialize_with = "null_as_default")]
+    sensitive: bool,
+}
+
+impl TryFrom<RawInputValue> for InputValue {
+    type Error = String;
+
+    fn try_from(raw: RawInputValue) -> Result<Self, String> {
+        use serde_json::Value;
+        let fits = matches!(
+            (raw.kind, &raw.content),
+            (InputKind::String, Value::String(_))
+                | (InputKind::Number, Value::Number(_))
+                | (InputKind::Boolean, Value::Bool(_))
+                | (InputKind::Array, Value::Array(_))
+                | (InputKind::Struct, Value::Object(_))
+        );
+        if !fits {
+            return Err(format!("the content of an input is no {:?}", raw.kind).to_lowercase());
+        }
+        Ok(Self {
+            kind: raw.kind,
+            content: raw.content,
+            sensitive: raw.sensitive,
+        })
+    }
 }
 
 payload! {
@@ -242,16 +387,25 @@ payload! {
 
 /// When an upload takes place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(from = "String", rename_all = "snake_case")]
 pub enum When {
-    /// After success; also the meaning of an empty text.
+    /// After success; also the meaning of an empty or unknown text, which must not lose the job.
     #[default]
-    #[serde(alias = "")]
     OnSuccess,
     /// After failure.
     OnFailure,
     /// In both cases.
     Always,
+}
+
+impl From<String> for When {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "on_failure" => Self::OnFailure,
+            "always" => Self::Always,
+            _ => Self::OnSuccess,
+        }
+    }
 }
 
 payload! {
@@ -323,6 +477,29 @@ pub struct ExecutorOptions {
     /// Everything else.
     #[serde(flatten)]
     pub unsupported: BTreeMap<String, serde_json::Value>,
+}
+
+impl ExecutorOptions {
+    /// Every option that is not known, each in a sentence with those that are.
+    fn problems(&self, role: &str, name: &str) -> Vec<String> {
+        let docker = self.docker.as_ref().map(|docker| &docker.unsupported);
+        let kubernetes = self.kubernetes.as_ref().map(|options| &options.unsupported);
+        [
+            ("", Some(&self.unsupported), "docker, kubernetes"),
+            ("docker ", docker, "platform, user"),
+            ("kubernetes ", kubernetes, "user"),
+        ]
+        .into_iter()
+        .filter_map(|(executor, unknown, known)| {
+            let unknown = unknown.filter(|unknown| !unknown.is_empty())?;
+            let names: Vec<_> = unknown.keys().map(String::as_str).collect();
+            Some(format!(
+                "{role} {name:?}: unsupported {executor}executor options: {}; supported are: {known}",
+                names.join(", ")
+            ))
+        })
+        .collect()
+    }
 }
 
 /// Docker options.
@@ -521,3 +698,6 @@ payload! {
         runtime_environment_key: String,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,8 +24,8 @@ pub use info::{Features, Info, InfoConfig};
 pub use job::{
     Artifact, ArtifactsFile, Cache, Credential, Dependency, DockerOptions, ExecutorOptions,
     GitInfo, Hook, Image, Input, InputKind, InputValue, JobFeatures, JobInfo, JobResponse,
-    JobVariable, KubernetesOptions, PolicyOptions, Port, RefType, RunnerInfo, Step, SuspendOptions,
-    UserText, When,
+    JobVariable, KubernetesOptions, PolicyOptions, Port, RefType, RunConflict, RunText, RunnerInfo,
+    Step, SuspendOptions, UnsupportedOptions, UserText, When,
 };
 pub use registration::{
     RegisterRequest, RegisterResponse, ResetTokenRequest, ResetTokenResponse,

@@ -159,3 +159,56 @@ pub fn short_token(token: &str) -> &str {
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_tokens_lose_their_prefixes_and_keep_nine_characters() {
+        for (token, expected) in [
+            ("glrt-abcdefghijkl", "abcdefghi"),
+            ("glrt-t1_abcdefghijkl", "abcdefghi"),
+            ("t3_abcdefghijkl", "abcdefghi"),
+            ("glrtr-abcdefghijkl", "abcdefghi"),
+            ("glcbt-abcdefghijkl", "abcdefghi"),
+            ("GR1348941abcdefghijkl", "abcdefghi"),
+            ("GR134894zabcdefgh", "GR134894z"),
+            ("glrt-t4_abcdefgh", "t4_abcdef"),
+            ("short", "short"),
+            ("", ""),
+            ("ééééééééééé", "ééééééééé"),
+        ] {
+            assert_eq!(short_token(token), expected, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_registration_leaves_out_what_is_not_set() {
+        let json = serde_json::to_value(RegisterRequest {
+            token: "t".into(),
+            locked: true,
+            ..RegisterRequest::default()
+        })
+        .expect("serialises");
+        let mut keys: Vec<_> = json
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
+        keys.sort();
+        assert_eq!(keys, ["info", "locked", "paused", "run_untagged", "token"]);
+    }
+
+    #[test]
+    fn answers_may_leave_everything_but_the_token_out() {
+        let answer =
+            RegisterResponse::from_json(br#"{"token":"x","id":null,"later":1}"#).expect("valid");
+        assert_eq!(
+            (answer.id, answer.token.expose(), answer.token_expires_at),
+            (0, "x", None)
+        );
+        assert!(RegisterResponse::from_json(b"not json").is_err());
+    }
+}

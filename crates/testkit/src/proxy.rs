@@ -1,11 +1,11 @@
-//! An HTTP proxy that tunnels by `CONNECT` to where the test says a name leads.
+//! Proxies that lead to where the test says: by HTTP's `CONNECT`, and by SOCKS 5.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::http_message::{Request, read_request};
@@ -49,6 +49,81 @@ impl FakeProxy {
     pub fn requests(&self) -> Vec<Request> {
         locked(&self.requests).clone()
     }
+}
+
+/// A running SOCKS 5 proxy (RFC 1928, with RFC 1929's password); it ends when dropped.
+pub struct FakeSocks {
+    running: Running,
+    targets: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeSocks {
+    /// Demands user and password, and leads every name to one address.
+    pub fn start(user: &str, password: &str, destination: SocketAddr) -> Self {
+        let credentials = [user.as_bytes().to_vec(), password.as_bytes().to_vec()];
+        let targets = Arc::new(Mutex::new(Vec::new()));
+        let records = Arc::clone(&targets);
+        let running = Running::start(move |stream| {
+            let records = Arc::clone(&records);
+            socks(stream, credentials.clone(), destination, records)
+        });
+        Self { running, targets }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// The `host:port`s it was asked for; names were not looked up before.
+    pub fn targets(&self) -> Vec<String> {
+        locked(&self.targets).clone()
+    }
+}
+
+async fn socks(
+    mut client: TcpStream,
+    credentials: [Vec<u8>; 2],
+    destination: SocketAddr,
+    records: Arc<Mutex<Vec<String>>>,
+) -> io::Result<()> {
+    let mut greeting = [0; 2];
+    client.read_exact(&mut greeting).await?;
+    let mut methods = vec![0; greeting[1].into()];
+    client.read_exact(&mut methods).await?;
+    if greeting[0] != 5 || !methods.contains(&2) {
+        return client.write_all(&[5, 0xff]).await;
+    }
+    client.write_all(&[5, 2]).await?;
+    let version = client.read_u8().await?;
+    let given = [
+        read_short(&mut client).await?,
+        read_short(&mut client).await?,
+    ];
+    if version != 1 || given != credentials {
+        return client.write_all(&[1, 1]).await;
+    }
+    client.write_all(&[1, 0]).await?;
+    let mut request = [0; 4];
+    client.read_exact(&mut request).await?;
+    if request != [5, 1, 0, 3] {
+        return client.write_all(&[5, 8, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+    }
+    let name = read_short(&mut client).await?;
+    let port = client.read_u16().await?;
+    let name = String::from_utf8_lossy(&name).into_owned();
+    locked(&records).push(format!("{name}:{port}"));
+    let mut server = TcpStream::connect(destination).await?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+/// A text with its length in one byte before it.
+async fn read_short(io: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; io.read_u8().await?.into()];
+    io.read_exact(&mut text).await?;
+    Ok(text)
 }
 
 async fn tunnel(

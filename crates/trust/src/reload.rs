@@ -58,10 +58,10 @@ impl fmt::Display for Kept {
 /// What an update did.
 #[derive(Debug, Clone)]
 pub struct Update {
-    /// The store to use from now on.
+    /// The store to use from now on: the very one of before when nothing about it is different, skipped blocks included,
+    /// since errors explain themselves with those.
     pub store: Arc<Store>,
-    /// Whether it trusts other certificates than before. When not, `store` is the very one of before, and clients that
-    /// use it can stay.
+    /// Whether it trusts other certificates than before. When not, clients that use the store of before can stay.
     pub changed: bool,
     /// Sources that kept their last good content; empty when all is well.
     pub kept: Vec<Kept>,
@@ -125,7 +125,9 @@ impl Reload {
         let next = builder.build(Generation(self.current.generation().0 + 1));
         let first = self.current.generation() == Generation::default();
         let changed = first || !next.trusts_the_same(&self.current);
-        if changed {
+        let tells_the_same = next.consulted() == self.current.consulted()
+            && next.skipped() == self.current.skipped();
+        if changed || !tells_the_same {
             self.current = Arc::new(next);
         }
         Update {

@@ -9,6 +9,7 @@ mod helper;
 mod lint;
 mod list;
 mod pipeline;
+mod register;
 mod reset_token;
 mod run;
 mod unregister;
@@ -84,6 +85,8 @@ commands! {
     list => List: Runner,
     /// Check a configuration file
     lint => Lint: Runner,
+    /// Register a new runner
+    register => Register: Runner,
     /// Reset a runner's token
     reset_token => ResetToken: Runner,
     /// Run jobs until told to end

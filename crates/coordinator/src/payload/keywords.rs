@@ -7,7 +7,7 @@ use serde_json::Value;
 use courser_pipeline::{JobArtifacts, JobCache, Pipeline, PipelineJob, YamlVariable};
 use courser_protocol::{
     Artifact, Cache, DockerOptions, ExecutorOptions, Hook, Image, JobInfo, JobResponse,
-    JobVariable, KubernetesOptions, Port, Step, UserText, When,
+    JobVariable, KubernetesOptions, Port, RunText, Step, UserText, When,
 };
 
 use super::JobTemplate;
@@ -116,7 +116,7 @@ pub(super) fn template(
                 .run
                 .as_ref()
                 .filter(|run| run.as_array().is_some_and(|steps| !steps.is_empty()))
-                .map(Value::to_string)
+                .and_then(|steps| RunText::try_from(steps.to_string()).ok())
                 .unwrap_or_default(),
             image: job.image.as_ref().map(image).unwrap_or_default(),
             services: job.services.iter().map(image).collect(),

@@ -129,7 +129,7 @@ fn statuses_of_an_upload_decide_about_more_tries() {
             vec![|| Reply::text(413, "big")],
             1,
             Some("too large"),
-            "to coordinator... 413 Payload Too Large",
+            "to coordinator... 413 Request Entity Too Large",
         ),
         (
             vec![|| Reply::text(418, "")],

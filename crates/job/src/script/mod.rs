@@ -229,15 +229,17 @@ impl<'a> Body<'a> {
     }
 
     /// The whole script, to be given to the shell on standard input (3.2).
-    pub(crate) fn into_script(self) -> String {
+    pub(crate) fn into_script(mut self) -> String {
         let style = self.style;
+        if style.xtrace {
+            // Inside the body: outside, the trace would begin with the whole body, secrets quoted so that
+            // masking does not find them.
+            self.text.insert_str(0, "set -o xtrace\n");
+        }
         let mut script = String::with_capacity(self.text.len() + self.text.len() / 4 + 256);
         script.push_str("#!/usr/bin/env ");
         script.push_str(style.shell.program());
         script.push_str("\n\ntrap 'exit 1' TERM\n\n");
-        if style.xtrace {
-            script.push_str("set -o xtrace\n");
-        }
         // Tried in a subshell, because an unknown option ends a POSIX shell.
         script.push_str(
             "if [ -n \"${BASH_VERSION-}\" ] || (set -o pipefail) 2>/dev/null; then set -o pipefail; fi; set -o errexit\nset +o noclobber\n",

@@ -189,7 +189,12 @@ fn debug_trace_shows_commands_on_standard_error() {
     let mut body = Body::new(&style);
     body.commands("script_step", ["true marker"]);
     let output = run(Shell::Bash, &body.into_script());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("+ true marker"));
+    let trace = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(trace.contains("+ true marker"), "{trace}");
+    assert!(
+        !trace.contains("eval"),
+        "the body itself is not shown: {trace}"
+    );
 }
 
 /// A directory of its own, gone afterwards.

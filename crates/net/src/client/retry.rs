@@ -14,6 +14,8 @@ pub(super) const ATTEMPTS: u32 = 5;
 
 const BASE: Duration = Duration::from_millis(100);
 const CAP: Duration = Duration::from_secs(60);
+/// A server may send us away for an hour, but not for ever.
+const LONGEST_ORDERED: Duration = Duration::from_secs(60 * 60);
 
 /// Clock and randomness of a client, so that tests can fix both.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +116,7 @@ pub(super) fn is_retried(status: StatusCode) -> bool {
 pub(super) fn wait_after(attempt: u32, headers: &HeaderMap, ambience: Ambience) -> Duration {
     rate_limit_reset(headers, ambience)
         .or_else(|| retry_after(headers))
+        .map(|ordered| ordered.min(LONGEST_ORDERED))
         .unwrap_or_else(|| {
             let factor = 1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX);
             let longest = BASE.saturating_mul(factor).min(CAP);
@@ -257,7 +260,8 @@ mod tests {
     fn the_rate_limit_wins_then_retry_after_then_the_jitter() {
         let reset = ("ratelimit-resettime", "Wed, 21 Oct 2015 12:00:07 GMT");
         let passed = ("ratelimit-resettime", "Wed, 21 Oct 2015 11:59:59 GMT");
-        let table: [(&[(&str, &str)], u64); 8] = [
+        let table: [(&[(&str, &str)], u64); 9] = [
+            (&[("retry-after", "999999999999")], 3_600_000),
             (&[reset, ("retry-after", "3")], 7000),
             (&[passed, ("retry-after", "3")], 3000),
             (

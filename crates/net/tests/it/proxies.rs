@@ -2,7 +2,7 @@
 
 use courser_net::{Client, ClientSettings, ProxySettings};
 use courser_testkit::pki::Authority;
-use courser_testkit::proxy::FakeProxy;
+use courser_testkit::proxy::{FakeProxy, FakeSocks};
 use courser_testkit::server::{FakeServer, Reply};
 
 use crate::{failure, get, no_trust, settings, status, text, trusting};
@@ -99,6 +99,50 @@ async fn an_unknown_kind_of_proxy_is_an_error() {
     let error = failure(&client, "https://gitlab.test/").await;
     assert!(
         error.contains("unsupported proxy scheme \"ftp\""),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn socks_proxies_look_up_the_name_and_see_no_plain_text() {
+    let root = Authority::root("Root").issue();
+    let leaf = root.server(&["gitlab.test"]).issue();
+    let secure = FakeServer::https(&leaf, |_| Reply::status(204));
+    let plain = FakeServer::http(|_| Reply::status(202));
+    for (url, server, target, expected) in [
+        ("https://gitlab.test/", &secure, "gitlab.test:443", 204),
+        ("http://gitlab.test/", &plain, "gitlab.test:80", 202),
+    ] {
+        for scheme in ["socks5", "socks5h"] {
+            let socks = FakeSocks::start("me", "s@cret", server.address());
+            let proxy = format!("{scheme}://me:s%40cret@{}", socks.address());
+            let client = through(&proxy, None, trusting(root.certificate_pem()));
+            assert_eq!(status(&client, url).await, expected);
+            assert_eq!(socks.targets(), [target]);
+        }
+    }
+    let socks = FakeSocks::start("me", "s@cret", secure.address());
+    let proxy = format!("socks5://me:wr%40ng@{}", socks.address());
+    let error = failure(&through(&proxy, None, no_trust()), "https://gitlab.test/").await;
+    assert!(
+        error.contains(&format!("proxy socks5://{}: ", socks.address())),
+        "{error}"
+    );
+    assert!(!error.contains("wr@ng"), "{error}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_speaks_tls_is_verified_by_the_same_trust() {
+    let root = Authority::root("Root").issue();
+    let leaf = root.server(&["127.0.0.1"]).issue();
+    let proxy = FakeServer::https(&leaf, |_| Reply::text(200, "forwarded"));
+    let client = through(&proxy.url(""), None, trusting(root.certificate_pem()));
+    let answer = client.send(get("http://gitlab.test/")).await.unwrap();
+    assert_eq!(text(answer).await, "forwarded");
+    let stranger = through(&proxy.url(""), None, no_trust());
+    let error = failure(&stranger, "http://gitlab.test/").await;
+    assert!(
+        error.contains("x509: certificate signed by unknown authority"),
         "{error}"
     );
 }

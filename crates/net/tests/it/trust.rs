@@ -1,5 +1,7 @@
 //! Which servers are trusted, when files say so, and what is said when not (T1, T5 to T10, T15, T16).
 
+use std::sync::{Arc, Mutex};
+
 use courser_net::{ClientSettings, ProxySettings, SystemRoots, TrustSettings};
 use courser_testkit::World;
 use courser_testkit::pki::{Authority, Issued};
@@ -214,6 +216,95 @@ async fn t7_a_der_file_is_not_used() {
     let client = client(with_ca_file(world.write("ca.der", root.der())));
     assert!(failure(&client, &server.url("/")).await.contains(UNKNOWN));
     assert_eq!(client.ca_file_bytes("127.0.0.1"), None);
+}
+
+/// What is logged while the files for a host are looked at, on this thread.
+fn logged(client: &courser_net::Client) -> String {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || client.ca_file_bytes("127.0.0.1"));
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_log_has_upstreams_words_once_and_the_repair() {
+    let world = World::new();
+    let path = world.path("ca.pem");
+    let shown = path.display().to_string();
+    let trust = TrustSettings {
+        cert_file: Some(world.path("me.crt")),
+        key_file: Some(world.path("me.key")),
+        ..with_ca_file(&path)
+    };
+    let client = client(trust);
+    assert_eq!(logged(&client), "", "missing files are no news");
+
+    let root = Authority::root("Root").issue();
+    world.write("ca.pem", root.der());
+    let log = logged(&client);
+    assert!(
+        log.contains(&format!(
+            "ERROR courser_net::client::generation: Failed to parse PEM in {shown}"
+        )),
+        "{log}"
+    );
+    assert!(log.contains("openssl x509 -inform der"), "{log}");
+    assert_eq!(logged(&client), "", "said once for each state of the disk");
+
+    world.write(
+        "ca.pem",
+        format!("{}\n  {}", root.certificate_pem(), root.certificate_pem()),
+    );
+    let log = logged(&client);
+    assert!(
+        !log.contains("Failed") && log.contains(&format!("{shown}:")),
+        "{log}"
+    );
+
+    std::fs::remove_file(&path).unwrap();
+    let log = logged(&client);
+    assert!(
+        log.contains("is gone; its last good content stays trusted"),
+        "{log}"
+    );
+
+    std::fs::create_dir(&path).unwrap();
+    let log = logged(&client);
+    assert!(
+        log.contains(&format!("Failed to load {shown} not a regular file")),
+        "{log}"
+    );
+
+    world.write("me.crt", "none");
+    world.write("me.key", "none");
+    let log = logged(&client);
+    let pair = format!(
+        "Failed to load {shown_pair} ",
+        shown_pair = [
+            world.path("me.crt").display().to_string(),
+            world.path("me.key").display().to_string(),
+        ]
+        .join(" ")
+    );
+    assert!(log.contains(&pair), "{log}");
 }
 
 #[tokio::test]

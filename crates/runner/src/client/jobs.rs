@@ -12,7 +12,7 @@ use courser_protocol::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{Api, JOB_TOKEN, RUNNER_TOKEN, describe, header_text, is_json};
+use super::{Api, JOB_TOKEN, RUNNER_TOKEN, header_text};
 
 const UPDATE_INTERVAL: HeaderName = HeaderName::from_static("x-gitlab-trace-update-interval");
 
@@ -131,7 +131,7 @@ impl Api {
             pushed_back: answer.pushed_back,
         };
         match answer.status {
-            StatusCode::CREATED if is_json(&answer) => match self.read_job(answer).await {
+            StatusCode::CREATED if answer.is_json() => match self.read_job(answer).await {
                 Ok(job) => outcome.job = Some(Box::new(job)),
                 Err(error) => tracing::warn!("Checking for jobs... failed: {error}"),
             },
@@ -144,7 +144,7 @@ impl Api {
                 tracing::debug!("Checking for jobs... GitLab is not available");
             }
             _ => {
-                let status = describe("POST", answer).await;
+                let status = answer.describe().await;
                 tracing::warn!(status, "Checking for jobs... failed");
             }
         }
@@ -202,7 +202,7 @@ impl Api {
             Ok(answer) => {
                 let said = Said::of(&answer, update_result);
                 if said.result == UpdateResult::Failed {
-                    let status = describe("PUT", answer).await;
+                    let status = answer.describe().await;
                     tracing::warn!(
                         job = job.id,
                         status,
@@ -260,7 +260,7 @@ impl Api {
                         "Appending trace to coordinator... failed due to range mismatch",
                     ),
                     PatchResult::NotFound | PatchResult::Failed => {
-                        let status = describe("PATCH", answer).await;
+                        let status = answer.describe().await;
                         tracing::warn!(
                             job = job.id,
                             status,

@@ -12,16 +12,13 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use courser_net::{Answer, Body, Call, CallError, Client};
 use courser_protocol::Secret;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
 use url::Url;
 
 const RUNNER_TOKEN: HeaderName = HeaderName::from_static("runner-token");
 const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
 const LAST_UPDATE: HeaderName = HeaderName::from_static("x-gitlab-last-update");
-
-/// Longest text that is read from an answer just to quote it in a log.
-const MESSAGE_LIMIT: usize = 64 * 1024;
 
 /// A `url` that no request can be made of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,68 +124,6 @@ fn header_text<'a>(answer: &'a Answer, name: &HeaderName) -> Option<&'a str> {
     answer.headers.get(name)?.to_str().ok()
 }
 
-/// A body only counts as JSON when it says so (1.8).
-fn is_json(answer: &Answer) -> bool {
-    header_text(answer, &header::CONTENT_TYPE).is_some_and(|value| {
-        let media_type = value.split(';').next().unwrap_or_default();
-        media_type.trim().eq_ignore_ascii_case("application/json")
-    })
-}
-
-/// `<METHOD> <URL>: <code> <reason> (<message>)` for the log (1.8).
-async fn describe(method: &str, answer: Answer) -> String {
-    let status = status_line(answer.status);
-    let mut url = answer.url.clone();
-    url.set_query(None);
-    url.set_username("").ok();
-    url.set_password(None).ok();
-    if answer.status.is_success() || !is_json(&answer) {
-        return status;
-    }
-    let message = match answer.bytes(MESSAGE_LIMIT).await {
-        Ok(body) => error_message(&body),
-        Err(_) => None,
-    };
-    match message {
-        None => status,
-        Some(message) if message == status => format!("{method} {url}: {status}"),
-        Some(message) => format!("{method} {url}: {status} ({message})"),
-    }
-}
-
-fn status_line(status: StatusCode) -> String {
-    let reason = status.canonical_reason().unwrap_or_default();
-    format!("{} {reason}", status.as_u16())
-        .trim_end()
-        .to_owned()
-}
-
-/// The server's `message`: a text, or an object of lists of texts by field.
-fn error_message(body: &[u8]) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    match body.get("message")? {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Object(fields) => Some(
-            fields
-                .iter()
-                .map(|(field, messages)| format!("{field}: {}", texts(messages).join(", ")))
-                .collect::<Vec<_>>()
-                .join("; "),
-        ),
-        _ => None,
-    }
-}
-
-fn texts(value: &serde_json::Value) -> Vec<&str> {
-    match value {
-        serde_json::Value::Array(values) => {
-            values.iter().filter_map(|text| text.as_str()).collect()
-        }
-        serde_json::Value::String(text) => vec![text],
-        _ => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,20 +145,5 @@ mod tests {
     fn urls_without_http_are_refused() {
         assert!(matches!(base_url("ftp://h"), Err(BadUrl::Scheme { .. })));
         assert!(matches!(base_url("h"), Err(BadUrl::Syntax { .. })));
-    }
-
-    #[test]
-    fn error_messages_are_texts_or_lists_by_field() {
-        for (body, expected) in [
-            (r#"{"message":"403 Forbidden"}"#, Some("403 Forbidden")),
-            (
-                r#"{"message":{"a":["x","y"],"b":["z"]}}"#,
-                Some("a: x, y; b: z"),
-            ),
-            (r#"{"error":"e"}"#, None),
-            ("<html>", None),
-        ] {
-            assert_eq!(error_message(body.as_bytes()).as_deref(), expected);
-        }
     }
 }

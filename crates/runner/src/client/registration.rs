@@ -11,7 +11,7 @@ use courser_protocol::{
 use http::{HeaderName, Method, StatusCode};
 use jiff::Timestamp;
 
-use super::{Api, RUNNER_TOKEN, describe, is_json};
+use super::{Api, RUNNER_TOKEN};
 
 const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
@@ -102,7 +102,7 @@ impl Api {
             .call(Method::POST, "runners")?
             .secret_header(RUNNER_TOKEN, request.token.expose());
         let answer = self.send_json(call, request, true).await?;
-        let (body, correlation_id) = expect_json("POST", answer, StatusCode::CREATED).await?;
+        let (body, correlation_id) = expect_json(answer, StatusCode::CREATED).await?;
         identity(RegisterResponse::from_json(&body), correlation_id)
     }
 
@@ -125,13 +125,13 @@ impl Api {
             .call(Method::POST, "runners/verify")?
             .secret_header(RUNNER_TOKEN, self.token.expose());
         let answer = self.send_json(call, request, true).await?;
-        if answer.status == StatusCode::OK && !is_json(&answer) {
+        if answer.status == StatusCode::OK && !answer.is_json() {
             return Ok(Granted {
                 value: Identity::default(),
                 correlation_id: answer.correlation_id,
             });
         }
-        let (body, correlation_id) = expect_json("POST", answer, StatusCode::OK).await?;
+        let (body, correlation_id) = expect_json(answer, StatusCode::OK).await?;
         identity(RegisterResponse::from_json(&body), correlation_id)
     }
 
@@ -167,7 +167,7 @@ impl Api {
                 correlation_id: answer.correlation_id,
             });
         }
-        Err(refusal("DELETE", answer).await)
+        Err(refusal(answer).await)
     }
 
     /// Renews the token with itself; no header carries it, only the body (2.5).
@@ -177,7 +177,7 @@ impl Api {
             token: self.token.clone(),
         };
         let answer = self.send_json(call, &request, true).await?;
-        let (body, correlation_id) = expect_json("POST", answer, StatusCode::CREATED).await?;
+        let (body, correlation_id) = expect_json(answer, StatusCode::CREATED).await?;
         reset_identity(ResetTokenResponse::from_json(&body), correlation_id)
     }
 
@@ -193,21 +193,20 @@ impl Api {
             .secret_header(PRIVATE_TOKEN, pat.expose());
         // Upstream sends the four bytes `null`, and servers know that.
         let answer = self.send_json(call, &(), true).await?;
-        let (body, correlation_id) = expect_json("POST", answer, StatusCode::CREATED).await?;
+        let (body, correlation_id) = expect_json(answer, StatusCode::CREATED).await?;
         reset_identity(ResetTokenResponse::from_json(&body), correlation_id)
     }
 }
 
 async fn expect_json(
-    method: &str,
     answer: Answer,
     success: StatusCode,
 ) -> Result<(bytes::Bytes, String), Refusal> {
     if answer.status != success {
-        return Err(refusal(method, answer).await);
+        return Err(refusal(answer).await);
     }
     let correlation_id = answer.correlation_id.clone();
-    if !is_json(&answer) {
+    if !answer.is_json() {
         return Err(Refusal::Answer {
             message: "its Content-Type is not application/json".to_owned(),
             correlation_id,
@@ -217,10 +216,10 @@ async fn expect_json(
     Ok((body, correlation_id))
 }
 
-async fn refusal(method: &str, answer: Answer) -> Refusal {
+async fn refusal(answer: Answer) -> Refusal {
     let forbidden = answer.status == StatusCode::FORBIDDEN;
     let correlation_id = answer.correlation_id.clone();
-    let status = describe(method, answer).await;
+    let status = answer.describe().await;
     if forbidden {
         Refusal::Forbidden {
             status,

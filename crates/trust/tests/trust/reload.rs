@@ -101,3 +101,12 @@ fn a_bad_block_beside_a_good_one_is_reported_and_the_good_one_taken() {
     assert_eq!(update.store.skipped().len(), 1);
     assert_eq!(update.store.consulted()[0].skipped, 1);
 }
+
+#[test]
+fn bad_news_about_a_source_reach_the_store_without_a_change_of_trust() {
+    let mut reload = Reload::new();
+    reload.update(vec![(file(), Reading::Absent)]);
+    let update = reload.update(vec![(file(), bytes("no PEM"))]);
+    assert!(!update.changed);
+    assert_eq!(update.store.skipped().len(), 1);
+}
