@@ -264,6 +264,16 @@ async fn gzip_is_undone_unless_refused() {
     let answer = plain().send(as_stored).await.unwrap();
     assert!(answer.bytes(1 << 20).await.unwrap() == compressed);
     assert_eq!(server.requests()[1].header("accept-encoding"), "");
+    let half = compressed[..compressed.len() / 2].to_vec();
+    let cut = FakeServer::http(move |_| {
+        Reply::with("text/plain", 200, half.clone()).header("Content-Encoding", "gzip")
+    });
+    let answer = plain().send(get(&cut.url("/"))).await.unwrap();
+    let error = answer.bytes(1 << 20).await.unwrap_err().to_string();
+    assert!(
+        error.contains("gzip: "),
+        "a cut stream is no short text: {error}"
+    );
     let bounded = plain().send(get(&server.url("/"))).await.unwrap();
     let error = bounded.bytes(1000).await.unwrap_err();
     assert!(
