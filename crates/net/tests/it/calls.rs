@@ -58,6 +58,25 @@ async fn headers_are_those_of_the_fact_sheet() {
 }
 
 #[tokio::test]
+async fn methods_with_a_body_say_that_it_is_empty() {
+    let server = FakeServer::http(|_| Reply::status(204));
+    let table = [
+        ("POST", "0"),
+        ("PUT", "0"),
+        ("PATCH", "0"),
+        ("GET", ""),
+        ("DELETE", ""),
+    ];
+    for (method, length) in table {
+        let call = call(method.parse().unwrap(), &server.url("/"), Body::Empty);
+        plain().send(call).await.unwrap();
+        let request = server.requests().pop().unwrap();
+        assert_eq!(request.header("content-length"), length, "{method}");
+        assert_eq!(request.header("transfer-encoding"), "", "{method}");
+    }
+}
+
+#[tokio::test]
 async fn the_servers_request_id_is_the_correlation_id() {
     let server = FakeServer::http(|_| Reply::status(204).header("X-Request-Id", "abc"));
     assert_eq!(
