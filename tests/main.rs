@@ -2,8 +2,7 @@
 //!
 //! One test crate, because every test binary costs link time. Nothing here reaches beyond loopback.
 
-mod pipeline;
-mod registration;
+mod transfer_commands;
 mod world;
 
 #[test]

@@ -23,6 +23,7 @@ mod questions;
 mod repository;
 mod runner_flags;
 mod session;
+mod transfer;
 mod version;
 
 use std::io::Write as _;

@@ -35,11 +35,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use courser_config::Environment;
-use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
 use courser_job::messages;
 use courser_net::{ProxySettings, SystemRoots};
 
 pub use courser_job::HelperRequest;
+pub use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
 pub use output::{Output, Programs};
 
 /// What the helper may know of its process. Captured once by `cli`.

@@ -55,7 +55,7 @@ impl VerifiedChain {
     }
 }
 
-/// All accepted chains of a peer; at least one and at most 100, since no more candidates are tried.
+/// All accepted chains of a peer; at least one.
 #[derive(Debug, Clone)]
 pub struct VerifiedChains {
     chains: Vec<VerifiedChain>,

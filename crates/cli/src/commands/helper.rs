@@ -4,13 +4,12 @@
 
 use std::io::Read;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use courser_helper::{HelperEnvironment, HelperRequest, Output, Programs};
+use courser_helper::{HelperRequest, Output, Programs};
 
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::version;
+use crate::transfer;
 
 /// Requests are lists of names and flags: far below this.
 const MAX_REQUEST: u64 = 16 << 20;
@@ -32,30 +31,14 @@ enum Work {
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     let Work::Run = arguments.work;
     let request = read_request()?;
-    let environment = &session.environment;
-    let helper_environment = HelperEnvironment {
-        variables: environment.variables.clone(),
-        proxy: environment.proxy.clone(),
-        system_roots: environment.system_roots.clone(),
-        certificate_directory: Some(environment.certificate_directory()),
-        host_name: environment.host_name(),
-        user_agent: version::user_agent(),
-        retry_pause: Duration::from_secs(1),
-        temporary_directory: std::env::temp_dir(),
-    };
+    let environment = transfer::helper_environment(session);
     let mut output = Output {
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
         programs: Programs::Inherit,
     };
-    let result = courser_helper::run(&request, &helper_environment, &mut output).await;
-    Ok(match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::debug!("{error}");
-            ExitCode::from(1)
-        }
-    })
+    let result = courser_helper::run(&request, &environment, &mut output).await;
+    Ok(transfer::exit_code(result))
 }
 
 fn read_request() -> Result<HelperRequest, Failure> {

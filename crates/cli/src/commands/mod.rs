@@ -4,6 +4,10 @@
 //! `pub(crate) struct Arguments` (clap) and
 //! `pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure>`.
 
+mod artifacts_downloader;
+mod artifacts_uploader;
+mod cache_archiver;
+mod cache_extractor;
 mod completion;
 mod helper;
 mod lint;
@@ -12,7 +16,6 @@ mod pipeline;
 mod register;
 mod reset_token;
 mod run;
-mod run_single;
 mod unregister;
 mod verify;
 
@@ -92,12 +95,18 @@ commands! {
     reset_token => ResetToken: Runner,
     /// Run jobs until told to end
     run => Run: Daemon,
-    /// Run jobs of one runner, one after the other
-    run_single => RunSingle: Daemon,
     /// Unregister specific runner
     unregister => Unregister: Runner,
     /// Verify all registered runners
     verify => Verify: Runner,
+    /// Download and extract build artifacts (internal)
+    artifacts_downloader => ArtifactsDownloader: Runner,
+    /// Create and upload build artifacts (internal)
+    artifacts_uploader => ArtifactsUploader: Runner,
+    /// Create and upload cache artifacts (internal)
+    cache_archiver => CacheArchiver: Runner,
+    /// Download and extract cache artifacts (internal)
+    cache_extractor => CacheExtractor: Runner,
     /// Work beside a job's checkout (started by Courser itself)
     #[command(hide = true)]
     helper => Helper: Internal,
