@@ -22,8 +22,8 @@ const LONGEST_FORCE_SEND: Duration = Duration::from_secs(30 * 60);
 /// Largest patch.
 const MAX_PATCH: usize = 1024 * 1024;
 
-/// Between rounds of the final update.
-const FIRST_ROUND_WAIT: Duration = Duration::from_secs(1);
+/// Between rounds of the final update; doubles.
+const ROUND_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_ROUND_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// Range mismatches in a row after which a round counts as failed. Upstream has no bound: a server
@@ -74,6 +74,7 @@ pub(crate) struct Report {
     /// `FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL`.
     dynamic_force_send: bool,
     start_interval: Duration,
+    round_wait: Duration,
     interval: Duration,
     sent: u64,
     last_contact: Option<Instant>,
@@ -94,6 +95,7 @@ impl Report {
             debug_trace: false,
             dynamic_force_send: false,
             start_interval: START_INTERVAL,
+            round_wait: ROUND_WAIT,
             interval: START_INTERVAL,
             sent: 0,
             last_contact: None,
@@ -178,7 +180,7 @@ impl Report {
 
     /// The rest of the log, then the final state; at most `rounds` rounds. Says whether it got through.
     pub(crate) async fn finish(&mut self, state: &FinalState, rounds: u32) -> bool {
-        let mut wait = FIRST_ROUND_WAIT;
+        let mut wait = self.round_wait;
         for round in 1..=rounds.max(1) {
             if self.final_round(state).await {
                 return true;
@@ -301,3 +303,6 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
