@@ -2,6 +2,8 @@
 //!
 //! One test crate, because every test binary costs link time. Nothing here reaches beyond loopback.
 
+mod pipeline;
+mod registration;
 mod transfer_commands;
 mod world;
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use url::Url;
 
@@ -217,11 +217,12 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     async fn run(&self, body: &Body) -> Result<http::Response<Incoming>, CallError> {
         let prepared = body.prepare().await?;
+        let is_empty = prepared.upload.is_end_stream();
         let mut request = Request::new(prepared.upload);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri_of(self.url)?;
         *request.headers_mut() = self.headers.clone();
-        self.add_hop_headers(request.headers_mut(), prepared.content_type);
+        self.add_hop_headers(request.headers_mut(), prepared.content_type, is_empty);
         let responding = self.generation.request(request);
         let header_overdue = async {
             // An error means the body was dropped: it will not be sent any further.
@@ -242,9 +243,18 @@ impl Exchange<'_> {
     }
 
     /// Headers that depend on this request's URL and body alone.
-    fn add_hop_headers(&self, headers: &mut HeaderMap, content_type: Option<String>) {
+    fn add_hop_headers(
+        &self,
+        headers: &mut HeaderMap,
+        content_type: Option<String>,
+        is_empty: bool,
+    ) {
         if let Some(value) = content_type.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(header::CONTENT_TYPE, value);
+        }
+        // hyper says nothing of an empty body; Go does, and some servers insist (411).
+        if is_empty && matches!(*self.method, Method::POST | Method::PUT | Method::PATCH) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         }
         if !headers.contains_key(header::AUTHORIZATION)
             && let Some(value) = url_authorization(self.url)

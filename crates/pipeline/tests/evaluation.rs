@@ -51,21 +51,21 @@ fn push_to_main() -> Event {
 
 /// `stage/name` with what is not the default: when, allow_failure, needs, tags, variables.
 fn describe(job: &PipelineJob) -> String {
-    let mut text = format!("{}/{}", job.stage, job.name);
+    let mut parts = vec![format!("{}/{}", job.stage, job.name)];
     let when = serde_json::to_value(job.when).unwrap_or_default();
-    if when != "on_success" {
-        text += &format!(" {}", when.as_str().unwrap_or_default());
+    if let Some(when) = when.as_str().filter(|when| *when != "on_success") {
+        parts.push(when.to_owned());
     }
     if job.allow_failure != AllowFailure::Always(false) {
         let value = serde_json::to_string(&job.allow_failure).unwrap_or_default();
-        text += &format!(" allow_failure={value}");
+        parts.push(format!("allow_failure={value}"));
     }
     if job.needs.is_some() {
         let names: Vec<&str> = job.job_needs.iter().map(|need| need.job.as_str()).collect();
-        text += &format!(" needs={}", names.join("+"));
+        parts.push(format!("needs={}", names.join("+")));
     }
     if !job.tags.is_empty() {
-        text += &format!(" tags={}", job.tags.join("+"));
+        parts.push(format!("tags={}", job.tags.join("+")));
     }
     if !job.variables.is_empty() {
         let pairs: Vec<String> = job
@@ -73,9 +73,9 @@ fn describe(job: &PipelineJob) -> String {
             .iter()
             .map(|variable| format!("{}={}", variable.key, variable.value))
             .collect();
-        text += &format!(" {}", pairs.join(","));
+        parts.push(pairs.join(","));
     }
-    text
+    parts.join(" ")
 }
 
 fn outcome(files: &Tree, event: &Event) -> String {
@@ -298,7 +298,7 @@ fn a_bomb_of_references_is_refused() {
     let mut text = ".l0: {x: [a, a, a, a, a, a, a, a, a, a]}\nj: {script: x}\n".to_owned();
     for level in 1..10 {
         let below = vec![format!("!reference [.l{}, x]", level - 1); 10].join(", ");
-        text += &format!(".l{level}: {{x: [{below}]}}\n");
+        text.push_str(&[".l", &level.to_string(), ": {x: [", &below, "]}\n"].concat());
     }
     let problems = evaluate(".gitlab-ci.yml", &tree(&text, &[]), &push_to_main());
     let message = problems.err().map(|problems| problems[0].message.clone());

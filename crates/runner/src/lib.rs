@@ -26,8 +26,10 @@ mod light_helper;
 mod log;
 mod report;
 mod shutdown;
+mod single;
 
 pub use daemon::{Ended, Runner};
 pub use entry::RunnerSettings;
 pub use light_helper::InProcessHelper;
 pub use shutdown::{Phase, Shutdown};
+pub use single::{SingleLimits, UnusableRunner, run_single};

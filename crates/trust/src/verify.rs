@@ -55,7 +55,7 @@ impl VerifiedChain {
     }
 }
 
-/// All accepted chains of a peer; at least one.
+/// All accepted chains of a peer; at least one and at most 100, since no more candidates are tried.
 #[derive(Debug, Clone)]
 pub struct VerifiedChains {
     chains: Vec<VerifiedChain>,

@@ -16,6 +16,7 @@ mod pipeline;
 mod register;
 mod reset_token;
 mod run;
+mod run_single;
 mod unregister;
 mod verify;
 
@@ -95,6 +96,8 @@ commands! {
     reset_token => ResetToken: Runner,
     /// Run jobs until told to end
     run => Run: Daemon,
+    /// Run jobs of one runner, one after the other
+    run_single => RunSingle: Daemon,
     /// Unregister specific runner
     unregister => Unregister: Runner,
     /// Verify all registered runners

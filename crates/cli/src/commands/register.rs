@@ -226,7 +226,7 @@ impl Registration<'_> {
                 return Err(failed());
             }
             Err(refusal) => {
-                let correlation_id = refusal.correlation_id().unwrap_or_default();
+                let correlation_id = refusal.correlation_id();
                 let ending = match &refusal {
                     courser_runner::client::registration::Refusal::Forbidden { .. } => {
                         "is not valid"
@@ -274,7 +274,7 @@ impl Registration<'_> {
                 Ok(())
             }
             Err(refusal) => {
-                let correlation_id = refusal.correlation_id().unwrap_or_default();
+                let correlation_id = refusal.correlation_id();
                 tracing::error!(correlation_id, runner = %short, status = %refusal, "Verifying runner... failed");
                 Err(failed())
             }
@@ -345,7 +345,7 @@ impl Registration<'_> {
                 Ok(())
             }
             Err(refusal) => {
-                let correlation_id = refusal.correlation_id().unwrap_or_default();
+                let correlation_id = refusal.correlation_id();
                 let ending = match &refusal {
                     courser_runner::client::registration::Refusal::Forbidden { .. } => {
                         "forbidden (check registration token)"

@@ -129,7 +129,7 @@ async fn reset(
             true
         }
         Err(refusal) => {
-            let correlation_id = refusal.correlation_id().unwrap_or_default();
+            let correlation_id = refusal.correlation_id();
             tracing::error!(correlation_id, runner = %short, status = %refusal, "Resetting runner authentication token... failed");
             false
         }

@@ -157,7 +157,7 @@ pub(crate) async fn delete(api: &Api, runner: &RunnerConfig) -> bool {
                 Refusal::Client(_) => "client error",
                 _ => "failed",
             };
-            let correlation_id = refusal.correlation_id().unwrap_or_default();
+            let correlation_id = refusal.correlation_id();
             tracing::error!(correlation_id, runner = %short, status = %refusal, "Unregistering {what} from GitLab {ending}");
             false
         }

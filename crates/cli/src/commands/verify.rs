@@ -122,7 +122,7 @@ async fn is_alive(
             true
         }
         Err(refusal) => {
-            let correlation_id = refusal.correlation_id().unwrap_or_default();
+            let correlation_id = refusal.correlation_id();
             tracing::error!(correlation_id, runner = %short, runner_name = runner.name, status = %refusal, "Verifying runner... failed");
             true
         }

@@ -109,6 +109,7 @@ impl Connector {
             .authority()
             .map(ToString::to_string)
             .unwrap_or_default();
+        tracing::debug!("Dialing: tcp {address} ...");
         let mut tcp = self.tcp.clone();
         match tokio::time::timeout(CONNECT_TIMEOUT, tcp.call(target)).await {
             Ok(Ok(stream)) => Ok(stream.into_inner()),

@@ -54,6 +54,7 @@ struct Current {
     configured: Reload,
     ca_bytes: Option<Bytes>,
     identity: Option<Arc<CertifiedKey>>,
+    store: Arc<Store>,
     generation: Arc<Generation>,
 }
 
@@ -134,7 +135,7 @@ impl Generations {
     }
 
     fn load(&self, seen: Seen, last: Option<Current>) -> Result<Current, String> {
-        let is_first = last.is_none();
+        let before = last.as_ref().map(|last| Arc::clone(&last.store));
         let (mut configured, last_bytes, last_identity) = match last {
             Some(last) => {
                 let same_pair = last.seen.paths.pair == seen.paths.pair;
@@ -144,28 +145,37 @@ impl Generations {
             None => (Reload::new(), None, None),
         };
         let (trusted, ca_bytes) = self.load_configured(&seen.paths, &mut configured, last_bytes);
-        let identity = seen.paths.pair.as_ref();
-        let identity =
-            identity.and_then(|(certificate, key)| load_pair(certificate, key, last_identity));
-        let number = next_number();
+        let identity = seen
+            .paths
+            .pair
+            .as_ref()
+            .and_then(|(certificate, key)| load_pair(certificate, key, last_identity.clone()));
         let store = Store::builder()
             .include(&self.trust.system.load())
             .include(&trusted)
-            .build(number);
-        let tls = ClientTls::new(Arc::new(store), identity.clone(), self.now)
-            .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        if !is_first {
+            .build(next_number());
+        let store = Arc::new(store);
+        let same_identity = match (&last_identity, &identity) {
+            (Some(last), Some(new)) => Arc::ptr_eq(last, new),
+            (last, new) => last.is_none() && new.is_none(),
+        };
+        if let Some(before) = before
+            && !(same_identity && before.trusts_the_same(&store))
+        {
             tracing::info!(
-                generation = number.0,
-                "certificate files have changed; new connections use them"
+                generation = store.generation().0,
+                "trusted certificates or the client certificate have changed; new connections use them"
             );
         }
+        let tls = ClientTls::new(Arc::clone(&store), identity.clone(), self.now)
+            .map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let connector = Connector::new(tls, Arc::clone(&self.proxies));
         Ok(Current {
             seen,
             configured,
             ca_bytes,
             identity,
+            store,
             generation: Arc::new(Generation::new(connector, self.connection_max_age)),
         })
     }

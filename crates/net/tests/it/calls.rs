@@ -58,6 +58,25 @@ async fn headers_are_those_of_the_fact_sheet() {
 }
 
 #[tokio::test]
+async fn methods_with_a_body_say_that_it_is_empty() {
+    let server = FakeServer::http(|_| Reply::status(204));
+    let table = [
+        ("POST", "0"),
+        ("PUT", "0"),
+        ("PATCH", "0"),
+        ("GET", ""),
+        ("DELETE", ""),
+    ];
+    for (method, length) in table {
+        let call = call(method.parse().unwrap(), &server.url("/"), Body::Empty);
+        plain().send(call).await.unwrap();
+        let request = server.requests().pop().unwrap();
+        assert_eq!(request.header("content-length"), length, "{method}");
+        assert_eq!(request.header("transfer-encoding"), "", "{method}");
+    }
+}
+
+#[tokio::test]
 async fn the_servers_request_id_is_the_correlation_id() {
     let server = FakeServer::http(|_| Reply::status(204).header("X-Request-Id", "abc"));
     assert_eq!(
@@ -264,6 +283,16 @@ async fn gzip_is_undone_unless_refused() {
     let answer = plain().send(as_stored).await.unwrap();
     assert!(answer.bytes(1 << 20).await.unwrap() == compressed);
     assert_eq!(server.requests()[1].header("accept-encoding"), "");
+    let half = compressed[..compressed.len() / 2].to_vec();
+    let cut = FakeServer::http(move |_| {
+        Reply::with("text/plain", 200, half.clone()).header("Content-Encoding", "gzip")
+    });
+    let answer = plain().send(get(&cut.url("/"))).await.unwrap();
+    let error = answer.bytes(1 << 20).await.unwrap_err().to_string();
+    assert!(
+        error.contains("gzip: "),
+        "a cut stream is no short text: {error}"
+    );
     let bounded = plain().send(get(&server.url("/"))).await.unwrap();
     let error = bounded.bytes(1000).await.unwrap_err();
     assert!(

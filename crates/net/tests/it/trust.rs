@@ -267,6 +267,10 @@ fn the_log_has_upstreams_words_once_and_the_repair() {
         "{log}"
     );
     assert!(log.contains("openssl x509 -inform der"), "{log}");
+    assert!(
+        !log.contains("have changed"),
+        "nothing else is trusted: {log}"
+    );
     assert_eq!(logged(&client), "", "said once for each state of the disk");
 
     world.write(
@@ -276,6 +280,10 @@ fn the_log_has_upstreams_words_once_and_the_repair() {
     let log = logged(&client);
     assert!(
         !log.contains("Failed") && log.contains(&format!("{shown}:")),
+        "{log}"
+    );
+    assert!(
+        log.contains("have changed; new connections use them"),
         "{log}"
     );
 

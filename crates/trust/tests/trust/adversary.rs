@@ -35,7 +35,7 @@ fn layers_of_cas_with_one_name_cost_little() {
     let started = Instant::now();
     let error = judge(&[&unrelated], &served, HOST).expect_err("no root");
     assert!(
-        started.elapsed() < Duration::from_millis(500),
+        started.elapsed() < Duration::from_secs(1),
         "{:?}",
         started.elapsed()
     );
@@ -61,7 +61,7 @@ fn thousands_of_names_and_constraints_cost_little() {
     let started = Instant::now();
     let error = judge(&[&root], &[&leaf], "a1.example").expect_err("too much");
     assert!(
-        started.elapsed() < Duration::from_millis(500),
+        started.elapsed() < Duration::from_secs(1),
         "{:?}",
         started.elapsed()
     );

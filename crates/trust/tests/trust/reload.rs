@@ -110,3 +110,14 @@ fn bad_news_about_a_source_reach_the_store_without_a_change_of_trust() {
     assert!(!update.changed);
     assert_eq!(update.store.skipped().len(), 1);
 }
+
+#[test]
+fn a_file_that_adds_only_known_certificates_still_counts_as_consulted() {
+    let one = ca("one").self_signed().pem();
+    let inline = || (Source::Inline("memory".into()), bytes(&one));
+    let mut reload = Reload::new();
+    reload.update(vec![inline(), (file(), Reading::Absent)]);
+    let update = reload.update(vec![inline(), (file(), bytes(&one))]);
+    assert_eq!(update.store.consulted().len(), 2);
+    assert_eq!(update.store.certificates().len(), 1);
+}
