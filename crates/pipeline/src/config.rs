@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::budget::{self, Budget};
 use crate::job::{self, DEFAULT_KEYS, Defaults, JobSpec};
 use crate::model::{PipelineJob, YamlVariable};
 use crate::rules::{self, Owner, Rule};
@@ -62,22 +63,35 @@ pub(crate) fn parse(tree: &Map, span: Span, shape: &mut Shape<'_>) -> Config {
             .filter(|node| !is_job(node))
             .map(|node| parse_workflow(node, shape))
             .unwrap_or_default(),
-        jobs: tree
-            .entries()
-            .iter()
-            .filter(|entry| {
-                let name = &*entry.key.text;
-                let keyword = KEYWORDS.contains(&name)
-                    || (matches!(name, "default" | "workflow") && !is_job(&entry.value));
-                !(name.starts_with('.') || keyword)
-            })
-            .filter_map(|entry| job::parse(entry, &defaults, shape))
-            .collect(),
+        jobs: parse_jobs(tree, &defaults, shape),
     };
     if config.jobs.is_empty() && shape.findings.errors.is_empty() {
         shape.error(span, "jobs config should contain at least one visible job");
     }
     config
+}
+
+fn parse_jobs(tree: &Map, defaults: &Defaults, shape: &mut Shape<'_>) -> Vec<JobSpec> {
+    let mut budget = Budget::for_jobs();
+    let mut jobs = Vec::new();
+    for entry in tree.entries() {
+        let name = &*entry.key.text;
+        let keyword = KEYWORDS.contains(&name)
+            || (matches!(name, "default" | "workflow") && !is_job(&entry.value));
+        if keyword || name.starts_with('.') {
+            continue;
+        }
+        let Some(job) = job::parse(entry, defaults, shape) else {
+            continue;
+        };
+        let bytes = budget::job_bytes(&job.job, &job.variables);
+        if let Err(fault) = budget.take(bytes, entry.span) {
+            shape.error(fault.span, fault.message);
+            break;
+        }
+        jobs.push(job);
+    }
+    jobs
 }
 
 fn is_job(node: &Node) -> bool {

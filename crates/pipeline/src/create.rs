@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
+use crate::budget::{self, Budget};
 use crate::config::Config;
 use crate::graph::Graph;
 use crate::job::JobSpec;
@@ -56,6 +57,7 @@ pub(crate) fn create(
         world,
         findings,
         not_run_here: Vec::new(),
+        budget: Budget::for_jobs(),
     };
     let mut globals = config.variables.clone();
     let workflow = creation.workflow(&mut globals)?;
@@ -117,6 +119,7 @@ struct Creation<'a> {
     world: &'a World<'a>,
     findings: &'a mut Findings,
     not_run_here: Vec<Fault>,
+    budget: Budget,
 }
 
 impl Creation<'_> {
@@ -207,6 +210,8 @@ impl Creation<'_> {
                 ),
             ));
         }
+        let bytes = budget::job_bytes(&spec.job, &variables);
+        self.budget.take(bytes, spec.span)?;
         let predefined = self.predefined(spec, instance, &variables);
         let mut job = spec.job.clone();
         job.name.clone_from(&instance.name);

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::merge::deep_merge_maps;
+use crate::budget::Budget;
+use crate::merge::deep_merge;
 use crate::source::{Fault, Span};
 use crate::yaml::{Entry, Kind, Map, Node};
 
@@ -15,6 +16,7 @@ pub(crate) fn resolve(tree: &Map) -> Result<Map, Fault> {
         tree,
         done: HashMap::new(),
         ancestors: Vec::new(),
+        budget: Budget::for_merging(),
     };
     let mut resolved = Map::default();
     for entry in tree.entries() {
@@ -35,6 +37,7 @@ struct Resolver<'a> {
     /// Resolved entries with the length of their longest chain.
     done: HashMap<&'a str, (Map, usize)>,
     ancestors: Vec<&'a str>,
+    budget: Budget,
 }
 
 impl<'a> Resolver<'a> {
@@ -79,10 +82,10 @@ impl<'a> Resolver<'a> {
             })?;
             let (resolved, below) = self.entry(found, base_map)?;
             height = height.max(below + 1);
-            merged = deep_merge_maps(&merged, &resolved);
+            merged = deep_merge(&merged, &resolved, span, &mut self.budget)?;
         }
         self.ancestors.pop();
-        let merged = deep_merge_maps(&merged, map);
+        let merged = deep_merge(&merged, map, extends.span, &mut self.budget)?;
         self.done.insert(name, (merged.clone(), height));
         Ok((merged, height))
     }

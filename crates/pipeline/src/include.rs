@@ -1,14 +1,15 @@
 //! `include` (`gitlab-ci-yaml.md` 3): files of the repository, merged in order, the including file last.
 
+use crate::budget::Budget;
 use crate::glob::Glob;
 use crate::inputs;
-use crate::merge::deep_merge_maps;
+use crate::merge::deep_merge;
 use crate::model::JobWhen;
 use crate::rules::{self, Owner, RuleWhen, World};
 use crate::shape::Shape;
 use crate::source::{Fault, Findings, Sources, Span};
 use crate::variables::Scope;
-use crate::yaml::{self, Kind, MAXIMUM_NODES, Map, Node};
+use crate::yaml::{self, Kind, Map, Node};
 
 const MAXIMUM_INCLUDES: usize = 150;
 const KINDS: [&str; 6] = [
@@ -26,7 +27,7 @@ pub(crate) struct Loader<'a> {
     pub(crate) sources: &'a mut Sources,
     pub(crate) findings: &'a mut Findings,
     included: usize,
-    entries: usize,
+    budget: Budget,
 }
 
 /// The merged tree and where the root file begins.
@@ -46,7 +47,7 @@ impl<'a> Loader<'a> {
             sources,
             findings,
             included: 0,
-            entries: 0,
+            budget: Budget::for_merging(),
         }
     }
 
@@ -80,14 +81,15 @@ impl<'a> Loader<'a> {
         let mut merged = Map::default();
         for item in include_items(include) {
             for file in self.item(item)? {
-                merged = deep_merge_maps(&merged, &file);
-                self.entries = self.entries.saturating_add(merged.len());
-                if self.entries > MAXIMUM_NODES {
-                    return Err(Fault::new(item.span, "The parsed YAML is too big"));
-                }
+                merged = deep_merge(&merged, &file, item.span, &mut self.budget)?;
             }
         }
-        Ok(deep_merge_maps(&merged, &own.without("include")))
+        deep_merge(
+            &merged,
+            &own.without("include"),
+            content.span,
+            &mut self.budget,
+        )
     }
 
     fn scope(&self) -> Scope<'a> {

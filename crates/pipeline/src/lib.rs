@@ -36,6 +36,7 @@
 //! assert_eq!((problems[0].line, problems[0].column), (1, 1));
 //! ```
 
+mod budget;
 mod config;
 mod create;
 mod duration;

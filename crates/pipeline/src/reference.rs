@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::source::{Fault, Span};
-use crate::yaml::{Kind, MAXIMUM_DEPTH, MAXIMUM_NODES, Map, Node};
+use crate::yaml::{Kind, MAXIMUM_DEPTH, MAXIMUM_EXPANDED_BYTES, MAXIMUM_NODES, Map, Node};
 
 /// Resolves every reference in the tree.
 pub(crate) fn resolve(tree: &Map) -> Result<Map, Fault> {
@@ -13,23 +13,37 @@ pub(crate) fn resolve(tree: &Map) -> Result<Map, Fault> {
         under_way: Vec::new(),
     };
     let mut resolved = Map::default();
-    let mut total = 0usize;
+    let mut total = Weight::default();
     for entry in tree.entries() {
         let found = resolver.node(&entry.value, 0)?;
-        total = total.saturating_add(found.size);
-        if total > MAXIMUM_NODES {
-            return Err(too_big(entry.span));
-        }
+        total.grow(found.weight, entry.span)?;
         resolved.insert(entry.key.clone(), entry.span, found.node);
     }
     Ok(resolved)
 }
 
-/// A node without references and the number of nodes it stands for.
+/// A node without references and what it weighs with everything shared counted again.
 #[derive(Clone)]
 struct Resolved {
     node: Node,
-    size: usize,
+    weight: Weight,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Weight {
+    fn grow(&mut self, more: Self, span: Span) -> Result<(), Fault> {
+        self.nodes = self.nodes.saturating_add(more.nodes);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+        if self.nodes > MAXIMUM_NODES || self.bytes > MAXIMUM_EXPANDED_BYTES {
+            return Err(too_big(span));
+        }
+        Ok(())
+    }
 }
 
 struct Resolver<'a> {
@@ -44,20 +58,17 @@ impl<'a> Resolver<'a> {
         if depth > 2 * MAXIMUM_DEPTH {
             return Err(too_big(node.span));
         }
-        let mut size = 1usize;
-        let mut grow = |more: usize| {
-            size = size.saturating_add(more);
-            if size > MAXIMUM_NODES {
-                return Err(too_big(node.span));
-            }
-            Ok(())
+        let span = node.span;
+        let mut weight = Weight {
+            nodes: 1,
+            bytes: node.as_text().map_or(0, str::len),
         };
         let node = match &node.kind {
             Kind::Seq(items) => {
                 let mut resolved = Vec::with_capacity(items.len());
                 for item in items.iter() {
                     let item = self.node(item, depth + 1)?;
-                    grow(item.size)?;
+                    weight.grow(item.weight, span)?;
                     resolved.push(item.node);
                 }
                 Node::seq(node.span, resolved)
@@ -66,7 +77,7 @@ impl<'a> Resolver<'a> {
                 let mut resolved = Map::default();
                 for entry in map.entries() {
                     let value = self.node(&entry.value, depth + 1)?;
-                    grow(value.size)?;
+                    weight.grow(value.weight, span)?;
                     resolved.insert(entry.key.clone(), entry.span, value.node);
                 }
                 Node::map(node.span, resolved)
@@ -74,7 +85,7 @@ impl<'a> Resolver<'a> {
             Kind::Reference(inner) => return self.reference(node.span, inner, depth),
             _ => node.clone(),
         };
-        Ok(Resolved { node, size })
+        Ok(Resolved { node, weight })
     }
 
     fn reference(&mut self, span: Span, inner: &'a Node, depth: usize) -> Result<Resolved, Fault> {

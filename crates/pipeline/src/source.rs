@@ -28,6 +28,9 @@ impl Fault {
     }
 }
 
+/// More faults than this help nobody, and a hostile file could hold a million.
+const MAXIMUM_FINDINGS: usize = 100;
+
 /// Faults found so far; shape errors are reported all together (`gitlab-ci-yaml.md` 1).
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -37,12 +40,14 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) {
-        self.errors.push(Fault::new(span, message));
+        if self.errors.len() < MAXIMUM_FINDINGS {
+            self.errors.push(Fault::new(span, message));
+        }
     }
 
     pub(crate) fn warn(&mut self, span: Span, message: impl Into<String>) {
         let fault = Fault::new(span, message);
-        if !self.warnings.contains(&fault) {
+        if self.warnings.len() < MAXIMUM_FINDINGS && !self.warnings.contains(&fault) {
             self.warnings.push(fault);
         }
     }

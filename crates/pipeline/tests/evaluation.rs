@@ -306,6 +306,35 @@ fn a_bomb_of_references_is_refused() {
 }
 
 #[test]
+fn bombs_of_extends_and_defaults_are_refused() {
+    let jobs = |body: &str| -> String {
+        (0..20_000)
+            .map(|at| ["j", &at.to_string(), body].concat())
+            .collect()
+    };
+    let keys: String = (0..2_000)
+        .map(|at| ["    k", &at.to_string(), ": v\n"].concat())
+        .collect();
+    let extended = [
+        ".b:\n  script: x\n  variables:\n",
+        &keys,
+        &jobs(": {extends: .b, variables: {a: b}}\n"),
+    ];
+    let line = "x".repeat(100_000);
+    let inherited = [
+        "default: {before_script: [",
+        &line,
+        "]}\n",
+        &jobs(": {script: x}\n"),
+    ];
+    for text in [extended.concat(), inherited.concat()] {
+        let problems = evaluate(".gitlab-ci.yml", &tree(&text, &[]), &push_to_main());
+        let message = problems.err().map(|problems| problems[0].message.clone());
+        assert_eq!(message.as_deref(), Some("The parsed YAML is too big"));
+    }
+}
+
+#[test]
 fn defaults_are_taken_whole_and_inherit_selects_them() {
     check(
         "default: {tags: [d], interruptible: true}\nvariables: {A: 1, B: 2}\na: {script: x}\nb: {script: x, tags: [own]}\nc: {script: x, inherit: {default: false, variables: [B]}}\nd: {script: x, inherit: {default: [image], variables: false}}",
