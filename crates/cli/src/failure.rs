@@ -17,10 +17,10 @@ use crate::commands::Kind;
 pub(crate) enum Code {
     /// The work was done and the answer is no: a failed pipeline, a failed check.
     Failed = 1,
-    /// Arguments that make no sense.
-    Usage = 2,
     /// A file of the user's that cannot be used: `.gitlab-ci.yml`, `config.toml`, the repository.
-    Invalid = 3,
+    Invalid = 2,
+    /// Arguments that make no sense (`EX_USAGE`).
+    Usage = 64,
     /// A server or program that does not do its part.
     Surroundings = 4,
     /// A bug of ours.

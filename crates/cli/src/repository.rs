@@ -96,6 +96,15 @@ impl Repository {
         }
     }
 
+    /// The same repository with another commit's facts; `None` when the revision names no commit.
+    pub(crate) fn at(mut self, revision: &str) -> Result<Option<Self>, RepositoryError> {
+        let Some(git) = &mut self.git else {
+            return Ok(None);
+        };
+        git.commit = Commit::read(&self.root, revision)?;
+        Ok(git.commit.is_some().then_some(self))
+    }
+
     /// The event of a pipeline for the working tree; `changed_files` is left to the caller, because only
     /// some pipelines ask for it ([`Self::changed_files`]).
     pub(crate) fn event(&self, source: &str, ref_name: Option<&str>, tag: bool) -> Event {
@@ -316,7 +325,7 @@ impl GitFacts {
         let branch = git(root, ["symbolic-ref", "-q", "--short", "HEAD"])
             .ok()
             .map(|name| name.trim().to_owned());
-        let commit = Commit::read(root)?;
+        let commit = Commit::read(root, "HEAD")?;
         let tag = match (&branch, &commit) {
             (None, Some(_)) => git(root, ["tag", "--points-at", "HEAD"])?
                 .lines()
@@ -390,15 +399,25 @@ fn default_branch(root: &Path, branch: Option<&str>) -> Result<String, Repositor
 }
 
 impl Commit {
-    /// The commit at HEAD, `None` before the first one.
-    fn read(root: &Path) -> Result<Option<Self>, RepositoryError> {
-        if git(root, ["rev-parse", "--verify", "-q", "HEAD"]).is_err() {
+    /// The commit that a revision names, `None` when there is none (`HEAD` before the first one).
+    fn read(root: &Path, revision: &str) -> Result<Option<Self>, RepositoryError> {
+        let commit = format!("{revision}^{{commit}}");
+        let verify = ["rev-parse", "--verify", "-q", "--end-of-options", &commit];
+        let Ok(sha) = git(root, verify) else {
             return Ok(None);
-        }
+        };
         let format = "--format=%H%x00%P%x00%an <%ae>%x00%cI%x00%B";
         let text = git(
             root,
-            ["log", "-1", "--no-show-signature", "--no-color", format],
+            [
+                "log",
+                "-1",
+                "--no-show-signature",
+                "--no-color",
+                format,
+                sha.trim(),
+                "--",
+            ],
         )?;
         let mut fields = text.splitn(5, '\0').map(str::to_owned);
         let mut next = || fields.next().unwrap_or_default();
@@ -510,7 +529,7 @@ fn paths(listing: &str) -> impl Iterator<Item = String> {
 }
 
 /// Runs `git` with the settings off that could make it start other programs.
-fn git<I, S>(directory: &Path, arguments: I) -> Result<String, RepositoryError>
+pub(crate) fn git<I, S>(directory: &Path, arguments: I) -> Result<String, RepositoryError>
 where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,

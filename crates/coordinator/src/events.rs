@@ -1,5 +1,7 @@
 //! What the coordinator tells those who watch it.
 
+use std::path::PathBuf;
+
 use crate::pipeline_run::{JobState, PipelineStatus, Position};
 
 /// Something happened. A watcher that lags reads [`crate::Handle::snapshot`] instead.
@@ -16,6 +18,8 @@ pub enum CoordinatorEvent {
         position: Position,
         /// From 0.
         attempt: u32,
+        /// Where its log will lie.
+        log: PathBuf,
     },
     /// A job's log has grown; the bytes lie in [`crate::JobSnapshot::trace`].
     Trace {
@@ -57,4 +61,6 @@ pub struct JobEnd {
     pub exit_code: Option<i64>,
     /// Another attempt follows.
     pub retried: bool,
+    /// Whether a runner ever began it.
+    pub ran: bool,
 }

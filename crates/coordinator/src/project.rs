@@ -19,26 +19,51 @@ impl Project {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 
-    /// A path the API and Git's URLs can carry, made of a directory's name.
-    pub fn path_for(group: &str, name: &str) -> String {
-        let plain = |text: &str| {
-            let text: String = text
+    /// The path with whatever Git's URLs and ref names could not carry replaced.
+    pub fn plain_path(path: &str) -> String {
+        let plain = |part: &str| {
+            let keep = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            let part: String = part
                 .chars()
-                .map(|c| {
-                    if c.is_ascii_alphanumeric() || "_-.".contains(c) {
-                        c
-                    } else {
-                        '-'
-                    }
-                })
+                .map(|c| if keep(c) { c } else { '-' })
                 .collect();
-            let text = text.trim_matches(['-', '.']).to_owned();
-            if text.is_empty() {
+            let part = part
+                .trim_matches(['-', '.'])
+                .trim_end_matches(".git")
+                .to_owned();
+            if part.is_empty() {
                 "project".to_owned()
             } else {
-                text
+                part
             }
         };
-        format!("{}/{}", plain(group), plain(name))
+        let parts: Vec<_> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(plain)
+            .collect();
+        if parts.is_empty() {
+            "local/project".to_owned()
+        } else {
+            parts.join("/")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_fit_for_urls() {
+        let cases = [
+            ("group/sub/app", "group/sub/app"),
+            ("local/my dir", "local/my-dir"),
+            ("a/../b.git", "a/project/b"),
+            ("", "local/project"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(Project::plain_path(path), expected, "{path}");
+        }
     }
 }

@@ -283,6 +283,7 @@ impl Queue {
                         job: record.id,
                         position: change.job,
                         attempt: record.attempt,
+                        log: self.files.trace(record.id),
                     });
                 }
                 state if state.is_over() => {
@@ -420,6 +421,7 @@ fn job_end(job: &JobRecord, retried: bool) -> JobEnd {
         failure_reason: job.run.failure_reason.clone(),
         exit_code: job.run.exit_code,
         retried,
+        ran: from > 0,
     }
 }
 

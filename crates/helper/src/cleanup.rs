@@ -12,7 +12,7 @@ use courser_job::messages;
 use crate::HelperError;
 use crate::git::{Git, may_have_credential_helper};
 use crate::output::Output;
-use crate::sources::{EXTERNAL_CONFIG, TEMPLATE};
+use crate::sources::{CA_BUNDLE, EXTERNAL_CONFIG, TEMPLATE};
 
 /// Written by jobs for their later stages; a new job starts without them.
 const OF_THE_JOB: [&str; 2] = ["gitlab_runner_env", "masking.db"];
@@ -54,6 +54,7 @@ pub(crate) fn clean_up(
     let git = Git {
         directory: project_dir,
         external_config: None,
+        ca_bundle: None,
     };
     if let Some(url) = &work.credential_reject_url
         && work.strategy.uses_git()
@@ -62,7 +63,10 @@ pub(crate) fn clean_up(
     {
         git.reject_credential(url);
     }
-    for name in OF_THE_JOB.into_iter().chain([EXTERNAL_CONFIG, GLOBAL_SEED]) {
+    for name in OF_THE_JOB
+        .into_iter()
+        .chain([CA_BUNDLE, EXTERNAL_CONFIG, GLOBAL_SEED])
+    {
         remove_file(&temporary_dir.join(name))?;
     }
     for name in &work.file_variables {

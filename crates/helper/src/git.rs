@@ -15,6 +15,8 @@ pub(crate) struct Git<'a> {
     pub(crate) directory: &'a Path,
     /// The configuration outside of the project directory.
     pub(crate) external_config: Option<&'a Path>,
+    /// Takes the place of `GIT_SSL_CAINFO`, which would beat the server's own CA file.
+    pub(crate) ca_bundle: Option<&'a Path>,
 }
 
 impl Git<'_> {
@@ -31,6 +33,9 @@ impl Git<'_> {
             .env("GIT_LFS_SKIP_SMUDGE", "1");
         if let Some(path) = self.external_config {
             command.env("GLR_EXT_GIT_CONFIG_PATH", path);
+        }
+        if let Some(path) = self.ca_bundle {
+            command.env("GIT_SSL_CAINFO", path);
         }
         command
     }

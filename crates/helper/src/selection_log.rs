@@ -69,6 +69,7 @@ fn untracked(project_dir: &Path) -> Option<Vec<PathBuf>> {
     let git = Git {
         directory: project_dir,
         external_config: None,
+        ca_bundle: None,
     };
     let answer = git.read(&["ls-files", "-o", "-z"])?;
     Some(

@@ -22,6 +22,9 @@ use crate::{HelperEnvironment, HelperError};
 /// Template directory, below the temporary one.
 pub(crate) const TEMPLATE: &str = "git-template";
 
+/// CA certificates of the server and of the environment, below the temporary directory.
+pub(crate) const CA_BUNDLE: &str = "git-ca-bundle.pem";
+
 /// Configuration with credentials, below the temporary directory.
 pub(crate) const EXTERNAL_CONFIG: &str = ".gitlab-runner.ext.conf";
 
@@ -35,13 +38,14 @@ pub(crate) fn get(
     if !request.strategy.uses_git() {
         return without_git(request, output);
     }
-    Checkout::new(request)?.run(environment, output)?;
+    Checkout::new(request, environment)?.run(environment, output)?;
     if let Some(url) = &request.credential_reject_url
         && may_have_credential_helper(&environment.variables, project_dir)
     {
         let git = Git {
             directory: project_dir,
             external_config: None,
+            ca_bundle: None,
         };
         git.reject_credential(url);
     }
@@ -75,9 +79,33 @@ pub(crate) fn clear(project_dir: &Path, output: &mut Output<'_>) -> Result<(), H
     let git = Git {
         directory: project_dir,
         external_config: None,
+        ca_bundle: None,
     };
     git.run(output, &["rm", "-rf", "--ignore-unmatch", "--quiet", "."])?;
     git.run(output, &["clean", "-ffdx", "-q"])
+}
+
+/// Git lets `GIT_SSL_CAINFO` win over the configuration of a host (`runner-tls.md` 4.2), so that a
+/// machine which sets it for everything could not fetch from a server with a CA of its own. Where both
+/// are there, Git is given both.
+fn ca_bundle(
+    request: &GetSources,
+    environment: &HelperEnvironment,
+) -> Result<Option<PathBuf>, HelperError> {
+    let named = environment.variables.get("GIT_SSL_CAINFO");
+    let named = named.filter(|path| !path.is_empty());
+    let (Some(named), Some(server)) = (named, &request.tls_ca_file) else {
+        return Ok(None);
+    };
+    let mut bundle = fs::read_to_string(server).map_err(HelperError::io(Path::new(server)))?;
+    // A file that is not there is left to the server's CA alone.
+    if let Ok(others) = fs::read_to_string(named) {
+        bundle.push('\n');
+        bundle.push_str(&others);
+    }
+    let path = Path::new(&request.temporary_dir).join(CA_BUNDLE);
+    write_private(&path, &bundle)?;
+    Ok(Some(path))
 }
 
 /// Strategies `clone` and `fetch`.
@@ -87,11 +115,13 @@ struct Checkout<'a> {
     temporary_dir: &'a Path,
     template_dir: PathBuf,
     external_config: PathBuf,
+    /// Both CA files in one, where the environment names one and the server has its own.
+    ca_bundle: Option<PathBuf>,
 }
 
 impl<'a> Checkout<'a> {
     /// What the server sent must not become options of Git.
-    fn new(request: &'a GetSources) -> Result<Self, HelperError> {
+    fn new(request: &'a GetSources, environment: &HelperEnvironment) -> Result<Self, HelperError> {
         let sha = &request.sha;
         if sha.len() < 8 || !sha.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(HelperError::Request(format!("{sha:?} is no commit id")));
@@ -106,6 +136,7 @@ impl<'a> Checkout<'a> {
             temporary_dir,
             template_dir: temporary_dir.join(TEMPLATE),
             external_config: temporary_dir.join(EXTERNAL_CONFIG),
+            ca_bundle: ca_bundle(request, environment)?,
         })
     }
 
@@ -149,6 +180,7 @@ impl<'a> Checkout<'a> {
         Git {
             directory: self.project_dir,
             external_config: Some(&self.external_config),
+            ca_bundle: self.ca_bundle.as_deref(),
         }
     }
 

@@ -8,7 +8,10 @@ mod artifacts_downloader;
 mod artifacts_uploader;
 mod cache_archiver;
 mod cache_extractor;
+mod clean;
 mod completion;
+mod coordinator;
+mod exec;
 mod helper;
 mod lint;
 mod list;
@@ -86,6 +89,8 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Run the pipeline of this directory, here and now
+    exec => Exec: Local,
     /// List all configured runners
     list => List: Runner,
     /// Check a configuration file
@@ -115,6 +120,10 @@ commands! {
     helper => Helper: Internal,
     /// Print a completion script for a shell
     completion => Completion: Local,
+    /// Remove what `exec` keeps: logs, artifacts and caches
+    clean => Clean: Local,
+    /// The embedded GitLab side for any runner
+    coordinator => Coordinator: Daemon,
     /// Check, list or show a .gitlab-ci.yml without running it
     pipeline => Pipeline: Local,
 }

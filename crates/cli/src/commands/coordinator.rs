@@ -1,0 +1,211 @@
+//! `courser coordinator serve`: the embedded GitLab side as a service.
+
+mod revision;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use courser_coordinator::{
+    Certificate, Coordinator, Durability, Handle, Limits, Origin, Project, ServedRepository,
+    Settings,
+};
+use courser_protocol::Secret;
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::revision::{Repositories, ServedProject};
+use crate::failure::{Code, Failure};
+use crate::repository::{Repository, git};
+use crate::session::Session;
+
+/// Arguments of `coordinator`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Serve the runner API over HTTPS
+    Serve(Serve),
+}
+
+/// Serves the runner API to any GitLab runner, the official one included.
+///
+/// At start it prints its URL, the registration token and a private token. With --repository,
+/// pipelines are created for the committed .gitlab-ci.yml of a branch or tag:
+///
+///   curl --cacert root.crt -X POST -H "PRIVATE-TOKEN: $TOKEN" \
+///     "https://localhost:8443/api/v4/projects/1/pipeline?ref=main&variables[KEY]=VALUE"
+///
+/// GET .../projects/1/pipelines/ID shows one, POST .../projects/1/pipelines/ID/cancel stops it.
+/// Projects are numbered in the order of --repository.
+///
+/// Without --certificate a throw-away authority is made at each start: its keys stay in memory, its
+/// root certificate is written to STATE/root.crt, for `tls-ca-file` of runners (they read it again
+/// when it changes).
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Serve {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:8443", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Host name under which runners reach it, beside the loopback names
+    #[arg(long, value_name = "NAME")]
+    external_host: Option<String>,
+    /// PEM certificate chain, leaf first; watched for renewal
+    #[arg(long, requires = "key", value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// PEM key of the certificate
+    #[arg(long, requires = "certificate", value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Database, logs and artifacts [default: $XDG_STATE_HOME/courser/coordinator]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Token that registers runners [default: a random one]
+    #[arg(
+        long,
+        env = "COURSER_REGISTRATION_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    registration_token: Option<String>,
+    /// A Git repository whose pipelines can be run; it is only read
+    #[arg(long = "repository", value_name = "PATH")]
+    repositories: Vec<PathBuf>,
+}
+
+/// Runs it.
+pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+    let Action::Serve(serve) = arguments.action;
+    let state = serve.state.clone().map_or_else(
+        || default_state(session),
+        |state| session.environment.working_directory.join(state),
+    );
+    let mut projects = Vec::new();
+    for (index, path) in serve.repositories.iter().enumerate() {
+        let path = session.environment.working_directory.join(path);
+        projects.push(open(&path, index as i64 + 1, &state)?);
+    }
+    let served = projects.iter().map(|(served, _)| served.clone());
+    let repositories = Repositories::new(served.collect());
+    let settings = Settings {
+        address: serve.listen,
+        external_host: serve.external_host.clone(),
+        certificate: match (&serve.certificate, &serve.key) {
+            (Some(certificate), Some(key)) => Certificate::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+            _ => Certificate::Generated,
+        },
+        state_dir: state.clone(),
+        durability: Durability::Durable,
+        registration_token: serve.registration_token.map(Secret::new),
+        pipelines: (!projects.is_empty()).then(|| Arc::new(repositories) as Arc<_>),
+        limits: Limits::default(),
+        default_timeout: 3600,
+        clock: Arc::new(Timestamp::now),
+    };
+    let coordinator = Coordinator::start(settings)
+        .await
+        .map_err(|error| Failure::from_error(Code::Surroundings, &error))?;
+    announce(&coordinator, &state, &projects)?;
+    for (_, project) in projects {
+        coordinator
+            .add_project(project)
+            .await
+            .map_err(|error| Failure::from_error(Code::Internal, &error))?;
+    }
+    wait_for_the_end().await?;
+    coordinator.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn default_state(session: &Session) -> PathBuf {
+    let exec = super::exec::state::all_projects(&session.environment);
+    exec.with_file_name("coordinator")
+}
+
+/// The repository, and one of ours beside it that jobs fetch from.
+fn open(path: &Path, id: i64, state: &Path) -> Result<(ServedProject, Project), Failure> {
+    let named =
+        |message: String| Failure::invalid(format!("--repository {}: {message}", path.display()));
+    let repository = Repository::discover(path).map_err(|error| named(error.to_string()))?;
+    if repository.git.is_none() {
+        return Err(named("not a Git working tree".to_owned()));
+    }
+    let ask = |question: &[&str]| {
+        let arguments = ["rev-parse", "--path-format=absolute"]
+            .iter()
+            .chain(question);
+        git(&repository.root, arguments).map_err(|error| named(error.to_string()))
+    };
+    let objects = ask(&["--git-path", "objects"])?;
+    let shallow = PathBuf::from(ask(&["--git-path", "shallow"])?.trim_end());
+    let origin = Origin {
+        objects: Some(PathBuf::from(objects.trim_end())),
+        shallow: shallow.is_file().then_some(shallow),
+        object_format: ask(&["--show-object-format"])?.trim_end().to_owned(),
+    };
+    let git_dir = state.join(format!("repositories/{id}.git"));
+    let beside =
+        ServedRepository::create(&git_dir, &origin).map_err(|error| named(error.to_string()))?;
+    let event = repository.event("api", None, false);
+    let path = event
+        .predefined
+        .get("CI_PROJECT_PATH")
+        .cloned()
+        .unwrap_or_default();
+    let project = Project {
+        id,
+        path: Project::plain_path(&path),
+        repository: beside,
+    };
+    Ok((ServedProject { id, repository }, project))
+}
+
+/// What a runner's administrator needs, on standard output.
+fn announce(
+    coordinator: &Handle,
+    state: &Path,
+    projects: &[(ServedProject, Project)],
+) -> Result<(), Failure> {
+    if let Some(root) = coordinator.root_pem() {
+        let path = state.join("root.crt");
+        std::fs::write(&path, root)
+            .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
+        println!("root certificate    {}", path.display());
+    }
+    println!(
+        "registration token  {}",
+        coordinator.registration_token().expose()
+    );
+    println!(
+        "private token       {}",
+        coordinator.private_token().expose()
+    );
+    for (_, project) in projects {
+        println!("project {:<11} {}", project.id, project.path);
+    }
+    // Last: whoever waits for this line finds everything ready.
+    println!("url                 {}", coordinator.url());
+    std::io::stdout()
+        .flush()
+        .map_err(|error| Failure::internal(format!("standard output: {error}")))
+}
+
+async fn wait_for_the_end() -> Result<(), Failure> {
+    let failed = |error| Failure::internal(format!("cannot listen for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Pipelines for a commit of a repository, without a checkout of it.
+
+use std::sync::Mutex;
+
+use courser_coordinator::{NewPipeline, PipelineSource};
+use courser_pipeline::Files;
+use courser_protocol::{JobVariable, Secret};
+
+use crate::repository::{Repository, git};
+
+const FILE: &str = ".gitlab-ci.yml";
+/// Problems shown to a caller of the API; the rest is counted.
+const SHOWN: usize = 10;
+
+/// A repository by its project number.
+#[derive(Debug, Clone)]
+pub(super) struct ServedProject {
+    pub(super) id: i64,
+    pub(super) repository: Repository,
+}
+
+/// All repositories given on the command line.
+pub(super) struct Repositories {
+    projects: Vec<ServedProject>,
+    /// One evaluation at a time: it is quick, and an endpoint should not start many processes at once.
+    turn: Mutex<()>,
+}
+
+impl Repositories {
+    pub(super) fn new(projects: Vec<ServedProject>) -> Self {
+        Self {
+            projects,
+            turn: Mutex::new(()),
+        }
+    }
+}
+
+impl PipelineSource for Repositories {
+    fn pipeline(
+        &self,
+        project_id: i64,
+        ref_name: &str,
+        variables: &[(String, String)],
+    ) -> Result<NewPipeline, String> {
+        let _turn = self.turn.lock().map_err(|error| error.to_string())?;
+        let project = self
+            .projects
+            .iter()
+            .find(|project| project.id == project_id)
+            .ok_or("404 Project Not Found")?;
+        let found = ["heads", "tags"].into_iter().find_map(|kind| {
+            let revision = format!("refs/{kind}/{ref_name}");
+            let repository = project.repository.clone().at(&revision).ok()??;
+            Some((repository, kind == "tags"))
+        });
+        let (repository, tag) = found.ok_or("Reference not found")?;
+        let mut event = repository.event("api", Some(ref_name), tag);
+        event.pipeline_variables = variables.to_vec();
+        let sha = event
+            .predefined
+            .get("CI_COMMIT_SHA")
+            .cloned()
+            .unwrap_or_default();
+        let files = CommitFiles {
+            repository: &repository,
+            sha: &sha,
+        };
+        let pipeline = courser_pipeline::evaluate(FILE, &files, &event).map_err(|problems| {
+            let lines = problems.iter().take(SHOWN).map(|problem| {
+                format!(
+                    "{}:{}:{}: {}",
+                    problem.file, problem.line, problem.column, problem.message
+                )
+            });
+            let mut lines: Vec<_> = lines.collect();
+            if problems.len() > SHOWN {
+                lines.push(format!("and {} more", problems.len() - SHOWN));
+            }
+            lines.join("; ")
+        })?;
+        if !pipeline.workflow.created {
+            return Err("Pipeline filtered out by workflow rules.".to_owned());
+        }
+        let before = event.predefined.get("CI_COMMIT_BEFORE_SHA").cloned();
+        Ok(NewPipeline {
+            project_id,
+            pipeline,
+            ref_name: ref_name.to_owned(),
+            tag,
+            before_sha: before.unwrap_or_else(|| "0".repeat(40)),
+            predefined: event.predefined,
+            variables: variables
+                .iter()
+                .map(|(key, value)| JobVariable {
+                    key: key.clone(),
+                    value: Secret::new(value.as_str()),
+                    ..JobVariable::default()
+                })
+                .collect(),
+            sha,
+        })
+    }
+}
+
+/// Files of a commit.
+struct CommitFiles<'a> {
+    repository: &'a Repository,
+    sha: &'a str,
+}
+
+impl Files for CommitFiles<'_> {
+    fn read(&self, path: &str) -> Option<String> {
+        let object = format!("{}:{path}", self.sha);
+        git(&self.repository.root, ["cat-file", "blob", &object]).ok()
+    }
+
+    fn list(&self) -> Vec<String> {
+        let listing = git(
+            &self.repository.root,
+            [
+                "ls-tree",
+                "-r",
+                "-z",
+                "--name-only",
+                "--full-tree",
+                self.sha,
+            ],
+        );
+        let listing = listing.unwrap_or_default();
+        listing
+            .split('\0')
+            .filter(|path| !path.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+}

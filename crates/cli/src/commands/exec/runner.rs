@@ -1,0 +1,97 @@
+//! The ordinary runner in this process, configured by a value instead of `config.toml`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use courser_config::{Config, RunnerConfig};
+use courser_coordinator::Handle;
+use courser_executor::Host;
+use courser_net::{ProxySettings, SystemRoots};
+use courser_protocol::Secret;
+use courser_runner::{InProcessHelper, Runner, RunnerSettings, Shutdown};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::state::{ProjectState, RunState};
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::version;
+
+/// A running runner; dropping it kills whatever its jobs started.
+pub(super) struct LocalRunner {
+    /// Ends it.
+    pub(super) shutdown: Shutdown,
+    _config: watch::Sender<Arc<Config>>,
+    _task: JoinSet<()>,
+}
+
+/// Starts it for `jobs` jobs at once.
+pub(super) fn start(
+    coordinator: &Handle,
+    token: Secret,
+    run: &RunState,
+    state: &ProjectState,
+    jobs: usize,
+    session: &Session,
+) -> Result<LocalRunner, Failure> {
+    let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let config = Config {
+        concurrent: jobs,
+        check_interval: Duration::from_secs(1),
+        shutdown_timeout: Duration::from_secs(5),
+        runners: vec![RunnerConfig {
+            name: "courser exec".to_owned(),
+            url: coordinator.url().to_string(),
+            token,
+            executor: "shell".to_owned(),
+            request_concurrency: jobs,
+            output_limit: 100 * 1024,
+            builds_dir: path(run.builds()),
+            cache_dir: path(state.cache()),
+            // The view tells times; a log that is read here is easier to read without them.
+            feature_flags: [("FF_TIMESTAMPS".to_owned(), false)].into(),
+            ..RunnerConfig::default()
+        }],
+        ..Config::default()
+    };
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::internal(format!("cannot tell the path of this program: {error}"))
+    })?;
+    let host_name = session.environment.host_name();
+    let settings = RunnerSettings {
+        host: Host {
+            working_directory: run.root().to_owned(),
+            user: None,
+            helper_command: path(program),
+            light_helper: Arc::new(InProcessHelper {
+                host_name: host_name.clone(),
+            }),
+            grace: Duration::from_secs(10),
+        },
+        // The coordinator's own root and nothing else.
+        system_roots: SystemRoots::None,
+        certificate_directory: None,
+        inline_ca: coordinator.root_pem().map(str::to_owned),
+        proxy: ProxySettings {
+            http: None,
+            https: None,
+            no_proxy: None,
+        },
+        user_agent: version::user_agent(),
+        system_id: "r_courserexec0".to_owned(),
+        host_name,
+        temporary_directory: run.root().to_owned(),
+    };
+    let config = watch::Sender::new(Arc::new(config));
+    let shutdown = Shutdown::new();
+    let runner = Runner::new(settings, config.subscribe(), shutdown.clone());
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        runner.run().await;
+    });
+    Ok(LocalRunner {
+        shutdown,
+        _config: config,
+        _task: task,
+    })
+}

@@ -1,0 +1,153 @@
+//! Which jobs of the pipeline run: all, or the named ones with or without what they need.
+
+use std::collections::BTreeSet;
+
+use courser_pipeline::{JobWhen, Pipeline, PipelineJob};
+
+use crate::failure::{Code, Failure};
+
+/// Leaves only the named jobs (a parallel job is also meant by its plain name) and, with `needs`, all
+/// they wait for. A named manual or delayed job runs at once: naming it is starting it.
+pub(super) fn select(
+    mut pipeline: Pipeline,
+    names: &[String],
+    needs: bool,
+) -> Result<Pipeline, Failure> {
+    if names.is_empty() {
+        return Ok(pipeline);
+    }
+    let mut wanted = BTreeSet::new();
+    for name in names {
+        let found: Vec<_> = (0..pipeline.jobs.len())
+            .filter(|position| is_named(&pipeline.jobs[*position], name))
+            .collect();
+        if found.is_empty() {
+            let known: Vec<_> = pipeline.jobs.iter().map(|job| job.name.as_str()).collect();
+            return Err(
+                Failure::new(Code::Usage, format!("the pipeline has no job {name:?}"))
+                    .hint(format!("its jobs: {}", known.join(", "))),
+            );
+        }
+        wanted.extend(found);
+    }
+    for position in &wanted {
+        let job = &mut pipeline.jobs[*position];
+        if job.when != JobWhen::Always {
+            job.when = JobWhen::OnSuccess;
+        }
+    }
+    if needs {
+        let mut open: Vec<_> = wanted.iter().copied().collect();
+        while let Some(position) = open.pop() {
+            for before in predecessors(&pipeline, position) {
+                if wanted.insert(before) {
+                    open.push(before);
+                }
+            }
+        }
+    }
+    let jobs = std::mem::take(&mut pipeline.jobs).into_iter().enumerate();
+    pipeline.jobs = jobs
+        .filter(|(position, _)| wanted.contains(position))
+        .map(|(_, job)| job)
+        .collect();
+    pipeline
+        .stages
+        .retain(|stage| pipeline.jobs.iter().any(|job| job.stage == *stage));
+    Ok(pipeline)
+}
+
+fn is_named(job: &PipelineJob, name: &str) -> bool {
+    job.name == name
+        || (job.parallel.is_some()
+            && job
+                .name
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(": [") || rest.starts_with(' ')))
+}
+
+/// Jobs whose end decides whether this one runs.
+fn predecessors(pipeline: &Pipeline, position: usize) -> Vec<usize> {
+    let job = &pipeline.jobs[position];
+    let stage = |job: &PipelineJob| pipeline.stages.iter().position(|stage| *stage == job.stage);
+    (0..pipeline.jobs.len())
+        .filter(|other| {
+            let other = &pipeline.jobs[*other];
+            if job.needs.is_some() {
+                job.job_needs.iter().any(|need| need.job == other.name)
+            } else {
+                stage(other) < stage(job)
+                    && !matches!(other.when, JobWhen::Manual | JobWhen::OnFailure)
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use courser_pipeline::{Need, Workflow};
+
+    use super::*;
+
+    fn pipeline() -> Pipeline {
+        let job = |name: &str, stage: &str| PipelineJob {
+            name: name.to_owned(),
+            stage: stage.to_owned(),
+            ..PipelineJob::default()
+        };
+        let parallel = |name: &str| PipelineJob {
+            parallel: Some(serde_json::json!({"index": 1, "total": 2})),
+            ..job(name, "test")
+        };
+        let needing = PipelineJob {
+            needs: Some(Vec::new()),
+            job_needs: vec![Need {
+                job: "test: [a]".to_owned(),
+                artifacts: true,
+                optional: false,
+            }],
+            when: JobWhen::Manual,
+            ..job("deploy", "deploy")
+        };
+        Pipeline {
+            workflow: Workflow::default(),
+            stages: ["build", "test", "deploy"].map(str::to_owned).into(),
+            jobs: vec![
+                job("build", "build"),
+                parallel("test: [a]"),
+                parallel("test: [b]"),
+                needing,
+            ],
+            warnings: Vec::new(),
+            not_run_here: Vec::new(),
+        }
+    }
+
+    fn names(names: &[&str], needs: bool) -> Vec<String> {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let selected = select(pipeline(), &names, needs).expect("selected");
+        selected.jobs.into_iter().map(|job| job.name).collect()
+    }
+
+    #[test]
+    fn named_jobs_alone_or_with_all_they_wait_for() {
+        assert_eq!(names(&[], false).len(), 4);
+        assert_eq!(names(&["deploy"], false), ["deploy"]);
+        assert_eq!(names(&["deploy"], true), ["build", "test: [a]", "deploy"]);
+        assert_eq!(names(&["test"], false), ["test: [a]", "test: [b]"]);
+        assert_eq!(names(&["test: [b]"], true), ["build", "test: [b]"]);
+    }
+
+    #[test]
+    fn a_named_manual_job_runs_and_stages_without_jobs_vanish() {
+        let selected = select(pipeline(), &["deploy".to_owned()], false).expect("selected");
+        assert_eq!(selected.jobs[0].when, JobWhen::OnSuccess);
+        assert_eq!(selected.stages, ["deploy"]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_known_ones() {
+        let refused = select(pipeline(), &["nope".to_owned()], false).expect_err("refused");
+        assert!(refused.message().contains("nope"));
+    }
+}

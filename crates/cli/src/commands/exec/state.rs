@@ -1,0 +1,285 @@
+//! Where `courser exec` keeps things: `$XDG_STATE_HOME/courser/exec/<project>/` (`~/.local/state` where
+//! that is not set), for the owner only.
+//!
+//! ```text
+//! <project>/cache/                 local caches, kept between runs
+//! <project>/runs/<time>-<pid>/     one run; locked while it lasts
+//!     git/                         snapshot repository, removed at the end
+//!     builds/                      working copies, removed at the end
+//!     coordinator/traces/<id>.log  full logs
+//!     coordinator/artifacts/<id>/  uploaded artifacts
+//! ```
+//!
+//! The last [`KEPT_RUNS`] runs of a project stay; `courser clean` removes everything not in use.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::environment::ProcessEnvironment;
+
+/// Finished runs that are kept for their logs and artifacts.
+const KEPT_RUNS: usize = 10;
+const LOCK: &str = "in-use";
+
+/// Everything kept for one project directory.
+#[derive(Debug, Clone)]
+pub(crate) struct ProjectState {
+    root: PathBuf,
+}
+
+/// Directory of one run, locked until dropped.
+#[derive(Debug)]
+pub(crate) struct RunState {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// The directory that holds all projects' state.
+pub(crate) fn all_projects(environment: &ProcessEnvironment) -> PathBuf {
+    let state = environment
+        .variables
+        .get("XDG_STATE_HOME")
+        .map(Path::new)
+        .filter(|path| path.is_absolute())
+        .map_or_else(|| environment.home.join(".local/state"), Path::to_owned);
+    state.join("courser/exec")
+}
+
+impl ProjectState {
+    /// State of the project in `directory` (absolute, links resolved).
+    pub(crate) fn of(environment: &ProcessEnvironment, directory: &Path) -> Self {
+        let name = directory
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .replace(
+                |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_',
+                "-",
+            );
+        // FNV-1a: it only has to tell directories of one name apart, and stay the same for ever.
+        let hash = directory
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Self {
+            root: all_projects(environment).join(format!("{name}-{hash:016x}")),
+        }
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Local caches.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Makes and locks the directory of a new run.
+    pub(crate) fn begin_run(&self, now: Timestamp) -> io::Result<RunState> {
+        let name = format!(
+            "{}-{}",
+            now.strftime("%Y%m%dT%H%M%S%.3f"),
+            std::process::id()
+        );
+        let root = self.root.join("runs").join(name);
+        create_private(&root)?;
+        create_private(&self.cache())?;
+        let lock = File::create(root.join(LOCK))?;
+        lock.lock()?;
+        Ok(RunState { root, _lock: lock })
+    }
+
+    /// Removes runs that are over, all but the newest ones.
+    pub(crate) fn forget_old_runs(&self) -> io::Result<()> {
+        let mut runs = entries(&self.root.join("runs"))?;
+        runs.sort();
+        let old = runs.len().saturating_sub(KEPT_RUNS);
+        for run in runs.drain(..old) {
+            remove_unless_in_use(&run)?;
+        }
+        Ok(())
+    }
+}
+
+impl RunState {
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Snapshot repository.
+    pub(crate) fn git(&self) -> PathBuf {
+        self.root.join("git")
+    }
+
+    /// Working copies of jobs.
+    pub(crate) fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+
+    /// Database, logs and artifacts.
+    pub(crate) fn coordinator(&self) -> PathBuf {
+        self.root.join("coordinator")
+    }
+
+    /// Removes what only a run in progress needs.
+    pub(crate) fn end(self) -> io::Result<()> {
+        remove(&self.builds())?;
+        remove(&self.git())
+    }
+}
+
+/// What `courser clean` did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cleaned {
+    /// Directories that are gone.
+    pub(crate) removed: Vec<PathBuf>,
+    /// Runs that are still going on.
+    pub(crate) in_use: Vec<PathBuf>,
+}
+
+/// Removes a project's state, except runs in progress and, with them, the cache they use.
+pub(crate) fn clean(project: &Path) -> io::Result<Cleaned> {
+    let mut cleaned = Cleaned::default();
+    for run in entries(&project.join("runs"))? {
+        if remove_unless_in_use(&run)? {
+            cleaned.removed.push(run);
+        } else {
+            cleaned.in_use.push(run);
+        }
+    }
+    if cleaned.in_use.is_empty() && project.exists() {
+        remove(project)?;
+        cleaned.removed.push(project.to_owned());
+    }
+    Ok(cleaned)
+}
+
+/// State directories of all projects.
+pub(crate) fn projects(environment: &ProcessEnvironment) -> io::Result<Vec<PathBuf>> {
+    entries(&all_projects(environment))
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// `false`: a process holds its lock.
+fn remove_unless_in_use(run: &Path) -> io::Result<bool> {
+    if let Ok(lock) = File::open(run.join(LOCK)) {
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    remove(run)?;
+    Ok(true)
+}
+
+/// Removes a tree; jobs leave directories that their owner may not write to.
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            make_writable(path)?;
+            std::fs::remove_dir_all(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn make_writable(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        // The entry's own type: links are not followed out of the tree.
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn create_private(directory: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(directory: &tempfile::TempDir) -> ProjectState {
+        ProjectState {
+            root: directory.path().join("project"),
+        }
+    }
+
+    #[test]
+    fn a_run_in_progress_and_its_cache_survive_clean() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let project = project(&directory);
+        let now = Timestamp::UNIX_EPOCH;
+        let over = project.begin_run(now).expect("a run");
+        let over_root = over.root().to_owned();
+        drop(over);
+        let running = project
+            .begin_run("2026-11-21T10:00:00Z".parse().expect("a time"))
+            .expect("another run");
+        let cleaned = clean(project.root()).expect("cleaned");
+        assert_eq!(cleaned.removed, [over_root]);
+        assert_eq!(cleaned.in_use, [running.root().to_owned()]);
+        assert!(project.cache().is_dir());
+        drop(running);
+        clean(project.root()).expect("cleaned");
+        assert!(!project.root().exists());
+    }
+
+    #[test]
+    fn only_the_newest_runs_are_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let project = project(&directory);
+        for second in 0..15 {
+            let now = Timestamp::from_second(second).expect("a time");
+            drop(project.begin_run(now).expect("a run"));
+        }
+        project.forget_old_runs().expect("forgotten");
+        let mut left = entries(&project.root().join("runs")).expect("listed");
+        left.sort();
+        assert_eq!(left.len(), KEPT_RUNS);
+        assert!(left[0].to_string_lossy().contains("T000005"));
+    }
+
+    #[test]
+    fn directories_that_jobs_made_read_only_are_removed() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let run = project(&directory)
+            .begin_run(Timestamp::UNIX_EPOCH)
+            .expect("a run");
+        let locked = run.builds().join("go/pkg");
+        create_private(&locked).expect("made");
+        std::fs::write(locked.join("file"), "x").expect("written");
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o500)).expect("set");
+        let builds = run.builds();
+        run.end().expect("ended");
+        assert!(!builds.exists());
+    }
+}

@@ -1,0 +1,235 @@
+//! What a run looks like: live on a terminal, lines in a pipe, JSON for programs, or silence.
+
+mod json;
+mod lines;
+mod live;
+mod quiet;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use courser_coordinator::{JobEnd, JobState, PipelineStatus};
+
+pub(super) use json::Json;
+pub(super) use lines::Lines;
+pub(super) use live::Live;
+pub(super) use quiet::Quiet;
+
+/// A job as views know it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JobName<'a> {
+    /// Job id; a retry has a new one.
+    pub(super) id: i64,
+    /// Name.
+    pub(super) name: &'a str,
+    /// Stage.
+    pub(super) stage: &'a str,
+}
+
+/// One line of the summary.
+#[derive(Debug, Clone)]
+pub(super) struct SummaryRow {
+    pub(super) id: i64,
+    pub(super) name: String,
+    pub(super) stage: String,
+    pub(super) end: JobEnd,
+    pub(super) log: Option<PathBuf>,
+    pub(super) artifacts: Vec<PathBuf>,
+}
+
+/// The end of the run.
+#[derive(Debug, Clone)]
+pub(super) struct Summary {
+    pub(super) status: PipelineStatus,
+    pub(super) duration: Duration,
+    pub(super) rows: Vec<SummaryRow>,
+}
+
+/// Shows a run.
+pub(super) trait View {
+    /// The pipeline exists; `jobs` in pipeline order.
+    fn created(&mut self, jobs: &[JobName<'_>]);
+    /// A job runs.
+    fn started(&mut self, job: JobName<'_>);
+    /// A line of a job's log.
+    fn line(&mut self, job: JobName<'_>, line: &str);
+    /// A job has ended; `tail` are the last lines of its log.
+    fn finished(&mut self, job: JobName<'_>, end: &JobEnd, tail: &[&str]);
+    /// The user asked to stop.
+    fn cancelling(&mut self);
+    /// Time has passed.
+    fn tick(&mut self) {}
+    /// Everything is over.
+    fn summary(&mut self, summary: &Summary);
+}
+
+/// The view that the options and the terminal ask for.
+pub(super) fn choose(json: bool, quiet: bool) -> Box<dyn View + Send> {
+    if json {
+        Box::new(Json)
+    } else if quiet {
+        Box::new(Quiet)
+    } else if std::io::stdout().is_terminal() {
+        Box::new(Live::new())
+    } else {
+        Box::new(Lines::default())
+    }
+}
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// Sign and colour of an end.
+fn sign(end: &JobEnd) -> (char, Style) {
+    let (sign, colour) = match end.state {
+        JobState::Success => ('✓', AnsiColor::Green),
+        JobState::Failed { allowed: true } => ('!', AnsiColor::Yellow),
+        JobState::Failed { .. } => ('✗', AnsiColor::Red),
+        JobState::Manual => ('▸', AnsiColor::Blue),
+        _ => ('-', AnsiColor::BrightBlack),
+    };
+    (sign, colour.on_default())
+}
+
+/// What happened, in words: `failed (exit code 2), will be retried`.
+fn verdict(end: &JobEnd) -> String {
+    let mut text = match end.state {
+        JobState::Success => "passed".to_owned(),
+        JobState::Failed { .. } => match (&end.failure_reason, end.exit_code) {
+            (_, Some(code)) => format!("failed (exit code {code})"),
+            (Some(reason), None) => format!("failed ({reason})"),
+            (None, None) => "failed".to_owned(),
+        },
+        JobState::Manual => "waits to be started by name".to_owned(),
+        JobState::Created => "did not run".to_owned(),
+        state => state.as_str().to_owned(),
+    };
+    if end.retried {
+        text.push_str(", tried again");
+    } else if end.state == (JobState::Failed { allowed: true }) {
+        text.push_str(", allowed to fail");
+    }
+    text
+}
+
+/// `0.42 s`, `12.3 s`, `3 min 04 s`.
+fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 {
+        format!("{seconds:.2} s")
+    } else if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        let whole = duration.as_secs();
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    }
+}
+
+fn milliseconds(end: &JobEnd) -> String {
+    if end.milliseconds == 0 {
+        String::new()
+    } else {
+        seconds(Duration::from_millis(end.milliseconds))
+    }
+}
+
+/// The table at the end, for terminals and pipes alike.
+fn print_summary(summary: &Summary) {
+    let width = |text: fn(&SummaryRow) -> &str| {
+        summary
+            .rows
+            .iter()
+            .map(|row| text(row).chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let (stages, names) = (width(|row| &row.stage), width(|row| &row.name));
+    anstream::println!();
+    for row in &summary.rows {
+        let (sign, colour) = sign(&row.end);
+        let time = milliseconds(&row.end);
+        let verdict = verdict(&row.end);
+        anstream::println!(
+            "{colour}{sign}{colour:#} {DIM}{:stages$}{DIM:#}  {:names$}  {time:>11}  {verdict}",
+            row.stage,
+            row.name,
+        );
+        for artifact in &row.artifacts {
+            anstream::println!("  {DIM}artifacts {}{DIM:#}", artifact.display());
+        }
+        if matches!(row.end.state, JobState::Failed { .. })
+            && let Some(log) = &row.log
+        {
+            anstream::println!("  {DIM}full log  {}{DIM:#}", log.display());
+        }
+    }
+    let logs = summary
+        .rows
+        .iter()
+        .filter_map(|row| row.log.as_deref()?.parent())
+        .next();
+    if let Some(logs) = logs {
+        anstream::println!("\n{DIM}all logs  {}{DIM:#}", logs.display());
+    }
+    let (word, colour) = match summary.status {
+        PipelineStatus::Success => ("passed", AnsiColor::Green),
+        PipelineStatus::Failed => ("failed", AnsiColor::Red),
+        PipelineStatus::Manual => ("waits for a manual job", AnsiColor::Yellow),
+        status => (status.as_str(), AnsiColor::Yellow),
+    };
+    let colour = colour.on_default().bold();
+    let time = seconds(summary.duration);
+    anstream::println!("\n{BOLD}Pipeline{BOLD:#} {colour}{word}{colour:#} in {time}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_in_words() {
+        let end = |state, exit_code, reason: Option<&str>, retried| JobEnd {
+            state,
+            milliseconds: 0,
+            failure_reason: reason.map(str::to_owned),
+            exit_code,
+            retried,
+            ran: true,
+        };
+        let failed = JobState::Failed { allowed: false };
+        let cases = [
+            (end(JobState::Success, None, None, false), "passed"),
+            (
+                end(failed, Some(2), Some("script_failure"), false),
+                "failed (exit code 2)",
+            ),
+            (
+                end(failed, None, Some("job_execution_timeout"), false),
+                "failed (job_execution_timeout)",
+            ),
+            (
+                end(JobState::Failed { allowed: true }, Some(1), None, true),
+                "failed (exit code 1), tried again",
+            ),
+            (
+                end(JobState::Failed { allowed: true }, Some(1), None, false),
+                "failed (exit code 1), allowed to fail",
+            ),
+            (end(JobState::Skipped, None, None, false), "skipped"),
+            (end(JobState::Canceled, None, None, false), "canceled"),
+        ];
+        for (end, expected) in cases {
+            assert_eq!(verdict(&end), expected);
+        }
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let cases = [(420, "0.42 s"), (12_340, "12.3 s"), (184_000, "3 min 04 s")];
+        for (milliseconds, expected) in cases {
+            assert_eq!(seconds(Duration::from_millis(milliseconds)), expected);
+        }
+    }
+}

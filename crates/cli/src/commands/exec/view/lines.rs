@@ -1,0 +1,49 @@
+//! In a pipe: every line of every log behind its job's name.
+
+use courser_coordinator::JobEnd;
+
+use super::{BOLD, JobName, Summary, View, milliseconds, print_summary, sign, verdict};
+
+/// Plain lines.
+#[derive(Debug, Default)]
+pub(in super::super) struct Lines {
+    width: usize,
+}
+
+impl View for Lines {
+    fn created(&mut self, jobs: &[JobName<'_>]) {
+        self.width = jobs
+            .iter()
+            .map(|job| job.name.chars().count())
+            .max()
+            .unwrap_or(0);
+    }
+
+    fn started(&mut self, job: JobName<'_>) {
+        let width = self.width;
+        anstream::println!("{BOLD}{:width$}{BOLD:#} > started", job.name);
+    }
+
+    fn line(&mut self, job: JobName<'_>, line: &str) {
+        let width = self.width;
+        anstream::println!("{:width$} | {line}", job.name);
+    }
+
+    fn finished(&mut self, job: JobName<'_>, end: &JobEnd, _tail: &[&str]) {
+        let width = self.width;
+        let (sign, colour) = sign(end);
+        let (verdict, time) = (verdict(end), milliseconds(end));
+        anstream::println!(
+            "{BOLD}{:width$}{BOLD:#} {colour}{sign}{colour:#} {verdict} {time}",
+            job.name
+        );
+    }
+
+    fn cancelling(&mut self) {
+        anstream::println!("cancelling: after_script still runs; Ctrl-C again kills");
+    }
+
+    fn summary(&mut self, summary: &Summary) {
+        print_summary(summary);
+    }
+}

@@ -1,0 +1,106 @@
+//! On a terminal: a line for each running job with its time, finished ones above.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use courser_coordinator::{JobEnd, JobState};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::super::log::strip_colours;
+use super::{BOLD, DIM, JobName, Summary, View, milliseconds, print_summary, sign, verdict};
+
+/// Characters of a log line beside a running job.
+const GLIMPSE: usize = 60;
+
+/// Live view.
+pub(in super::super) struct Live {
+    screen: MultiProgress,
+    running: HashMap<i64, ProgressBar>,
+    width: usize,
+}
+
+impl Live {
+    /// An empty screen.
+    pub(in super::super) fn new() -> Self {
+        Self {
+            // On standard output, as the lines above it, so that the two never mix.
+            screen: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::stdout()),
+            running: HashMap::new(),
+            width: 0,
+        }
+    }
+
+    fn above(&self, print: impl FnOnce()) {
+        self.screen.suspend(print);
+    }
+}
+
+impl View for Live {
+    fn created(&mut self, jobs: &[JobName<'_>]) {
+        self.width = jobs
+            .iter()
+            .map(|job| job.name.chars().count())
+            .max()
+            .unwrap_or(0);
+    }
+
+    fn started(&mut self, job: JobName<'_>) {
+        // The template is constant and valid; the default one would do as well.
+        let style =
+            ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>4}  {wide_msg:.dim}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let width = self.width;
+        let bar = self
+            .screen
+            .add(ProgressBar::new_spinner().with_style(style));
+        bar.set_prefix(format!("{:width$}", job.name));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        self.running.insert(job.id, bar);
+    }
+
+    fn line(&mut self, job: JobName<'_>, line: &str) {
+        if let Some(bar) = self.running.get(&job.id) {
+            bar.set_message(
+                strip_colours(line)
+                    .chars()
+                    .take(GLIMPSE)
+                    .collect::<String>(),
+            );
+        }
+    }
+
+    fn finished(&mut self, job: JobName<'_>, end: &JobEnd, tail: &[&str]) {
+        if let Some(bar) = self.running.remove(&job.id) {
+            bar.finish_and_clear();
+            self.screen.remove(&bar);
+        }
+        let width = self.width;
+        let (sign, colour) = sign(end);
+        let (verdict, time) = (verdict(end), milliseconds(end));
+        self.above(|| {
+            anstream::println!(
+                "{colour}{sign}{colour:#} {BOLD}{:width$}{BOLD:#}  {time:>11}  {verdict}",
+                job.name
+            );
+            if matches!(end.state, JobState::Failed { .. }) {
+                for line in tail {
+                    anstream::println!("    {DIM}|{DIM:#} {line}");
+                }
+            }
+        });
+    }
+
+    fn cancelling(&mut self) {
+        self.above(|| {
+            anstream::println!("cancelling: after_script still runs; Ctrl-C again kills");
+        });
+    }
+
+    fn summary(&mut self, summary: &Summary) {
+        // Whatever was cut off in the middle.
+        for (_, bar) in self.running.drain() {
+            bar.finish_and_clear();
+        }
+        print_summary(summary);
+    }
+}
