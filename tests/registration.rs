@@ -346,7 +346,7 @@ fn values_that_are_missing_are_named() {
     assert_line(&failed, "PANIC: The url needs to be entered");
     let failed = courser(&world, &["register", "--access-level", "any"]);
     assert_eq!(failed.code(), 1, "{}", failed.all());
-    assert_line(&failed, "PANIC: Given access-level is not valid.");
+    assert_line(&failed, "PANIC: Given access level is not valid:");
     let ended = courser(&world, &["register"]);
     assert_eq!(ended.code(), 1, "{}", ended.all());
     assert!(

@@ -162,7 +162,7 @@ fn wait(child: &mut Child) -> ExitStatus {
             return status;
         }
         if Instant::now() > deadline {
-            let _ = child.kill();
+            child.kill().ok();
             panic!("the program did not end within {PATIENCE:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -252,8 +252,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

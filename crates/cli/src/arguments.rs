@@ -21,7 +21,7 @@ pub(crate) enum Invocation {
     /// Arguments that make no sense.
     Misused(Misuse),
     /// A command.
-    Run(GlobalOptions, Command),
+    Run(GlobalOptions, Box<Command>),
 }
 
 /// Options before the command.
@@ -47,7 +47,7 @@ pub(crate) struct GlobalOptions {
     subcommand_required = false
 )]
 struct CommandLine {
-    /// Debug mode [env: RUNNER_DEBUG=]
+    /// Debug mode [env: RUNNER_DEBUG]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_flags::parse_bool, value_name = "BOOL")]
     debug: Option<bool>,
     /// Choose log format (options: runner, text, json)
@@ -72,9 +72,16 @@ pub(crate) struct Misuse {
 
 /// All commands and options, for a program of that name.
 pub(crate) fn tree(program: &str) -> clap::Command {
-    CommandLine::command()
+    without_values(CommandLine::command())
         .name(program.to_owned())
         .bin_name(program.to_owned())
+}
+
+/// Help names variables; it must not show what they hold, which may be tokens.
+fn without_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| argument.hide_env_values(true))
+        .mut_subcommands(without_values)
 }
 
 /// Reads the argument vector by Go's rules.
@@ -124,7 +131,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Invocation {
             log_format: line.log_format,
             warnings,
         },
-        command,
+        Box::new(command),
     )
 }
 
@@ -157,5 +164,132 @@ impl Misuse {
         };
         crate::logging::print_fatal(&fatal);
         Failure::EXIT_OF_RUNNER.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(command: &str) -> String {
+        let mut tree = tree("courser").term_width(100);
+        tree.build();
+        let command = match command {
+            "" => &mut tree,
+            name => tree.find_subcommand_mut(name).expect("a command"),
+        };
+        command.render_help().to_string()
+    }
+
+    #[test]
+    fn help_of_list() {
+        insta::assert_snapshot!(help("list"), @r"
+        Show the runners of the configuration file
+
+        Usage: courser list [OPTIONS]
+
+        Options:
+          -c, --config <FILE>  Config file [env: CONFIG_FILE]
+          -h, --help           Print help
+        ");
+    }
+
+    #[test]
+    fn help_of_lint() {
+        insta::assert_snapshot!(help("lint"), @r"
+        Check the configuration file
+
+        Usage: courser lint [OPTIONS]
+
+        Options:
+          -c, --config <FILE>  Config file [env: CONFIG_FILE]
+          -h, --help           Print help
+        ");
+    }
+
+    #[test]
+    fn help_of_verify() {
+        insta::assert_snapshot!(help("verify"), @r"
+        Ask the servers whether the runners of the file still exist
+
+        Usage: courser verify [OPTIONS]
+
+        Options:
+          -c, --config <FILE>    Config file [env: CONFIG_FILE]
+          -n, --name <NAME>      Name of the runner to verify
+          -u, --url <URL>        URL of the runner to verify
+          -t, --token <TOKEN>    Token of the runner to verify
+              --delete[=<BOOL>]  Take runners that are gone out of the file [default: false]
+          -h, --help             Print help
+        ");
+    }
+
+    #[test]
+    fn help_of_unregister() {
+        insta::assert_snapshot!(help("unregister"), @r"
+        Take runners off their server and out of the file
+
+        Usage: courser unregister [OPTIONS]
+
+        Options:
+          -c, --config <FILE>                  Config file [env: CONFIG_FILE]
+          -n, --name <NAME>                    Name of the runner to unregister
+              --all-runners[=<BOOL>]           Unregister all runners of the file [default: false]
+          -u, --url <URL>                      GitLab instance URL; not used to choose a runner [env:
+                                               CI_SERVER_URL]
+          -t, --token <TOKEN>                  Token of the runner to unregister [env: CI_SERVER_TOKEN]
+              --tls-ca-file <TLS_CA_FILE>      File with the certificates to verify the server [env:
+                                               CI_SERVER_TLS_CA_FILE]
+              --tls-cert-file <TLS_CERT_FILE>  File with the client certificate [env:
+                                               CI_SERVER_TLS_CERT_FILE]
+              --tls-key-file <TLS_KEY_FILE>    File with the client key [env: CI_SERVER_TLS_KEY_FILE]
+          -h, --help                           Print help
+        ");
+    }
+
+    #[test]
+    fn help_of_reset_token() {
+        insta::assert_snapshot!(help("reset-token"), @r"
+        Renew the tokens of runners
+
+        Usage: courser reset-token [OPTIONS]
+
+        Options:
+          -c, --config <FILE>         Config file [env: CONFIG_FILE]
+          -n, --name <NAME>           Name of the runner whose token is reset
+          -u, --url <URL>             URL of the runner whose token is reset
+          -i, --id <ID>               Id of the runner whose token is reset
+              --all-runners[=<BOOL>]  Reset all runner tokens of the file [default: false]
+              --pat <PAT>             Personal access token to authenticate with, in place of the runner's
+                                      token
+          -h, --help                  Print help
+        ");
+    }
+
+    #[test]
+    fn help_of_config() {
+        insta::assert_snapshot!(help("config"), @r"
+        Check or show config.toml
+
+        Usage: courser config <COMMAND>
+
+        Commands:
+          lint  Check a configuration file
+          show  Show every key that Courser acts on, its value and where it comes from; secrets are left out
+          help  Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help  Print help
+        ");
+    }
+
+    #[test]
+    fn register_has_every_flag_of_a_runner() {
+        let help = help("register");
+        for flag in courser_config::keys::runner_flags() {
+            assert!(help.contains(&format!("--{}", flag.name)), "{}", flag.name);
+        }
+        assert!(help.contains("[alias: --description]"), "{help}");
+        assert!(help.contains("[env: CI_SERVER_TOKEN]"), "{help}");
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use courser_config::{Config, ConfigDocument, ConfigError, LintError, Loaded};
+use courser_config::{Config, ConfigDocument, ConfigError, LintError, Loaded, ShownKey};
 
 use crate::failure::{Code, Failure};
 use crate::session::Session;
@@ -89,6 +89,16 @@ impl ConfigFile {
         }
     }
 
+    /// Every key with its value and its origin.
+    pub(crate) fn shown(&self, session: &Session) -> Result<Vec<ShownKey>, Failure> {
+        courser_config::show(
+            self.text.as_deref().unwrap_or_default(),
+            &self.path.display().to_string(),
+            &session.environment.variables,
+        )
+        .map_err(|error| undecodable(&error))
+    }
+
     /// Writes a changed document: a new file beside the old one takes its place at once.
     pub(crate) fn save(&self, document: &ConfigDocument) -> Result<(), Failure> {
         write_private(&self.path, document.render().as_bytes()).map_err(|error| {
@@ -112,7 +122,7 @@ impl ConfigFile {
             tracing::warn!(
                 state_file = %path.display(),
                 system_id = %id,
-                "Couldn't save new system ID on state file: {error}"
+                "the new system id could not be saved: {error}"
             );
         }
         Ok(id)

@@ -102,10 +102,10 @@ impl Failure {
         if kind.speaks_as_runner() {
             match self.last_line {
                 LastLine::Fatal => {
-                    tracing::error!(target: crate::logging::FATAL, "{}", self.message)
+                    tracing::error!(target: crate::logging::FATAL, "{}", self.message);
                 }
                 LastLine::Panic => {
-                    tracing::error!(target: crate::logging::PANIC, "{}", self.message)
+                    tracing::error!(target: crate::logging::PANIC, "{}", self.message);
                 }
             }
             for hint in &self.hints {

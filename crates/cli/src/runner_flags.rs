@@ -31,11 +31,6 @@ impl RunnerFlags {
     pub(crate) fn into_entry(self) -> RunnerEntry {
         self.entry
     }
-
-    /// A text among them.
-    pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
-        self.entry.text(path)
-    }
 }
 
 impl FromArgMatches for RunnerFlags {

@@ -23,6 +23,7 @@ pub mod keys;
 mod load;
 mod model;
 mod setting;
+mod show;
 mod system_id;
 
 pub use change::{ConfigChange, changes};
@@ -33,4 +34,5 @@ pub use environment::Environment;
 pub use error::{ConfigError, Warning};
 pub use load::{LintError, Loaded, lint, load};
 pub use model::{Config, RunnerConfig};
+pub use show::{Origin, ShownKey, show};
 pub use system_id::{parse_system_id, system_id};

@@ -10,6 +10,7 @@ mod cache_archiver;
 mod cache_extractor;
 mod clean;
 mod completion;
+mod config;
 mod coordinator;
 mod exec;
 mod helper;
@@ -91,21 +92,21 @@ macro_rules! commands {
 commands! {
     /// Run the pipeline of this directory, here and now
     exec => Exec: Local,
-    /// List all configured runners
+    /// Show the runners of the configuration file
     list => List: Runner,
-    /// Check a configuration file
+    /// Check the configuration file
     lint => Lint: Runner,
-    /// Register a new runner
+    /// Make a runner known to its server and add it to the file
     register => Register: Runner,
-    /// Reset a runner's token
+    /// Renew the tokens of runners
     reset_token => ResetToken: Runner,
     /// Run jobs until told to end
     run => Run: Daemon,
     /// Run jobs of one runner, one after the other
     run_single => RunSingle: Daemon,
-    /// Unregister specific runner
+    /// Take runners off their server and out of the file
     unregister => Unregister: Runner,
-    /// Verify all registered runners
+    /// Ask the servers whether the runners of the file still exist
     verify => Verify: Runner,
     /// Download and extract build artifacts (internal)
     artifacts_downloader => ArtifactsDownloader: Runner,
@@ -118,6 +119,8 @@ commands! {
     /// Work beside a job's checkout (started by Courser itself)
     #[command(hide = true)]
     helper => Helper: Internal,
+    /// Check or show config.toml
+    config => Config: Local,
     /// Print a completion script for a shell
     completion => Completion: Local,
     /// Remove what `exec` keeps: logs, artifacts and caches

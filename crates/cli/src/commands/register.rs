@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// Ask nothing
     #[arg(short, long, env = "REGISTER_NON_INTERACTIVE", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
     non_interactive: bool,
-    /// Don't remove the runner on the server if a later step fails
+    /// Leave the runner on the server when a later step fails
     #[arg(long, env = "REGISTER_LEAVE_RUNNER", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
     leave_runner: bool,
     /// Registration token (deprecated)
@@ -99,7 +99,7 @@ impl Arguments {
         match self.access_level.as_deref() {
             None | Some("" | "not_protected" | "ref_protected") => Ok(()),
             Some(_) => Err(Failure::invalid(
-                "Given access-level is not valid. Refer to gitlab-runner register -h for the correct options.",
+                "Given access level is not valid: it is not_protected or ref_protected",
             )
             .panicking()),
         }
@@ -258,7 +258,7 @@ impl Registration<'_> {
     }
 
     /// A runner that was registered before: only checked.
-    async fn verify_existing(&mut self) -> Result<(), Failure> {
+    async fn verify_existing(&self) -> Result<(), Failure> {
         let runner = self.runner();
         let short = short_token(runner.token.expose());
         let failed =

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// Token of the runner to verify
     #[arg(short, long)]
     token: Option<String>,
-    /// Delete no longer existing runners from the file
+    /// Take runners that are gone out of the file
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
     delete: bool,
 }
