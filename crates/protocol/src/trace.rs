@@ -36,3 +36,27 @@ impl fmt::Display for ContentRange {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_have_no_unit_and_an_inclusive_end() {
+        let range = ContentRange {
+            start: 10,
+            length: 5,
+        };
+        assert_eq!(range.to_string(), "10-14");
+        assert_eq!(ContentRange::start_of("10-14"), Some(10));
+        assert_eq!(ContentRange::start_of("bytes"), None);
+    }
+
+    #[test]
+    fn the_server_names_a_size_and_nonsense_is_zero() {
+        assert_eq!(ContentRange::stored_size(Some("0-42")), 42);
+        for header in [None, Some(""), Some("0-x"), Some("42")] {
+            assert_eq!(ContentRange::stored_size(header), 0, "{header:?}");
+        }
+    }
+}

@@ -203,3 +203,55 @@ fn is_zero(number: &i32) -> bool {
 fn is_none_or_zero(number: &Option<u64>) -> bool {
     number.is_none_or(|bytes| bytes == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_mapped_to_what_the_server_knows() {
+        use FailureReason as R;
+        let some = [R::RunnerConfigurationError, R::ImagePullFailure];
+        for (reason, supported, sent) in [
+            (R::ScriptFailure, &[][..], R::ScriptFailure),
+            (R::ImagePullFailure, &some, R::ImagePullFailure),
+            (R::ImagePullFailure, &[], R::RunnerSystemFailure),
+            (
+                R::RunnerExternalDependencyFailure,
+                &some,
+                R::RunnerSystemFailure,
+            ),
+            (
+                R::RunnerConfigurationError,
+                &some,
+                R::RunnerConfigurationError,
+            ),
+            (R::RunnerConfigurationError, &[], R::ScriptFailure),
+            (R::JobCanceled, &some, R::UnknownFailure),
+        ] {
+            assert_eq!(reason.for_server(supported), sent, "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_update_leaves_out_what_is_zero_and_always_has_its_output() {
+        let json = serde_json::to_value(UpdateRequest {
+            state: JobState::Failed,
+            failure_reason: Some(FailureReason::JobCanceled),
+            ..UpdateRequest::default()
+        })
+        .expect("serialises");
+        assert_eq!(json["state"], "failed");
+        assert_eq!(json["failure_reason"], "job_canceled");
+        assert_eq!(json["output"], serde_json::json!({}));
+        assert_eq!(json.get("exit_code"), None);
+    }
+
+    #[test]
+    fn only_three_job_states_steer_the_runner() {
+        assert_eq!(JobStatus::parse("canceling"), JobStatus::Canceling);
+        assert_eq!(JobStatus::parse("canceled"), JobStatus::Canceled);
+        assert_eq!(JobStatus::parse("failed"), JobStatus::Failed);
+        assert_eq!(JobStatus::parse("running"), JobStatus::Other);
+    }
+}
