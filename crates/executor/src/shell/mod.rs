@@ -139,11 +139,15 @@ struct ShellEnvironment {
 }
 
 impl ShellEnvironment {
+    fn start<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
+        Invocation::new(program, arguments, &self.host.working_directory)
+    }
+
     /// `<shell> -l`, or the same through `su` (3.1).
     fn shell_invocation(&self) -> Invocation {
         let shell = self.shell.name();
         match &self.host.user {
-            None => Invocation::new(shell, ["-l"]),
+            None => self.start(shell, ["-l"]),
             Some(user) => self.as_user(user, format!("{shell} -l")),
         }
     }
@@ -152,16 +156,16 @@ impl ShellEnvironment {
     fn as_user(&self, user: &str, command: String) -> Invocation {
         let shell_path = format!("/bin/{}", self.shell.name());
         if cfg!(target_os = "linux") {
-            Invocation::new("su", ["-s", &shell_path, user, "-c", &command])
+            self.start("su", ["-s", &shell_path, user, "-c", &command])
         } else {
-            Invocation::new("su", [user, "-c", &command])
+            self.start("su", [user, "-c", &command])
         }
     }
 
     /// `courser helper run` as the job's user, request on standard input.
     fn helper_invocation(&self) -> Invocation {
         match &self.host.user {
-            None => Invocation::new(&self.host.helper_command, ["helper", "run"]),
+            None => self.start(&self.host.helper_command, ["helper", "run"]),
             Some(user) => {
                 let quoted = self.host.helper_command.replace('\'', r"'\''");
                 self.as_user(user, format!("exec '{quoted}' helper run"))

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -23,13 +24,20 @@ const SURVIVOR_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Invocation {
     program: OsString,
     arguments: Vec<OsString>,
+    /// Where it starts; scripts change to their own directory.
+    directory: PathBuf,
 }
 
 impl Invocation {
-    pub(super) fn new<'a>(program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a>(
+        program: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+        directory: &Path,
+    ) -> Self {
         Self {
             program: program.into(),
             arguments: arguments.into_iter().map(OsString::from).collect(),
+            directory: directory.to_owned(),
         }
     }
 
@@ -76,6 +84,7 @@ impl ProcessTree {
         let marker = Marker::new();
         let mut leader = Command::new(&invocation.program)
             .args(&invocation.arguments)
+            .current_dir(&invocation.directory)
             .env(marker.name(), "")
             .process_group(0)
             .stdin(standard_input(input)?)

@@ -6,6 +6,8 @@
 //! `PR_SET_CHILD_SUBREAPER` would find those too, but it is process-wide and several jobs share this
 //! process.
 
+use std::time::Duration;
+
 use rustix::process::{Pid, Signal};
 
 /// Name of the variable that marks the processes of one stage.
@@ -59,18 +61,21 @@ impl Marker {
         Vec::new()
     }
 
-    /// Kills until none is found: a process may start others while it is looked for.
+    /// Kills until none is found twice: a process may start others while it is looked for, and one
+    /// that replaces its program (`exec`) shows no environment for a moment.
     pub(super) fn kill_all(&self) {
         const ROUNDS: usize = 20;
+        let mut none_before = false;
         for _ in 0..ROUNDS {
             let survivors = self.find();
-            if survivors.is_empty() {
+            if survivors.is_empty() && none_before {
                 return;
             }
+            none_before = survivors.is_empty();
             for survivor in survivors {
                 survivor.signal(Signal::KILL);
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

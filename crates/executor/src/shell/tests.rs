@@ -50,7 +50,7 @@ fn environment(grace: Duration) -> ShellEnvironment {
     ShellEnvironment {
         shell: Shell::Bash,
         host: Host {
-            working_directory: "/w".into(),
+            working_directory: std::env::temp_dir(),
             user: None,
             helper_command: "/bin/cat".to_owned(),
             light_helper: Arc::new(CountingHelper),
@@ -93,10 +93,19 @@ async fn run_and_stop(text: &str, grace: Duration) -> (Exit, Log) {
     (exit.expect("the tree ends"), log)
 }
 
-fn is_alive(pid: &str) -> bool {
+/// Whether the process lives, and goes on living: one that was killed may take a moment to be gone.
+fn stays_alive(pid: &str) -> bool {
     let pid = pid.trim();
     assert!(!pid.is_empty(), "the script printed no process id");
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    let patience = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < patience {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        if !stat.is_ok_and(|stat| !stat.contains(") Z ")) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
 }
 
 #[tokio::test]
@@ -151,7 +160,7 @@ async fn a_background_process_that_holds_the_pipe_does_not_hang_the_stage_and_li
     let (exit, log) = run("sleep 60 & echo $!").await;
     assert!(exit.is_success());
     assert!(started.elapsed() < Duration::from_secs(20));
-    assert!(is_alive(&log.stdout()), "upstream lets it live");
+    assert!(stays_alive(&log.stdout()), "upstream lets it live");
     std::process::Command::new("kill")
         .arg(log.stdout().trim())
         .status()
@@ -195,7 +204,7 @@ async fn stopping_kills_what_ignores_the_polite_signal_after_the_grace_period() 
             text: "signal: killed".to_owned()
         }
     );
-    assert!(!is_alive(&log.stdout()));
+    assert!(!stays_alive(&log.stdout()));
 }
 
 #[tokio::test]
@@ -205,7 +214,7 @@ async fn stopping_reaches_processes_of_other_sessions() {
         Duration::from_secs(5),
     )
     .await;
-    assert!(!is_alive(&log.stdout()), "{}", log.stdout());
+    assert!(!stays_alive(&log.stdout()), "{}", log.stdout());
 }
 
 #[tokio::test]
@@ -226,7 +235,7 @@ async fn dropping_a_running_stage_kills_its_tree() {
         _ = first_output.recv() => {}
     }
     let pid = std::fs::read_to_string(file.path()).expect("the script wrote its child's id");
-    assert!(!is_alive(&pid));
+    assert!(!stays_alive(&pid));
 }
 
 #[tokio::test]
@@ -279,7 +288,7 @@ fn another_user_is_reached_through_su() {
 
 #[test]
 fn executors_that_cannot_be_used_are_named() {
-    let mut config = courser_config::RunnerConfig::default();
+    let mut config = RunnerConfig::default();
     let host = environment(Duration::ZERO).host;
     let cases = [
         (
