@@ -93,6 +93,14 @@ pub(crate) fn parse(arguments: &[OsString]) -> Invocation {
             || "courser".to_owned(),
             |name| name.to_string_lossy().into_owned(),
         );
+    // Scripts ask for the version often; it needs none of the thousand flags below.
+    if let [_, only] = arguments
+        && ["-v", "-version", "--v", "--version"]
+            .iter()
+            .any(|spelling| only == spelling)
+    {
+        return Invocation::Print(version::text());
+    }
     let mut tree = tree(&program);
     tree.build();
     let (arguments, warnings) = go_flags::normalise(&tree, arguments);
