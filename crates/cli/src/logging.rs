@@ -88,7 +88,7 @@ impl Log {
         if let Some(level) = level.filter(|text| !text.is_empty() && !self.level_is_given) {
             let level = parse_level(level)?;
             self.filter
-                .modify(|filter| *filter = targets(level))
+                .modify(|filter| *filter = targets(level, level))
                 .map_err(|error| Failure::internal(format!("cannot change the level: {error}")))?;
         }
         if let Some(format) = format.filter(|text| !text.is_empty() && !self.format_is_given) {
@@ -101,11 +101,19 @@ impl Log {
 
 /// Starts the log on standard error.
 pub(crate) fn start(options: &GlobalOptions, kind: Kind) -> Result<Log, Failure> {
+    let level_is_given = options.debug || options.log_level.is_some();
     let level = match &options.log_level {
         _ if options.debug => Ok(LevelFilter::DEBUG),
         Some(text) => parse_level(text),
         None if kind.speaks_as_runner() => Ok(LevelFilter::INFO),
         None => Ok(LevelFilter::WARN),
+    };
+    // `exec` shows how its jobs end; the runner inside need not say it again.
+    let general = *level.as_ref().unwrap_or(&LevelFilter::INFO);
+    let runner = if level_is_given || kind.speaks_as_runner() {
+        general
+    } else {
+        LevelFilter::ERROR
     };
     let format = options
         .log_format
@@ -114,8 +122,7 @@ pub(crate) fn start(options: &GlobalOptions, kind: Kind) -> Result<Log, Failure>
     let shared = Arc::new(AtomicU8::new(
         *format.as_ref().unwrap_or(&Format::Runner) as u8
     ));
-    let (filter, handle) =
-        reload::Layer::new(targets(*level.as_ref().unwrap_or(&LevelFilter::INFO)));
+    let (filter, handle) = reload::Layer::new(targets(general, runner));
     let lines = Lines {
         format: Arc::clone(&shared),
         terminal: std::io::stderr().is_terminal(),
@@ -131,7 +138,7 @@ pub(crate) fn start(options: &GlobalOptions, kind: Kind) -> Result<Log, Failure>
     Ok(Log {
         format: shared,
         filter: handle,
-        level_is_given: options.debug || options.log_level.is_some(),
+        level_is_given,
         format_is_given: options.log_format.is_some(),
     })
 }
@@ -150,9 +157,10 @@ pub(crate) fn print_fatal(message: &str) {
 }
 
 /// Only our own crates speak; fatal lines always do.
-fn targets(level: LevelFilter) -> Targets {
+fn targets(level: LevelFilter, runner: LevelFilter) -> Targets {
     Targets::new()
         .with_target("courser", level)
+        .with_target("courser_runner", runner)
         .with_target(FATAL, LevelFilter::ERROR)
         .with_target(PANIC, LevelFilter::ERROR)
 }

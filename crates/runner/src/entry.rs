@@ -33,6 +33,8 @@ pub struct RunnerSettings {
     pub host_name: String,
     /// Where job logs are spooled.
     pub temporary_directory: PathBuf,
+    /// Silence after which a job reports itself alive, and hears of a cancel. Upstream: 30 s.
+    pub keep_alive: Duration,
 }
 
 /// Why a runner cannot ask for jobs. It counts as an unhealthy answer each time.

@@ -136,6 +136,7 @@ async fn accepted(
         Arc::clone(&log),
     )
     .debug_trace(job.settings().debug_trace)
+    .keep_alive(entry.settings.keep_alive)
     .dynamic_force_send(flag("FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL"));
     match report.acknowledge().await {
         Acknowledged::Run => {}

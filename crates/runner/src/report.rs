@@ -73,6 +73,7 @@ pub(crate) struct Report {
     debug_trace: bool,
     /// `FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL`.
     dynamic_force_send: bool,
+    keep_alive: Duration,
     start_interval: Duration,
     round_wait: Duration,
     interval: Duration,
@@ -94,6 +95,7 @@ impl Report {
             log,
             debug_trace: false,
             dynamic_force_send: false,
+            keep_alive: FORCE_SEND,
             start_interval: START_INTERVAL,
             round_wait: ROUND_WAIT,
             interval: START_INTERVAL,
@@ -111,6 +113,12 @@ impl Report {
     /// `FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL`.
     pub(crate) fn dynamic_force_send(mut self, on: bool) -> Self {
         self.dynamic_force_send = on;
+        self
+    }
+
+    /// See [`crate::RunnerSettings::keep_alive`].
+    pub(crate) fn keep_alive(mut self, interval: Duration) -> Self {
+        self.keep_alive = interval;
         self
     }
 
@@ -174,7 +182,7 @@ impl Report {
         if self.dynamic_force_send {
             (self.interval * 4).clamp(FORCE_SEND, LONGEST_FORCE_SEND)
         } else {
-            FORCE_SEND
+            self.keep_alive
         }
     }
 

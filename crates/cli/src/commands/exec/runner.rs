@@ -81,6 +81,8 @@ pub(super) fn start(
         system_id: "r_courserexec0".to_owned(),
         host_name,
         temporary_directory: run.root().to_owned(),
+        // The server is in this process: asking it often costs nothing, and Ctrl-C is heard at once.
+        keep_alive: Duration::from_millis(500),
     };
     let config = watch::Sender::new(Arc::new(config));
     let shutdown = Shutdown::new();
