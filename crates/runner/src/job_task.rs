@@ -3,7 +3,9 @@
 //! `job::state` decides; here its actions are performed and their ends fed back. Dropping the task kills
 //! the job's processes. The log is sent beside the work, by the same task.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use courser_job::trace::Masking;
 use courser_job::{Job, Rejection, RunnerContext, Stage, messages};
 use courser_protocol::info::{RUNNER_VERSION, architecture, platform, revision};
 use courser_protocol::{FailureReason, JobFeatures, JobState as WireState};
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -167,9 +170,15 @@ async fn accepted(
         shutdown_timeout: entry.shutdown_timeout,
     };
     let work = async {
-        let outcome = Box::pin(performer.perform(wishes, phase)).await;
+        let performing = Box::pin(performer.perform(wishes, phase));
+        // A bug of ours fails the job, and the server is told; the log alone is looked at afterwards.
+        let outcome = AssertUnwindSafe(performing).catch_unwind().await;
         finished.cancel();
-        outcome
+        outcome.unwrap_or_else(|panic| {
+            let outcome = panicked(panic.as_ref());
+            log.say(&outcome.line());
+            outcome
+        })
     };
     let (outcome, ()) = tokio::join!(work, report.send_while_running(&wish, &finished));
     log.finish();
@@ -180,6 +189,18 @@ async fn accepted(
         )
         .await;
     End::Reported(outcome)
+}
+
+/// The outcome of a job whose task panicked.
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Outcome {
+        state: WireState::Failed,
+        reason: Some(FailureReason::RunnerSystemFailure),
+        exit_code: 0,
+        message: format!("panic: {}", text.unwrap_or("unknown")),
+    }
 }
 
 /// A payload that cannot become a job. Unsupported options are refused without an acknowledgement and
@@ -560,5 +581,30 @@ async fn forced(phase: &mut watch::Receiver<Phase>) -> String {
         if phase.changed().await.is_err() {
             return std::future::pending().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_reported_as_a_failure_of_the_system() {
+        let panic = std::panic::catch_unwind(|| panic!("number {}", 7)).expect_err("it panics");
+        let outcome = panicked(panic.as_ref());
+        assert!(
+            outcome
+                .line()
+                .contains("Job failed (system failure): panic: number 7")
+        );
+        let state = final_state(&outcome, &JobFeatures::default());
+        let reason = FailureReason::RunnerSystemFailure;
+        assert_eq!(
+            state,
+            FinalState::Failed {
+                reason,
+                exit_code: 0
+            }
+        );
     }
 }
