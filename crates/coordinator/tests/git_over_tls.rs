@@ -1,5 +1,7 @@
 //! Real Git fetches from a running coordinator over TLS, with nothing but the throw-away root to trust.
 
+#![expect(clippy::unwrap_used, reason = "a failing step is a failing test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
