@@ -5,6 +5,7 @@
 mod pipeline;
 mod registration;
 mod transfer_commands;
+mod trust_promises;
 mod world;
 
 #[test]

@@ -1,0 +1,9 @@
+//! Table T of `runner-tls.md` section 16: what the documentation promises operators of a private CA.
+//!
+//! Each test has the promise's number. The server is `courser coordinator serve` with certificates of
+//! a private authority; the runner is the same binary, with a hand-written or registered `config.toml`.
+
+mod configured;
+mod job;
+mod predefined;
+mod site;
