@@ -78,9 +78,9 @@ fn write_etc(site: &Site, file: &str, content: &str) {
         .write(&format!("etc/gitlab-runner/certs/{file}"), content);
 }
 
-fn assert_alive(finished: &Finished) {
+fn assert_valid(finished: &Finished) {
     assert!(
-        finished.stderr.contains("Verifying runner... is alive"),
+        finished.stderr.contains("Verifying runner... is valid"),
         "{}",
         finished.all()
     );
@@ -106,7 +106,7 @@ fn t8_root_uses_the_file_in_etc_without_any_option() {
         "localhost.crt",
         &site.certificates.root.certificate_pem(),
     );
-    assert_alive(&verify_as_root(&site));
+    assert_valid(&verify_as_root(&site));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn t9_the_port_of_the_url_is_no_part_of_the_file_name() {
         "localhost.crt",
         &site.certificates.root.certificate_pem(),
     );
-    assert_alive(&verify_as_root(&site));
+    assert_valid(&verify_as_root(&site));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn t10_a_file_with_the_servers_leaf_only_is_enough() {
         "localhost.crt",
         &site.certificates.leaf.certificate_pem(),
     );
-    assert_alive(&verify_as_root(&site));
+    assert_valid(&verify_as_root(&site));
 }
 
 #[test]
@@ -155,5 +155,5 @@ fn t12_another_user_uses_the_file_at_home_and_not_the_one_in_etc() {
         "home/.gitlab-runner/certs/localhost.crt",
         site.certificates.root.certificate_pem(),
     );
-    assert_alive(&verify_as_user(&site));
+    assert_valid(&verify_as_user(&site));
 }

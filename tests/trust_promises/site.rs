@@ -113,10 +113,8 @@ impl Site {
         let answer = self.curl(
             "runners",
             &[
-                "--data",
-                &format!("token={REGISTRATION_TOKEN}"),
-                "--data",
-                "description=by hand",
+                "--json",
+                &format!(r#"{{"token":"{REGISTRATION_TOKEN}","description":"by hand"}}"#),
             ],
         );
         answer["token"].as_str().expect("a token").to_owned()
