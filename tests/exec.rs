@@ -1,0 +1,230 @@
+//! `courser exec` as its users meet it: the working tree as it is, outcomes, exit codes, Ctrl-C.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::{Running, World, run};
+
+const TWO_STAGES: &str = r#"
+stages: [one, two]
+
+make:
+  stage: one
+  script: [echo made > made.txt]
+  artifacts: {paths: [made.txt]}
+
+take:
+  stage: two
+  script: [cat made.txt committed.txt changed.txt untracked.txt]
+"#;
+
+fn project(pipeline: &str) -> World {
+    let world = World::new();
+    world.repository(
+        "work",
+        &[
+            (".gitlab-ci.yml", pipeline),
+            (".gitignore", "ignored.txt\n"),
+            ("committed.txt", "as committed\n"),
+            ("changed.txt", "before\n"),
+        ],
+    );
+    world
+}
+
+/// Everything of the repository that must stay as it is.
+fn fingerprint(world: &World) -> String {
+    let refs = world.git("work", &["for-each-ref"]);
+    let status = world.git("work", &["status", "--porcelain=v2", "--ignored"]);
+    let objects = world.git("work", &["count-objects", "-v"]);
+    let index = world
+        .program("sha256sum")
+        .current_dir(world.path("work"))
+        .arg(".git/index")
+        .output();
+    let index = String::from_utf8(index.expect("sha256sum").stdout).expect("text");
+    format!("{refs}{status}{objects}{index}")
+}
+
+#[test]
+fn the_working_tree_runs_as_it_is_and_the_repository_stays_as_it_is() {
+    let world = project(TWO_STAGES);
+    world.write("work/changed.txt", "after\n");
+    world.write("work/untracked.txt", "new\n");
+    world.write("work/ignored.txt", "not to be seen\n");
+    let before = fingerprint(&world);
+    let finished = run(&mut world.courser(["exec"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    for line in ["made", "as committed", "after", "new"] {
+        assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
+    }
+    assert!(
+        !finished.stdout.contains("not to be seen"),
+        "{}",
+        finished.all()
+    );
+    assert_eq!(fingerprint(&world), before);
+}
+
+#[test]
+fn a_failed_job_fails_the_pipeline_and_allowed_failures_do_not() {
+    let world = project("bad:\n  script: [exit 3]\n");
+    let finished = run(&mut world.courser(["exec"]));
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    assert!(
+        finished.all().contains("exit status 3"),
+        "{}",
+        finished.all()
+    );
+    let world = project("bad:\n  allow_failure: true\n  script: [exit 3]\n");
+    let finished = run(&mut world.courser(["exec"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+}
+
+#[test]
+fn an_invalid_file_is_named_with_its_line_and_has_an_exit_code_of_its_own() {
+    let world = project("job:\n  script: [true]\n  neds: []\n");
+    let finished = run(&mut world.courser(["exec"]));
+    assert!(![0, 1].contains(&finished.code()), "{}", finished.all());
+    assert!(
+        finished.stderr.contains(".gitlab-ci.yml:"),
+        "{}",
+        finished.all()
+    );
+    let world = project("job:\n  script: ['true']\n  neds: []\n");
+    let finished = run(&mut world.courser(["exec"]));
+    assert!(
+        finished.stderr.contains(".gitlab-ci.yml:3:"),
+        "{}",
+        finished.all()
+    );
+    assert!(
+        finished.stderr.contains("unknown keys: neds"),
+        "{}",
+        finished.all()
+    );
+}
+
+#[test]
+fn chosen_jobs_run_alone_or_with_what_they_need() {
+    let world = project(
+        "a:\n  script: [echo ran-a]\nb:\n  script: [echo ran-b]\nc:\n  needs: [a]\n  script: [echo ran-c]\n",
+    );
+    let finished = run(&mut world.courser(["exec", "b"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    assert!(
+        finished.stdout.contains("ran-b") && !finished.stdout.contains("ran-a"),
+        "{}",
+        finished.all()
+    );
+    let finished = run(&mut world.courser(["exec", "c", "--needs"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    assert!(
+        finished.stdout.contains("ran-a") && finished.stdout.contains("ran-c"),
+        "{}",
+        finished.all()
+    );
+    assert!(!finished.stdout.contains("ran-b"), "{}", finished.all());
+}
+
+#[test]
+fn masked_values_of_a_private_file_do_not_appear_and_an_open_file_is_refused() {
+    let world = project(
+        "job:\n  script: ['echo \"value $SECRET\"', 'cat $KEY', 'echo \"length ${#PLAIN}\"']\n",
+    );
+    let file = world.write(
+        "home/variables.json",
+        r#"{"SECRET": {"value": "s3cr3t-value", "masked": true}, "KEY": {"value": "file content", "file": true}}"#,
+    );
+    let exec = |mode: u32| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        let mut command = world.courser(["exec", "--variable", "PLAIN", "--variables-file"]);
+        run(command.arg(&file).env("PLAIN", "twelve chars"))
+    };
+    let finished = exec(0o600);
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    assert!(
+        finished.stdout.contains("value [MASKED]"),
+        "{}",
+        finished.all()
+    );
+    assert!(
+        !finished.all().contains("s3cr3t-value"),
+        "{}",
+        finished.all()
+    );
+    assert!(
+        finished.stdout.contains("file content"),
+        "{}",
+        finished.all()
+    );
+    assert!(finished.stdout.contains("length 12"), "{}", finished.all());
+    let refused = exec(0o644);
+    assert_ne!(refused.code(), 0, "{}", refused.all());
+    assert!(
+        refused.stderr.contains("variables.json"),
+        "{}",
+        refused.all()
+    );
+}
+
+#[test]
+fn json_is_one_event_a_line() {
+    let world = project("job:\n  script: ['true']\n");
+    let finished = run(&mut world.courser(["exec", "--json"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    let events: Vec<serde_json::Value> = finished
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(events.len() >= 3, "{}", finished.all());
+}
+
+#[test]
+fn a_directory_without_git_runs() {
+    let world = World::new();
+    world.write("work/.gitlab-ci.yml", "job:\n  script: [cat file.txt]\n");
+    world.write("work/file.txt", "plain directory\n");
+    let finished = run(&mut world.courser(["exec"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    assert!(
+        finished.stdout.contains("plain directory"),
+        "{}",
+        finished.all()
+    );
+}
+
+#[test]
+fn ctrl_c_cancels_the_jobs_runs_after_script_and_leaves_no_process() {
+    let marker = format!("{}", 100_000 + std::process::id());
+    let world = project(&format!(
+        "job:\n  script: ['sleep {marker} & sleep {marker}; wait']\n  after_script: ['echo after $CI_JOB_STATUS']\n",
+    ));
+    let mut running = Running::start(&mut world.courser(["exec"]));
+    running.wait_for(&format!("$ sleep {marker}"));
+    running.signal("INT");
+    running.wait_for("after canceled");
+    let status = running.end();
+    assert!(!status.success());
+    let left = world
+        .program("pgrep")
+        .args(["-f", &format!("^sleep {marker}$")])
+        .output()
+        .expect("pgrep");
+    assert!(
+        left.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&left.stdout)
+    );
+}
+
+#[test]
+fn two_runs_in_one_checkout_do_not_disturb_each_other() {
+    let world = project("job:\n  script: [sleep 1, cat committed.txt]\n");
+    let mut first = Running::start(&mut world.courser(["exec"]));
+    let mut second = Running::start(&mut world.courser(["exec"]));
+    first.wait_for("as committed");
+    second.wait_for("as committed");
+    assert!(first.end().success());
+    assert!(second.end().success());
+}
