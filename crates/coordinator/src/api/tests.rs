@@ -857,3 +857,70 @@ async fn a_retry_is_a_new_job_with_a_new_token() {
         200
     );
 }
+
+#[tokio::test]
+async fn a_payload_has_variables_in_order_steps_caches_and_sources() {
+    let world = World::new();
+    let runner = world.runner("").await;
+    let variable = |key: &str, value: &str| courser_pipeline::YamlVariable {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        raw: false,
+    };
+    let cache = courser_pipeline::JobCache {
+        key: courser_pipeline::CacheKey::Text("deps".to_owned()),
+        paths: vec!["vendor".to_owned()],
+        untracked: false,
+        policy: "pull-push".to_owned(),
+        when: "on_success".to_owned(),
+        unprotect: false,
+        fallback_keys: vec!["old".to_owned()],
+    };
+    let build = PipelineJob {
+        before_script: vec!["prepare".to_owned()],
+        after_script: vec!["tidy".to_owned()],
+        variables: vec![
+            variable("A", "yaml"),
+            variable("B", "$A and $CI_JOB_NAME"),
+            variable("GIT_DEPTH", "0"),
+        ],
+        cache: vec![cache],
+        image: Some(json!({"name": "alpine", "docker": {"user": 7}, "pull_policy": "always"})),
+        timeout: Some(60),
+        ..job("build", "build")
+    };
+    let mut new = pipeline(vec![build]);
+    new.variables = vec![crate::variables::public("A", "given")];
+    crate::coordinator::create_pipeline(&world.api.queue, new)
+        .await
+        .unwrap();
+    let payload = world.ask(&runner).await.json();
+    let value = |key: &str| {
+        let variables = payload["variables"].as_array().unwrap();
+        variables
+            .iter()
+            .rfind(|v| v["key"] == key)
+            .map_or(Value::Null, |v| v["value"].clone())
+    };
+    assert_eq!(value("A"), "given");
+    // A predefined value is raw, hence left to the runner.
+    assert_eq!(value("B"), "given and $CI_JOB_NAME");
+    assert_eq!(value("CI_JOB_TOKEN"), payload["token"]);
+    assert_eq!(value("CI_API_V4_URL"), "https://127.0.0.1:8443/api/v4");
+    assert_eq!(value("CI_COMMIT_BRANCH"), "main");
+    assert_eq!(payload["steps"][0]["script"], json!(["prepare", "echo hi"]));
+    assert_eq!(payload["steps"][1]["when"], "always");
+    assert_eq!(payload["cache"][0]["key"], "deps-non_protected");
+    assert_eq!(
+        payload["cache"][0]["fallback_keys"],
+        json!(["old-non_protected"])
+    );
+    assert_eq!(payload["image"]["executor_opts"]["docker"]["user"], "7");
+    assert_eq!(payload["image"]["pull_policy"], json!(["always"]));
+    assert_eq!(payload["runner_info"]["timeout"], 60);
+    assert_eq!(payload["git_info"]["depth"], 0);
+    assert_eq!(
+        payload["git_info"]["refspecs"][1],
+        "+refs/heads/*:refs/remotes/origin/*"
+    );
+}
