@@ -84,6 +84,6 @@ pub(crate) fn runner_settings(
         system_id,
         host_name,
         temporary_directory: std::env::temp_dir(),
-        keep_alive: std::time::Duration::from_secs(30),
+        keep_alive: Duration::from_secs(30),
     })
 }

@@ -75,7 +75,7 @@ impl World {
             system_id: "s_0123456789ab".to_owned(),
             host_name: "testhost".to_owned(),
             temporary_directory: self.path().to_owned(),
-            keep_alive: std::time::Duration::from_secs(30),
+            keep_alive: Duration::from_secs(30),
         }
     }
 

@@ -3,32 +3,31 @@
 //! `job::state` decides; here its actions are performed and their ends fed back. Dropping the task kills
 //! the job's processes. The log is sent beside the work, by the same task.
 
+mod performer;
+
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use courser_executor::{
-    Environment, EnvironmentFuture, Executor, Exit, Place, PrepareError, StopSignal,
-};
-use courser_job::state::{Action, Event, JobState, Outcome, Plan, StageExit, Timer};
+use courser_executor::Place;
+use courser_job::state::Outcome;
 use courser_job::trace::Masking;
-use courser_job::{Job, Rejection, RunnerContext, Stage, messages};
+use courser_job::{Job, Rejection, RunnerContext, messages};
 use courser_protocol::info::{RUNNER_VERSION, architecture, platform, revision};
 use courser_protocol::{FailureReason, JobFeatures, JobState as WireState};
 use futures_util::FutureExt as _;
-use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use performer::Performer;
 
 use crate::client::jobs::{JobCredentials, ReceivedJob};
 use crate::dispatch::{JobNumbers, Slot};
 use crate::entry::{Entry, Ready};
 use crate::log::JobLog;
-use crate::report::{Acknowledged, FinalState, Report, ServerWish};
+use crate::report::{Acknowledged, FinalState, Report};
 use crate::shutdown::Phase;
 
 /// A job and everything it holds while it runs.
@@ -157,18 +156,13 @@ async fn accepted(
     }
     let (wish, wishes) = mpsc::unbounded_channel();
     let finished = CancellationToken::new();
-    let performer = Performer {
-        job: Arc::clone(&job),
-        log: Arc::clone(&log),
-        executor: Arc::clone(&ready.executor),
-        place: Some(place),
-        environment: None,
-        activity: None,
-        timers: HashMap::new(),
-        started: None,
-        interrupted: false,
-        shutdown_timeout: entry.shutdown_timeout,
-    };
+    let performer = Performer::new(
+        Arc::clone(&job),
+        Arc::clone(&log),
+        Arc::clone(&ready.executor),
+        place,
+        entry.shutdown_timeout,
+    );
     let work = async {
         let performing = Box::pin(performer.perform(wishes, phase));
         // A bug of ours fails the job, and the server is told; the log alone is looked at afterwards.
@@ -336,251 +330,6 @@ fn context(
             String::new()
         },
         helper_command: facts.helper_command.clone(),
-    }
-}
-
-/// Carries out what the state machine decides.
-struct Performer {
-    job: Arc<Job>,
-    log: Arc<JobLog>,
-    executor: Arc<dyn Executor>,
-    /// Until the first environment holds it.
-    place: Option<Place>,
-    /// While nothing runs in it.
-    environment: Option<Box<dyn Environment>>,
-    activity: Option<Activity>,
-    timers: HashMap<Timer, Instant>,
-    /// When the job's clock was started.
-    started: Option<Instant>,
-    interrupted: bool,
-    shutdown_timeout: Duration,
-}
-
-/// A preparation or a stage under way. It owns the environment: dropping it kills what runs.
-struct Activity {
-    stage: Stage,
-    stop: StopSignal,
-    work: EnvironmentFuture<'static, (Event, Option<Box<dyn Environment>>)>,
-}
-
-impl Performer {
-    async fn perform(
-        mut self,
-        mut wishes: mpsc::UnboundedReceiver<ServerWish>,
-        mut phase: watch::Receiver<Phase>,
-    ) -> Outcome {
-        let mut state = JobState::new(Plan::of(&self.job));
-        let mut events = VecDeque::from([Event::Started]);
-        loop {
-            let event = match events.pop_front() {
-                Some(event) => event,
-                None => self.next_event(&mut wishes, &mut phase).await,
-            };
-            let elapsed = self.started.map_or(Duration::ZERO, |start| start.elapsed());
-            let (next, actions) = state.on(event, elapsed);
-            state = next;
-            for action in actions {
-                match action {
-                    Action::Log(text) => self.log.say(&text),
-                    Action::Prepare => self.prepare(),
-                    Action::Run { stage, status } => match self.job.stage(&stage, status) {
-                        Some(script) => self.run(script),
-                        None => events.push_back(Event::StageEnded(StageExit::Success)),
-                    },
-                    Action::Stop => {
-                        if let Some(activity) = &self.activity {
-                            activity.stop.cancel();
-                        }
-                    }
-                    Action::StartTimer(timer, after) => self.start_timer(timer, after),
-                    Action::StopTimer(timer) => {
-                        self.timers.remove(&timer);
-                    }
-                    Action::CleanUp => {
-                        self.clean_up().await;
-                        events.push_back(Event::CleanedUp);
-                    }
-                    Action::Report(outcome) => return outcome,
-                }
-            }
-        }
-    }
-
-    async fn next_event(
-        &mut self,
-        wishes: &mut mpsc::UnboundedReceiver<ServerWish>,
-        phase: &mut watch::Receiver<Phase>,
-    ) -> Event {
-        let next_timer = self.timers.iter().min_by_key(|(_, at)| **at);
-        let next_timer = next_timer.map(|(timer, at)| (*timer, *at));
-        tokio::select! {
-            (event, environment) = ended(self.activity.as_mut()) => {
-                if let Some(environment) = &environment
-                    && event == Event::Prepared
-                {
-                    self.log.say(&messages::plain(&environment.description()));
-                }
-                self.environment = environment;
-                self.close_activity();
-                event
-            }
-            Some(wish) = wishes.recv() => match wish {
-                ServerWish::Cancel => Event::CancelRequested,
-                ServerWish::Abort => Event::AbortRequested,
-            },
-            timer = fired(next_timer) => {
-                self.timers.remove(&timer);
-                Event::TimerFired(timer)
-            }
-            signal = forced(phase), if !self.interrupted => {
-                self.interrupted = true;
-                Event::Interrupted(signal)
-            }
-        }
-    }
-
-    /// Each attempt gets a new environment; the place taken before the request is for the first.
-    fn prepare(&mut self) {
-        self.open_section(&Stage::PrepareExecutor);
-        let stop = StopSignal::new();
-        let stopped = stop.clone();
-        let executor = Arc::clone(&self.executor);
-        let job = Arc::clone(&self.job);
-        let place = self.place.take();
-        let work = async move {
-            let prepare = async {
-                let place = match place {
-                    Some(place) => place,
-                    None => executor.acquire().await.map_err(|none| PrepareError {
-                        message: none.to_string(),
-                        reason: None,
-                    })?,
-                };
-                executor.prepare(place, &job).await
-            };
-            tokio::select! {
-                prepared = prepare => match prepared {
-                    Ok(environment) => (Event::Prepared, Some(environment)),
-                    Err(PrepareError { message, reason }) => {
-                        (Event::PrepareFailed { message, reason }, None)
-                    }
-                },
-                () = stopped.cancelled() => {
-                    let message = "canceled".to_owned();
-                    (Event::PrepareFailed { message, reason: None }, None)
-                }
-            }
-        };
-        self.activity = Some(Activity {
-            stage: Stage::PrepareExecutor,
-            stop,
-            work: Box::pin(work),
-        });
-    }
-
-    fn run(&mut self, script: courser_job::StageScript) {
-        let stage = script.stage.clone();
-        self.open_section(&stage);
-        let stop = StopSignal::new();
-        let stopped = stop.clone();
-        let mut output = self.log.stage();
-        let environment = self.environment.take();
-        let work = async move {
-            let Some(mut environment) = environment else {
-                let message = "the executor has no environment".to_owned();
-                return (Event::StageEnded(StageExit::Broken { message }), None);
-            };
-            let exit = match environment.run(&script, &mut output, stopped).await {
-                Ok(Exit::Success) => StageExit::Success,
-                Ok(Exit::Failure { code, text }) => StageExit::Failed { code, text },
-                Err(error) => StageExit::Broken {
-                    message: error.to_string(),
-                },
-            };
-            (Event::StageEnded(exit), Some(environment))
-        };
-        self.activity = Some(Activity {
-            stage,
-            stop,
-            work: Box::pin(work),
-        });
-    }
-
-    /// A forced end of the runner leaves time to report before `shutdown_timeout` is over.
-    fn start_timer(&mut self, timer: Timer, after: Duration) {
-        let now = Instant::now();
-        let after = match timer {
-            Timer::Unwind if self.interrupted => after.min(self.shutdown_timeout / 2),
-            _ => after,
-        };
-        if timer == Timer::Job {
-            self.started = Some(now);
-        }
-        self.timers.insert(timer, now + after);
-    }
-
-    async fn clean_up(&mut self) {
-        self.close_activity();
-        if let Some(environment) = self.environment.take()
-            && let Err(error) = environment.clean_up().await
-        {
-            tracing::error!(job = self.job.payload().id, "cleaning up: {error}");
-        }
-    }
-
-    fn open_section(&self, stage: &Stage) {
-        let mut text = String::new();
-        if self.has_sections() {
-            text += &messages::section_start(Timestamp::now().as_second(), &stage.id());
-        }
-        text += &messages::stage_title(&stage.title(self.executor.facts().name));
-        self.log.say(&text);
-    }
-
-    /// Ends the activity, by force if it has not ended, and its section.
-    fn close_activity(&mut self) {
-        let Some(Activity { stage, work, .. }) = self.activity.take() else {
-            return;
-        };
-        drop(work);
-        if self.has_sections() {
-            let now = Timestamp::now().as_second();
-            self.log.say(&messages::section_end(now, &stage.id()));
-        }
-    }
-
-    fn has_sections(&self) -> bool {
-        self.job.payload().features.trace_sections
-    }
-}
-
-async fn ended(activity: Option<&mut Activity>) -> (Event, Option<Box<dyn Environment>>) {
-    match activity {
-        Some(activity) => activity.work.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn fired(timer: Option<(Timer, Instant)>) -> Timer {
-    match timer {
-        Some((timer, at)) => {
-            tokio::time::sleep_until(at).await;
-            timer
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for a forceful end; gives the signal's name.
-async fn forced(phase: &mut watch::Receiver<Phase>) -> String {
-    loop {
-        if let Phase::Forceful(signal) = &*phase.borrow_and_update() {
-            return signal.clone();
-        }
-        // Without the handle nobody can force this runner any more.
-        if phase.changed().await.is_err() {
-            return std::future::pending().await;
-        }
     }
 }
 
