@@ -163,7 +163,7 @@ mod tests {
         std::fs::write(file.path(), r#"{"A": "x"}"#).expect("written");
         let mode = |mode| {
             std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode))
-                .expect("set")
+                .expect("set");
         };
         mode(0o640);
         let refused = from_file(file.path()).expect_err("refused");
