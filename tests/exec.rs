@@ -65,6 +65,28 @@ fn the_working_tree_runs_as_it_is_and_the_repository_stays_as_it_is() {
     assert_eq!(fingerprint(&world), before);
 }
 
+/// In a linked working tree Git hands absolute paths to its hooks.
+#[test]
+fn a_run_inside_a_git_hook_leaves_the_repository_as_it_is() {
+    let world = project(TWO_STAGES);
+    world.write("work/changed.txt", "after\n");
+    world.write("work/untracked.txt", "new\n");
+    let before = fingerprint(&world);
+    let config = world.read("work/.git/config");
+    let finished = run(world
+        .courser(["exec"])
+        .env("GIT_DIR", world.path("work/.git"))
+        .env("GIT_INDEX_FILE", world.path("work/.git/index"))
+        .env("GIT_PREFIX", ""));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    assert_eq!(fingerprint(&world), before);
+    assert_eq!(world.read("work/.git/config"), config);
+    assert_eq!(
+        world.git("work", &["symbolic-ref", "HEAD"]),
+        "refs/heads/main\n"
+    );
+}
+
 #[test]
 fn a_failed_job_fails_the_pipeline_and_allowed_failures_do_not() {
     let world = project("bad:\n  script: [exit 3]\n");

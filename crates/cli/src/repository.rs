@@ -10,6 +10,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use courser_executor::REPOSITORY_VARIABLES;
 use courser_pipeline::{ChangedFiles, Event, Files, slug};
 
 /// More than GitLab reads of one file (`gitlab-ci-yaml.md` 20), so that the evaluator sees the excess.
@@ -543,6 +544,9 @@ where
             "core.hooksPath=/dev/null",
         ])
         .arg("--no-pager");
+    for name in REPOSITORY_VARIABLES {
+        command.env_remove(name);
+    }
     let fixed = command.get_args().count();
     let output = command
         .args(arguments)

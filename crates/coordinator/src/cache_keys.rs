@@ -10,6 +10,8 @@ use tokio::process::Command;
 
 use courser_pipeline::{CacheKey, Pipeline};
 
+use crate::git_http::FOREIGN_VARIABLES;
+
 /// Ids of the files that a pipeline's keys name.
 #[derive(Debug, Default)]
 pub(crate) struct CacheKeys {
@@ -100,7 +102,11 @@ fn stems(files: &[String]) -> Vec<String> {
 
 /// What Git prints, trimmed; empty when it finds nothing.
 async fn git(git_dir: &Path, arguments: &[&str]) -> std::io::Result<String> {
-    let output = Command::new("git")
+    let mut command = Command::new("git");
+    for name in FOREIGN_VARIABLES {
+        command.env_remove(name);
+    }
+    let output = command
         .arg("--git-dir")
         .arg(git_dir)
         .args(arguments)

@@ -33,7 +33,7 @@ const PROCESSES: usize = 4;
 const KEPT_ANSWERS: usize = 256;
 /// Variables of a surrounding Git process (a hook that calls `courser exec`) that would lead
 /// `git upload-pack` to another repository.
-const FOREIGN_VARIABLES: [&str; 6] = [
+pub(crate) const FOREIGN_VARIABLES: [&str; 6] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",

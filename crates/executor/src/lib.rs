@@ -27,3 +27,5 @@ pub use contract::{
     PrepareError, RunError, StopSignal, Stream,
 };
 pub use registry::{Host, UnusableExecutor, executor_for, features_of};
+#[cfg(unix)]
+pub use shell::REPOSITORY_VARIABLES;

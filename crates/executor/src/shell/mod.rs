@@ -15,6 +15,7 @@ use crate::{
     Environment, EnvironmentFuture, Executor, Exit, Facts, Host, NoPlace, Output, Place,
     PrepareError, RunError, StopSignal, UnusableExecutor,
 };
+pub use process::REPOSITORY_VARIABLES;
 use process::{Invocation, run_to_end};
 
 /// Runs jobs as processes of this machine.

@@ -17,6 +17,20 @@ use crate::{Exit, Output, RunError, StopSignal};
 /// How long a killed process may take to disappear.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
+/// Variables that tie Git to one repository. They are there when this process was started by a Git hook
+/// (`courser exec` in `pre-push`), and would make the Git of a job work on the user's repository.
+pub const REPOSITORY_VARIABLES: [&str; 9] = [
+    "GIT_DIR",
+    "GIT_COMMON_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+];
+
 /// How long background processes of a stopped stage may outlive its leader.
 const SURVIVOR_WAIT: Duration = Duration::from_secs(5);
 
@@ -82,7 +96,11 @@ struct ProcessTree {
 impl ProcessTree {
     fn start(invocation: Invocation, input: &[u8]) -> io::Result<Self> {
         let marker = Marker::new();
-        let mut leader = Command::new(&invocation.program)
+        let mut command = Command::new(&invocation.program);
+        for name in REPOSITORY_VARIABLES {
+            command.env_remove(name);
+        }
+        let mut leader = command
             .args(&invocation.arguments)
             .current_dir(&invocation.directory)
             .env(marker.name(), "")

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use courser_coordinator::{Origin, ServedRepository};
+use courser_executor::REPOSITORY_VARIABLES;
 use jiff::Timestamp;
 use tokio::process::Command;
 
@@ -51,17 +52,6 @@ struct Sources {
     /// Commit and tree of HEAD; none before the first commit.
     head: Option<(String, String)>,
 }
-
-/// Variables of a surrounding Git process, for example of a hook that calls `courser exec`.
-const FOREIGN_VARIABLES: [&str; 7] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-];
 
 /// Snapshot of `directory`. Inside a repository, but not at its top, the directory becomes the root of
 /// a commit without history; `with_git` off, or no repository: the same, `.gitignore` files still count.
@@ -252,7 +242,7 @@ fn git(directory: &Path) -> Command {
         .current_dir(directory)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    for name in FOREIGN_VARIABLES {
+    for name in REPOSITORY_VARIABLES {
         command.env_remove(name);
     }
     command
