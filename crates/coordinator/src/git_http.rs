@@ -239,12 +239,12 @@ impl PackCache {
         let cell = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             if answers.len() >= KEPT_ANSWERS {
-                for (_, old) in answers.drain() {
-                    if let Some(path) = old.get() {
-                        // Whoever streams it keeps it open.
-                        drop(std::fs::remove_file(path));
-                    }
-                }
+                // One that is being made has readers; whoever streams a finished one keeps it open.
+                answers.retain(|_, old| {
+                    let Some(path) = old.get() else { return true };
+                    drop(std::fs::remove_file(path));
+                    false
+                });
             }
             Arc::clone(answers.entry(key).or_default())
         };
@@ -255,11 +255,13 @@ impl PackCache {
                     .acquire()
                     .await
                     .map_err(std::io::Error::other)?;
-                let dir = repository.git_dir().join("courser-answers");
+                let dir = repository.answers();
                 private_dir(&dir).map_err(std::io::Error::other)?;
-                let path = dir.join(hex::encode(key));
+                // Never a name that was used before: its file may still be read.
+                let path = dir.join(uuid::Uuid::new_v4().simple().to_string());
+                let removed_on_drop = tempfile::TempPath::try_from_path(&path)?;
                 upload_pack(repository.git_dir(), service, protocol, input, &path).await?;
-                Ok::<_, std::io::Error>(path)
+                Ok::<_, std::io::Error>(removed_on_drop.keep()?)
             })
             .await?;
         Ok(path.clone())
@@ -275,8 +277,7 @@ async fn upload_pack(
     path: &Path,
 ) -> std::io::Result<()> {
     let output = crate::store::private_options()
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .open(path)?;
     let mut command = Command::new("git");
     // Jobs ask for commits by id, of pipelines whose refs may have moved on; partial clones are fine.

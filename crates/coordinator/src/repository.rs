@@ -30,11 +30,25 @@ pub struct ServedRepository {
     generation: Arc<AtomicU64>,
 }
 
+/// Directory of kept answers, below the repository's own.
+const ANSWERS: &str = "courser-answers";
+
 impl ServedRepository {
     /// Writes the skeleton of a bare repository at `git_dir`; no process is needed for that.
     pub fn create(git_dir: &Path, origin: &Origin) -> Result<Self, StoreError> {
         for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
             private_dir(&git_dir.join(dir))?;
+        }
+        // Packs of a former process: nobody knows any more what they answer.
+        let answers = git_dir.join(ANSWERS);
+        match fs::remove_dir_all(&answers) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Io {
+                    path: answers.display().to_string(),
+                    source,
+                });
+            }
+            _ => {}
         }
         let sha256 = origin.object_format == "sha256";
         let config = if sha256 {
@@ -65,6 +79,11 @@ impl ServedRepository {
     /// Where it lies.
     pub fn git_dir(&self) -> &Path {
         &self.git_dir
+    }
+
+    /// Kept answers of `git upload-pack`.
+    pub(crate) fn answers(&self) -> PathBuf {
+        self.git_dir.join(ANSWERS)
     }
 
     /// `sha1` or `sha256`.

@@ -36,6 +36,8 @@ pub(crate) use answers::Refusal;
 
 /// Bodies of JSON calls.
 const JSON_LIMIT: usize = 1 << 20;
+/// Logs kept open between two patches; one that was closed is opened and summed up again.
+const OPEN_TRACES: usize = 256;
 
 /// What the API works with.
 pub(crate) struct Parts {
@@ -152,13 +154,9 @@ impl Api {
             )
             .layer(DefaultBodyLimit::max(JSON_LIMIT))
             .merge(
+                // Limited while it is read, so that the answer is the protocol's 413.
                 Router::new()
                     .route("/jobs/{id}/trace", patch(trace::append))
-                    .layer(DefaultBodyLimit::max(trace::PATCH_LIMIT)),
-            )
-            .merge(
-                // Limited while it is streamed, so that the answer is the protocol's 413.
-                Router::new()
                     .route(
                         "/jobs/{id}/artifacts",
                         post(artifacts::upload).get(artifacts::download),
@@ -184,6 +182,10 @@ impl Api {
             .await
             .map_err(std::io::Error::other)??;
         let mut traces = self.open_traces();
+        if traces.len() >= OPEN_TRACES {
+            // Of jobs whose runners went silent; what is written now has another owner.
+            traces.retain(|_, trace| Arc::strong_count(trace) > 1);
+        }
         let trace = traces
             .entry(job)
             .or_insert_with(|| Arc::new(tokio::sync::Mutex::new(opened)));

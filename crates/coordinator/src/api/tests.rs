@@ -549,6 +549,38 @@ async fn wrong_tokens_and_unknown_jobs_get_the_same_403() {
 }
 
 #[tokio::test]
+async fn without_a_token_nothing_is_read_of_what_is_sent() {
+    let world = World::new();
+    let runner = world.runner("").await;
+    world.create(vec![job("a", "s")]).await;
+    let (job, _) = world.take(&runner).await;
+    for (method, path) in [("PATCH", "trace"), ("POST", "artifacts")] {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/api/v4/jobs/{job}/{path}"))
+            .header("host", "localhost")
+            .header("job-token", "wrong")
+            .header("content-range", "0-9")
+            .header("content-type", "multipart/form-data; boundary=b");
+        let never = futures_util::stream::pending::<std::io::Result<axum::body::Bytes>>();
+        let answer = world.send(request, Body::from_stream(never)).await;
+        assert_eq!(answer.status, 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn logs_of_silent_runners_do_not_stay_open() {
+    let world = World::new();
+    let in_use = world.api.trace_file(0).await.unwrap();
+    for job in 1..2 * OPEN_TRACES as i64 {
+        drop(world.api.trace_file(job).await.unwrap());
+    }
+    let open = world.api.open_traces();
+    assert!(open.len() <= OPEN_TRACES, "{}", open.len());
+    assert!(Arc::ptr_eq(&open[&0], &in_use));
+}
+
+#[tokio::test]
 async fn a_job_that_is_not_acknowledged_in_two_minutes_is_handed_out_again() {
     let world = World::new();
     let runner = world.runner("").await;

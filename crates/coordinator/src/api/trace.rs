@@ -1,6 +1,6 @@
 //! `PATCH jobs/:id/trace`: the log by offset (`runner-protocol.md` 2.8 and 10).
 
-use axum::body::Bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use crate::events::CoordinatorEvent;
 use crate::store::TraceAppend;
 
 /// Bytes of one patch; runners send about one MiB.
-pub(super) const PATCH_LIMIT: usize = 32 << 20;
+const PATCH_LIMIT: usize = 32 << 20;
 /// Seconds until the next patch.
 pub(super) const INTERVAL: HeaderName = HeaderName::from_static("x-gitlab-trace-update-interval");
 
@@ -29,7 +29,7 @@ pub(super) async fn append(
     Path(job): Path<i64>,
     Query(query): Query<TraceQuery>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refusal> {
     let given = token_of(&headers, "job-token", "");
     let access = api
@@ -47,6 +47,10 @@ pub(super) async fn append(
         .ok_or_else(|| {
             Refusal::bad_request("header Content-Range is missing or not <first>-<last>")
         })?;
+    // Only now: nobody without a token makes this process hold what he sends.
+    let body = to_bytes(body, PATCH_LIMIT)
+        .await
+        .map_err(|_| Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE))?;
     if start == 0 && query.debug_trace {
         let access = access.clone();
         api.queue
