@@ -19,6 +19,7 @@ mod failure;
 mod go_flags;
 mod logging;
 mod problems;
+mod project;
 mod questions;
 mod repository;
 mod runner_flags;

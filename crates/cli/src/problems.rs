@@ -20,10 +20,13 @@ pub(crate) fn render(problems: &[Problem], severity: Severity) -> String {
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(problem.message.as_str());
+        let place = AnnotationKind::Primary
+            .span(token(problem))
+            .label(problem.detail.as_deref());
         let snippet = Snippet::source(problem.source_line.as_str())
             .line_start(problem.line)
             .path(problem.file.as_str())
-            .annotation(AnnotationKind::Primary.span(token(problem)));
+            .annotation(place);
         text.push_str(&renderer.render(&[title.element(snippet)]));
         text.push_str("\n\n");
     }
@@ -61,12 +64,13 @@ mod tests {
             line: 7,
             column: 3,
             message: "jobs:build config contains unknown keys: scrip".to_owned(),
+            detail: Some("why".to_owned()),
             source_line: "  scrip: make".to_owned(),
         };
         let text = anstream::adapter::strip_str(&render(&[problem], Severity::Error)).to_string();
         assert_eq!(
             text,
-            "error: jobs:build config contains unknown keys: scrip\n --> ci/build.yml:7:3\n  |\n7 |   scrip: make\n  |   ^^^^^\n\n"
+            "error: jobs:build config contains unknown keys: scrip\n --> ci/build.yml:7:3\n  |\n7 |   scrip: make\n  |   ^^^^^ why\n\n"
         );
     }
 
@@ -77,6 +81,7 @@ mod tests {
             line: 1,
             column: 80,
             message: "odd".to_owned(),
+            detail: None,
             source_line: "é".to_owned(),
         };
         assert!(render(&[problem], Severity::Warning).contains("odd"));

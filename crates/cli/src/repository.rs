@@ -36,7 +36,7 @@ pub(crate) enum RepositoryError {
 /// A working tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
-    /// Root of the working tree; the directory itself without Git.
+    /// Root of the working tree or a directory inside; the directory itself without Git.
     pub(crate) root: PathBuf,
     /// What Git knows, `None` without Git.
     pub(crate) git: Option<GitFacts>,
@@ -86,6 +86,14 @@ impl Repository {
         Ok(Self {
             root,
             git: Some(facts),
+        })
+    }
+
+    /// As [`Self::discover`], but with `directory` as the root: files outside of it do not count.
+    pub(crate) fn of_directory(directory: &Path) -> Result<Self, RepositoryError> {
+        Ok(Self {
+            root: directory.to_owned(),
+            ..Self::discover(directory)?
         })
     }
 
@@ -229,6 +237,7 @@ impl Repository {
             "--name-only",
             "--no-renames",
             "--no-ext-diff",
+            "--relative",
             "-z",
             &base,
             "--",
@@ -741,6 +750,24 @@ mod tests {
         assert_eq!(listed, expected.map(str::to_owned).into());
         let walked = Repository::without_git(path).list();
         assert_eq!(walked, [".gitignore", "ignored", "new.txt", "src/b.txt"]);
+    }
+
+    #[test]
+    fn a_directory_inside_knows_only_its_own_files() {
+        let directory = repository();
+        fs::write(directory.path().join("a.txt"), "changed").unwrap();
+        fs::write(directory.path().join("src/new.txt"), "new").unwrap();
+        let inside = Repository::of_directory(&directory.path().join("src")).unwrap();
+        let expected = ["b.txt", "new.txt"].map(str::to_owned);
+        assert_eq!(
+            inside.changed_files().unwrap(),
+            ChangedFiles::Known(expected.to_vec())
+        );
+        let listed: BTreeSet<String> = inside.list().into_iter().collect();
+        assert_eq!(listed, expected.into());
+        assert_eq!(inside.read("b.txt").as_deref(), Some("b"));
+        assert_eq!(inside.read("a.txt"), None);
+        assert_eq!(inside.event("push", None, false).ref_name, "trunk");
     }
 
     #[test]

@@ -65,10 +65,30 @@ pub(crate) fn parse(tree: &Map, span: Span, shape: &mut Shape<'_>) -> Config {
             .unwrap_or_default(),
         jobs: parse_jobs(tree, &defaults, shape),
     };
+    warn_of_double_pipelines(&config, shape);
     if config.jobs.is_empty() && shape.findings.errors.is_empty() {
         shape.error(span, "jobs config should contain at least one visible job");
     }
     config
+}
+
+/// `gitlab-ci-yaml.md` 19.6: such a job runs for the push as well as for its merge request.
+fn warn_of_double_pipelines(config: &Config, shape: &mut Shape<'_>) {
+    if config.workflow.rules.is_some() {
+        return;
+    }
+    for job in &config.jobs {
+        let last = job.rules.as_ref().and_then(|rules| rules.last());
+        if let Some(rule) = last.filter(|rule| rule.only_when) {
+            shape.findings.warn(
+                rule.span,
+                format!(
+                    "jobs:{} may allow multiple pipelines to run for a single action due to `rules:when` clause with no `workflow:rules`",
+                    job.name
+                ),
+            );
+        }
+    }
 }
 
 fn parse_jobs(tree: &Map, defaults: &Defaults, shape: &mut Shape<'_>) -> Vec<JobSpec> {
@@ -213,26 +233,8 @@ fn parse_workflow(node: &Node, shape: &mut Shape<'_>) -> WorkflowSpec {
     if let Some(entry) = map.entry("auto_cancel")
         && !entry.value.is_null()
     {
-        let place = "workflow:auto_cancel";
-        let allowed = &["on_new_commit", "on_job_failure"];
-        if let Some(form) = shape.hash(&entry.value, allowed, place) {
-            for (key, choices) in [
-                (
-                    "on_new_commit",
-                    &["conservative", "interruptible", "none"][..],
-                ),
-                ("on_job_failure", &["none", "all"][..]),
-            ] {
-                if let Some(value) = given(form, key) {
-                    shape.choice(
-                        value,
-                        choices,
-                        &format!("{place} {}", key.replace('_', " ")),
-                    );
-                }
-            }
-        }
-        workflow.auto_cancel = Some((entry.value.to_json(), entry.span));
+        let value = rules::auto_cancel(&entry.value, "workflow", shape);
+        workflow.auto_cancel = Some((value, entry.span));
     }
     workflow
 }

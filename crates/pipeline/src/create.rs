@@ -1,11 +1,12 @@
 //! From the checked configuration to the pipeline of one event (`gitlab-ci-yaml.md` 19).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
 use crate::budget::{self, Budget};
 use crate::config::Config;
+use crate::cycle;
 use crate::graph::Graph;
 use crate::job::JobSpec;
 use crate::model::{AllowFailure, JobWhen, Need, Pipeline, PipelineJob, Workflow, YamlVariable};
@@ -94,6 +95,7 @@ pub(crate) fn create(
         }
         finished.push(job);
     }
+    check_cycles(&finished, root)?;
     finished.sort_by_key(|job| graph.stage_position(&job.stage));
     let mut stages: Vec<String> = Vec::new();
     for job in &finished {
@@ -111,6 +113,28 @@ pub(crate) fn create(
         },
         not_run_here: creation.not_run_here,
     })
+}
+
+/// Needs that rules brought may be circular although those of the file are not.
+fn check_cycles(jobs: &[PipelineJob], span: Span) -> Result<(), Fault> {
+    let positions: HashMap<&str, usize> = jobs
+        .iter()
+        .enumerate()
+        .map(|(at, job)| (job.name.as_str(), at))
+        .collect();
+    let edges: Vec<Vec<usize>> = jobs
+        .iter()
+        .map(|job| {
+            let needs = job.job_needs.iter();
+            needs
+                .filter_map(|need| positions.get(need.job.as_str()).copied())
+                .collect()
+        })
+        .collect();
+    match cycle::find(&edges, &|at| jobs[at].name.as_str()) {
+        Some((_, message)) => Err(Fault::new(span, message)),
+        None => Ok(()),
+    }
 }
 
 struct Creation<'a> {
@@ -172,7 +196,7 @@ impl Creation<'_> {
             workflow.name = spec
                 .name
                 .as_ref()
-                .map(|name| self.scope(globals, &[]).expand(name).trim().to_owned())
+                .map(|name| self.scope(globals, &[]).expand_all(name).trim().to_owned())
                 .filter(|name| !name.is_empty());
         }
         Ok(workflow)
@@ -206,7 +230,7 @@ impl Creation<'_> {
                 spec.span,
                 format!(
                     "{}: circular variable reference detected: {cycle:?}",
-                    spec.name
+                    instance.name
                 ),
             ));
         }
@@ -259,7 +283,7 @@ impl Creation<'_> {
             }
             variables::lay_over(&mut variables, &rule.variables);
             job.rules_matched = Some(index);
-        } else if !self.policies_allow(spec, &variables, &predefined)? {
+        } else if !self.policies_allow(spec, &variables, &predefined) {
             return Ok(None);
         }
 
@@ -272,23 +296,21 @@ impl Creation<'_> {
 
     /// `only` and `except`.
     fn policies_allow(
-        &self,
+        &mut self,
         spec: &JobSpec,
         variables: &[YamlVariable],
         predefined: &[(String, String)],
-    ) -> Result<bool, Fault> {
+    ) -> bool {
         let kubernetes = [&spec.only, &spec.except]
             .into_iter()
             .flatten()
             .find_map(Policy::kubernetes);
         if let Some(span) = kubernetes {
-            return Err(Fault::new(
+            let name = &spec.name;
+            self.findings.warn(
                 span,
-                format!(
-                    "jobs:{} `kubernetes: active` is not built yet: no cluster is known here",
-                    spec.name
-                ),
-            ));
+                format!("jobs:{name} `kubernetes: active` does not hold: no cluster is known here"),
+            );
         }
         let scope = self.scope(variables, predefined);
         let only = match &spec.only {
@@ -301,7 +323,7 @@ impl Creation<'_> {
             .except
             .as_ref()
             .is_some_and(|except| except.any(self.world, scope));
-        Ok(wanted && !refused)
+        wanted && !refused
     }
 
     /// `CI_JOB_*`, `CI_NODE_*` and `CI_ENVIRONMENT_*` as far as rules may use them.
@@ -386,7 +408,7 @@ impl Creation<'_> {
             return Err(Fault::new(
                 spec.span,
                 format!(
-                    "{}: one job can only need {MAXIMUM_NEEDS} others, but you have listed {}",
+                    "{}: one job can only need {MAXIMUM_NEEDS} others, but you have listed {}. See needs keyword documentation for more details",
                     job.name,
                     job.job_needs.len()
                 ),

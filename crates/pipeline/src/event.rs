@@ -15,8 +15,10 @@ pub trait Files {
 pub enum ChangedFiles {
     /// Nothing to compare with: `changes` is true.
     Unknown,
-    /// Exactly these.
+    /// Exactly these, between the commits of the event.
     Known(Vec<String>),
+    /// Exactly these, whatever a rule wants to compare with.
+    Given(Vec<String>),
 }
 
 /// The event that makes the pipeline.

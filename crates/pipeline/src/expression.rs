@@ -22,6 +22,14 @@ pub(crate) struct Invalid {
     pub(crate) reason: String,
 }
 
+impl Invalid {
+    /// The reason with its place in `text`.
+    pub(crate) fn describe(&self, text: &str) -> String {
+        let character = text[..self.offset].chars().count() + 1;
+        format!("{} at character {character}", self.reason)
+    }
+}
+
 /// What an evaluation gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcome {

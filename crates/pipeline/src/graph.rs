@@ -4,10 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::Config;
-use crate::job::JobSpec;
+use crate::cycle;
+use crate::job::{JobSpec, MAXIMUM_NAME};
 use crate::needs::{NeedSpec, Target};
 use crate::parallel::{Combination, Instance, matrix_name};
-use crate::source::Fault;
+use crate::source::{Fault, Span};
 
 /// Expanded jobs by name.
 #[derive(Debug)]
@@ -61,15 +62,24 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The first logical fault of the configuration.
+    /// The first logical fault of the configuration. A job without instances is not there.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         for (at, job) in self.config.jobs.iter().enumerate() {
-            self.check_stage(job)?;
-            self.check_dependencies(job)?;
+            let Some(first) = self.instances[at].first() else {
+                continue;
+            };
+            let name = &first.name;
+            self.check_stage(name, job)?;
+            for (dependency, span) in &job.dependencies {
+                self.check_dependency(name, job, dependency, *span)?;
+            }
             for needs in needs_of(job) {
                 self.check_needs(at, job, needs)?;
             }
-            self.check_on_stop(job)?;
+            for (dependency, span) in &job.trigger_jobs {
+                self.check_dependency(name, job, dependency, *span)?;
+            }
+            self.check_on_stop(name, job)?;
         }
         self.check_cycles()
     }
@@ -121,7 +131,7 @@ impl<'a> Graph<'a> {
             .copied()
     }
 
-    fn check_stage(&self, job: &JobSpec) -> Result<(), Fault> {
+    fn check_stage(&self, name: &str, job: &JobSpec) -> Result<(), Fault> {
         let stage = &job.job.stage;
         if self.stages.contains_key(stage.as_str()) {
             return Ok(());
@@ -129,8 +139,7 @@ impl<'a> Graph<'a> {
         Err(Fault::new(
             job.stage_span,
             format!(
-                "{} job: chosen stage {stage} does not exist; available stages are {}",
-                job.name,
+                "{name} job: chosen stage {stage} does not exist; available stages are {}",
                 self.config.stages.join(", ")
             ),
         ))
@@ -141,25 +150,21 @@ impl<'a> Graph<'a> {
         stage(&self.config.jobs[other]) > stage(job)
     }
 
-    fn check_dependencies(&self, job: &JobSpec) -> Result<(), Fault> {
-        for (name, span) in &job.dependencies {
-            let Some(other) = self.job_of(name) else {
-                return Err(Fault::new(
-                    *span,
-                    format!("{} job: undefined dependency: {name}", job.name),
-                ));
-            };
-            if self.is_later(other, job) {
-                return Err(Fault::new(
-                    *span,
-                    format!(
-                        "{} job: dependency {name} is not defined in current or prior stages",
-                        job.name
-                    ),
-                ));
-            }
+    fn check_dependency(
+        &self,
+        name: &str,
+        job: &JobSpec,
+        dependency: &str,
+        span: Span,
+    ) -> Result<(), Fault> {
+        let fault = |text: String| Err(Fault::new(span, format!("{name} job: {text}")));
+        match self.job_of(dependency) {
+            None => fault(format!("undefined dependency: {dependency}")),
+            Some(other) if self.is_later(other, job) => fault(format!(
+                "dependency {dependency} is not defined in current or prior stages"
+            )),
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 
     fn check_needs(&self, at: usize, job: &JobSpec, needs: &[NeedSpec]) -> Result<(), Fault> {
@@ -175,14 +180,8 @@ impl<'a> Graph<'a> {
         });
         let instances = &self.instances[at];
         let checked = if own_values { instances.len() } else { 1 };
-        let none = Combination::new();
-        for own in instances
-            .iter()
-            .map(|instance| &instance.combination)
-            .chain([&none])
-            .take(checked)
-        {
-            self.check_needs_of_instance(job, needs, own)?;
+        for instance in instances.iter().take(checked) {
+            self.check_needs_of_instance(job, needs, instance)?;
         }
         Ok(())
     }
@@ -191,9 +190,12 @@ impl<'a> Graph<'a> {
         &self,
         job: &JobSpec,
         needs: &[NeedSpec],
-        own: &Combination,
+        instance: &Instance,
     ) -> Result<(), Fault> {
+        let fault = |span: Span, text: String| Err(Fault::new(span, text));
+        let own_name = &instance.name;
         let mut seen = HashSet::new();
+        let mut repeated: Vec<(String, Span)> = Vec::new();
         for need in needs {
             let Target::Job {
                 job: name,
@@ -204,34 +206,47 @@ impl<'a> Graph<'a> {
             else {
                 continue;
             };
-            for name in self.needed_names(name, matrix.as_deref(), own) {
-                let Some(other) = self.job_of(&name) else {
-                    if *optional {
-                        continue;
-                    }
-                    return Err(Fault::new(
-                        need.span,
-                        format!("{} job: undefined need: {name}", job.name),
-                    ));
-                };
-                if self.is_later(other, job) {
-                    return Err(Fault::new(
+            for name in self.needed_names(name, matrix.as_deref(), &instance.combination) {
+                let length = name.chars().count();
+                if length > MAXIMUM_NAME {
+                    return fault(
                         need.span,
                         format!(
-                            "{} job: need {name} is not defined in current or prior stages",
-                            job.name
+                            "{own_name} job: need `{name}` name is too long (actual is {length}, maximum is {MAXIMUM_NAME})"
                         ),
-                    ));
+                    );
                 }
-                if !seen.insert(name.clone()) {
-                    return Err(Fault::new(
-                        need.span,
-                        format!("{} has the following needs duplicated: {name}.", job.name),
-                    ));
+                match self.job_of(&name) {
+                    None if *optional => {}
+                    None => {
+                        return fault(need.span, format!("{own_name} job: undefined need: {name}"));
+                    }
+                    Some(other) if self.is_later(other, job) => {
+                        return fault(
+                            need.span,
+                            format!(
+                                "{own_name} job: need {name} is not defined in current or prior stages"
+                            ),
+                        );
+                    }
+                    Some(_) => {}
+                }
+                if !seen.insert(name.clone()) && !repeated.iter().any(|(known, _)| *known == name) {
+                    repeated.push((name, need.span));
                 }
             }
         }
-        Ok(())
+        let Some((_, span)) = repeated.first() else {
+            return Ok(());
+        };
+        let names: Vec<&str> = repeated.iter().map(|(name, _)| name.as_str()).collect();
+        fault(
+            *span,
+            format!(
+                "{own_name} has the following needs duplicated: {}.",
+                names.join(", ")
+            ),
+        )
     }
 
     /// As [`Self::resolve_need`], but a name that is not there stays, so that it can be reported.
@@ -247,7 +262,7 @@ impl<'a> Graph<'a> {
         self.resolve_need(job, matrix, own)
     }
 
-    fn check_on_stop(&self, job: &JobSpec) -> Result<(), Fault> {
+    fn check_on_stop(&self, name: &str, job: &JobSpec) -> Result<(), Fault> {
         let Some(environment) = &job.job.environment else {
             return Ok(());
         };
@@ -259,7 +274,7 @@ impl<'a> Graph<'a> {
             .iter()
             .find(|(key, _)| key == "environment")
             .map_or(job.span, |(_, span)| *span);
-        let wrong = |text: String| Err(Fault::new(span, format!("{} job: {text}", job.name)));
+        let wrong = |text: String| Err(Fault::new(span, format!("{name} job: {text}")));
         let Some(&at) = self.by_name.get(on_stop) else {
             return wrong(format!("on_stop job {on_stop} is not defined"));
         };
@@ -281,15 +296,15 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    /// Instances of one job have the same needs, so cycles are looked for among jobs.
+    /// Instances of one job have the same needs, so cycles are looked for among jobs. Needs of rules
+    /// count only where a rule matches ([`crate::create`]).
     fn check_cycles(&self) -> Result<(), Fault> {
-        let edges: Vec<Vec<usize>> = self
-            .config
-            .jobs
+        let jobs = &self.config.jobs;
+        let edges: Vec<Vec<usize>> = jobs
             .iter()
             .map(|job| {
-                needs_of(job)
-                    .flatten()
+                let needs = job.needs.iter().flatten();
+                needs
                     .filter_map(|need| match &need.target {
                         Target::Job {
                             job: name, matrix, ..
@@ -302,48 +317,14 @@ impl<'a> Graph<'a> {
                     .collect()
             })
             .collect();
-        let fault = |at: usize, text: String| {
-            Err(Fault::new(
-                self.config.jobs[at].span,
-                format!("The pipeline has circular dependencies: {text}"),
-            ))
+        let name = |at: usize| match self.instances[at].first() {
+            Some(instance) => instance.name.as_str(),
+            None => jobs[at].name.as_str(),
         };
-        let mut open = vec![false; edges.len()];
-        let mut done = vec![false; edges.len()];
-        for start in 0..edges.len() {
-            if done[start] {
-                continue;
-            }
-            let mut stack = vec![(start, 0)];
-            open[start] = true;
-            while let Some((at, next)) = stack.last_mut() {
-                let at = *at;
-                let Some(&other) = edges[at].get(*next) else {
-                    open[at] = false;
-                    done[at] = true;
-                    stack.pop();
-                    continue;
-                };
-                *next += 1;
-                if other == at {
-                    let name = &self.config.jobs[at].name;
-                    return fault(at, format!("self-dependency: {name}"));
-                }
-                if open[other] {
-                    let from = stack.iter().position(|(at, _)| *at == other).unwrap_or(0);
-                    let names: Vec<&str> = stack[from..]
-                        .iter()
-                        .map(|(at, _)| self.config.jobs[*at].name.as_str())
-                        .collect();
-                    return fault(other, format!("topological sort failed: {names:?}"));
-                }
-                if !done[other] {
-                    open[other] = true;
-                    stack.push((other, 0));
-                }
-            }
+        match cycle::find(&edges, &name) {
+            Some((at, message)) => Err(Fault::new(jobs[at].span, message)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

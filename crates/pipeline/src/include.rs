@@ -193,7 +193,7 @@ impl<'a> Loader<'a> {
     }
 
     fn local(&mut self, at: &Node, written: &str, given: &Map) -> Result<Vec<Map>, Fault> {
-        let expanded = self.scope().expand(written);
+        let expanded = self.scope().expand_all(written);
         let path = expanded.trim_start_matches('/');
         let fault = |message: String| Fault::new(at.span, message);
         let lower = path.to_ascii_lowercase();
@@ -214,7 +214,8 @@ impl<'a> Loader<'a> {
                 .collect();
             found.sort();
             if found.is_empty() {
-                return Err(fault(format!("Local file `{path}` does not exist!")));
+                let message = format!("no file matches `{path}`, nothing is included");
+                self.findings.warn(at.span, message);
             }
             found
         } else {

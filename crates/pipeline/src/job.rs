@@ -16,7 +16,10 @@ use crate::source::Span;
 use crate::variables::{self, Level};
 use crate::yaml::{Entry, Kind, Map, Node};
 
-const MAXIMUM_NAME: usize = 255;
+/// Characters of a job's name.
+pub(crate) const MAXIMUM_NAME: usize = 255;
+/// Names that GitLab keeps for itself.
+const RESERVED_NAMES: &[&str] = &["true", "false", "nil", "pages:deploy"];
 /// Fewer than 50.
 const MAXIMUM_TAGS: usize = 49;
 /// A month of 30 days.
@@ -96,6 +99,8 @@ pub(crate) struct JobSpec {
     pub(crate) inherit_variables: Inherit,
     pub(crate) needs: Option<Vec<NeedSpec>>,
     pub(crate) dependencies: Vec<(String, Span)>,
+    /// Jobs whose artifacts hold a child pipeline's file.
+    pub(crate) trigger_jobs: Vec<(String, Span)>,
     pub(crate) rules: Option<Vec<Rule>>,
     pub(crate) only: Option<Policy>,
     pub(crate) except: Option<Policy>,
@@ -174,6 +179,9 @@ pub(crate) fn parse(entry: &Entry, defaults: &Defaults, shape: &mut Shape<'_>) -
             format!("{place} name is too long (maximum is {MAXIMUM_NAME} characters)"),
         );
     }
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        shape.error(entry.span, format!("{place} name is reserved"));
+    }
     let Some(own) = entry.value.as_map().filter(|map| looks_like_job(map)) else {
         shape.error(
             entry.span,
@@ -229,6 +237,7 @@ pub(crate) fn parse(entry: &Entry, defaults: &Defaults, shape: &mut Shape<'_>) -
         inherit_variables,
         needs: None,
         dependencies: Vec::new(),
+        trigger_jobs: Vec::new(),
         rules: None,
         only: None,
         except: None,
@@ -263,9 +272,10 @@ fn check_keys(own: &Map, span: Span, bridge: bool, place: &str, shape: &mut Shap
         shape.exclusive(own, &pair, place);
     }
     if given(own, "rules").is_some() {
-        let refused: Vec<_> = ["only", "except", "start_in"]
+        let refused: Vec<_> = own
+            .entries()
             .iter()
-            .filter_map(|key| own.entry(key))
+            .filter(|entry| ["only", "except", "start_in"].contains(&&*entry.key.text))
             .filter(|entry| !entry.value.is_null())
             .collect();
         if let Some(first) = refused.first() {
@@ -433,7 +443,10 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
             "run" => job.run = keyword::run(node, &here(), shape),
             "inputs" => job.inputs = keyword::job_inputs(node, &here(), shape),
             "pages" => job.pages = keyword::pages(node, &here(), shape),
-            "trigger" => job.trigger = keyword::trigger(node, &here(), shape),
+            "trigger" => {
+                job.trigger = keyword::trigger(node, &here(), shape);
+                spec.trigger_jobs = keyword::trigger_jobs(node);
+            }
             "publish" => {
                 shape.string(node, &what());
                 if spec.name != "pages" && given(own, "pages").is_none() {
@@ -468,25 +481,38 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
 
 /// With `needs` every dependency must be one of them.
 fn check_dependencies(spec: &JobSpec, place: &str, shape: &mut Shape<'_>) {
-    let needed: Vec<&str> = spec
-        .needs
+    let Some(needs) = spec.needs.as_ref().filter(|needs| !needs.is_empty()) else {
+        return;
+    };
+    let Some((_, first)) = spec.dependencies.first() else {
+        return;
+    };
+    let needed: Vec<&str> = needs
         .iter()
-        .flatten()
         .filter_map(|need| match &need.target {
             needs::Target::Job { job, .. } => Some(job.as_str()),
             needs::Target::Elsewhere(_) => None,
         })
         .collect();
     if needed.is_empty() {
+        let text = "needs corresponding to dependencies must be from the same pipeline";
+        shape.error(*first, format!("{place} {text}"));
         return;
     }
-    for (name, span) in &spec.dependencies {
-        if !needed.contains(&name.as_str()) {
-            shape.error(
-                *span,
-                format!("{place} dependencies the {name} should be part of needs"),
-            );
-        }
+    let missing: Vec<_> = spec
+        .dependencies
+        .iter()
+        .filter(|(name, _)| !needed.contains(&name.as_str()))
+        .collect();
+    if let Some((_, span)) = missing.first() {
+        let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+        shape.error(
+            *span,
+            format!(
+                "{place} dependencies the {} should be part of needs",
+                names.join(", ")
+            ),
+        );
     }
 }
 

@@ -32,13 +32,14 @@
 //! assert_eq!(pipeline.jobs[0].name, "hello");
 //!
 //! let files = OneFile("hello:\n  scrip: echo hello\n");
-//! let problems = evaluate(".gitlab-ci.yml", &files, &event).unwrap_err();
-//! assert_eq!((problems[0].line, problems[0].column), (1, 1));
+//! let found = evaluate(".gitlab-ci.yml", &files, &event).unwrap_err();
+//! assert_eq!((found.errors[0].line, found.errors[0].column), (1, 1));
 //! ```
 
 mod budget;
 mod config;
 mod create;
+mod cycle;
 mod duration;
 mod event;
 mod expression;
@@ -80,8 +81,8 @@ pub use show::MergedTree;
 ///
 /// # Errors
 ///
-/// All shape errors together, otherwise the first logical or creation error.
-pub fn evaluate(root: &str, files: &dyn Files, event: &Event) -> Result<Pipeline, Vec<Problem>> {
+/// All shape errors together, otherwise the first logical or creation error; with the warnings so far.
+pub fn evaluate(root: &str, files: &dyn Files, event: &Event) -> Result<Pipeline, Lint> {
     let world = World::new(event, files);
     let mut sources = Sources::default();
     let mut findings = Findings::default();
@@ -96,10 +97,10 @@ pub fn evaluate(root: &str, files: &dyn Files, event: &Event) -> Result<Pipeline
             not_run_here: sources.problems(&created.not_run_here),
             ..created.pipeline
         }),
-        Ok(_) => Err(sources.problems(&findings.errors)),
+        Ok(_) => Err(Lint::new(&sources, &findings)),
         Err(fault) => {
             findings.errors.push(fault);
-            Err(sources.problems(&findings.errors))
+            Err(Lint::new(&sources, &findings))
         }
     }
 }
@@ -114,10 +115,16 @@ pub fn lint(root: &str, files: &dyn Files, event: &Event) -> Lint {
     if let Err(fault) = checked {
         findings.errors.push(fault);
     }
-    Lint {
-        valid: findings.errors.is_empty(),
-        errors: sources.problems(&findings.errors),
-        warnings: sources.problems(&findings.warnings),
+    Lint::new(&sources, &findings)
+}
+
+impl Lint {
+    fn new(sources: &Sources, findings: &Findings) -> Self {
+        Self {
+            valid: findings.errors.is_empty(),
+            errors: sources.problems(&findings.errors),
+            warnings: sources.problems(&findings.warnings),
+        }
     }
 }
 

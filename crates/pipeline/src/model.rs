@@ -15,12 +15,15 @@ pub struct Problem {
     pub column: usize,
     /// GitLab's words where GitLab has them.
     pub message: String,
-    /// The source line, for humans.
+    /// More than GitLab says, for people.
+    #[serde(skip)]
+    pub detail: Option<String>,
+    /// The source line, for people.
     #[serde(skip)]
     pub source_line: String,
 }
 
-/// Result of [`crate::lint`].
+/// Result of [`crate::lint`], and of [`crate::evaluate`] when there is no pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Lint {
     /// No errors.

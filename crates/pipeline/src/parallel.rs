@@ -37,15 +37,25 @@ impl Parallel {
                     combination: Vec::new(),
                 })
                 .collect(),
-            Self::Matrix(combinations) => combinations
-                .iter()
-                .enumerate()
-                .map(|(at, combination)| Instance {
-                    name: matrix_name(name, combination),
-                    index: Some((at + 1, combinations.len())),
-                    combination: combination.clone(),
-                })
-                .collect(),
+            Self::Matrix(combinations) => {
+                let mut instances: Vec<Instance> = Vec::with_capacity(combinations.len());
+                for (at, combination) in combinations.iter().enumerate() {
+                    let instance = Instance {
+                        name: matrix_name(name, combination),
+                        index: Some((at + 1, combinations.len())),
+                        combination: combination.clone(),
+                    };
+                    // Equal values under other names make the same name; the later one takes the place.
+                    match instances
+                        .iter_mut()
+                        .find(|known| known.name == instance.name)
+                    {
+                        Some(known) => *known = instance,
+                        None => instances.push(instance),
+                    }
+                }
+                instances
+            }
         }
     }
 }
@@ -80,7 +90,7 @@ pub(crate) fn parse(
             shape.error(node.span, format!("{place} config should be a hash"));
             None
         }
-        Kind::Int(_) => {
+        Kind::Int(_) | Kind::Float(_) => {
             let most = i64::try_from(MAXIMUM_INSTANCES).unwrap_or(i64::MAX);
             let number = shape.integer(node, 1..=most, &format!("{place} config"))?;
             usize::try_from(number).ok().map(Parallel::Number)

@@ -6,7 +6,7 @@ use crate::expression::Expression;
 use crate::re2;
 use crate::rules::World;
 use crate::shape::{Shape, given};
-use crate::source::Span;
+use crate::source::{Fault, Span};
 use crate::variables::Scope;
 use crate::yaml::Node;
 
@@ -53,7 +53,7 @@ impl Policy {
         self
     }
 
-    /// `kubernetes: active`, which nothing here can answer.
+    /// Where `kubernetes: active` stands.
     pub(crate) fn kubernetes(&self) -> Option<Span> {
         self.kubernetes
     }
@@ -74,47 +74,34 @@ impl Policy {
             .any(|holds| holds)
     }
 
-    fn kinds(&self, world: &World<'_>, scope: Scope<'_>) -> [Option<bool>; 3] {
+    fn kinds(&self, world: &World<'_>, scope: Scope<'_>) -> [Option<bool>; 4] {
         let refs = self
             .refs
             .as_ref()
             .map(|refs| refs.iter().any(|reference| reference.holds(world)));
+        // No cluster is known here.
+        let kubernetes = self.kubernetes.map(|_| false);
         let variables = (!self.variables.is_empty()).then(|| {
             self.variables
                 .iter()
                 .any(|expression| expression.evaluate(&|name| scope.value(name)).holds)
         });
         let changes = (!self.changes.is_empty()).then(|| world.changed(&self.changes, scope));
-        [refs, variables, changes]
+        [refs, variables, changes, kubernetes]
     }
 }
 
 impl Reference {
     fn parse(text: &str) -> Result<Self, regex::Error> {
-        if let Some(end) = text.starts_with('/').then(|| text.rfind('/')).flatten()
-            && end > 0
-        {
-            let (pattern, project) = match text[end..].split_once('@') {
-                Some((flags, project)) => {
-                    (format!("{}{flags}", &text[..end]), Some(project.to_owned()))
-                }
-                None => (text.to_owned(), None),
-            };
-            if let Some(compiled) = re2::compile_delimited(&pattern) {
-                return Ok(Self {
-                    kind: ReferenceKind::Pattern(compiled?),
-                    project,
-                });
-            }
-        }
-        let (name, project) = match text.split_once('@') {
-            Some((name, project)) => (name, Some(project.to_owned())),
+        let (text, project) = match text.split_once('@') {
+            Some((text, project)) => (text, Some(project.to_owned())),
             None => (text, None),
         };
-        Ok(Self {
-            kind: ReferenceKind::Name(name.to_owned()),
-            project,
-        })
+        let kind = match re2::compile_delimited(text) {
+            Some(compiled) => ReferenceKind::Pattern(compiled?),
+            None => ReferenceKind::Name(text.to_owned()),
+        };
+        Ok(Self { kind, project })
     }
 
     fn holds(&self, world: &World<'_>) -> bool {
@@ -172,13 +159,13 @@ pub(crate) fn parse(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<P
         for text in texts {
             match Expression::parse(&text) {
                 Ok(expression) => policy.variables.push(expression),
-                Err(fault) => shape.error(
-                    variables.span,
-                    format!(
-                        "{place} variables invalid expression syntax ({})",
-                        fault.reason
-                    ),
-                ),
+                Err(fault) => {
+                    let message = format!("{place} variables invalid expression syntax");
+                    let detail = fault.describe(&text);
+                    shape
+                        .findings
+                        .push(Fault::new(variables.span, message).with_detail(detail));
+                }
             }
         }
     }

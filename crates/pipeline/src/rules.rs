@@ -41,6 +41,8 @@ pub(crate) struct Rule {
     pub(crate) variables: Vec<YamlVariable>,
     pub(crate) needs: Option<Vec<NeedSpec>>,
     pub(crate) auto_cancel: Option<serde_json::Value>,
+    /// Nothing but a `when` other than `never`.
+    pub(crate) only_when: bool,
 }
 
 /// `when` of a rule.
@@ -83,10 +85,14 @@ pub(crate) fn parse(node: &Node, place: &str, owner: Owner, shape: &mut Shape<'_
         return Vec::new();
     }
     let items = flatten(node);
-    if items.is_empty() && owner == Owner::Job {
+    if items.is_empty() {
         shape.error(node.span, format!("{place} config can't be blank"));
     }
-    let place = format!("{place}:rule");
+    // The rules of an include are checked apart from the rest, so that their list has no place of its own.
+    let place = match owner {
+        Owner::Include => "include:rule".to_owned(),
+        Owner::Job | Owner::Workflow => format!("{place}:rule"),
+    };
     items
         .into_iter()
         .filter_map(|item| parse_rule(item, &place, owner, shape))
@@ -132,7 +138,9 @@ fn parse_rule(node: &Node, place: &str, owner: Owner, shape: &mut Shape<'_>) -> 
             .flatten()
             .and_then(|node| shape.boolean(node, &format!("{place} allow failure")))
             .map(AllowFailure::Always),
-        start_in: parse_start_in(map, node.span, when, place, shape),
+        start_in: (owner == Owner::Job)
+            .then(|| parse_start_in(map, node.span, when, place, shape))
+            .flatten(),
         interruptible: given(map, "interruptible")
             .and_then(|node| shape.boolean(node, &format!("{place} interruptible"))),
         variables: map
@@ -146,9 +154,30 @@ fn parse_rule(node: &Node, place: &str, owner: Owner, shape: &mut Shape<'_>) -> 
             .then(|| given(map, "needs"))
             .flatten()
             .map(|node| needs::parse_of_rule(node, &format!("{place}:needs"), shape)),
-        auto_cancel: given(map, "auto_cancel").map(Node::to_json),
+        auto_cancel: given(map, "auto_cancel").map(|node| auto_cancel(node, place, shape)),
+        only_when: map.len() == 1 && !matches!(when, None | Some(RuleWhen::Never)),
     };
     Some(rule)
+}
+
+/// Checks `auto_cancel` of `workflow` or of one of its rules.
+pub(crate) fn auto_cancel(node: &Node, place: &str, shape: &mut Shape<'_>) -> serde_json::Value {
+    let place = format!("{place}:auto_cancel");
+    if let Some(form) = shape.hash(node, &["on_new_commit", "on_job_failure"], &place) {
+        for (key, choices) in [
+            (
+                "on_new_commit",
+                &["conservative", "interruptible", "none"][..],
+            ),
+            ("on_job_failure", &["none", "all"][..]),
+        ] {
+            if let Some(value) = given(form, key) {
+                let what = format!("{place} {}", key.replace('_', " "));
+                shape.choice(value, choices, &what);
+            }
+        }
+    }
+    node.to_json()
 }
 
 fn parse_when(node: &Node, place: &str, owner: Owner, shape: &mut Shape<'_>) -> Option<RuleWhen> {
@@ -199,28 +228,24 @@ fn parse_start_in(
 }
 
 fn parse_condition(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Expression> {
-    let Some(text) = node.as_text() else {
-        shape.error(node.span, format!("{place} if should be a string"));
-        return None;
+    let parsed = match node.as_text() {
+        Some(text) => Expression::parse(text).map_err(|fault| fault.describe(text)),
+        None => Err("an expression is text".to_owned()),
     };
-    match Expression::parse(text) {
-        Ok(expression) => Some(expression),
-        Err(fault) => {
-            shape.error(
-                node.span,
-                format!(
-                    "{place} if invalid expression syntax ({} at character {})",
-                    fault.reason,
-                    text[..fault.offset].chars().count() + 1
-                ),
-            );
-            None
-        }
-    }
+    parsed
+        .map_err(|reason| {
+            let message = format!("{place} if invalid expression syntax");
+            let fault = Fault::new(node.span, message).with_detail(reason);
+            shape.findings.push(fault);
+        })
+        .ok()
 }
 
 fn parse_paths(node: &Node, what: &str, shape: &mut Shape<'_>) -> Vec<String> {
     let paths = shape.strings(node, what).unwrap_or_default();
+    if node.as_seq().is_some_and(<[Node]>::is_empty) {
+        shape.error(node.span, format!("{what} can't be blank"));
+    }
     if paths.len() > MAXIMUM_PATHS {
         shape.error(
             node.span,
@@ -233,12 +258,8 @@ fn parse_paths(node: &Node, what: &str, shape: &mut Shape<'_>) -> Vec<String> {
 fn parse_changes(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Changes> {
     let place = format!("{place}:changes");
     if node.as_seq().is_some() {
-        let paths = parse_paths(node, &format!("{place} config"), shape);
-        if paths.is_empty() {
-            shape.error(node.span, format!("{place} config can't be blank"));
-        }
         return Some(Changes {
-            paths,
+            paths: parse_paths(node, &format!("{place} config"), shape),
             compare_to: None,
         });
     }
@@ -375,7 +396,9 @@ impl<'a> World<'a> {
             }
         }
         if let Some(changes) = &rule.changes {
-            if let Some((reference, span)) = &changes.compare_to {
+            if let Some((reference, span)) = &changes.compare_to
+                && !matches!(self.event.changed_files, ChangedFiles::Given(_))
+            {
                 return Err(Fault::new(
                     *span,
                     format!(
@@ -405,7 +428,9 @@ impl<'a> World<'a> {
 
     /// Whether one of the changed files matches one of the globs.
     pub(crate) fn changed(&self, globs: &[String], scope: Scope<'_>) -> bool {
-        let ChangedFiles::Known(changed) = &self.event.changed_files else {
+        let (ChangedFiles::Known(changed) | ChangedFiles::Given(changed)) =
+            &self.event.changed_files
+        else {
             return true;
         };
         if changed.len().saturating_mul(globs.len()) > MAXIMUM_COMPARISONS {
@@ -431,9 +456,8 @@ impl<'a> World<'a> {
         {
             return true;
         }
-        if listed.len().saturating_mul(globs.len()) > MAXIMUM_COMPARISONS
-            && !globs.iter().all(|glob| is_plain(glob))
-        {
+        let patterns = globs.iter().filter(|glob| !is_plain(glob)).count();
+        if listed.len().saturating_mul(patterns) > MAXIMUM_COMPARISONS {
             return true;
         }
         globs.iter().any(|glob| {

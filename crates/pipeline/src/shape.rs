@@ -153,9 +153,13 @@ impl Shape<'_> {
         }
     }
 
-    /// Keys of which at most one may be given.
+    /// Keys of which at most one may be given; the message has them in the order of the file.
     pub(crate) fn exclusive(&mut self, map: &Map, keys: &[&str], place: &str) {
-        let given: Vec<_> = keys.iter().filter_map(|key| map.entry(key)).collect();
+        let given: Vec<_> = map
+            .entries()
+            .iter()
+            .filter(|entry| keys.contains(&&*entry.key.text))
+            .collect();
         if given.len() > 1 {
             let span = given[1].span;
             let names: Vec<&str> = given.iter().map(|entry| &*entry.key.text).collect();

@@ -17,6 +17,8 @@ pub(crate) struct Span {
 pub(crate) struct Fault {
     pub(crate) span: Span,
     pub(crate) message: String,
+    /// What GitLab does not say, for people.
+    pub(crate) detail: Option<String>,
 }
 
 impl Fault {
@@ -24,7 +26,13 @@ impl Fault {
         Self {
             span,
             message: message.into(),
+            detail: None,
         }
+    }
+
+    pub(crate) fn with_detail(mut self, detail: String) -> Self {
+        self.detail = Some(detail);
+        self
     }
 }
 
@@ -40,8 +48,12 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.push(Fault::new(span, message));
+    }
+
+    pub(crate) fn push(&mut self, fault: Fault) {
         if self.errors.len() < MAXIMUM_FINDINGS {
-            self.errors.push(Fault::new(span, message));
+            self.errors.push(fault);
         }
     }
 
@@ -84,6 +96,7 @@ impl Sources {
             line: line.max(1) as usize,
             column: column.max(1) as usize,
             message: fault.message.clone(),
+            detail: fault.detail.clone(),
             source_line: source_line.to_owned(),
         }
     }

@@ -46,7 +46,7 @@ pub(crate) fn parse(
         if !entry.key.is_text {
             shape.error(
                 entry.span,
-                format!("{place} config key must be an alphanumeric string: {key}"),
+                format!("{place}:{name} key must be an alphanumeric string"),
             );
             continue;
         }
@@ -103,7 +103,7 @@ pub(crate) fn parse(
                 let expand = match form.get("expand") {
                     None => true,
                     Some(expand) => {
-                        let what = format!("{place}:{name} config expand");
+                        let what = format!("{place}:{name} expand");
                         shape.boolean(expand, &what).unwrap_or(true)
                     }
                 };
@@ -158,7 +158,13 @@ impl<'a> Scope<'a> {
                 .find(|(key, _)| key == name)
                 .map(|(_, value)| (value.as_str(), false))
         };
+        let of_user = || {
+            let user = self.predefined.get(name);
+            user.filter(|_| name.starts_with("GITLAB_USER_"))
+                .map(|value| (value.as_str(), false))
+        };
         named(self.pipeline)
+            .or_else(of_user)
             .or_else(|| {
                 self.yaml
                     .iter()
@@ -180,8 +186,18 @@ impl<'a> Scope<'a> {
 
     /// Replaces `$X`, `${X}` and `%X%`, nested values included; unknown ones stay as written.
     pub(crate) fn expand(&self, text: &str) -> String {
+        self.expanded(text, false)
+    }
+
+    /// As [`Self::expand`], but unknown variables become empty.
+    pub(crate) fn expand_all(&self, text: &str) -> String {
+        self.expanded(text, true)
+    }
+
+    fn expanded(&self, text: &str, drop_unknown: bool) -> String {
         let mut expansion = Expansion {
             scope: *self,
+            drop_unknown,
             open: Vec::new(),
             substitutions: 0,
             out: String::with_capacity(text.len()),
@@ -193,6 +209,7 @@ impl<'a> Scope<'a> {
 
 struct Expansion<'a> {
     scope: Scope<'a>,
+    drop_unknown: bool,
     /// Names being expanded; a name inside itself stays as written.
     open: Vec<String>,
     substitutions: usize,
@@ -225,6 +242,7 @@ impl Expansion<'_> {
                         self.open.pop();
                     }
                 }
+                None if self.drop_unknown => {}
                 _ => self.out.push_str(&rest[..length]),
             }
             rest = &rest[length..];

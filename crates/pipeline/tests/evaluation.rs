@@ -85,8 +85,9 @@ fn outcome(files: &Tree, event: &Event) -> String {
             let jobs: Vec<String> = pipeline.jobs.iter().map(describe).collect();
             jobs.join("\n")
         }
-        Err(problems) => {
-            let lines: Vec<String> = problems
+        Err(found) => {
+            let lines: Vec<String> = found
+                .errors
                 .iter()
                 .map(|p| format!("{}:{}:{}: {}", p.file, p.line, p.column, p.message))
                 .collect();
@@ -116,8 +117,8 @@ fn check_error(root: &str, expected: &str) {
     let problems = evaluate(".gitlab-ci.yml", &tree(root, &[]), &push_to_main());
     let actual = match problems {
         Ok(_) => "valid".to_owned(),
-        Err(problems) => {
-            let first = &problems[0];
+        Err(found) => {
+            let first = &found.errors[0];
             format!("{}:{}: {}", first.line, first.column, first.message)
         }
     };
@@ -301,7 +302,7 @@ fn a_bomb_of_references_is_refused() {
         text.push_str(&[".l", &level.to_string(), ": {x: [", &below, "]}\n"].concat());
     }
     let problems = evaluate(".gitlab-ci.yml", &tree(&text, &[]), &push_to_main());
-    let message = problems.err().map(|problems| problems[0].message.clone());
+    let message = problems.err().map(|found| found.errors[0].message.clone());
     assert_eq!(message.as_deref(), Some("The parsed YAML is too big"));
 }
 
@@ -329,7 +330,7 @@ fn bombs_of_extends_and_defaults_are_refused() {
     ];
     for text in [extended.concat(), inherited.concat()] {
         let problems = evaluate(".gitlab-ci.yml", &tree(&text, &[]), &push_to_main());
-        let message = problems.err().map(|problems| problems[0].message.clone());
+        let message = problems.err().map(|found| found.errors[0].message.clone());
         assert_eq!(message.as_deref(), Some("The parsed YAML is too big"));
     }
 }
@@ -370,7 +371,7 @@ fn the_first_rule_that_holds_decides() {
     );
     check_error(
         "a: {script: x, rules: [{if: '$A =='}]}",
-        "1:29: jobs:a:rules:rule if invalid expression syntax (a value is missing at character 6)",
+        "1:29: jobs:a:rules:rule if invalid expression syntax",
     );
     check_error(
         "a: {script: x, only: [main], rules: [{when: always}]}",
@@ -795,7 +796,8 @@ proptest! {
         )
     ) {
         let files = tree(&pieces.concat(), &[("x.yml", ".c: {script: z}")]);
-        if let Err(problems) = evaluate(".gitlab-ci.yml", &files, &push_to_main()) {
+        if let Err(found) = evaluate(".gitlab-ci.yml", &files, &push_to_main()) {
+            let problems = found.errors;
             prop_assert!(!problems.is_empty());
             prop_assert!(problems.iter().all(|problem| problem.line >= 1 && !problem.message.is_empty()));
         }

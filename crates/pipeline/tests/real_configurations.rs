@@ -112,7 +112,7 @@ fn real_configurations_list_for_a_push_to_the_default_branch() {
                 !pipeline.workflow.created,
                 "{name}: a pipeline has jobs"
             ),
-            Err(problems) => refused.extend(problems.into_iter().map(|p| (name.clone(), p))),
+            Err(found) => refused.extend(found.errors.into_iter().map(|p| (name.clone(), p))),
         }
     }
     assert!(refused.is_empty(), "refused: {refused:#?}");

@@ -102,7 +102,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
 
-    let state = ProjectState::of(&session.environment, &target.root);
+    let state = ProjectState::of(&session.environment, &target.project.root);
     let kept = |error| Failure::internal(format!("{}: {error}", state.root().display()));
     let run = state.begin_run(clock()).map_err(kept)?;
     // Three things that do not need each other; the first fault ends them all.
@@ -174,7 +174,7 @@ async fn take_snapshot(
     run: &RunState,
     now: Timestamp,
 ) -> Result<Snapshot, Failure> {
-    snapshot::take(&target.root, &run.git(), target.with_git, now)
+    snapshot::take(&target.project.root, &run.git(), target.with_git, now)
         .await
         .map_err(|error| Failure::from_error(Code::Surroundings, &error))
 }

@@ -5,15 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use courser_pipeline::{ChangedFiles, Event, Files, Pipeline, Problem};
-use serde_json::json;
+use courser_pipeline::{ChangedFiles, Event, Pipeline, Problem};
 
 use crate::failure::{Code, Failure};
 use crate::problems::{self, Severity};
-use crate::repository::{Repository, read_bounded};
+use crate::project::{OpenProject, Project};
 use crate::session::Session;
-
-const DEFAULT_FILE: &str = ".gitlab-ci.yml";
 
 /// Arguments of `pipeline`.
 #[derive(Debug, clap::Args)]
@@ -100,51 +97,21 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     }
 }
 
-/// The files of the repository, and the root file wherever it is.
-struct Project {
-    repository: Repository,
-    root_file: PathBuf,
-    root_name: String,
-}
-
-impl Project {
-    fn open(directory: &Path, file: Option<&Path>) -> Result<Self, Failure> {
-        let repository = Repository::discover(directory)
-            .map_err(|error| Failure::from_error(Code::Invalid, &error))?;
-        let root_file = match file {
-            Some(file) => directory.join(file),
-            None => repository.root.join(DEFAULT_FILE),
-        };
-        if !root_file.is_file() {
-            return Err(
-                Failure::invalid(format!("{} does not exist", root_file.display()))
-                    .hint("name the file with --file"),
-            );
-        }
-        let root_name = root_file
-            .strip_prefix(&repository.root)
-            .unwrap_or_else(|_| file.unwrap_or(&root_file))
-            .to_string_lossy()
-            .into_owned();
-        Ok(Self {
-            repository,
-            root_file,
-            root_name,
-        })
+fn open(directory: &Path, file: Option<&Path>) -> Result<OpenProject, Failure> {
+    let project = Project::find(directory, file).map_err(|error| {
+        let named = file.unwrap_or(directory).display();
+        Failure::invalid(format!("{named}: {error}"))
+    })?;
+    if !project.has_file() {
+        let full = project.root.join(&project.file);
+        return Err(
+            Failure::invalid(format!("{} does not exist", full.display()))
+                .hint("name the file with --file"),
+        );
     }
-}
-
-impl Files for Project {
-    fn read(&self, path: &str) -> Option<String> {
-        if path == self.root_name {
-            return read_bounded(&self.root_file);
-        }
-        self.repository.read(path)
-    }
-
-    fn list(&self) -> Vec<String> {
-        self.repository.list()
-    }
+    project
+        .open(true)
+        .map_err(|error| Failure::from_error(Code::Invalid, &error))
 }
 
 fn answer(valid: bool) -> ExitCode {
@@ -160,23 +127,23 @@ fn report(problems: &[Problem], severity: Severity) {
 }
 
 fn run_lint(lint: &Lint, directory: &Path) -> Result<ExitCode, Failure> {
-    let project = Project::open(directory, lint.file.as_deref())?;
+    let project = open(directory, lint.file.as_deref())?;
     let event = project.repository.event("push", None, false);
-    let found = courser_pipeline::lint(&project.root_name, &project, &event);
+    let found = courser_pipeline::lint(&project.project.file, &project, &event);
     if lint.json {
         print_json(&found)?;
     } else {
         report(&found.warnings, Severity::Warning);
         report(&found.errors, Severity::Error);
         if found.valid {
-            print_text(&format!("{} is valid\n", project.root_name))?;
+            print_text(&format!("{} is valid\n", project.project.file))?;
         }
     }
     Ok(answer(found.valid))
 }
 
 fn run_list(list: List, directory: &Path) -> Result<ExitCode, Failure> {
-    let project = Project::open(directory, list.file.as_deref())?;
+    let project = open(directory, list.file.as_deref())?;
     let repository = &project.repository;
     let changed_files = if list.changed_files.is_empty() {
         let branch_push = list.source == "push" && !list.tag;
@@ -188,14 +155,14 @@ fn run_list(list: List, directory: &Path) -> Result<ExitCode, Failure> {
             ChangedFiles::Unknown
         }
     } else {
-        ChangedFiles::Known(list.changed_files)
+        ChangedFiles::Given(list.changed_files)
     };
     let event = Event {
         pipeline_variables: list.variables,
         changed_files,
         ..repository.event(&list.source, list.ref_name.as_deref(), list.tag)
     };
-    match courser_pipeline::evaluate(&project.root_name, &project, &event) {
+    match courser_pipeline::evaluate(&project.project.file, &project, &event) {
         Ok(pipeline) => {
             if list.json {
                 print_json(&Valid {
@@ -208,11 +175,12 @@ fn run_list(list: List, directory: &Path) -> Result<ExitCode, Failure> {
             }
             Ok(answer(true))
         }
-        Err(errors) => {
+        Err(found) => {
             if list.json {
-                print_json(&json!({ "valid": false, "errors": errors }))?;
+                print_json(&found)?;
             } else {
-                report(&errors, Severity::Error);
+                report(&found.warnings, Severity::Warning);
+                report(&found.errors, Severity::Error);
             }
             Ok(answer(false))
         }
@@ -258,9 +226,9 @@ fn job_list(pipeline: &Pipeline) -> String {
 }
 
 fn run_show(show: &Show, directory: &Path) -> Result<ExitCode, Failure> {
-    let project = Project::open(directory, show.file.as_deref())?;
+    let project = open(directory, show.file.as_deref())?;
     let event = project.repository.event("push", None, false);
-    match courser_pipeline::merge(&project.root_name, &project, &event) {
+    match courser_pipeline::merge(&project.project.file, &project, &event) {
         Ok(tree) => {
             match show.format {
                 Format::Yaml => print_text(&tree.to_yaml())?,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::shape::{Shape, given};
+use crate::source::Span;
 use crate::yaml::{Kind, Node};
 
 const MAXIMUM_URL: usize = 255;
@@ -264,6 +265,23 @@ pub(crate) fn trigger(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option
         trigger_includes(include, &format!("{place}:include"), shape);
     }
     Some(node.to_json())
+}
+
+/// The jobs that `trigger:include:artifact` takes a file from.
+pub(crate) fn trigger_jobs(node: &Node) -> Vec<(String, Span)> {
+    let include = node.as_map().and_then(|map| given(map, "include"));
+    let items = match include.map(|include| &include.kind) {
+        Some(Kind::Seq(items)) => &items[..],
+        Some(Kind::Map(_)) => include.map(std::slice::from_ref).unwrap_or_default(),
+        _ => &[],
+    };
+    let jobs = items
+        .iter()
+        .filter_map(|item| item.as_map())
+        .filter(|map| map.has("artifact"))
+        .filter_map(|map| given(map, "job"));
+    jobs.filter_map(|job| Some((job.as_text()?.to_owned(), job.span)))
+        .collect()
 }
 
 fn trigger_includes(node: &Node, place: &str, shape: &mut Shape<'_>) {

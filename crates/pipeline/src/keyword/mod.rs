@@ -4,6 +4,6 @@ mod delivery;
 mod execution;
 mod storage;
 
-pub(crate) use delivery::{environment, job_inputs, pages, release, trigger};
+pub(crate) use delivery::{environment, job_inputs, pages, release, trigger, trigger_jobs};
 pub(crate) use execution::{exit_codes, hooks, id_tokens, image, retry, run, secrets, services};
 pub(crate) use storage::{artifacts, caches};

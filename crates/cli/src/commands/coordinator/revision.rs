@@ -65,7 +65,8 @@ impl PipelineSource for Repositories {
             repository: &repository,
             sha: &sha,
         };
-        let pipeline = courser_pipeline::evaluate(FILE, &files, &event).map_err(|problems| {
+        let pipeline = courser_pipeline::evaluate(FILE, &files, &event).map_err(|found| {
+            let problems = &found.errors;
             let lines = problems.iter().take(SHOWN).map(|problem| {
                 format!(
                     "{}:{}:{}: {}",

@@ -1,23 +1,19 @@
 //! Which directory and file a run is for, and the pipeline they make.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use courser_pipeline::{ChangedFiles, Event, Files, Pipeline};
+use courser_pipeline::{Event, Files, Pipeline};
 use courser_protocol::JobVariable;
 
 use crate::failure::{Code, Failure};
 use crate::problems::{self, Severity};
-use crate::repository::{Repository, read_bounded};
-
-const DEFAULT_FILE: &str = ".gitlab-ci.yml";
+use crate::project::{FILE, OpenProject, Project};
 
 /// What to run.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    /// Root of the working copy that jobs get. Absolute, links resolved.
-    pub(super) root: PathBuf,
-    /// The file, as named in messages; relative to the root where it is inside.
-    pub(super) file: String,
+    /// The working copy that jobs get, and the file.
+    pub(super) project: Project,
     /// Jobs named on the command line.
     pub(super) names: Vec<String>,
     /// Whether Git is asked.
@@ -43,37 +39,26 @@ impl Target {
     ) -> Result<Self, Failure> {
         let mut start = working_directory.join(directory.unwrap_or_else(|| Path::new(".")));
         if let Some(first) = names.first().map(|name| start.join(name))
-            && first.join(DEFAULT_FILE).is_file()
+            && first.join(FILE).is_file()
         {
             start = first;
             names.remove(0);
         }
-        let start = start
-            .canonicalize()
-            .map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", start.display())))?;
-        if let Some(file) = file {
-            let full = working_directory.join(file);
-            let full = full.canonicalize().map_err(|error| {
-                Failure::new(Code::Usage, format!("{}: {error}", full.display()))
-            })?;
-            let inside = full.strip_prefix(&start).unwrap_or(&full);
-            return Ok(Self {
-                file: inside.to_string_lossy().into_owned(),
-                root: start,
-                names,
-                with_git,
-            });
-        }
-        let root = start
-            .ancestors()
-            .find(|above| above.join(DEFAULT_FILE).is_file());
-        let root = root.ok_or_else(|| {
-            Failure::new(Code::Usage, format!("no {DEFAULT_FILE} in {} or above", start.display()))
-                .hint("go to the project's directory, or name it with -C DIR, or the file with --file FILE")
+        let file = file.map(|file| working_directory.join(file));
+        let project = Project::find(&start, file.as_deref()).map_err(|error| {
+            let named = file.as_ref().unwrap_or(&start).display();
+            Failure::new(Code::Usage, format!("{named}: {error}"))
         })?;
+        if !project.has_file() {
+            let text = match &file {
+                Some(file) => format!("{} does not exist", file.display()),
+                None => format!("no {FILE} in {} or above", start.display()),
+            };
+            return Err(Failure::new(Code::Usage, text)
+                .hint("go to the project's directory, or name it with -C DIR, or the file with --file FILE"));
+        }
         Ok(Self {
-            root: root.to_owned(),
-            file: DEFAULT_FILE.to_owned(),
+            project,
             names,
             with_git,
         })
@@ -81,40 +66,27 @@ impl Target {
 
     /// Evaluates the file for a push of the working tree. Errors in it are shown here.
     pub(super) fn evaluate(&self, variables: &[JobVariable]) -> Result<Evaluated, Failure> {
-        let mut repository = if self.with_git {
-            Repository::discover(&self.root)
-                .map_err(|error| Failure::from_error(Code::Surroundings, &error))?
-        } else {
-            Repository::without_git(&self.root)
-        };
-        let is_top = repository
-            .root
-            .canonicalize()
-            .is_ok_and(|top| top == self.root);
-        repository.root.clone_from(&self.root);
+        let files = self
+            .project
+            .open(self.with_git)
+            .map_err(|error| Failure::from_error(Code::Surroundings, &error))?;
+        let repository = &files.repository;
         let mut event = repository.event("push", None, false);
         event.pipeline_variables = variables
             .iter()
             .map(|variable| (variable.key.clone(), variable.value.expose().to_owned()))
             .collect();
-        let files = ProjectFiles {
-            target: self,
-            repository: &repository,
-        };
-        // Git names changed files from its own top; for a directory inside, everything counts as new.
-        if is_top && self.asks_for_changes(&files) {
+        if self.asks_for_changes(&files) {
             event.changed_files = repository
                 .changed_files()
                 .map_err(|error| Failure::from_error(Code::Surroundings, &error))?;
-        } else {
-            event.changed_files = ChangedFiles::Unknown;
         }
         let pipeline =
-            courser_pipeline::evaluate(&self.file, &files, &event).map_err(|errors| {
-                anstream::eprint!("{}", problems::render(&errors, Severity::Error));
-                let count = errors.len();
+            courser_pipeline::evaluate(&self.project.file, &files, &event).map_err(|found| {
+                anstream::eprint!("{}", problems::render(&found.errors, Severity::Error));
+                let count = found.errors.len();
                 let noun = if count == 1 { "error" } else { "errors" };
-                Failure::invalid(format!("{} has {count} {noun}", self.file))
+                Failure::invalid(format!("{} has {count} {noun}", self.project.file))
             })?;
         if !pipeline.workflow.created || pipeline.jobs.is_empty() {
             return Err(Failure::new(
@@ -126,9 +98,9 @@ impl Target {
     }
 
     /// Asking Git for changed files takes three processes; most pipelines don't need them.
-    fn asks_for_changes(&self, files: &ProjectFiles<'_>) -> bool {
+    fn asks_for_changes(&self, files: &OpenProject) -> bool {
         files
-            .read(&self.file)
+            .read(&self.project.file)
             .is_some_and(|text| text.contains("changes") || text.contains("include"))
     }
 }
@@ -138,26 +110,6 @@ impl Evaluated {
     pub(super) fn project_path(&self) -> String {
         let path = self.event.predefined.get("CI_PROJECT_PATH");
         path.cloned().unwrap_or_else(|| "local/project".to_owned())
-    }
-}
-
-/// The working tree, and the root file wherever it lies.
-struct ProjectFiles<'a> {
-    target: &'a Target,
-    repository: &'a Repository,
-}
-
-impl Files for ProjectFiles<'_> {
-    fn read(&self, path: &str) -> Option<String> {
-        if path == self.target.file {
-            // The user named it, so it may lie outside.
-            return read_bounded(&self.target.root.join(path));
-        }
-        self.repository.read(path)
-    }
-
-    fn list(&self) -> Vec<String> {
-        self.repository.list()
     }
 }
 
@@ -194,7 +146,7 @@ mod tests {
             ("", vec!["project"]),
         ] {
             let target = find(&world.path().join(from), &names, None).expect("found");
-            assert_eq!((target.root, target.names.len()), (root.clone(), 0));
+            assert_eq!((target.project.root, target.names.len()), (root.clone(), 0));
         }
         // A directory without the file is a job's name.
         let target = find(&root, &["build"], None).expect("found");
