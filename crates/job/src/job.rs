@@ -1,5 +1,6 @@
 //! A payload, made ready to run.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use courser_protocol::{FailureReason, JobResponse, Secret};
@@ -8,7 +9,7 @@ use crate::directories::{Directories, Place};
 use crate::helper_request::GitStrategy;
 use crate::job_variables::variable_list;
 use crate::script::{Shell, Style};
-use crate::{Features, RunnerContext, Settings, Stage, Variables, cache, refusal};
+use crate::{Features, RunnerContext, Settings, Stage, Variables, cache, inputs, refusal};
 
 /// A job that can run: payload, context, variables, features and settings resolved once.
 #[derive(Debug)]
@@ -35,6 +36,15 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// The payload asks for what no runner of this kind can do: refused before it is acknowledged (1.8).
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            reason: FailureReason::RunnerSystemFailure,
+            exit_code: 3,
+        }
+    }
+
     /// The runner's or the job's settings cannot work.
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
         Self {
@@ -94,12 +104,15 @@ impl Job {
         })
     }
 
-    fn resolve(payload: JobResponse, context: RunnerContext) -> Result<Self, Rejection> {
+    fn resolve(mut payload: JobResponse, context: RunnerContext) -> Result<Self, Rejection> {
         refusal::check_payload(&payload)?;
         let shell = Shell::parse(&context.shell)?;
 
         let mut warnings = Vec::new();
         let features = Features::resolve(&context.feature_flags, &payload.variables, &mut warnings);
+        if features.job_inputs_interpolation {
+            inputs::interpolate(&mut payload).map_err(Rejection::configuration)?;
+        }
         let place = Place {
             short_token: &context.short_token,
             concurrent_project_id: context.concurrent_project_id,
@@ -130,6 +143,7 @@ impl Job {
             context.custom_build_dir_enabled,
         )?;
         let variables = list(&directories);
+        warn_of_unexported(shell, &variables, &mut warnings);
         let style = Style::new(
             shell,
             &features,
@@ -245,6 +259,18 @@ impl Job {
 }
 
 pub(crate) const AFTER_SCRIPT: &str = "after_script";
+
+/// A variable that the shell cannot have is left out, not the end of the job as with upstream.
+fn warn_of_unexported(shell: Shell, variables: &Variables, warnings: &mut Vec<String>) {
+    let mut names = BTreeSet::new();
+    for variable in variables.iter() {
+        if let Some(why) = shell.cannot_export(&variable.key)
+            && names.insert(&variable.key)
+        {
+            warnings.push(format!("{}: variable is not exported, {why}", variable.key));
+        }
+    }
+}
 
 pub(crate) fn timeout(payload: &JobResponse) -> Duration {
     match u64::try_from(payload.runner_info.timeout) {

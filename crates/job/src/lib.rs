@@ -30,6 +30,7 @@ mod context;
 mod directories;
 mod features;
 pub mod helper_request;
+mod inputs;
 mod job;
 mod job_variables;
 pub mod messages;

@@ -1,30 +1,23 @@
 //! Jobs that must not run: what no version could run, and by name what this one does not build.
 
-use courser_protocol::{FailureReason, JobResponse, Step};
+use courser_protocol::JobResponse;
 
 use crate::helper_request::GitStrategy;
 use crate::{Job, Rejection};
 
 /// Faults of the payload itself.
 pub(crate) fn check_payload(payload: &JobResponse) -> Result<(), Rejection> {
-    refuse_unsupported_options(payload)?;
-    refuse_unbuilt_payload(payload)?;
-    refuse_odd_names(payload)
+    payload
+        .check_executor_options()
+        .map_err(|options| Rejection::unsupported(options.to_string()))?;
+    payload
+        .check_run()
+        .map_err(|conflict| Rejection::unsupported(conflict.to_string()))?;
+    refuse_unbuilt_payload(payload)
 }
 
 /// Settings that would change what happens and are not built yet.
 pub(crate) fn check_settings(job: &Job) -> Result<(), Rejection> {
-    // Inputs only matter where a script refers to them.
-    let refers = |step: &Step| step.script.iter().any(|line| line.contains("${{"));
-    let payload = job.payload();
-    if job.features().job_inputs_interpolation
-        && !payload.inputs.is_empty()
-        && payload.steps.iter().any(refers)
-    {
-        return Err(Rejection::configuration(
-            "interpolation of job `inputs` is not built yet",
-        ));
-    }
     if !job.has_repository() {
         return Ok(());
     }
@@ -57,37 +50,6 @@ pub(crate) fn check_settings(job: &Job) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Options of image and services that no executor knows (`runner-protocol.md` 3.8).
-fn refuse_unsupported_options(payload: &JobResponse) -> Result<(), Rejection> {
-    let mut unsupported = Vec::new();
-    for image in std::iter::once(&payload.image).chain(&payload.services) {
-        let options = &image.executor_opts;
-        unsupported.extend(options.unsupported.keys().cloned());
-        if let Some(docker) = &options.docker {
-            unsupported.extend(docker.unsupported.keys().map(|key| format!("docker.{key}")));
-        }
-        if let Some(kubernetes) = &options.kubernetes {
-            unsupported.extend(
-                kubernetes
-                    .unsupported
-                    .keys()
-                    .map(|key| format!("kubernetes.{key}")),
-            );
-        }
-    }
-    if unsupported.is_empty() {
-        return Ok(());
-    }
-    Err(Rejection {
-        message: format!(
-            "unsupported executor options: {}; supported are docker.platform, docker.user, kubernetes.user",
-            unsupported.join(", ")
-        ),
-        reason: FailureReason::RunnerSystemFailure,
-        exit_code: 3,
-    })
-}
-
 /// Parts of the payload that would change what happens and are not built yet.
 fn refuse_unbuilt_payload(payload: &JobResponse) -> Result<(), Rejection> {
     if !payload.run.is_empty() {
@@ -106,25 +68,4 @@ fn refuse_unbuilt_payload(payload: &JobResponse) -> Result<(), Rejection> {
         ));
     }
     Ok(())
-}
-
-/// A file variable's name is a file name.
-fn refuse_odd_names(payload: &JobResponse) -> Result<(), Rejection> {
-    let is_plain = |key: &str| {
-        !key.is_empty()
-            && key
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    match payload
-        .variables
-        .iter()
-        .find(|variable| variable.file && !is_plain(&variable.key))
-    {
-        Some(variable) => Err(Rejection::configuration(format!(
-            "file variable {:?}: its name may only have letters, digits and underscores",
-            variable.key
-        ))),
-        None => Ok(()),
-    }
 }

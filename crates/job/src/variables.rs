@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use courser_protocol::{JobVariable, Secret};
 
+use crate::script::is_shell_name;
+
 /// The finished list: values expanded, file variables still with their content.
 #[derive(Debug, Clone, Default)]
 pub struct Variables {
@@ -75,11 +77,11 @@ impl Variables {
         expand(text, |name| self.value(name))
     }
 
-    /// Names of all file variables, each once.
+    /// Names of all file variables that a shell can export, each once.
     pub fn file_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for variable in self.list.iter().filter(|variable| variable.file) {
-            if !names.contains(&variable.key) {
+            if is_shell_name(&variable.key) && !names.contains(&variable.key) {
                 names.push(variable.key.clone());
             }
         }

@@ -231,7 +231,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::on(
         "FF_ENABLE_JOB_INPUTS_INTERPOLATION",
-        "No effect yet: job inputs are not interpolated.",
+        "Job inputs are interpolated in scripts, images, artifacts and caches.",
     ),
     FeatureFlag::off(
         "FF_USE_JOB_ROUTER",

@@ -121,10 +121,10 @@ pub struct UnsupportedOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RunConflict {
     /// Scripts beside `run`.
-    #[error("the job has both run and script, only one of them is allowed")]
+    #[error("the `run` and `script` keywords cannot be used together")]
     Script,
     /// The variable that carries steps the old way.
-    #[error("the job has run and the variable STEPS, only one of them is allowed")]
+    #[error("the `run` keyword requires the exclusive use of the variable STEPS")]
     StepsVariable,
 }
 

@@ -412,28 +412,113 @@ fn what_is_not_built_is_refused_by_name() {
             with_variable("FF_GIT_URLS_WITHOUT_TOKENS", "true"),
             "FF_GIT_URLS_WITHOUT_TOKENS",
         ),
-        (json!({"run": "[]"}), "`run`"),
+        (
+            json!({"run": "[{\"name\": \"a\"}]", "steps": []}),
+            "`run` (CI steps) is not built yet",
+        ),
         (json!({"secrets": {"PASSWORD": {}}}), "PASSWORD"),
         (with_variable("GIT_CLONE_PATH", "/b/x"), "custom_build_dir"),
         (
             json!({"cache": [{"key": "k", "paths": ["a"], "policy": "never"}]}),
             "unknown cache policy never for k",
         ),
-        (
-            json!({"variables": [{"key": "../x", "value": "", "file": true}]}),
-            "../x",
-        ),
     ] {
         let rejection = refusal(change);
         assert!(rejection.message.contains(part), "{}", rejection.message);
         assert_eq!(rejection.reason, FailureReason::RunnerConfigurationError);
     }
-    let rejection =
-        refusal(json!({"image": {"name": "a", "executor_opts": {"docker": {"cpus": 1}}}}));
-    assert!(rejection.message.contains("docker.cpus"));
+}
+
+#[test]
+fn what_no_runner_can_do_fails_with_code_3() {
+    let run = "[{\"name\": \"a\", \"script\": \"b\"}]";
+    for (change, part) in [
+        (
+            json!({"image": {"name": "a", "executor_opts": {"docker": {"cpus": 1}}}}),
+            "image \"a\": unsupported docker executor options: cpus; supported are: platform, user",
+        ),
+        (
+            json!({"run": run}),
+            "the `run` and `script` keywords cannot be used together",
+        ),
+        (
+            json!({"run": run, "steps": [], "variables": [{"key": "STEPS", "value": "x"}]}),
+            "the `run` keyword requires the exclusive use of the variable STEPS",
+        ),
+    ] {
+        let rejection = refusal(change);
+        assert!(rejection.message.contains(part), "{}", rejection.message);
+        assert_eq!(
+            (rejection.reason, rejection.exit_code),
+            (FailureReason::RunnerSystemFailure, 3)
+        );
+    }
+}
+
+#[test]
+fn variables_that_a_shell_cannot_have_are_left_out_with_a_warning() {
+    let variable = |key: &str, file: bool| json!({"key": key, "value": "v-$GOOD", "file": file});
+    let names = ["my-var", "1st", "a b", "", "UID", "x;id", "\u{fc}", "../x"];
+    let mut list: Vec<Value> = names.iter().map(|name| variable(name, false)).collect();
+    list.extend([variable("../file", true), variable("GOOD", false)]);
+    let job = job(json!({"variables": list}));
+    let script = script(&job, Stage::Step("script".to_owned()));
+    assert!(script.contains("export GOOD="), "{script}");
+    for name in names
+        .iter()
+        .chain(&["../file"])
+        .filter(|name| !name.is_empty())
+    {
+        assert!(!script.contains(name), "{name}: {script}");
+        let told = |warning: &String| warning.starts_with(&format!("{name}: variable is not"));
+        assert!(
+            job.warnings().iter().any(told),
+            "{name}: {:?}",
+            job.warnings()
+        );
+    }
+    assert_eq!(job.variables().expand("${my-var}"), "v-v-$GOOD");
+    let Some(StageWork::Helper(requests)) = job
+        .stage(&Stage::CleanupFileVariables, JobStatus::Running)
+        .map(|stage| stage.work)
+    else {
+        panic!("cleaning up is helper work");
+    };
+    let [HelperRequest::CleanUp(request)] = requests.as_slice() else {
+        panic!("one request");
+    };
+    assert_eq!(request.file_variables, Vec::<String>::new());
+}
+
+#[test]
+fn inputs_are_interpolated_before_variables_and_only_where_they_may() {
+    let text = "${{ job.inputs.name }}";
+    let change = json!({
+        "inputs": [{"key": "name", "value": {"type": "string", "content": "ada-$CI_SERVER"}}],
+        "steps": [
+            {"name": "script", "script": [format!("echo {text}")]},
+            {"name": "release", "script": [format!("echo {text}")]},
+        ],
+        "cache": [{"key": format!("k-{text}"), "paths": ["p"], "fallback_keys": [text]}],
+        "variables": [{"key": "V", "value": text}],
+    });
+    let job = job(change.clone());
+    let lines = |name: &str| script(&job, Stage::Step(name.to_owned()));
+    assert!(lines("script").contains("ada-$CI_SERVER"));
+    assert!(!lines("release").contains("ada"));
+    assert_eq!(job.payload().cache[0].key, "k-ada-$CI_SERVER");
+    assert_eq!(job.payload().cache[0].fallback_keys, ["ada-$CI_SERVER"]);
+    let mut off = change;
+    off["variables"] = json!([{"key": "FF_ENABLE_JOB_INPUTS_INTERPOLATION", "value": "false"}]);
+    let job = Job::accept(payload(off), context()).expect("the job is accepted");
+    assert!(script(&job, Stage::Step("script".to_owned())).contains("job.inputs.name"));
+    let rejection = refusal(json!({
+        "inputs": [{"key": "a", "value": {"type": "string", "content": "b", "sensitive": true}}],
+        "steps": [{"name": "script", "script": ["echo ${{ job.inputs.a }}"]}],
+    }));
     assert_eq!(
-        (rejection.reason, rejection.exit_code),
-        (FailureReason::RunnerSystemFailure, 3)
+        rejection.message,
+        "script: ${{ job.inputs.a }}: input \"a\" is sensitive, which is not supported"
     );
 }
 

@@ -34,6 +34,17 @@ impl Shell {
         }
     }
 
+    /// Why a variable of that name cannot be exported; an attempt would end the script.
+    pub(crate) fn cannot_export(self, key: &str) -> Option<&'static str> {
+        if !is_shell_name(key) {
+            Some("its name is not one that a shell can export")
+        } else if self == Self::Bash && BASH_READ_ONLY.contains(&key) {
+            Some("bash does not let it be changed")
+        } else {
+            None
+        }
+    }
+
     /// Program name.
     pub fn program(self) -> &'static str {
         match self {
@@ -41,6 +52,23 @@ impl Shell {
             Self::Sh => "sh",
         }
     }
+}
+
+const BASH_READ_ONLY: [&str; 6] = [
+    "BASHOPTS",
+    "BASH_VERSINFO",
+    "EUID",
+    "PPID",
+    "SHELLOPTS",
+    "UID",
+];
+
+/// Whether a shell can have a variable of that name.
+pub(crate) fn is_shell_name(key: &str) -> bool {
+    key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// What all scripts of a job share.
@@ -147,7 +175,11 @@ impl<'a> Body<'a> {
         let quote = |text: &str| self.style.quoting.word(text);
         let directory = quote(temporary_dir);
         let environment_file = quote(&format!("{temporary_dir}/{GITLAB_ENV_FILE}"));
-        let files: Vec<&JobVariable> = variables.iter().filter(|variable| variable.file).collect();
+        let exported: Vec<&JobVariable> = variables
+            .iter()
+            .filter(|variable| self.style.shell.cannot_export(&variable.key).is_none())
+            .collect();
+        let files: Vec<&&JobVariable> = exported.iter().filter(|variable| variable.file).collect();
         if !files.is_empty() {
             self.raw("(umask 077");
             // Processes are dear: none is started where the directory is there already.
@@ -164,7 +196,7 @@ impl<'a> Body<'a> {
             }
             self.raw(")");
         }
-        for variable in variables.iter() {
+        for variable in exported {
             if variable.file {
                 self.export(&variable.key, &variables.file_path(&variable.key));
             } else {

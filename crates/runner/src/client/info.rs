@@ -38,6 +38,7 @@ fn with_network(features: Features) -> Features {
         cancelable: true,
         cancel_gracefully: true,
         two_phase_job_commit: true,
+        job_inputs: true,
         ..features
     }
 }

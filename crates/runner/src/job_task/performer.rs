@@ -228,13 +228,14 @@ impl Performer {
         }
     }
 
+    /// Marker and title are writes of their own: in a stamped log the title is the marker's continuation (5.3).
     fn open_section(&self, stage: &Stage) {
-        let mut text = String::new();
         if self.has_sections() {
-            text += &messages::section_start(Timestamp::now().as_second(), &stage.id());
+            let now = Timestamp::now().as_second();
+            self.log.say(&messages::section_start(now, &stage.id()));
         }
-        text += &messages::stage_title(&stage.title(self.executor.facts().name));
-        self.log.say(&text);
+        let title = stage.title(self.executor.facts().name);
+        self.log.say(&messages::stage_title(&title));
     }
 
     /// Ends the activity, by force if it has not ended, and its section.
