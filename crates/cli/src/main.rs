@@ -17,6 +17,7 @@ mod connection;
 mod environment;
 mod failure;
 mod go_flags;
+mod job_streams;
 mod logging;
 mod problems;
 mod project;

@@ -8,6 +8,7 @@ use courser_config::GoDuration;
 use courser_helper::{HelperEnvironment, HelperError, Output, Programs, TransferCommand};
 
 use crate::failure::Failure;
+use crate::job_streams::Ordered;
 use crate::session::Session;
 use crate::version;
 
@@ -126,8 +127,8 @@ pub(crate) fn refuse_cache_server(
 pub(crate) async fn run(command: &TransferCommand, session: &Session) -> ExitCode {
     let environment = helper_environment(session);
     let mut output = Output {
-        out: &mut std::io::stdout(),
-        err: &mut std::io::stderr(),
+        out: &mut Ordered::new(std::io::stdout(), std::io::stderr()),
+        err: &mut Ordered::new(std::io::stderr(), std::io::stdout()),
         programs: Programs::Inherit,
     };
     exit_code(courser_helper::run_command(command, &environment, &mut output).await)

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use courser_helper::{HelperRequest, Output, Programs};
 
 use crate::failure::Failure;
+use crate::job_streams::Ordered;
 use crate::session::Session;
 use crate::transfer;
 
@@ -33,8 +34,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let request = read_request()?;
     let environment = transfer::helper_environment(session);
     let mut output = Output {
-        out: &mut std::io::stdout(),
-        err: &mut std::io::stderr(),
+        out: &mut Ordered::new(std::io::stdout(), std::io::stderr()),
+        err: &mut Ordered::new(std::io::stderr(), std::io::stdout()),
         programs: Programs::Inherit,
     };
     let result = courser_helper::run(&request, &environment, &mut output).await;
