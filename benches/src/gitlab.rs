@@ -1,0 +1,196 @@
+//! A lean GitLab over HTTPS: hands out equal jobs, accepts logs and states, counts.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use courser_testkit::pki::{Authority, Issued};
+use courser_testkit::server::{FakeServer, Reply, Request};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// Longest a benchmark waits for anything.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The token of its runner.
+pub(crate) const TOKEN: &str = "glrt-t1_courserbench";
+
+/// It serves until dropped.
+pub(crate) struct GitLab {
+    root: Issued,
+    server: FakeServer,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+/// What has happened so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// Answered requests for a job.
+    pub(crate) asked: usize,
+    /// All answered requests.
+    pub(crate) requests: usize,
+    /// Jobs that the runner says it runs.
+    pub(crate) started: usize,
+    /// Jobs that ended well.
+    pub(crate) succeeded: usize,
+    /// Jobs that ended otherwise.
+    pub(crate) failed: usize,
+    /// When the first job was handed out.
+    pub(crate) first: Option<Instant>,
+    /// When the last final state came in.
+    pub(crate) last: Option<Instant>,
+}
+
+impl GitLab {
+    /// One with `jobs` jobs that run the line `script`.
+    pub(crate) fn with_jobs(jobs: usize, script: &'static str) -> Self {
+        let root = Authority::root("Bench Root").issue();
+        let middle = root.intermediate("Bench Intermediate").issue();
+        let leaf = middle.server(&["localhost", "127.0.0.1"]).issue();
+        let shared = Arc::new(Shared::default());
+        let state = Arc::clone(&shared);
+        let server = FakeServer::https(&leaf, move |request| {
+            let reply = state.locked().answer(request, jobs, script);
+            state.changed.notify_all();
+            reply
+        });
+        Self {
+            root,
+            server,
+            shared,
+        }
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        self.server.url("")
+    }
+
+    /// Writes `home/config.toml` of a shell runner for this GitLab, and `home/ca.pem`.
+    pub(crate) fn configure(&self, world: &World, concurrent: usize) -> Result<String> {
+        let ca = world.write("home/ca.pem", self.root.certificate_pem())?;
+        let url = self.url();
+        let path = world.write(
+            "home/config.toml",
+            format!(
+                "concurrent = {concurrent}\n\n[[runners]]\nname = \"bench\"\nurl = \"{url}\"\n\
+                 token = \"{TOKEN}\"\ntls-ca-file = \"{}\"\nexecutor = \"shell\"\n",
+                ca.display()
+            ),
+        )?;
+        Ok(path.display().to_string())
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn wait_until(
+        &self,
+        what: &str,
+        mut holds: impl FnMut(&Progress) -> bool,
+    ) -> Result<Progress> {
+        let waited =
+            self.shared
+                .changed
+                .wait_timeout_while(self.shared.locked(), PATIENCE, |progress| {
+                    !holds(progress) && progress.failed == 0
+                });
+        let (progress, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() || progress.failed > 0 {
+            bail!("{what} did not happen: {progress:?}");
+        }
+        Ok(*progress)
+    }
+}
+
+impl Shared {
+    fn locked(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress {
+    fn answer(&mut self, request: &Request, jobs: usize, script: &str) -> Reply {
+        self.requests += 1;
+        match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/api/v4/runners/verify") => Reply::json(
+                200,
+                &json!({ "id": 1, "token": TOKEN, "token_expires_at": null }),
+            ),
+            ("POST", "/api/v4/jobs/request") => {
+                self.asked += 1;
+                if self.asked > jobs {
+                    return Reply::status(204).header("X-GitLab-Last-Update", "1");
+                }
+                self.first.get_or_insert_with(Instant::now);
+                Reply::json(201, &payload(self.asked, script))
+            }
+            ("PATCH", _) => {
+                let end = request.header("content-range").rsplit_once('-');
+                let end = end.map_or("0", |(_, end)| end);
+                Reply::text(202, "202 Accepted")
+                    .header("Job-Status", "running")
+                    .header("Range", &format!("0-{end}"))
+            }
+            ("PUT", _) => {
+                match request.json()["state"].as_str() {
+                    Some("running") => self.started += 1,
+                    Some("success") => self.succeeded += 1,
+                    _ => self.failed += 1,
+                }
+                self.last = Some(Instant::now());
+                Reply::text(200, "true")
+            }
+            _ => Reply::status(404),
+        }
+    }
+}
+
+/// A job as GitLab sends it, with as many variables as a project without any of its own has.
+fn payload(id: usize, script: &str) -> Value {
+    let predefined = (0..80).map(|number| {
+        variable(
+            &format!("CI_PREDEFINED_{number}"),
+            "https://gitlab.example.com/group/project",
+        )
+    });
+    let variables: Vec<_> = [
+        variable("CI", "true"),
+        variable("CI_JOB_ID", &id.to_string()),
+        variable("GIT_STRATEGY", "none"),
+    ]
+    .into_iter()
+    .chain(predefined)
+    .collect();
+    json!({
+        "id": id, "token": format!("job-token-{id}"), "allow_git_fetch": true,
+        "job_info": { "name": "trivial", "stage": "test", "project_id": 1, "project_name": "project" },
+        "git_info": {
+            "repo_url": "https://gitlab-ci-token@gitlab.example.com/group/project.git", "ref": "main",
+            "sha": "0123456789abcdef0123456789abcdef01234567",
+            "before_sha": "0000000000000000000000000000000000000000",
+            "ref_type": "branch", "refspecs": ["+refs/heads/main:refs/remotes/origin/main"], "depth": 20
+        },
+        "runner_info": { "timeout": 3600 },
+        "variables": variables,
+        "steps": [{
+            "name": "script", "script": [script], "timeout": 3600, "when": "on_success",
+            "allow_failure": false
+        }],
+        "image": null, "services": [], "artifacts": [], "cache": [], "credentials": [],
+        "dependencies": [],
+        "features": {
+            "trace_sections": true, "token_mask_prefixes": ["glpat-"],
+            "failure_reasons": ["script_failure", "runner_system_failure", "unknown_failure"]
+        }
+    })
+}
+
+fn variable(key: &str, value: &str) -> Value {
+    json!({ "key": key, "value": value, "public": true, "file": false, "masked": false, "raw": true })
+}
