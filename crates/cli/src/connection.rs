@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use courser_config::RunnerConfig;
 use courser_executor::Host;
+use courser_helper::LightEnvironment;
 use courser_net::{Client, ClientSettings, TrustSettings};
 use courser_runner::client::{Api, BadUrl};
 use courser_runner::{InProcessHelper, RunnerSettings};
@@ -71,9 +72,10 @@ pub(crate) fn runner_settings(
             working_directory,
             user,
             helper_command: program.display().to_string(),
-            light_helper: Arc::new(InProcessHelper {
+            light_helper: Arc::new(InProcessHelper(LightEnvironment {
+                variables: environment.variables.clone(),
                 host_name: host_name.clone(),
-            }),
+            })),
             grace: GRACE,
         },
         system_roots: environment.system_roots.clone(),

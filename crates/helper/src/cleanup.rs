@@ -43,6 +43,21 @@ pub(crate) fn prepare(
     Ok(())
 }
 
+/// Whether [`clean_up`] starts Git.
+pub(crate) fn needs_git(work: &CleanUp, variables: &Environment) -> bool {
+    work.job_cleanup || rejected_url(work, variables).is_some()
+}
+
+/// Whose credentials are to be forgotten, if something could remember them.
+fn rejected_url<'a>(work: &'a CleanUp, variables: &Environment) -> Option<&'a str> {
+    let url = work.credential_reject_url.as_deref()?;
+    let project_dir = Path::new(&work.project_dir);
+    let may_be_stored = work.strategy.uses_git()
+        && project_dir.is_dir()
+        && may_have_credential_helper(variables, project_dir, url);
+    may_be_stored.then_some(url)
+}
+
 /// `cleanup_file_variables`. The temporary directory itself stays.
 pub(crate) fn clean_up(
     work: &CleanUp,
@@ -56,11 +71,7 @@ pub(crate) fn clean_up(
         external_config: None,
         ca_bundle: None,
     };
-    if let Some(url) = &work.credential_reject_url
-        && work.strategy.uses_git()
-        && project_dir.is_dir()
-        && may_have_credential_helper(variables, project_dir)
-    {
+    if let Some(url) = rejected_url(work, variables) {
         git.reject_credential(url);
     }
     for name in OF_THE_JOB

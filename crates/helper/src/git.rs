@@ -116,8 +116,13 @@ fn subcommand<'a>(arguments: &[&'a str]) -> &'a str {
     ""
 }
 
-/// Whether any configuration that Git would read could name a credential helper. When in doubt: yes.
-pub(crate) fn may_have_credential_helper(variables: &Environment, project_dir: &Path) -> bool {
+/// Whether any configuration that Git would read could name a credential helper for `url`. When in
+/// doubt: yes.
+pub(crate) fn may_have_credential_helper(
+    variables: &Environment,
+    project_dir: &Path,
+    url: &str,
+) -> bool {
     let overrides = [
         "GIT_CONFIG",
         "GIT_CONFIG_GLOBAL",
@@ -142,22 +147,42 @@ pub(crate) fn may_have_credential_helper(variables: &Environment, project_dir: &
         home.join(".gitconfig"),
         user.join("git/config"),
     ];
-    let names_one = |text: &str, words: &[&str]| {
-        let text = text.to_lowercase();
-        words.iter().any(|word| text.contains(word))
-    };
-    let by_user = files
-        .iter()
-        .any(|file| match std::fs::read_to_string(file) {
-            Ok(text) => names_one(&text, &["helper", "include"]),
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-        });
-    // The repository's own file includes ours, which names none.
-    let by_repository = match std::fs::read_to_string(project_dir.join(".git/config")) {
-        Ok(text) => names_one(&text, &["helper"]),
+    let may_name_one = |file: &Path, includes_count: bool| match std::fs::read_to_string(file) {
+        Ok(text) => may_name_helper(&text, url, includes_count),
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };
-    by_user || by_repository
+    files.iter().any(|file| may_name_one(file, true))
+        // The repository's own file includes ours, which names none.
+        || may_name_one(&project_dir.join(".git/config"), false)
+}
+
+/// Whether a configuration file could name a credential helper for `url`. Lines are looked at without
+/// Git's grammar; only the plain section of another host is passed over.
+fn may_name_helper(text: &str, url: &str, includes_count: bool) -> bool {
+    // A value that goes on in the next line could look like a section.
+    let is_plain = !text.contains("\\\n");
+    let mut is_elsewhere = false;
+    text.to_lowercase().lines().any(|line| {
+        let line = line.trim_start();
+        if line.starts_with('[') {
+            is_elsewhere = is_plain && is_of_another_host(line, url);
+        }
+        (line.contains("helper") && !is_elsewhere) || (line.contains("include") && includes_count)
+    })
+}
+
+/// Whether a line is `[credential "<URL>"]` with a URL of another host than `url`'s.
+fn is_of_another_host(line: &str, url: &str) -> bool {
+    let section = line.strip_prefix("[credential \"");
+    let named = section.and_then(|rest| host(rest.strip_suffix("\"]")?));
+    named.is_some_and(|named| !named.contains('*') && host(&url.to_lowercase()) != Some(named))
+}
+
+/// Host and port of a URL.
+fn host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    authority.rsplit('@').next()
 }
 
 /// Whether `git-lfs` can be found.
@@ -183,4 +208,50 @@ pub(crate) fn may_use_lfs(project_dir: &Path) -> bool {
         return true;
     };
     index.windows(NAME.len()).any(|window| window == NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helpers_count_unless_they_are_for_another_host() {
+        let table = [
+            ("[user]\n\tname = Ada\n", false),
+            ("[credential]\n\thelper = store\n", true),
+            ("[Credential] helper = store\n", true),
+            ("[include]\n\tpath = more\n", true),
+            (
+                "[credential \"https://elsewhere.example\"]\n\thelper = x\n",
+                false,
+            ),
+            (
+                "[credential \"https://elsewhere.example/x\"]\n\thelper = x\n[core]\n",
+                false,
+            ),
+            (
+                "[credential \"https://elsewhere.example\"] helper = x\n",
+                true,
+            ),
+            ("[credential \"https://*.example\"]\n\thelper = x\n", true),
+            (
+                "[credential \"https://GitLab.example:8443\"]\n\thelper = x\n",
+                true,
+            ),
+            ("[credential \"gitlab.example\"]\n\thelper = x\n", true),
+            (
+                "[alias]\n\ta = b\\\n[credential \"https://elsewhere.example\"]\n\thelper = x\n",
+                true,
+            ),
+        ];
+        for (text, expected) in table {
+            let may = may_name_helper(text, "https://gitlab.example:8443", true);
+            assert_eq!(may, expected, "{text}");
+        }
+        assert!(!may_name_helper(
+            "[include]\n",
+            "https://gitlab.example",
+            false
+        ));
+    }
 }

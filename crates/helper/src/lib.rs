@@ -6,15 +6,20 @@
 //! it may be killed at any time: the next start repairs what was left ([`sources`]).
 //!
 //! ```
-//! use courser_helper::{HelperRequest, run_light};
+//! use courser_config::Environment;
+//! use courser_helper::{HelperRequest, LightEnvironment, run_light};
 //!
 //! let directory = tempfile::tempdir()?;
 //! let request = HelperRequest::Prepare {
 //!     temporary_dir: directory.path().display().to_string(),
 //!     via: "runner.example".into(),
 //! };
+//! let environment = LightEnvironment {
+//!     variables: Environment::default(),
+//!     host_name: "build.example".into(),
+//! };
 //! let mut log = Vec::new();
-//! run_light(&request, "build.example", &mut log)?;
+//! run_light(&request, &environment, &mut log)?;
 //! assert_eq!(log, b"Running on build.example via runner.example...\n");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -61,6 +66,15 @@ pub struct HelperEnvironment {
     pub retry_pause: Duration,
     /// Where temporary files go when `ARCHIVER_STAGING_DIR` is not set.
     pub temporary_directory: PathBuf,
+}
+
+/// What work within the caller may know of the caller's process.
+#[derive(Debug, Clone)]
+pub struct LightEnvironment {
+    /// All variables.
+    pub variables: Environment,
+    /// Name of the machine the job runs on.
+    pub host_name: String,
 }
 
 /// A command of upstream's helper, as scripts call it (`runner-cli.md` 8).
@@ -214,11 +228,21 @@ fn last_line(result: Result<(), HelperError>, output: &mut Output<'_>) -> Result
     result
 }
 
-/// Does the work of a request for which [`HelperRequest::is_light`] holds, within the caller: no
-/// program is started, nothing is waited for.
+/// Whether the work is so small that no process is worth it: a few file operations, no Git, no network.
+pub fn is_light(request: &HelperRequest, environment: &LightEnvironment) -> bool {
+    match request {
+        HelperRequest::Prepare { .. } => true,
+        HelperRequest::GetSources(sources) => !sources.strategy.uses_git(),
+        HelperRequest::CleanUp(work) => !cleanup::needs_git(work, &environment.variables),
+        _ => false,
+    }
+}
+
+/// Does the work of a request that [`is_light`] within the caller: no program is started, nothing is
+/// waited for.
 pub fn run_light(
     request: &HelperRequest,
-    host_name: &str,
+    environment: &LightEnvironment,
     log: &mut (dyn Write + Send),
 ) -> Result<(), HelperError> {
     let mut nowhere = io::sink();
@@ -229,13 +253,14 @@ pub fn run_light(
     };
     match request {
         HelperRequest::Prepare { temporary_dir, via } => {
+            let host_name = &environment.host_name;
             cleanup::prepare(temporary_dir.as_ref(), host_name, via, &mut output)
         }
-        HelperRequest::GetSources(sources) if request.is_light() => {
+        HelperRequest::GetSources(sources) if is_light(request, environment) => {
             sources::without_git(sources, &mut output)
         }
-        HelperRequest::CleanUp(work) if request.is_light() => {
-            cleanup::clean_up(work, &Environment::default(), &mut output)
+        HelperRequest::CleanUp(work) if is_light(request, environment) => {
+            cleanup::clean_up(work, &environment.variables, &mut output)
         }
         _ => Err(HelperError::Request(
             "this request needs a process of its own".to_owned(),

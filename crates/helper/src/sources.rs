@@ -40,7 +40,7 @@ pub(crate) fn get(
     }
     Checkout::new(request, environment)?.run(environment, output)?;
     if let Some(url) = &request.credential_reject_url
-        && may_have_credential_helper(&environment.variables, project_dir)
+        && may_have_credential_helper(&environment.variables, project_dir, url)
     {
         let git = Git {
             directory: project_dir,
@@ -201,6 +201,12 @@ impl<'a> Checkout<'a> {
             let mut values = Vec::new();
             if let Some(ca) = &request.tls_ca_file {
                 values.push(("sslCAInfo", ca.as_str()));
+            }
+            let no_roots = self.template_dir.display().to_string();
+            if request.tls_ca_file_only {
+                // A directory without certificates: libcurl reads all of its own default directory
+                // before it connects, 150 roots on most machines.
+                values.push(("sslCAPath", no_roots.as_str()));
             }
             if let Some((certificate, key)) = &request.tls_client_pair {
                 values.extend([("sslCert", certificate.as_str()), ("sslKey", key.as_str())]);

@@ -93,4 +93,6 @@ pub struct JobTls {
     pub ca_chain: String,
     /// Content of `CI_SERVER_TLS_CERT_FILE` and `CI_SERVER_TLS_KEY_FILE`.
     pub client_pair: Option<(String, Secret)>,
+    /// The runner trusts this server by `ca_chain` alone, without the machine's roots, and so does Git.
+    pub ca_chain_only: bool,
 }

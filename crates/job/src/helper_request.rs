@@ -53,17 +53,6 @@ impl HelperRequest {
     pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
-
-    /// Whether the work is so small that no process is worth it: a few file operations, no Git, no
-    /// network, nothing of the job's environment. `courser_helper::run_light` does it in place.
-    pub fn is_light(&self) -> bool {
-        match self {
-            Self::Prepare { .. } => true,
-            Self::GetSources(sources) => !sources.strategy.uses_git(),
-            Self::CleanUp(work) => !work.job_cleanup && !work.strategy.uses_git(),
-            _ => false,
-        }
-    }
 }
 
 /// `GIT_STRATEGY`.
@@ -134,6 +123,8 @@ pub struct GetSources {
     pub tls_ca_file: Option<String>,
     /// Paths of certificate and key.
     pub tls_client_pair: Option<(String, String)>,
+    /// The machine's own roots do not count for `tls_base`.
+    pub tls_ca_file_only: bool,
     /// `scheme://host` for `git credential reject`; `None` = nothing to reject.
     pub credential_reject_url: Option<String>,
 }

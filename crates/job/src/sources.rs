@@ -211,6 +211,7 @@ pub(crate) fn request(job: &Job) -> GetSources {
         tls_base: remote.base.filter(|_| has_tls),
         tls_ca_file,
         tls_client_pair,
+        tls_ca_file_only: context.tls.ca_chain_only,
         credential_reject_url: remote.credential_reject_url,
     }
 }

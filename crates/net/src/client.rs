@@ -122,6 +122,11 @@ impl Client {
         self.inner.generations.ca_file_bytes(host)
     }
 
+    /// Whether the machine's own roots are left out ([`SystemRoots::None`](crate::SystemRoots::None)).
+    pub fn is_without_system_roots(&self) -> bool {
+        self.inner.generations.is_without_system_roots()
+    }
+
     /// Client certificate and key files' contents, fresh from disk, only when both could be read.
     pub fn client_pair(&self, host: &str) -> Option<(Bytes, Bytes)> {
         self.inner.generations.client_pair(host)

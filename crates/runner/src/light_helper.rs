@@ -3,23 +3,20 @@
 use std::io::{self, Write};
 
 use courser_executor::{Exit, LightHelper, Output, Stream};
-use courser_helper::run_light;
+use courser_helper::{LightEnvironment, is_light, run_light};
 use courser_job::HelperRequest;
 
 /// Runs light requests in this process, as this process's user.
 #[derive(Debug, Clone)]
-pub struct InProcessHelper {
-    /// Name of the machine, for `Running on …`.
-    pub host_name: String,
-}
+pub struct InProcessHelper(pub LightEnvironment);
 
 impl LightHelper for InProcessHelper {
     fn can_run(&self, request: &HelperRequest) -> bool {
-        request.is_light()
+        is_light(request, &self.0)
     }
 
     fn run(&self, request: &HelperRequest, output: &mut dyn Output) -> Exit {
-        match run_light(request, &self.host_name, &mut Log(output)) {
+        match run_light(request, &self.0, &mut Log(output)) {
             Ok(()) => Exit::Success,
             Err(error) => {
                 let line = courser_job::messages::work_fatal(&error.to_string(), &[]);

@@ -2,14 +2,22 @@
 
 use std::fs;
 
-use courser_helper::{HelperRequest, run_light};
+use courser_config::Environment;
+use courser_helper::{HelperRequest, LightEnvironment, is_light, run_light};
 use courser_job::helper_request::{CleanUp, GitStrategy};
 
 use crate::world::{World, plain};
 
-fn log_of(request: &HelperRequest) -> String {
+fn environment(world: &World) -> LightEnvironment {
+    LightEnvironment {
+        variables: Environment::new([("HOME".to_owned(), world.text("home"))]),
+        host_name: "build.example".to_owned(),
+    }
+}
+
+fn log_of(world: &World, request: &HelperRequest) -> String {
     let mut log = Vec::new();
-    run_light(request, "build.example", &mut log).expect("works");
+    run_light(request, &environment(world), &mut log).expect("works");
     plain(&String::from_utf8(log).expect("UTF-8"))
 }
 
@@ -25,10 +33,13 @@ fn preparing_names_the_machine_and_forgets_the_job_before() {
         via: via.to_owned(),
     };
     assert_eq!(
-        log_of(&prepare("runner.example")),
+        log_of(&world, &prepare("runner.example")),
         "Running on build.example via runner.example...\n"
     );
-    assert_eq!(log_of(&prepare("")), "Running on build.example...\n");
+    assert_eq!(
+        log_of(&world, &prepare("")),
+        "Running on build.example...\n"
+    );
     assert!(!world.path("p.tmp/gitlab_runner_env").exists());
     assert!(!world.path("p.tmp/masking.db").exists());
     assert!(world.path("p.tmp/CA_FILE").exists());
@@ -41,34 +52,60 @@ fn strategies_without_git() {
     fs::create_dir_all(&directory).expect("directory");
     fs::write(directory.join("kept"), "").expect("file");
     let get = |strategy| HelperRequest::GetSources(Box::new(world.sources(strategy)));
-    assert!(get(GitStrategy::None).is_light());
-    assert!(!get(GitStrategy::Fetch).is_light());
+    let environment = environment(&world);
+    assert!(is_light(&get(GitStrategy::None), &environment));
+    assert!(!is_light(&get(GitStrategy::Fetch), &environment));
     assert_eq!(
-        log_of(&get(GitStrategy::None)),
+        log_of(&world, &get(GitStrategy::None)),
         "Skipping Git repository setup\nSkipping Git checkout\nSkipping Git submodules setup\n"
     );
     assert!(directory.join("kept").exists());
     assert_eq!(
-        log_of(&get(GitStrategy::Empty)),
+        log_of(&world, &get(GitStrategy::Empty)),
         "Skipping Git repository setup and creating an empty build directory\n\
          Skipping Git checkout\nSkipping Git submodules setup\n"
     );
     assert_eq!(fs::read_dir(&directory).expect("readable").count(), 0);
 }
 
+fn clean_up(world: &World, job_cleanup: bool) -> HelperRequest {
+    HelperRequest::CleanUp(CleanUp {
+        strategy: GitStrategy::Fetch,
+        project_dir: world.text("p"),
+        temporary_dir: world.text("p.tmp"),
+        file_variables: vec!["FILE".to_owned()],
+        job_cleanup,
+        clean_flags: Vec::new(),
+        clean_git_config: false,
+        credential_reject_url: Some("https://gitlab.example".to_owned()),
+    })
+}
+
+#[test]
+fn cleaning_up_needs_no_process_where_no_credentials_could_be_stored() {
+    let world = World::new();
+    let environment = environment(&world);
+    fs::create_dir_all(world.path("p/.git")).expect("directory");
+    fs::create_dir_all(world.path("p.tmp")).expect("directory");
+    fs::create_dir_all(world.path("home")).expect("directory");
+    fs::write(world.path("p.tmp/FILE"), "").expect("file");
+    fs::write(world.path("p/.git/index.lock"), "").expect("file");
+    let request = clean_up(&world, false);
+    assert!(is_light(&request, &environment));
+    log_of(&world, &request);
+    assert!(!world.path("p.tmp/FILE").exists());
+    assert!(!world.path("p/.git/index.lock").exists());
+
+    let store = "[credential]\n\thelper = store\n";
+    fs::write(world.path("home/.gitconfig"), store).expect("file");
+    assert!(!is_light(&request, &environment));
+}
+
 #[test]
 fn heavy_requests_are_refused_in_place() {
     let world = World::new();
-    let clean_up = HelperRequest::CleanUp(CleanUp {
-        strategy: GitStrategy::None,
-        project_dir: world.text("p"),
-        temporary_dir: world.text("p.tmp"),
-        file_variables: Vec::new(),
-        job_cleanup: true,
-        clean_flags: Vec::new(),
-        clean_git_config: false,
-        credential_reject_url: None,
-    });
-    assert!(!clean_up.is_light());
-    run_light(&clean_up, "h", &mut Vec::new()).expect_err("refused");
+    let environment = environment(&world);
+    let request = clean_up(&world, true);
+    assert!(!is_light(&request, &environment));
+    run_light(&request, &environment, &mut Vec::new()).expect_err("refused");
 }

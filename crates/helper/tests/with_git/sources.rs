@@ -216,6 +216,7 @@ fn tls_files_are_set_for_their_host_only() {
     sources.tls_base = Some("https://gitlab.example:8443".to_owned());
     sources.tls_ca_file = Some("/tmp/CI_SERVER_TLS_CA_FILE".to_owned());
     sources.tls_client_pair = Some(("/tmp/cert".to_owned(), "/tmp/key".to_owned()));
+    sources.tls_ca_file_only = true;
     world.done(&request(sources));
     let get = |url: &str, key: &str| {
         let default = format!("{key}=default");
@@ -228,6 +229,8 @@ fn tls_files_are_set_for_their_host_only() {
     assert_eq!(get(here, "http.sslCAInfo"), "/tmp/CI_SERVER_TLS_CA_FILE");
     assert_eq!(get(here, "http.sslCert"), "/tmp/cert");
     assert_eq!(get(here, "http.sslKey"), "/tmp/key");
+    let no_roots = world.path("builds/project.tmp/git-template");
+    assert_eq!(get(here, "http.sslCAPath"), no_roots.to_string_lossy());
     let elsewhere = "https://elsewhere.example/x.git";
     assert_eq!(get(elsewhere, "http.sslCAInfo"), "default");
 }

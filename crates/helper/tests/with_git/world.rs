@@ -87,6 +87,7 @@ impl World {
             tls_base: None,
             tls_ca_file: None,
             tls_client_pair: None,
+            tls_ca_file_only: false,
             credential_reject_url: None,
         }
     }

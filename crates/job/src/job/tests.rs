@@ -90,6 +90,7 @@ fn variables_come_in_the_documented_order() {
     let tls = JobTls {
         ca_chain: "CA".to_owned(),
         client_pair: Some(("CERT".to_owned(), "KEY".into())),
+        ..JobTls::default()
     };
     let job = Job::accept(
         payload(json!({"image": {"name": "alpine"}})),

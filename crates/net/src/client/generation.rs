@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use super::connect::Connector;
 use super::upload::Upload;
-use crate::TrustSettings;
 use crate::proxy::ProxyRules;
 use crate::tls::{self, ClientTls};
 use crate::trust_files::{HostFiles, Stamp, read};
+use crate::{SystemRoots, TrustSettings};
 
 /// Go's transport as upstream sets it up (`runner-protocol.md` 1.4).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -97,6 +97,10 @@ impl Generations {
     pub(super) fn ca_file_bytes(&self, host: &str) -> Option<Bytes> {
         let bytes = self.refreshed(host, |current| current.ca_bytes.clone());
         bytes.ok().flatten()
+    }
+
+    pub(super) fn is_without_system_roots(&self) -> bool {
+        self.trust.system == SystemRoots::None
     }
 
     pub(super) fn client_pair(&self, host: &str) -> Option<(Bytes, Bytes)> {

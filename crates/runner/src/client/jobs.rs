@@ -182,6 +182,7 @@ impl Api {
         JobTls {
             ca_chain,
             client_pair,
+            ca_chain_only: self.client.is_without_system_roots(),
         }
     }
 

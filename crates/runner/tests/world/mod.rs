@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use courser_config::{Config, RunnerConfig};
+use courser_config::{Config, Environment, RunnerConfig};
 use courser_executor::Host;
+use courser_helper::LightEnvironment;
 use courser_net::{ProxySettings, SystemRoots};
 use courser_runner::{Ended, InProcessHelper, Runner, RunnerSettings, Shutdown};
 use tokio::sync::watch;
@@ -62,9 +63,10 @@ impl World {
                 working_directory: self.path().to_owned(),
                 user: None,
                 helper_command: self.helper_command().display().to_string(),
-                light_helper: Arc::new(InProcessHelper {
+                light_helper: Arc::new(InProcessHelper(LightEnvironment {
+                    variables: Environment::default(),
                     host_name: "testhost".to_owned(),
-                }),
+                })),
                 grace: self.grace,
             },
             system_roots: SystemRoots::None,

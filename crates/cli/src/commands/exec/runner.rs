@@ -6,6 +6,7 @@ use std::time::Duration;
 use courser_config::{Config, RunnerConfig};
 use courser_coordinator::Handle;
 use courser_executor::Host;
+use courser_helper::LightEnvironment;
 use courser_net::{ProxySettings, SystemRoots};
 use courser_protocol::Secret;
 use courser_runner::{InProcessHelper, Runner, RunnerSettings, Shutdown};
@@ -63,9 +64,10 @@ pub(super) fn start(
             working_directory: run.root().to_owned(),
             user: None,
             helper_command: path(program),
-            light_helper: Arc::new(InProcessHelper {
+            light_helper: Arc::new(InProcessHelper(LightEnvironment {
+                variables: session.environment.variables.clone(),
                 host_name: host_name.clone(),
-            }),
+            })),
             grace: Duration::from_secs(10),
         },
         // The coordinator's own root and nothing else.
