@@ -1,9 +1,11 @@
-//! Pages that are made from the binary, so that they cannot disagree with it.
+//! Pages and pictures that are made from the binary and its recordings, so that they cannot disagree with it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::picture;
 
 /// Writes every generated page.
 pub(crate) fn write(root: &Path, binary: &Path) -> Result<()> {
@@ -28,8 +30,19 @@ pub(crate) fn check(root: &Path, binary: &Path) -> Result<()> {
 }
 
 fn pages(root: &Path, binary: &Path) -> Result<Vec<(PathBuf, String)>> {
-    Ok(vec![(root.join("docs/commands.md"), commands(binary)?)])
+    let images = root.join("docs/images");
+    let recording = images.join("exec.txt");
+    let text = std::fs::read_to_string(&recording)
+        .with_context(|| format!("read {}", recording.display()))?;
+    Ok(vec![
+        (root.join("docs/commands.md"), commands(binary)?),
+        (images.join("exec.svg"), picture::draw(&text, RUN)?),
+    ])
 }
+
+/// What the picture of a run shows, in words.
+const RUN: &str = "Terminal: courser exec examples/matrix runs seven jobs in three stages, each passes, \
+    and the summary names times and artifacts";
 
 /// `docs/commands.md`: the help of every command.
 fn commands(binary: &Path) -> Result<String> {

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 mod generated;
+mod picture;
 
 const USAGE: &str = "\
 cargo xtask <task>
@@ -18,7 +19,7 @@ cargo xtask <task>
   dist            the static binary that is shipped, in dist/, with its size
   bench [ARGS]    ratios against the peers in the same run (benches/README.md); ARGS choose benchmarks
   drill           long fault runs: property tests with many cases, kill -9 of whole pipelines
-  docs            rustdoc, and the pages under docs/ that are generated from the binary
+  docs            rustdoc, and what is generated under docs/: commands.md, the picture of a run
 ";
 
 /// What `lint` may install: the guard of the dependency set.

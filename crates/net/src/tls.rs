@@ -124,12 +124,13 @@ fn is_encrypted(key_pem: &[u8]) -> bool {
     text.contains("ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// The words for a TLS failure, if that is what the error is, in Go's form: `runner-tls.md` 2.7.
-pub(crate) fn describe(error: &(dyn Error + 'static)) -> Option<String> {
+/// The words for a TLS failure, if that is what the error is, in Go's form: `runner-tls.md` 2.7. The port is
+/// that of commands which the text proposes.
+pub(crate) fn describe(error: &(dyn Error + 'static), port: u16) -> Option<String> {
     if let Some(refused) = find_verify_error(error) {
         return Some(format!(
             "tls: failed to verify certificate: {}",
-            refused.explain()
+            refused.clone().with_port(port).explain()
         ));
     }
     let error = failure::layers(error).find_map(|layer| layer.downcast_ref::<rustls::Error>())?;
@@ -201,9 +202,9 @@ mod tests {
             rustls::AlertDescription::BadCertificate,
         ));
         assert_eq!(
-            describe(&error).as_deref(),
+            describe(&error, 443).as_deref(),
             Some("remote error: tls: bad certificate")
         );
-        assert_eq!(describe(&io::Error::other("else")), None);
+        assert_eq!(describe(&io::Error::other("else"), 443), None);
     }
 }

@@ -39,7 +39,7 @@ enum Action {
 /// At start it prints its URL, the registration token and a private token. With --repository,
 /// pipelines are created for the committed .gitlab-ci.yml of a branch or tag:
 ///
-///   curl --cacert root.crt -X POST -H "PRIVATE-TOKEN: $TOKEN" \
+///   curl -g --cacert STATE/root.crt -X POST -H "PRIVATE-TOKEN: $TOKEN" \
 ///     "https://localhost:8443/api/v4/projects/1/pipeline?ref=main&variables[KEY]=VALUE"
 ///
 /// GET .../projects/1/pipelines/ID shows one, POST .../projects/1/pipelines/ID/cancel stops it.

@@ -22,6 +22,7 @@ use tower::Service;
 use url::Url;
 
 use super::describe;
+use super::failure::describe_handshake;
 use crate::proxy::{Proxy, ProxyRules};
 use crate::tls::{ClientTls, VerifiedPeer};
 
@@ -51,8 +52,12 @@ pub(super) enum ConnectError {
     Name(String),
     #[error("net/http: TLS handshake timeout")]
     HandshakeTimeout,
-    #[error("{}", describe(.0))]
-    Handshake(#[source] io::Error),
+    #[error("{}", describe_handshake(.error, *.port))]
+    Handshake {
+        #[source]
+        error: io::Error,
+        port: u16,
+    },
     #[error("proxy {proxy}: {message}")]
     Proxy { proxy: String, message: String },
 }
@@ -190,7 +195,10 @@ impl Connector {
         let connecting = self.tls.connect(name, io);
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
             Ok(Ok((stream, peer))) => Ok((Box::new(stream), peer)),
-            Ok(Err(error)) => Err(ConnectError::Handshake(error)),
+            Ok(Err(error)) => Err(ConnectError::Handshake {
+                error,
+                port: target.port_u16().unwrap_or(443),
+            }),
             Err(_) => Err(ConnectError::HandshakeTimeout),
         }
     }

@@ -6,14 +6,21 @@ use std::io;
 use super::connect::ConnectError;
 use crate::tls;
 
-/// The cause in one text: TLS failures with their explanation, else what each layer adds.
+/// The cause in one text: a failed connection in its own words, which know the port; other TLS failures
+/// with their explanation; else what each layer adds.
 pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
-    if let Some(text) = tls::describe(error) {
-        return text;
-    }
     if let Some(connect) = layers(error).find_map(|layer| layer.downcast_ref::<ConnectError>()) {
         return connect.to_string();
     }
+    tls::describe(error, 443).unwrap_or_else(|| describe_layers(error))
+}
+
+/// The cause of a handshake that failed with a server at this port.
+pub(super) fn describe_handshake(error: &io::Error, port: u16) -> String {
+    tls::describe(error, port).unwrap_or_else(|| describe_layers(error))
+}
+
+fn describe_layers(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for layer in layers(error) {
         // Says only in which phase it failed, which the layers below say better.
