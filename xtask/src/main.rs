@@ -140,8 +140,8 @@ fn drill() -> Result<()> {
 }
 
 fn docs() -> Result<()> {
-    cargo(["doc", "--workspace", "--no-deps"], &[])?;
-    generated::write(&root(), &build_binary("dev")?)
+    generated::write(&root(), &build_binary("dev")?)?;
+    cargo(["doc", "--workspace", "--no-deps"], &[])
 }
 
 /// Builds `courser` in a profile and tells where it lies.

@@ -141,14 +141,17 @@ impl Screen {
         &mut self.cells[self.row]
     }
 
-    /// Lines as runs of one style: first column, text, style. Nothing below the last line with text.
+    /// Lines as words of one style: first column, text, style. Two spaces end a word, so that no reader's
+    /// idea of white space moves anything. Nothing below the last line with text.
     fn rows(&self) -> Vec<Vec<(usize, String, Style)>> {
         let mut rows: Vec<Vec<(usize, String, Style)>> = Vec::new();
         for line in &self.cells {
             let mut runs: Vec<(usize, String, Style)> = Vec::new();
             for (column, cell) in line.iter().enumerate() {
                 match runs.last_mut() {
-                    Some((_, text, style)) if *style == cell.style => text.push(cell.character),
+                    Some((_, text, style)) if *style == cell.style && !text.ends_with("  ") => {
+                        text.push(cell.character);
+                    }
                     _ => runs.push((column, cell.character.to_string(), cell.style)),
                 }
             }
@@ -235,16 +238,16 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const HEADER: &str = "Script started on a day [COMMAND=\"courser exec\" COLUMNS=\"10\"]\n";
+    const HEADER: &str = "Script started on a day [COMMAND=\"exec x\" COLUMNS=\"10\"]\n";
 
     #[test]
     fn only_the_last_screen_is_drawn() {
         let recording = format!(
-            "{HEADER}working\r\u{1b}[2K\u{1b}[32m✓\u{1b}[0m done\r\n0123456789wrapped\u{1b}[1A\r\u{1b}[2Kabove\r\n\nScript done on a day"
+            "{HEADER}working\r\u{1b}[2K\u{1b}[32m✓\u{1b}[0m done\r\n0123456789wrapped\u{1b}[1A\r\u{1b}[2Kabove\r\n\r\nScript done on a day"
         );
         let picture = draw(&recording, "a <run>").expect("drawn");
         for shown in [
-            ">$ courser exec<",
+            ">$ exec x<",
             "class=\"green\">✓<",
             ">done<",
             ">above<",

@@ -159,12 +159,17 @@ impl Misuse {
     pub(crate) fn report(self) -> ExitCode {
         if self.program != "gitlab-runner" {
             eprint!("{}", self.text);
+            if let Some(name) = self
+                .unknown_command()
+                .filter(|name| NOT_BUILT.contains(name))
+            {
+                eprintln!("\nhint: '{name}' is not built yet");
+            }
             return Code::Usage.into();
         }
         let first = self.text.lines().next().unwrap_or_default();
         let message = first.strip_prefix("error: ").unwrap_or(first);
-        let fatal = if self.kind == ErrorKind::InvalidSubcommand {
-            let name = message.split('\'').nth(1).unwrap_or_default();
+        let fatal = if let Some(name) = self.unknown_command() {
             format!("Command {name} not found.")
         } else {
             println!("Incorrect Usage: {message}\n");
@@ -173,7 +178,34 @@ impl Misuse {
         crate::logging::print_fatal(&fatal);
         Failure::EXIT_OF_RUNNER.into()
     }
+
+    /// The command that nobody knows, if that is the error.
+    fn unknown_command(&self) -> Option<&str> {
+        let is_command = self.kind == ErrorKind::InvalidSubcommand;
+        is_command.then(|| self.text.split('\'').nth(1)).flatten()
+    }
 }
+
+/// Commands of gitlab-runner, and some of our own to come.
+const NOT_BUILT: [&str; 17] = [
+    "cache-init",
+    "fleeting",
+    "gitaly",
+    "health-check",
+    "install",
+    "proxy-exec",
+    "read-logs",
+    "restart",
+    "secrets",
+    "start",
+    "status",
+    "steps",
+    "stop",
+    "trust",
+    "uninstall",
+    "wrapper",
+    "explain",
+];
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,10 @@ const NOT_RUN_HERE: &[(&str, &str)] = &[
     ("identity", "no cloud identity is federated"),
     ("dast_configuration", "no scan is configured"),
     ("id_tokens", "no tokens are issued"),
-    ("secrets", "no secrets are fetched; a job that asks for one fails"),
+    (
+        "secrets",
+        "no secrets are fetched; a job that asks for one fails",
+    ),
     ("run", "steps are not run"),
 ];
 

@@ -201,6 +201,9 @@ impl Generations {
             match &reading {
                 Reading::Bytes(bytes) => new_bytes = Some(Bytes::copy_from_slice(bytes)),
                 Reading::Unreadable(error) => tracing::error!("Failed to load {shown} {error}"),
+                Reading::Absent if matches!(file, CaFile::Configured(_)) => {
+                    tracing::warn!("tls-ca-file {shown} does not exist");
+                }
                 Reading::Absent => {}
             }
             readings.push((file.source(), reading));
