@@ -20,7 +20,7 @@ use super::connect::Connector;
 use super::upload::Upload;
 use crate::proxy::ProxyRules;
 use crate::tls::{self, ClientTls};
-use crate::trust_files::{HostFiles, Stamp, read};
+use crate::trust_files::{CaFile, HostFiles, Stamp, read};
 use crate::{SystemRoots, TrustSettings};
 
 /// Go's transport as upstream sets it up (`runner-protocol.md` 1.4).
