@@ -26,7 +26,6 @@ const NOT_RUN_HERE: &[(&str, &str)] = &[
     ("pages", "nothing is published"),
     ("publish", "nothing is published"),
     ("trigger", "no downstream pipeline is started"),
-    ("start_in", "the delay is not waited for"),
     ("interruptible", "no newer pipeline interrupts this one"),
     ("coverage", "no coverage is recorded"),
     ("inputs", "nobody can be asked for inputs of a job"),
@@ -429,9 +428,6 @@ impl Creation<'_> {
             if let Some((key, effect)) = NOT_RUN_HERE.iter().find(|(known, _)| known == key) {
                 self.note_once(*span, key, effect);
             }
-        }
-        if job.when == JobWhen::Delayed {
-            self.note_once(spec.span, "when: delayed", "the delay is not waited for");
         }
         let elsewhere = job.needs.iter().flatten().any(|need| {
             need.get("job")
