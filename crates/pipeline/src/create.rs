@@ -15,6 +15,7 @@ use crate::parallel::Instance;
 use crate::policy::Policy;
 use crate::rules::{RuleWhen, World};
 use crate::shape::Shape;
+use crate::slug::{environment_slug, slug};
 use crate::source::{Fault, Findings, Span};
 use crate::variables::{self, Scope};
 
@@ -350,6 +351,8 @@ impl Creation<'_> {
             add("CI_JOB_MANUAL", "true".to_owned());
         }
         if let Some(environment) = &spec.job.environment {
+            let known = predefined.clone();
+            let mut add = |key: &str, value: String| predefined.push((key.to_owned(), value));
             for (key, name) in [
                 ("name", "CI_ENVIRONMENT_NAME"),
                 ("action", "CI_ENVIRONMENT_ACTION"),
@@ -357,7 +360,12 @@ impl Creation<'_> {
                 ("url", "CI_ENVIRONMENT_URL"),
             ] {
                 if let Some(text) = environment.get(key).and_then(Value::as_str) {
-                    add(name, self.scope(variables, &[]).expand(text));
+                    let scope = self.scope(variables, &known);
+                    let value = scope.expand_all(text);
+                    if key == "name" {
+                        add("CI_ENVIRONMENT_SLUG", environment_slug(&value));
+                    }
+                    add(name, value);
                 }
             }
         }
@@ -455,22 +463,4 @@ impl Creation<'_> {
             self.not_run_here.push(Fault::new(span, message));
         }
     }
-}
-
-/// `CI_JOB_NAME_SLUG` and `CI_COMMIT_REF_SLUG`: lower case, other characters become dashes, at most 63,
-/// no dash at the ends.
-pub fn slug(text: &str) -> String {
-    let dashed: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                c
-            } else {
-                '-'
-            }
-        })
-        .take(63)
-        .collect();
-    dashed.trim_matches('-').to_owned()
 }

@@ -9,7 +9,7 @@ use crate::rules::{self, Owner, RuleWhen, World};
 use crate::shape::Shape;
 use crate::source::{Fault, Findings, Sources, Span};
 use crate::variables::Scope;
-use crate::yaml::{self, Kind, Map, Node};
+use crate::yaml::{self, Key, Kind, Map, Node};
 
 const MAXIMUM_INCLUDES: usize = 150;
 const KINDS: [&str; 6] = [
@@ -70,7 +70,17 @@ impl<'a> Loader<'a> {
     }
 
     /// Interpolates inputs, then replaces `include` by what it names.
-    fn expand(&mut self, document: yaml::Document, given: &Map, at: Span) -> Result<Map, Fault> {
+    fn expand(
+        &mut self,
+        mut document: yaml::Document,
+        given: &Map,
+        at: Span,
+    ) -> Result<Map, Fault> {
+        if let Some(header) = &document.header
+            && let Some(include) = inputs::header_includes(header)
+        {
+            document.header = Some(self.with_included_inputs(header, include)?);
+        }
         let content = inputs::interpolate(document, given, at, self.scope())?;
         let own = content
             .as_map()
@@ -90,6 +100,45 @@ impl<'a> Loader<'a> {
             content.span,
             &mut self.budget,
         )
+    }
+
+    /// The header with the inputs of the files that `spec:include` names; its own ones win.
+    fn with_included_inputs(&mut self, header: &Node, include: &Node) -> Result<Node, Fault> {
+        let mut inputs = Map::default();
+        for item in include_items(include) {
+            let local = item.as_map().and_then(|map| map.get("local"));
+            let local = local.unwrap_or(item);
+            let Some(path) = local.as_text().filter(|path| !path.contains("://")) else {
+                return Err(Fault::new(
+                    item.span,
+                    "spec:include of other than local files is not built yet",
+                ));
+            };
+            for (_, content) in self.read_local(local, path)? {
+                let top = content.content;
+                let found = top.as_map().and_then(|map| map.get("inputs"));
+                let found = found.and_then(Node::as_map).ok_or_else(|| {
+                    let text = format!("`{path}`: a file of spec:include must have `inputs`");
+                    Fault::new(top.span, text)
+                })?;
+                inputs = deep_merge(&inputs, found, item.span, &mut self.budget)?;
+            }
+        }
+        let span = header.span;
+        let entry = |key: &str, value: Node| {
+            let mut map = Map::default();
+            map.insert(Key::text(key), span, value);
+            map
+        };
+        let included = entry(
+            "spec",
+            Node::map(span, entry("inputs", Node::map(span, inputs))),
+        );
+        let own = header.as_map().cloned().unwrap_or_default();
+        let merged = deep_merge(&included, &own, span, &mut self.budget)?;
+        let spec = merged.get("spec").and_then(Node::as_map);
+        let spec = spec.map(|spec| spec.without("include")).unwrap_or_default();
+        Ok(Node::map(span, entry("spec", Node::map(span, spec))))
     }
 
     fn scope(&self) -> Scope<'a> {
@@ -193,6 +242,22 @@ impl<'a> Loader<'a> {
     }
 
     fn local(&mut self, at: &Node, written: &str, given: &Map) -> Result<Vec<Map>, Fault> {
+        let mut maps = Vec::new();
+        for (file, document) in self.read_local(at, written)? {
+            let map = self
+                .expand(document, given, at.span)
+                .map_err(|fault| self.prefixed(file, fault))?;
+            maps.push(map);
+        }
+        Ok(maps)
+    }
+
+    /// The files that a path or pattern names, each with its number.
+    fn read_local(
+        &mut self,
+        at: &Node,
+        written: &str,
+    ) -> Result<Vec<(u32, yaml::Document)>, Fault> {
         let expanded = self.scope().expand_all(written);
         let path = expanded.trim_start_matches('/');
         let fault = |message: String| Fault::new(at.span, message);
@@ -221,7 +286,7 @@ impl<'a> Loader<'a> {
         } else {
             vec![path.to_owned()]
         };
-        let mut maps = Vec::with_capacity(paths.len());
+        let mut documents = Vec::with_capacity(paths.len());
         for path in paths {
             self.included += 1;
             if self.included > MAXIMUM_INCLUDES {
@@ -238,17 +303,17 @@ impl<'a> Loader<'a> {
                 return Err(fault(format!("Local file `{path}` is empty!")));
             }
             let file = self.sources.add(&path, &text);
-            let map = yaml::read(&text, file, self.findings)
-                .and_then(|document| self.expand(document, given, at.span))
-                .map_err(|fault| self.prefixed(file, &path, fault))?;
-            maps.push(map);
+            let document = yaml::read(&text, file, self.findings)
+                .map_err(|fault| self.prefixed(file, fault))?;
+            documents.push((file, document));
         }
-        Ok(maps)
+        Ok(documents)
     }
 
     /// A fault inside an included file names the file in its text as well.
-    fn prefixed(&self, file: u32, path: &str, mut fault: Fault) -> Fault {
-        if fault.span.file == file && !fault.message.starts_with('`') {
+    fn prefixed(&self, file: u32, mut fault: Fault) -> Fault {
+        if fault.span.file == file {
+            let path = self.sources.name(file);
             fault.message = format!("`{path}`: {}", fault.message);
         }
         fault

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use regex::Regex;
 
+use crate::expression::Expression;
 use crate::re2;
+use crate::shape::given;
 use crate::source::{Fault, Span};
 use crate::variables::Scope;
 use crate::yaml::{Document, Entry, Kind, MAXIMUM_EXPANDED_BYTES, Map, Node};
@@ -33,9 +35,10 @@ pub(crate) fn interpolate(
         }
         return Ok(document.content);
     };
-    let specs = parse_header(&header)?;
+    let header = parse_header(&header)?;
     let mut interpolation = Interpolation {
-        values: take_values(&specs, given, at)?,
+        values: take_values(header.inputs, given, at)?,
+        component: header.component,
         scope,
         blocks: 0,
         written: 0,
@@ -58,34 +61,82 @@ struct InputSpec<'a> {
     default: Option<&'a Node>,
     options: Option<&'a [Node]>,
     regex: Option<Regex>,
+    rules: Vec<InputRule<'a>>,
 }
 
-fn parse_header(header: &Node) -> Result<Vec<InputSpec<'_>>, Fault> {
+/// Options and default that hold when other inputs have certain values.
+struct InputRule<'a> {
+    condition: Option<Expression>,
+    options: Option<&'a [Node]>,
+    default: Option<&'a Node>,
+}
+
+#[derive(Default)]
+struct Header<'a> {
+    inputs: Vec<InputSpec<'a>>,
+    /// Facts of the component that the file wants to use.
+    component: Vec<&'a str>,
+}
+
+/// What `spec:component` may list.
+const COMPONENT_FACTS: &[&str] = &["name", "sha", "version", "reference"];
+
+/// The items of `spec:include`, which the loader replaces by the inputs they name.
+pub(crate) fn header_includes(header: &Node) -> Option<&Node> {
+    let spec = header.as_map()?.get("spec")?.as_map()?;
+    spec.get("include").filter(|node| !node.is_null())
+}
+
+fn parse_header(header: &Node) -> Result<Header<'_>, Fault> {
     let top = header
         .as_map()
         .ok_or_else(|| Fault::new(header.span, "header config should be a hash"))?;
     refuse_unknown(top, &["spec"], "header")?;
-    let Some(entry) = top.entry("spec") else {
-        return Ok(Vec::new());
+    let Some(entry) = top.entry("spec").filter(|entry| !entry.value.is_null()) else {
+        return Ok(Header::default());
     };
-    if entry.value.is_null() {
-        return Ok(Vec::new());
-    }
     let spec = entry
         .value
         .as_map()
         .ok_or_else(|| Fault::new(entry.value.span, "header:spec config should be a hash"))?;
     refuse_unknown(spec, &["inputs", "component", "include"], "header:spec")?;
-    if let Some(include) = spec.entry("include") {
-        return Err(Fault::new(include.span, "spec:include is not built yet"));
+    let mut found = Header::default();
+    if let Some(node) = given(spec, "component") {
+        found.component = component_facts(node)?;
     }
-    let Some(inputs) = spec.get("inputs").filter(|node| !node.is_null()) else {
-        return Ok(Vec::new());
-    };
-    let inputs = inputs
-        .as_map()
-        .ok_or_else(|| Fault::new(inputs.span, "header:spec:inputs config should be a hash"))?;
-    inputs.entries().iter().map(parse_input).collect()
+    if let Some(inputs) = given(spec, "inputs") {
+        let inputs = inputs
+            .as_map()
+            .ok_or_else(|| Fault::new(inputs.span, "header:spec:inputs config should be a hash"))?;
+        found.inputs = inputs
+            .entries()
+            .iter()
+            .map(parse_input)
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(found)
+}
+
+fn component_facts(node: &Node) -> Result<Vec<&str>, Fault> {
+    let place = "header:spec:component config";
+    let facts: Option<Vec<&str>> = node
+        .as_seq()
+        .and_then(|items| items.iter().map(Node::as_text).collect());
+    let facts = facts
+        .ok_or_else(|| Fault::new(node.span, format!("{place} should be an array of strings")))?;
+    let unknown: Vec<&str> = facts
+        .iter()
+        .copied()
+        .filter(|fact| !COMPONENT_FACTS.contains(fact))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(facts);
+    }
+    let names = unknown.join(", ");
+    Err(Fault::new(
+        node.span,
+        format!("{place} contains unknown values: {names}"),
+    ))
 }
 
 fn refuse_unknown(map: &Map, allowed: &[&str], place: &str) -> Result<(), Fault> {
@@ -114,6 +165,7 @@ fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
         default: None,
         options: None,
         regex: None,
+        rules: Vec::new(),
     };
     if entry.value.is_null() {
         return Ok(spec);
@@ -132,12 +184,6 @@ fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
         "rules",
     ];
     refuse_unknown(map, &allowed, &place)?;
-    if let Some(rules) = map.entry("rules") {
-        return Err(Fault::new(
-            rules.span,
-            format!("{place} rules of an input are not built yet"),
-        ));
-    }
     if let Some(kind) = map.get("type") {
         spec.kind = match kind.as_text() {
             Some("string") => InputType::String,
@@ -151,18 +197,17 @@ fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
         };
     }
     if let Some(node) = map.get("options") {
-        let options = node
-            .as_seq()
-            .ok_or_else(|| fault(node, "options should be an array".to_owned()))?;
-        if options.len() > MAXIMUM_OPTIONS {
-            let text = format!("options has too many entries (maximum {MAXIMUM_OPTIONS})");
-            return Err(fault(node, text));
+        spec.options = Some(parse_options(node, spec.kind, &place)?);
+    }
+    if let Some(rules) = map.entry("rules") {
+        if let Some(other) = map.entry("options").or_else(|| map.entry("default")) {
+            let text = format!(
+                "config these keys cannot be used together: rules, {}",
+                other.key
+            );
+            return Err(Fault::new(other.span, format!("{place} {text}")));
         }
-        if !matches!(spec.kind, InputType::String | InputType::Number) {
-            let text = "Options can only be used with string and number inputs".to_owned();
-            return Err(fault(node, text));
-        }
-        spec.options = Some(options);
+        spec.rules = parse_rules(&rules.value, spec.kind, &place)?;
     }
     if let Some(node) = map.get("regex") {
         let compiled = node
@@ -181,8 +226,77 @@ fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
     Ok(spec)
 }
 
+fn parse_options<'n>(node: &'n Node, kind: InputType, place: &str) -> Result<&'n [Node], Fault> {
+    let fault = |text: &str| Err(Fault::new(node.span, format!("{place} {text}")));
+    let Some(options) = node.as_seq() else {
+        return fault("options should be an array");
+    };
+    if options.len() > MAXIMUM_OPTIONS {
+        return fault(&format!(
+            "options has too many entries (maximum {MAXIMUM_OPTIONS})"
+        ));
+    }
+    if !matches!(kind, InputType::String | InputType::Number) {
+        return fault("Options can only be used with string and number inputs");
+    }
+    let fits = |option: &Node| matches!(option.kind, Kind::Text(_) | Kind::Int(_) | Kind::Float(_));
+    if !options.iter().all(fits) {
+        return fault("options should be an array of strings or numbers");
+    }
+    Ok(options)
+}
+
+fn parse_rules<'n>(
+    node: &'n Node,
+    kind: InputType,
+    place: &str,
+) -> Result<Vec<InputRule<'n>>, Fault> {
+    let place = format!("{place}:rules");
+    let fault = |at: &Node, text: &str| Fault::new(at.span, format!("{place} {text}"));
+    let items = node
+        .as_seq()
+        .filter(|items| !items.is_empty())
+        .ok_or_else(|| fault(node, "config should be an array of hashes"))?;
+    let mut rules = Vec::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        let map = item
+            .as_map()
+            .ok_or_else(|| fault(item, "config should be an array of hashes"))?;
+        refuse_unknown(map, &["if", "options", "default"], &format!("{place}:rule"))?;
+        let condition = match map.get("if") {
+            None if at + 1 < items.len() => {
+                return Err(fault(item, "only the last rule may do without `if`"));
+            }
+            None => None,
+            Some(node) => {
+                let message = "if invalid expression syntax";
+                let text = node.as_text().ok_or_else(|| fault(node, message))?;
+                let parsed = Expression::parse(text);
+                Some(parsed.map_err(|e| fault(node, message).with_detail(e.describe(text)))?)
+            }
+        };
+        let rule = InputRule {
+            options: match map.get("options") {
+                Some(options) => Some(parse_options(options, kind, &place)?),
+                None => None,
+            },
+            default: map.get("default"),
+            condition,
+        };
+        match (&rule.condition, rule.options, rule.default) {
+            (Some(_), None, None) => {
+                return Err(fault(item, "a rule with `if` needs `options` or `default`"));
+            }
+            (None, None, _) => return Err(fault(item, "a rule without `if` needs `options`")),
+            _ => rules.push(rule),
+        }
+    }
+    Ok(rules)
+}
+
+/// Rules see the inputs that have none themselves, and those with rules that stand before.
 fn take_values(
-    specs: &[InputSpec<'_>],
+    mut specs: Vec<InputSpec<'_>>,
     given: &Map,
     at: Span,
 ) -> Result<HashMap<String, Node>, Fault> {
@@ -198,8 +312,17 @@ fn take_values(
             format!("unknown input arguments: {}", names.join(", ")),
         ));
     }
-    let mut values = HashMap::new();
-    for spec in specs {
+    specs.sort_by_key(|spec| !spec.rules.is_empty());
+    let mut values: HashMap<String, Node> = HashMap::new();
+    for mut spec in specs {
+        let lookup = |name: &str| values.get(name.strip_prefix("inputs.")?)?.scalar_text();
+        let rule = spec.rules.iter().find(|rule| match &rule.condition {
+            Some(condition) => condition.evaluate(&lookup).holds,
+            None => true,
+        });
+        if let Some(rule) = rule {
+            (spec.options, spec.default) = (rule.options, rule.default);
+        }
         let value = match (given.get(spec.name), spec.default) {
             (Some(value), _) => spec.check(value, "provided")?,
             (None, Some(default)) => spec.check(default, "default")?,
@@ -269,6 +392,7 @@ impl InputSpec<'_> {
 
 struct Interpolation<'a> {
     values: HashMap<String, Node>,
+    component: Vec<&'a str>,
     scope: Scope<'a>,
     blocks: usize,
     /// Bytes put into longer texts, in all.
@@ -376,6 +500,14 @@ impl Interpolation<'_> {
         let [root, rest @ ..] = &parts[..] else {
             return Err(unknown(access));
         };
+        if let ("component", [fact]) = (*root, rest)
+            && self.component.contains(fact)
+        {
+            return Err(Fault::new(
+                span,
+                format!("`{access}` is not known: the file was not included as a component"),
+            ));
+        }
         if *root != "inputs" {
             return Err(unknown(root));
         }

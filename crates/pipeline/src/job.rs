@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use crate::keyword;
-use crate::model::{AllowFailure, JobWhen, PipelineJob, YamlVariable};
+use crate::model::{AllowFailure, JobArtifacts, JobWhen, PipelineJob, YamlVariable};
 use crate::needs::{self, NeedSpec};
 use crate::parallel::{self, Parallel};
 use crate::policy::{self, Policy};
@@ -381,7 +381,10 @@ pub(crate) fn parse_defaultable(
                 );
             }
         }
-        "artifacts" => job.artifacts = keyword::artifacts(node, &here(), shape),
+        "artifacts" => {
+            job.artifacts = keyword::artifacts(node, &here(), shape)
+                .filter(|_| node.as_map().is_some_and(|map| !map.is_empty()));
+        }
         "id_tokens" => job.id_tokens = keyword::id_tokens(node, &here(), shape),
         "identity" => {
             shape.choice(node, &["google_cloud"], &format!("{place}:identity config"));
@@ -453,6 +456,15 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
                     shape.error(
                         entry.span,
                         format!("{place} publish can only be used within a `pages` job"),
+                    );
+                }
+                let pages = given(own, "pages").and_then(Node::as_map);
+                if pages.is_some_and(|pages| given(pages, "publish").is_some()) {
+                    shape.error(
+                        entry.span,
+                        format!(
+                            "{place} publish either the `publish` or `pages.publish` option may be present in `.gitlab-ci.yml`, but not both."
+                        ),
                     );
                 }
             }
@@ -600,16 +612,11 @@ fn add_pages_directory(job: &mut PipelineJob, own: &Map) {
     if job.pages.is_none() {
         job.pages = Some(json!(true));
     }
-    // `artifacts` may be absent from an old-style `pages` job; then nothing is published.
-    if let Some(artifacts) = &mut job.artifacts {
-        if !artifacts.paths.contains(&publish) {
-            artifacts.paths.push(publish);
-        }
-    } else if pages.is_some() {
-        job.artifacts = Some(crate::model::JobArtifacts {
-            paths: vec![publish],
-            when: "on_success".to_owned(),
-            ..crate::model::JobArtifacts::default()
-        });
+    let artifacts = job.artifacts.get_or_insert_with(|| JobArtifacts {
+        when: "on_success".to_owned(),
+        ..JobArtifacts::default()
+    });
+    if !artifacts.paths.contains(&publish) {
+        artifacts.paths.push(publish);
     }
 }

@@ -60,6 +60,7 @@ mod reference;
 mod rules;
 mod shape;
 mod show;
+mod slug;
 mod source;
 mod variables;
 mod yaml;
@@ -72,10 +73,10 @@ use shape::Shape;
 use source::{Fault, Findings, Sources, Span};
 use yaml::{Map, Node};
 
-pub use create::slug;
 pub use event::{ChangedFiles, Event, Files};
 pub use model::*;
 pub use show::MergedTree;
+pub use slug::{environment_slug, slug};
 
 /// Reads, merges and checks the file at `root`, then evaluates it for `event`.
 ///

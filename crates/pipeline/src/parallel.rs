@@ -96,10 +96,7 @@ pub(crate) fn parse(
             usize::try_from(number).ok().map(Parallel::Number)
         }
         _ => {
-            shape.error(
-                node.span,
-                format!("{place} config should be an integer or a hash"),
-            );
+            shape.error(node.span, format!("{place} should be an integer or a hash"));
             None
         }
     }

@@ -264,10 +264,7 @@ fn parse_changes(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Chan
         });
     }
     if node.as_map().is_none() {
-        shape.error(
-            node.span,
-            format!("{place} config should be an array or a hash"),
-        );
+        shape.error(node.span, format!("{place} should be an array or a hash"));
         return None;
     }
     let map = shape.hash(node, &["paths", "compare_to"], &place)?;

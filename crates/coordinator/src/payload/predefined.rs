@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sha2::{Digest, Sha256};
-
+use courser_pipeline::environment_slug;
 use courser_protocol::{JobVariable, Secret};
 
 use super::{HandOut, ServerFacts};
@@ -180,45 +179,6 @@ pub(super) fn add_environment_slug(variables: &mut Vec<JobVariable>) {
     variables.push(public("CI_ENVIRONMENT_SLUG", environment_slug(&name)));
 }
 
-/// `gitlab-ci-yaml.md` 16.3: at most 24 characters; a changed name gets a hash so that it stays unique.
-fn environment_slug(name: &str) -> String {
-    let mut text: String = name
-        .to_lowercase()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect();
-    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
-        text.insert_str(0, "env-");
-    }
-    while text.contains("--") {
-        text = text.replace("--", "-");
-    }
-    if text.len() <= 24 && text == name && !text.ends_with('-') {
-        return text;
-    }
-    let kept = text.get(..17.min(text.len())).unwrap_or_default();
-    // The last six base-36 digits of the digest.
-    const MODULUS: u64 = 36u64.pow(6);
-    let mut number = Sha256::digest(name.as_bytes())
-        .iter()
-        .fold(0, |number, byte| {
-            (number * 256 + u64::from(*byte)) % MODULUS
-        });
-    let mut suffix = [b'0'; 6];
-    for digit in suffix.iter_mut().rev() {
-        *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
-        number /= 36;
-    }
-    let suffix = String::from_utf8_lossy(&suffix);
-    format!("{}-{suffix}", kept.trim_end_matches('-'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,14 +188,6 @@ mod tests {
         assert_eq!(slug("Feature/ABC_1", 63), "feature-abc-1");
         assert_eq!(slug("-x-", 63), "x");
         assert_eq!(slug(&"a".repeat(70), 63).len(), 63);
-        assert_eq!(environment_slug("production"), "production");
-        let review = environment_slug("review/My-Feature");
-        assert!(
-            review.starts_with("review-my-feature-") && review.len() <= 24,
-            "{review}"
-        );
-        assert_ne!(review, environment_slug("review/my-feature"));
-        assert!(environment_slug("1st").starts_with("env-1st-"));
     }
 
     #[test]

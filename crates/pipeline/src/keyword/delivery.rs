@@ -68,7 +68,9 @@ pub(crate) fn environment(node: &Node, place: &str, shape: &mut Shape<'_>) -> Op
     if let Some(node) = given(map, "auto_stop_in") {
         // Variables are expanded when the job runs.
         match node.as_text() {
-            Some(text) if text.contains('$') => value["auto_stop_in"] = text.into(),
+            Some(text) if text.contains('$') || text == "never" => {
+                value["auto_stop_in"] = text.into();
+            }
             _ => {
                 let what = format!("{place} auto stop in");
                 if let Some((text, _)) = shape.duration(node, None, &what) {
@@ -222,13 +224,13 @@ pub(crate) fn trigger(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option
     if node.as_map().is_none() {
         shape.error(
             node.span,
-            format!("{place} config has to be either a string or a hash"),
+            format!("{place} has to be either a string or a hash"),
         );
         return None;
     }
     let child = node.as_map().is_some_and(|map| map.has("include"));
     let allowed: &[&str] = if child {
-        &["include", "strategy", "forward", "inputs"]
+        &["include", "strategy", "forward"]
     } else {
         &["project", "branch", "strategy", "forward", "inputs"]
     };

@@ -45,6 +45,8 @@ const RETRY_REASONS: &[&str] = &[
     "ip_restriction_failure",
     "runner_interrupted",
     "cache_extract_failure",
+    "runner_external_dependency_failure",
+    "job_canceled",
 ];
 const SECRET_SOURCES: &[&str] = &[
     "vault",
@@ -128,7 +130,7 @@ fn service(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Value> {
         value["alias"] = text.into();
     }
     if let Some(command) = given(map, "command")
-        && let Some(words) = shape.string_or_strings(command, &format!("{place} command"))
+        && let Some(words) = shape.script(command, &format!("{place}:command"))
     {
         value["command"] = words.into();
     }
@@ -152,7 +154,7 @@ fn container(node: &Node, map: &Map, place: &str, shape: &mut Shape<'_>) -> Opti
     };
     let mut value = json!({ "name": shape.string(name, &format!("{place} name"))? });
     if let Some(entrypoint) = given(map, "entrypoint")
-        && let Some(words) = shape.string_or_strings(entrypoint, &format!("{place} entrypoint"))
+        && let Some(words) = shape.strings(entrypoint, &format!("{place} entrypoint"))
     {
         value["entrypoint"] = words.into();
     }
@@ -209,10 +211,7 @@ pub(crate) fn retry(node: &Node, shape: &mut Shape<'_>) -> Option<Value> {
         return Some(json!({ "max": max, "when": ["always"] }));
     }
     if node.as_map().is_none() {
-        shape.error(
-            node.span,
-            "retry config has to be either an integer or a hash",
-        );
+        shape.error(node.span, "retry has to be either an integer or a hash");
         return None;
     }
     let map = shape.hash(node, &["max", "when", "exit_codes"], "retry")?;
@@ -222,13 +221,17 @@ pub(crate) fn retry(node: &Node, shape: &mut Shape<'_>) -> Option<Value> {
     };
     let when = given(map, "when").and_then(|when| {
         let reasons = shape.string_or_strings(when, "retry when")?;
-        for reason in &reasons {
-            if !RETRY_REASONS.contains(&reason.as_str()) {
-                shape.error(
-                    when.span,
-                    format!("retry when contains unknown values: {reason}"),
-                );
-            }
+        let unknown: Vec<&str> = reasons
+            .iter()
+            .map(String::as_str)
+            .filter(|reason| !RETRY_REASONS.contains(reason))
+            .collect();
+        if !unknown.is_empty() {
+            let text = match when.as_text() {
+                Some(_) => "is not included in the list".to_owned(),
+                None => format!("contains unknown values: {}", unknown.join(", ")),
+            };
+            shape.error(when.span, format!("retry when {text}"));
         }
         Some(reasons)
     });

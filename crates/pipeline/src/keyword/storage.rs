@@ -48,7 +48,7 @@ pub(crate) fn caches(node: &Node, place: &str, shape: &mut Shape<'_>) -> Vec<Job
             if items.len() > MAXIMUM_CACHES {
                 shape.error(
                     node.span,
-                    format!("{place}s config no more than {MAXIMUM_CACHES} caches can be created"),
+                    format!("{place} config no more than {MAXIMUM_CACHES} caches can be created"),
                 );
             }
             items
@@ -146,7 +146,7 @@ fn cache_key(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<CacheKey
             _ => {
                 shape.error(
                     node.span,
-                    format!("{place} config should be a hash, a string or a symbol"),
+                    format!("{place} should be a hash, a string or a symbol"),
                 );
                 return None;
             }

@@ -5,9 +5,7 @@ mod node;
 mod read;
 mod scalar;
 
-#[cfg(test)]
-pub(crate) use node::Key;
-pub(crate) use node::{Entry, Kind, Map, Node};
+pub(crate) use node::{Entry, Key, Kind, Map, Node};
 pub(crate) use read::{Document, read};
 pub(crate) use scalar::is_plain_text;
 
