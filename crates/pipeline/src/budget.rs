@@ -17,7 +17,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// For [`crate::merge`].
+    /// For [`crate::merge()`].
     pub(crate) fn for_merging() -> Self {
         Self {
             left: MAXIMUM_MERGED,
