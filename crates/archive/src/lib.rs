@@ -1,7 +1,7 @@
 //! Archives of artifacts and caches: zip, tar, gzip, zstd; globs and file selection; safe extraction.
 //!
 //! In: a working directory and paths or globs ([`select`]), or an archive file of unknown origin. Out:
-//! an archive ([`write`]), or files below one directory and nowhere else ([`extract`]). Blocking, no
+//! an archive ([`write()`]), or files below one directory and nowhere else ([`extract()`]). Blocking, no
 //! network. What an archive says is never trusted: see [`Limits`] and [`ArchiveError::Outside`].
 //! Facts: `runner-build-lifecycle.md` 4.2 to 4.4, 4.7.
 //!

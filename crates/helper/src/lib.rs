@@ -3,7 +3,7 @@
 //! In: one [`HelperRequest`] and what `cli` captured of the process ([`HelperEnvironment`]). Out: lines
 //! of a job log, files below the project directory, and success or a [`HelperError`] that has been
 //! printed already. The work runs in a process of its own, with the job's user, umask and environment;
-//! it may be killed at any time: the next start repairs what was left ([`sources`]).
+//! it may be killed at any time: the next start repairs what was left (module `sources`).
 //!
 //! ```
 //! use courser_config::Environment;
