@@ -179,7 +179,7 @@ impl Handle {
     /// A pipeline and its jobs as they are now.
     pub async fn snapshot(&self, pipeline: i64) -> Option<PipelineSnapshot> {
         let snapshot = self.queue.call(move |queue| queue.snapshot(pipeline)).await;
-        snapshot.ok().flatten()
+        snapshot.ok()?.ok().flatten()
     }
 
     /// Stops a pipeline; running jobs still run their `after_script`.

@@ -21,6 +21,17 @@ pub enum CoordinatorEvent {
         /// Where its log will lie.
         log: PathBuf,
     },
+    /// A delayed job waits for its time.
+    JobDelayed {
+        /// Pipeline id.
+        pipeline: i64,
+        /// Job id.
+        job: i64,
+        /// Its place in the pipeline.
+        position: Position,
+        /// When it becomes pending, in Unix seconds.
+        at: i64,
+    },
     /// A job's log has grown; the bytes lie in [`crate::JobSnapshot::trace`].
     Trace {
         /// Job id.

@@ -28,6 +28,9 @@ pub struct JobPlan {
     pub retry: Retry,
     /// Seconds a delayed job waits.
     pub start_in: u64,
+    /// `trigger`: nothing for a runner to do. It passes when its turn comes.
+    #[serde(default)]
+    pub bridge: bool,
 }
 
 /// `retry` of a job.
@@ -300,13 +303,13 @@ impl PipelineRun {
                     self.state(job),
                     Some(JobState::Manual | JobState::Scheduled { .. })
                 ) {
-                    self.set(job, JobState::Pending, &mut changes);
+                    self.set(job, self.jobs[job].plan.ready(), &mut changes);
                 }
             }
             Event::Clock => {
                 for job in 0..self.jobs.len() {
                     if matches!(self.jobs[job].state, JobState::Scheduled { at } if at <= now) {
-                        self.set(job, JobState::Pending, &mut changes);
+                        self.set(job, self.jobs[job].plan.ready(), &mut changes);
                     }
                 }
             }
@@ -315,6 +318,17 @@ impl PipelineRun {
         }
         self.settle(now, &mut changes);
         changes
+    }
+
+    /// Takes changes back that could not be stored, newest first.
+    pub fn undo(&mut self, changes: &[Change]) {
+        for change in changes.iter().rev() {
+            let job = &mut self.jobs[change.job];
+            job.state = change.from;
+            if change.retried {
+                job.attempt -= 1;
+            }
+        }
     }
 
     /// The pipeline as a whole.
@@ -466,14 +480,23 @@ impl JobPlan {
         let by_need = self.needs.is_some();
         let fine = verdict == Verdict::Success || (verdict == Verdict::Skipped && !by_need);
         match self.when {
-            JobWhen::OnSuccess if fine => JobState::Pending,
-            JobWhen::OnFailure if verdict == Verdict::Failed => JobState::Pending,
-            JobWhen::Always if verdict != Verdict::Canceled => JobState::Pending,
+            JobWhen::OnSuccess if fine => self.ready(),
+            JobWhen::OnFailure if verdict == Verdict::Failed => self.ready(),
+            JobWhen::Always if verdict != Verdict::Canceled => self.ready(),
             JobWhen::Manual if fine => JobState::Manual,
             JobWhen::Delayed if fine => JobState::Scheduled {
                 at: now.saturating_add_unsigned(self.start_in),
             },
             _ => JobState::Skipped,
+        }
+    }
+
+    /// The state of a job whose turn has come.
+    fn ready(&self) -> JobState {
+        if self.bridge {
+            JobState::Success
+        } else {
+            JobState::Pending
         }
     }
 }

@@ -7,7 +7,7 @@ mod handle;
 mod jobs;
 mod runners;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -35,6 +35,8 @@ pub(crate) use runners::{NewRunner, RequestError};
 pub(crate) const ACKNOWLEDGE_WITHIN_MS: i64 = 120_000;
 /// How long a running job may be silent: runners send a keep-alive, and GitLab waits as long.
 pub(crate) const SILENT_FOR_MS: i64 = 60 * 60 * 1000;
+/// Settled pipelines that stay in memory; older ones are read from the store when somebody asks.
+pub(crate) const SETTLED_IN_MEMORY: usize = 64;
 
 /// State of the queue.
 pub(crate) struct Queue {
@@ -45,7 +47,10 @@ pub(crate) struct Queue {
     projects: HashMap<i64, Project>,
     /// By digest of the token.
     runners: HashMap<[u8; 32], RunnerRecord>,
+    /// All that are not settled, and the newest of the others.
     pipelines: HashMap<i64, LivePipeline>,
+    /// Settled pipelines in memory, oldest first.
+    settled: VecDeque<i64>,
     /// Newest attempts and old ones: job id to its place.
     places: HashMap<i64, Place>,
     artifacts: HashMap<i64, Vec<ArtifactRecord>>,
@@ -93,22 +98,19 @@ impl Queue {
             version,
             events,
         } = parts;
-        let mut artifacts: HashMap<i64, Vec<ArtifactRecord>> = HashMap::new();
-        for artifact in store.artifacts()? {
-            artifacts.entry(artifact.job_id).or_default().push(artifact);
-        }
         let runners = store
             .runners()?
             .into_iter()
             .map(|(runner, digest)| (digest, runner));
         let mut queue = Self {
             runners: runners.collect(),
-            dotenvs: store.dotenvs()?.into_iter().collect(),
+            dotenvs: HashMap::new(),
             next: store.next_ids()?,
             projects: HashMap::new(),
             pipelines: HashMap::new(),
             places: HashMap::new(),
-            artifacts,
+            settled: VecDeque::new(),
+            artifacts: HashMap::new(),
             store,
             files,
             clock,
@@ -117,17 +119,35 @@ impl Queue {
             events,
         };
         let now = queue.now().as_millisecond();
-        for mut pipeline in queue.store.pipelines()? {
+        for id in queue.store.unsettled_pipelines()? {
+            let Some(mut pipeline) = queue.store.pipeline(id)? else {
+                continue;
+            };
             for job in &mut pipeline.jobs {
                 // A runner that reported to the former process gets the whole time again.
                 job.run.touched_at = now;
             }
-            queue.adopt(pipeline);
+            queue.adopt(pipeline)?;
         }
         Ok(queue)
     }
 
-    fn adopt(&mut self, pipeline: PipelineRecord) -> i64 {
+    /// Takes a stored pipeline into memory, with what its jobs uploaded.
+    fn adopt(&mut self, pipeline: PipelineRecord) -> Result<(), StoreError> {
+        for job in &pipeline.jobs {
+            let artifacts = self.store.artifacts(job.id)?;
+            if !artifacts.is_empty() {
+                self.artifacts.insert(job.id, artifacts);
+            }
+            if let Some(variables) = self.store.dotenv(job.id)? {
+                self.dotenvs.insert(job.id, variables);
+            }
+        }
+        self.take_in(pipeline);
+        Ok(())
+    }
+
+    fn take_in(&mut self, pipeline: PipelineRecord) {
         let PipelineRecord { id, context, jobs } = pipeline;
         for job in &jobs {
             self.places.insert(job.id, Place::of(id, job));
@@ -143,7 +163,6 @@ impl Queue {
             jobs,
         };
         self.pipelines.insert(id, live);
-        id
     }
 
     pub(crate) fn add_project(&mut self, project: Project) {
@@ -177,13 +196,18 @@ impl Queue {
         let repository = &project.repository;
         repository.set_ref(&format!("refs/{kind}/{name}"), &new.sha)?;
         repository.set_ref(&format!("refs/pipelines/{id}"), &new.sha)?;
+        let mut predefined = new.predefined;
+        predefined.insert("CI_PIPELINE_CREATED_AT".to_owned(), format!("{now:.0}"));
+        if let Some(name) = &new.pipeline.workflow.name {
+            predefined.insert("CI_PIPELINE_NAME".to_owned(), name.clone());
+        }
         let context = PipelineContext {
             project_id: new.project_id,
             ref_name: new.ref_name,
             tag: new.tag,
             sha: new.sha,
             before_sha: new.before_sha,
-            predefined: new.predefined.into_iter().collect(),
+            predefined: predefined.into_iter().collect(),
             variables: new.variables,
         };
         let protected = context.is_protected();
@@ -217,24 +241,31 @@ impl Queue {
         self.store.insert_pipeline(&record)?;
         self.next.pipeline += 1;
         self.next.job += record.jobs.len() as i64;
-        self.adopt(record);
+        self.take_in(record);
         if let Some(live) = self.pipelines.get_mut(&id) {
             live.finished = false;
         }
-        tracing::debug!(pipeline = id, at = %now, "pipeline created");
+        tracing::debug!(pipeline = id, "pipeline created");
         self.apply(id, Event::Begin)?;
         Ok(id)
     }
 
     /// Feeds a pipeline and carries out what changed: store first, then tell.
     pub(crate) fn apply(&mut self, pipeline: i64, event: Event) -> Result<(), StoreError> {
+        self.bring_back(pipeline)?;
         let now = self.now();
         let Some(live) = self.pipelines.get_mut(&pipeline) else {
             return Ok(());
         };
         let changes = live.run.on(event, now.as_second());
-        if !changes.is_empty() {
-            self.carry_out(pipeline, &changes, now)?;
+        if !changes.is_empty()
+            && let Err(error) = self.carry_out(pipeline, &changes, now)
+        {
+            // Nothing of it was stored, so nothing of it has happened.
+            if let Some(live) = self.pipelines.get_mut(&pipeline) {
+                live.run.undo(&changes);
+            }
+            return Err(error);
         }
         self.tell_when_settled(pipeline);
         Ok(())
@@ -249,35 +280,45 @@ impl Queue {
         let Some(live) = self.pipelines.get_mut(&pipeline) else {
             return Ok(());
         };
-        let mut touched: Vec<JobRecord> = Vec::with_capacity(changes.len());
+        let at = now.as_millisecond();
+        // Copies, which take the records' places once they are stored.
+        let mut changed: BTreeMap<Position, JobRecord> = BTreeMap::new();
+        let mut left_behind = Vec::new();
         let mut news = Vec::with_capacity(changes.len());
         let mut wakes = false;
+        let mut next_job = self.next.job;
         for change in changes {
-            let soft_cancel = live.run.soft_cancel(change.job);
-            let record = &mut live.jobs[change.job];
-            record.soft_cancel = soft_cancel;
+            let record = changed
+                .entry(change.job)
+                .or_insert_with(|| live.jobs[change.job].clone());
+            record.soft_cancel = live.run.soft_cancel(change.job);
             if change.retried {
                 record.state = JobState::Failed { allowed: true };
-                record.run.finished_at = now.as_millisecond();
-                touched.push(record.clone());
+                record.run.finished_at = at;
                 news.push(finished(pipeline, record, true));
-                record.id = self.next.job;
-                self.next.job += 1;
+                left_behind.push(record.clone());
+                record.id = next_job;
+                next_job += 1;
                 record.attempt += 1;
                 record.token = token::random("glcbt-");
                 record.run = RunFacts::default();
-                self.places.insert(record.id, Place::of(pipeline, record));
             }
             record.state = change.to;
             match change.to {
                 JobState::Pending => {
-                    record.run.queued_at = now.as_millisecond();
+                    record.run.queued_at = at;
                     wakes = true;
                 }
-                JobState::Reserved => record.run.reserved_at = now.as_millisecond(),
+                JobState::Scheduled { at } => news.push(CoordinatorEvent::JobDelayed {
+                    pipeline,
+                    job: record.id,
+                    position: change.job,
+                    at,
+                }),
+                JobState::Reserved => record.run.reserved_at = at,
                 JobState::Running => {
-                    record.run.started_at = now.as_millisecond();
-                    record.run.touched_at = now.as_millisecond();
+                    record.run.started_at = at;
+                    record.run.touched_at = at;
                     news.push(CoordinatorEvent::JobStarted {
                         pipeline,
                         job: record.id,
@@ -287,14 +328,19 @@ impl Queue {
                     });
                 }
                 state if state.is_over() => {
-                    record.run.finished_at = now.as_millisecond();
+                    record.run.finished_at = at;
                     news.push(finished(pipeline, record, false));
                 }
                 _ => {}
             }
-            touched.push(record.clone());
         }
-        self.store.write_jobs(pipeline, touched.iter())?;
+        let records = left_behind.iter().chain(changed.values());
+        self.store.write_jobs(pipeline, records)?;
+        self.next.job = next_job;
+        for (position, record) in changed {
+            self.places.insert(record.id, Place::of(pipeline, &record));
+            live.jobs[position] = record;
+        }
         for event in news {
             // Nobody listening is fine.
             drop(self.events.send(event));
@@ -310,20 +356,62 @@ impl Queue {
             return;
         };
         let status = live.run.status();
-        if status.is_settled() && !live.finished {
+        let ends = status.is_settled() && !live.finished;
+        if ends {
             drop(
                 self.events
                     .send(CoordinatorEvent::PipelineFinished { pipeline, status }),
             );
         }
         live.finished = status.is_settled();
+        if ends {
+            self.settled.push_back(pipeline);
+            self.let_go();
+        }
+    }
+
+    /// Takes settled pipelines out of memory, all but the newest; the store has them.
+    fn let_go(&mut self) {
+        while self.settled.len() > SETTLED_IN_MEMORY {
+            let Some(id) = self.settled.pop_front() else {
+                return;
+            };
+            // One that was started again is in the list once more when it ends.
+            if self.settled.contains(&id) || !self.pipelines.get(&id).is_some_and(|p| p.finished) {
+                continue;
+            }
+            self.pipelines.remove(&id);
+            let (artifacts, dotenvs) = (&mut self.artifacts, &mut self.dotenvs);
+            self.places.retain(|job, place| {
+                let stays = place.pipeline != id;
+                if !stays {
+                    artifacts.remove(job);
+                    dotenvs.remove(job);
+                }
+                stays
+            });
+        }
+    }
+
+    /// Loads a settled pipeline that was let go: for a person who looks at it or starts a manual job.
+    fn bring_back(&mut self, pipeline: i64) -> Result<(), StoreError> {
+        if self.pipelines.contains_key(&pipeline) {
+            return Ok(());
+        }
+        let Some(record) = self.store.pipeline(pipeline)? else {
+            return Ok(());
+        };
+        self.adopt(record)?;
+        self.settled.push_back(pipeline);
+        self.let_go();
+        Ok(())
     }
 
     /// Delayed jobs that are due, reservations and running jobs whose runner is gone. Returns the
     /// seconds until it should be called again.
     pub(crate) fn tick(&mut self) -> Result<u64, StoreError> {
         let now = self.now();
-        let mut due = Vec::new();
+        let (mut due, mut lost) = (Vec::new(), Vec::new());
         let mut wait = 30;
         for (id, live) in &self.pipelines {
             if live.finished {
@@ -346,7 +434,7 @@ impl Queue {
                     JobState::Running | JobState::Canceling
                         if silent(job.run.touched_at, SILENT_FOR_MS) =>
                     {
-                        due.push((*id, jobs::lost(job.position)));
+                        lost.push((*id, job.position));
                     }
                     _ => {}
                 }
@@ -355,12 +443,21 @@ impl Queue {
         for (pipeline, event) in due {
             self.apply(pipeline, event)?;
         }
+        for (pipeline, position) in lost {
+            self.lose(pipeline, position)?;
+        }
         Ok(wait)
     }
 
     /// What is known about a pipeline now.
-    pub(crate) fn snapshot(&self, pipeline: i64) -> Option<PipelineSnapshot> {
-        let live = self.pipelines.get(&pipeline)?;
+    pub(crate) fn snapshot(
+        &mut self,
+        pipeline: i64,
+    ) -> Result<Option<PipelineSnapshot>, StoreError> {
+        self.bring_back(pipeline)?;
+        let Some(live) = self.pipelines.get(&pipeline) else {
+            return Ok(None);
+        };
         let jobs = live.jobs.iter().map(|job| JobSnapshot {
             id: job.id,
             name: job.plan.name.clone(),
@@ -382,10 +479,11 @@ impl Queue {
                 })
                 .collect(),
         });
-        Some(PipelineSnapshot {
+        Ok(Some(PipelineSnapshot {
+            project: live.context.project_id,
             status: live.run.status(),
             jobs: jobs.collect(),
-        })
+        }))
     }
 }
 
@@ -428,6 +526,8 @@ fn job_end(job: &JobRecord, retried: bool) -> JobEnd {
 /// A pipeline at one moment.
 #[derive(Debug, Clone)]
 pub struct PipelineSnapshot {
+    /// Its project's number.
+    pub project: i64,
     /// The whole.
     pub status: PipelineStatus,
     /// Newest attempts in pipeline order.
@@ -475,3 +575,6 @@ pub enum CreateError {
 
 /// Shared by everything that needs it.
 pub(crate) type SharedTrace = Arc<tokio::sync::Mutex<crate::store::TraceFile>>;
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use courser_protocol::JobStatus;
@@ -118,7 +117,7 @@ pub(super) fn set_job_status(headers: &mut HeaderMap, state: JobState) {
     headers.insert(JobStatus::HEADER, HeaderValue::from_static(state.as_str()));
 }
 
-/// The token of a call: header first, then body.
+/// The token of a call: header first, then the parameter.
 pub(super) fn token_of(headers: &HeaderMap, name: &str, body: &str) -> String {
     headers
         .get(name)
@@ -126,11 +125,4 @@ pub(super) fn token_of(headers: &HeaderMap, name: &str, body: &str) -> String {
         .filter(|token| !token.is_empty())
         .unwrap_or(body)
         .to_owned()
-}
-
-/// Reads a JSON body, whatever its content type; an empty one is an empty object.
-pub(super) fn json_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal::bad_request(format!("invalid JSON: {error}")))
 }

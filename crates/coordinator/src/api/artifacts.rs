@@ -4,24 +4,37 @@ use std::io::Read;
 use std::path::Path as FilePath;
 
 use axum::body::Body;
-use axum::extract::multipart::Field;
-use axum::extract::{Multipart, Path, Query, State};
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
+use courser_protocol::Secret;
+
 use super::Api;
 use super::answers::{Refusal, token_of};
+use super::body::{PATIENCE, READ_ON, discard};
 use crate::store::{ArtifactRecord, private_dir, private_options};
 
 /// Bytes of a dotenv report, unpacked.
 const DOTENV_LIMIT: u64 = 64 << 10;
+/// Bytes of a form's part beside the file.
+const WORD_LIMIT: usize = 4096;
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DownloadQuery {
+    token: Secret,
+}
+
+/// What is said of an upload: in the query, or in parts of the form before the file.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub(super) struct UploadQuery {
+    token: Secret,
     artifact_type: String,
     artifact_format: String,
     expire_in: String,
@@ -30,6 +43,7 @@ pub(super) struct UploadQuery {
 impl Default for UploadQuery {
     fn default() -> Self {
         Self {
+            token: Secret::default(),
             artifact_type: "archive".to_owned(),
             artifact_format: "zip".to_owned(),
             expire_in: String::new(),
@@ -37,53 +51,128 @@ impl Default for UploadQuery {
     }
 }
 
+/// The token comes in a header or the query, which is checked before the form is looked at, or in a
+/// part of the form before the file.
 pub(super) async fn upload(
     State(api): State<Api>,
     Path(job): Path<i64>,
-    Query(query): Query<UploadQuery>,
+    Query(mut upload): Query<UploadQuery>,
     headers: HeaderMap,
-    mut form: Multipart,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let given = token_of(&headers, "job-token", "");
-    api.queue
-        .call(move |queue| queue.access_running(job, &given))
-        .await??;
-    let bad =
-        |error: axum::extract::multipart::MultipartError| Refusal::bad_request(error.body_text());
-    let field = loop {
-        match form.next_field().await.map_err(bad)? {
-            Some(field) if field.name() == Some("file") => break field,
-            Some(_) => {}
-            None => return Err(Refusal::bad_request("the form has no part named file")),
+    let given = token_of(&headers, "job-token", upload.token.expose());
+    if !given.is_empty()
+        && let Err(refusal) = api.may_upload(job, given.clone()).await
+    {
+        discard(request.into_body()).await;
+        return Err(refusal);
+    }
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|error| Refusal::bad_request(error.body_text()))?;
+    let received = api.take_upload(job, &mut form, &mut upload, given).await;
+    if received.is_err() {
+        skip(&mut form).await;
+    }
+    received?;
+    Ok((StatusCode::CREATED, axum::Json(serde_json::json!({}))).into_response())
+}
+
+impl Api {
+    async fn may_upload(&self, job: i64, given: String) -> Result<(), Refusal> {
+        let access = self
+            .queue
+            .call(move |queue| queue.access_running(job, &given).map(drop));
+        Ok(access.await??)
+    }
+
+    async fn take_upload(
+        &self,
+        job: i64,
+        form: &mut Multipart,
+        upload: &mut UploadQuery,
+        mut given: String,
+    ) -> Result<(), Refusal> {
+        let api = self;
+        let was_given = !given.is_empty();
+        let bad = |error: MultipartError| Refusal::bad_request(error.body_text());
+        let field = loop {
+            let Some(field) = form.next_field().await.map_err(bad)? else {
+                return Err(Refusal::bad_request("the form has no part named file"));
+            };
+            let name = field.name().unwrap_or_default().to_owned();
+            if name == "file" {
+                break field;
+            }
+            let text = short_text(field).await?;
+            match name.as_str() {
+                "token" if !was_given => given = text,
+                "artifact_type" => upload.artifact_type = text,
+                "artifact_format" => upload.artifact_format = text,
+                "expire_in" => upload.expire_in = text,
+                _ => {}
+            }
+        };
+        if !was_given {
+            api.may_upload(job, given).await?;
+        }
+        let file_name = plain_name(field.file_name().unwrap_or_default());
+        let stored_as = format!("{job}/{file_name}");
+        let path = api.files.artifact(&stored_as);
+        private_dir(&api.files.artifact(&job.to_string()))?;
+        let size = receive(field, &path, api.limits.artifact).await?;
+        let record = ArtifactRecord {
+            job_id: job,
+            kind: std::mem::take(&mut upload.artifact_type),
+            format: std::mem::take(&mut upload.artifact_format),
+            file_name,
+            stored_as,
+            size,
+            expire_in: std::mem::take(&mut upload.expire_in),
+        };
+        if record.kind == "dotenv" {
+            let gzip = record.format == "gzip";
+            let variables = tokio::task::spawn_blocking(move || read_dotenv(&path, gzip))
+                .await
+                .map_err(Refusal::internal)??;
+            api.queue
+                .call(move |queue| queue.add_dotenv(job, variables))
+                .await??;
+        }
+        api.queue
+            .call(move |queue| queue.add_artifact(record))
+            .await??;
+        Ok(())
+    }
+}
+
+/// A part that is a word, not a file.
+async fn short_text(mut field: Field<'_>) -> Result<String, Refusal> {
+    let mut text = Vec::new();
+    let bad = |error: MultipartError| Refusal::bad_request(error.body_text());
+    while let Some(chunk) = field.chunk().await.map_err(bad)? {
+        if text.len() + chunk.len() > WORD_LIMIT {
+            return Err(Refusal::bad_request("a part of the form is too long"));
+        }
+        text.extend_from_slice(&chunk);
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Reads on to the form's end, within bounds, so that the sender gets to see the refusal.
+async fn skip(form: &mut Multipart) {
+    let mut left = READ_ON;
+    let read = async {
+        while let Ok(Some(mut field)) = form.next_field().await {
+            while let Ok(Some(chunk)) = field.chunk().await {
+                let Some(rest) = left.checked_sub(chunk.len() as u64) else {
+                    return;
+                };
+                left = rest;
+            }
         }
     };
-    let file_name = plain_name(field.file_name().unwrap_or_default());
-    let stored_as = format!("{job}/{file_name}");
-    let path = api.files.artifact(&stored_as);
-    private_dir(&api.files.artifact(&job.to_string()))?;
-    let size = receive(field, &path, api.limits.artifact).await?;
-    let record = ArtifactRecord {
-        job_id: job,
-        kind: query.artifact_type,
-        format: query.artifact_format,
-        file_name,
-        stored_as,
-        size,
-        expire_in: query.expire_in,
-    };
-    if record.kind == "dotenv" {
-        let gzip = record.format == "gzip";
-        let variables = tokio::task::spawn_blocking(move || read_dotenv(&path, gzip))
-            .await
-            .map_err(Refusal::internal)??;
-        api.queue
-            .call(move |queue| queue.add_dotenv(job, variables))
-            .await??;
-    }
-    api.queue
-        .call(move |queue| queue.add_artifact(record))
-        .await??;
-    Ok((StatusCode::CREATED, axum::Json(serde_json::json!({}))).into_response())
+    drop(tokio::time::timeout(PATIENCE, read).await);
 }
 
 /// Writes the part beside its place and moves it there when it is complete.
@@ -176,9 +265,10 @@ fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, usize> {
 pub(super) async fn download(
     State(api): State<Api>,
     Path(job): Path<i64>,
+    Query(query): Query<DownloadQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let given = token_of(&headers, "job-token", "");
+    let given = token_of(&headers, "job-token", query.token.expose());
     let archive = api
         .queue
         .call(move |queue| {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use courser_protocol::JobRequest;
 
 use super::Api;
-use super::answers::{Refusal, json_body, token_of};
+use super::answers::{Refusal, token_of};
+use super::parameters::Parameters;
 
 /// How long a request is held while there is nothing to do, as GitLab's proxy holds it.
 pub(crate) const HOLD: Duration = Duration::from_secs(50);
@@ -22,9 +22,8 @@ const LAST_UPDATE: &str = "x-gitlab-last-update";
 pub(super) async fn request(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Bytes,
+    Parameters(request): Parameters<JobRequest>,
 ) -> Result<Response, Refusal> {
-    let request: JobRequest = json_body(&body)?;
     let token = token_of(&headers, "runner-token", request.token.expose());
     let features = request.info.features;
     let deadline = tokio::time::Instant::now() + api.hold;

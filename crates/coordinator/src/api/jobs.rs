@@ -1,7 +1,6 @@
 //! `PUT jobs/:id`: acknowledgement, keep-alive, final state (`runner-protocol.md` 2.7 and 10).
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -10,13 +9,14 @@ use serde::Deserialize;
 use courser_protocol::{FailureReason, Info, Secret, TraceSummary};
 
 use super::Api;
-use super::answers::{Refusal, json_body, set_job_status, token_of};
+use super::answers::{Refusal, set_job_status, token_of};
+use super::parameters::Parameters;
 use crate::pipeline_run::JobState;
 use crate::queue::{Access, FinalReport, UpdateAnswer};
 
 /// [`courser_protocol::UpdateRequest`] with every word for `state`, so that unknown ones get a 400.
 #[derive(Debug, Deserialize)]
-struct Update {
+pub(super) struct Update {
     #[serde(default)]
     info: Info,
     #[serde(default)]
@@ -34,9 +34,8 @@ pub(super) async fn update(
     State(api): State<Api>,
     Path(job): Path<i64>,
     headers: HeaderMap,
-    body: Bytes,
+    Parameters(mut update): Parameters<Update>,
 ) -> Result<Response, Refusal> {
-    let mut update: Update = json_body(&body)?;
     let given = token_of(&headers, "job-token", update.token.expose());
     let access = api
         .queue

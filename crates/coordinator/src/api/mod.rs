@@ -4,8 +4,10 @@
 
 mod answers;
 mod artifacts;
+mod body;
 pub(crate) mod job_request;
 mod jobs;
+mod parameters;
 mod projects;
 mod registration;
 mod trace;
@@ -152,10 +154,13 @@ impl Api {
                 "/projects/{id}/pipelines/{pipeline}/cancel",
                 post(projects::cancel),
             )
+            .route("/projects/{id}/jobs/{job}/play", post(projects::play))
+            .route("/projects/{id}/jobs/{job}/trace", get(projects::trace))
             .layer(DefaultBodyLimit::max(JSON_LIMIT))
             .merge(
                 // Limited while it is read, so that the answer is the protocol's 413.
                 Router::new()
+                    // Limited while they are read, so that the answers are the protocol's.
                     .route("/jobs/{id}/trace", patch(trace::append))
                     .route(
                         "/jobs/{id}/artifacts",

@@ -1,7 +1,6 @@
 //! Register, verify, unregister, reset (`runner-protocol.md` 2.2 to 2.5).
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
@@ -11,7 +10,8 @@ use courser_protocol::{
 };
 
 use super::Api;
-use super::answers::{Refusal, json_body, token_of};
+use super::answers::{Refusal, token_of};
+use super::parameters::Parameters;
 use crate::queue::NewRunner;
 use crate::token;
 
@@ -20,9 +20,8 @@ const HEADER: &str = "runner-token";
 pub(super) async fn register(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Bytes,
+    Parameters(request): Parameters<RegisterRequest>,
 ) -> Result<(StatusCode, Json<RegisterResponse>), Refusal> {
-    let request: RegisterRequest = json_body(&body)?;
     let given = token_of(&headers, HEADER, request.token.expose());
     if !token::equal(&given, api.registration_token.expose()) {
         return Err(Refusal::forbidden());
@@ -53,9 +52,8 @@ pub(super) async fn register(
 pub(super) async fn verify(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Bytes,
+    Parameters(request): Parameters<VerifyRequest>,
 ) -> Result<Json<RegisterResponse>, Refusal> {
-    let request: VerifyRequest = json_body(&body)?;
     let given = token_of(&headers, HEADER, request.token.expose());
     let token = given.clone();
     let id = api
@@ -73,9 +71,8 @@ pub(super) async fn verify(
 pub(super) async fn unregister(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Bytes,
+    Parameters(request): Parameters<UnregisterRequest>,
 ) -> Result<StatusCode, Refusal> {
-    let request: UnregisterRequest = json_body(&body)?;
     let given = token_of(&headers, HEADER, request.token.expose());
     if api
         .queue
@@ -92,9 +89,8 @@ pub(super) async fn unregister(
 pub(super) async fn unregister_manager(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Bytes,
+    Parameters(request): Parameters<UnregisterManagerRequest>,
 ) -> Result<StatusCode, Refusal> {
-    let request: UnregisterManagerRequest = json_body(&body)?;
     if request.system_id.is_empty() {
         return Err(Refusal::bad_request("system_id is missing"));
     }
@@ -112,13 +108,13 @@ pub(super) async fn unregister_manager(
 
 pub(super) async fn reset_token(
     State(api): State<Api>,
-    body: Bytes,
+    headers: HeaderMap,
+    Parameters(request): Parameters<ResetTokenRequest>,
 ) -> Result<(StatusCode, Json<ResetTokenResponse>), Refusal> {
-    let request: ResetTokenRequest = json_body(&body)?;
-    let given = request.token;
+    let given = token_of(&headers, HEADER, request.token.expose());
     let token = api
         .queue
-        .call(move |queue| queue.reset_token(given.expose()))
+        .call(move |queue| queue.reset_token(&given))
         .await??;
     fresh(token)
 }

@@ -506,9 +506,8 @@ async fn a_log_larger_than_allowed_drops_the_job() {
     let snapshot = world
         .api
         .queue
-        .call(move |queue| queue.snapshot(pipeline))
+        .call(move |queue| queue.snapshot(pipeline).unwrap().unwrap())
         .await
-        .unwrap()
         .unwrap();
     assert_eq!(snapshot.status, crate::PipelineStatus::Failed);
     assert_eq!(
@@ -935,8 +934,7 @@ async fn a_payload_has_variables_in_order_steps_caches_and_sources() {
             .map_or(Value::Null, |v| v["value"].clone())
     };
     assert_eq!(value("A"), "given");
-    // A predefined value is raw, hence left to the runner.
-    assert_eq!(value("B"), "given and $CI_JOB_NAME");
+    assert_eq!(value("B"), "given and build");
     assert_eq!(value("CI_JOB_TOKEN"), payload["token"]);
     assert_eq!(value("CI_API_V4_URL"), "https://127.0.0.1:8443/api/v4");
     assert_eq!(value("CI_COMMIT_BRANCH"), "main");
@@ -955,4 +953,54 @@ async fn a_payload_has_variables_in_order_steps_caches_and_sources() {
         payload["git_info"]["refspecs"][1],
         "+refs/heads/*:refs/remotes/origin/*"
     );
+}
+
+#[tokio::test]
+async fn every_predefined_variable_of_gitlab_is_there_and_values_that_name_them_are_expanded() {
+    let world = World::new();
+    let runner = world.runner("").await;
+    let mut named = job("say $x", "build");
+    let variable = |key: &str, value: &str| courser_pipeline::YamlVariable {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        raw: false,
+    };
+    named.variables = vec![
+        variable("IMAGE", "$CI_REGISTRY_IMAGE:$CI_COMMIT_REF_SLUG"),
+        variable("NAMED", "<$CI_JOB_NAME>"),
+    ];
+    world.create(vec![named]).await;
+    let payload = world.ask(&runner).await.json();
+    let value = |key: &str| {
+        let variables = payload["variables"].as_array().unwrap();
+        let of_name = variables
+            .iter()
+            .rev()
+            .find(|variable| variable["key"] == key);
+        of_name.map(|variable| variable["value"].as_str().unwrap().to_owned())
+    };
+    // `gitlab-ci-yaml.md` 18, without those that exist for some pipelines only.
+    for key in "CI GITLAB_CI CI_SERVER CI_SERVER_URL CI_SERVER_HOST CI_SERVER_FQDN CI_SERVER_PORT \
+         CI_SERVER_PROTOCOL CI_SERVER_NAME CI_SERVER_VERSION CI_SERVER_VERSION_MAJOR \
+         CI_SERVER_VERSION_MINOR CI_SERVER_VERSION_PATCH CI_SERVER_REVISION CI_SERVER_SHELL_SSH_HOST \
+         CI_SERVER_SHELL_SSH_PORT CI_API_V4_URL CI_API_GRAPHQL_URL CI_TEMPLATE_REGISTRY_HOST \
+         CI_PAGES_DOMAIN CI_PAGES_URL CI_REGISTRY CI_REGISTRY_IMAGE CI_REGISTRY_USER \
+         CI_REGISTRY_PASSWORD CI_PROJECT_ID CI_PROJECT_NAME CI_PROJECT_PATH CI_PROJECT_PATH_SLUG \
+         CI_PROJECT_NAMESPACE CI_PROJECT_NAMESPACE_ID CI_PROJECT_NAMESPACE_SLUG \
+         CI_PROJECT_ROOT_NAMESPACE CI_PROJECT_URL CI_PROJECT_TITLE CI_PROJECT_VISIBILITY \
+         CI_DEFAULT_BRANCH CI_CONFIG_PATH CI_CONFIG_REF_URI CI_PIPELINE_ID CI_PIPELINE_IID \
+         CI_PIPELINE_URL CI_PIPELINE_SOURCE CI_PIPELINE_CREATED_AT CI_COMMIT_SHA \
+         CI_COMMIT_SHORT_SHA CI_COMMIT_BEFORE_SHA CI_COMMIT_REF_NAME CI_COMMIT_REF_SLUG \
+         CI_COMMIT_BRANCH CI_JOB_ID CI_JOB_NAME CI_JOB_NAME_SLUG CI_JOB_GROUP_NAME CI_JOB_STAGE \
+         CI_JOB_TOKEN CI_JOB_URL CI_JOB_STARTED_AT CI_NODE_TOTAL CI_REPOSITORY_URL CI_RUNNER_ID \
+         CI_RUNNER_TAGS GITLAB_USER_ID GITLAB_USER_LOGIN GITLAB_USER_NAME GITLAB_USER_EMAIL"
+        .split_whitespace()
+    {
+        assert!(value(key).is_some_and(|value| !value.is_empty()), "{key}");
+    }
+    let image = "registry.127.0.0.1/group/project:main";
+    assert_eq!(value("IMAGE").as_deref(), Some(image));
+    // A name with a `$` of its own is left to the runner, which does not look into it.
+    assert_eq!(value("NAMED").as_deref(), Some("<$CI_JOB_NAME>"));
+    assert_eq!(value("CI_JOB_NAME").as_deref(), Some("say $x"));
 }

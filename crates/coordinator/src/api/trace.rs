@@ -6,11 +6,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use courser_protocol::ContentRange;
+use courser_protocol::{ContentRange, Secret};
 
 use super::Api;
 use super::answers::{Refusal, set_job_status, token_of};
+use super::body::discard;
 use crate::events::CoordinatorEvent;
+use crate::queue::{Access, AccessError};
 use crate::store::TraceAppend;
 
 /// Bytes of one patch; runners send about one MiB.
@@ -18,10 +20,11 @@ const PATCH_LIMIT: usize = 32 << 20;
 /// Seconds until the next patch.
 pub(super) const INTERVAL: HeaderName = HeaderName::from_static("x-gitlab-trace-update-interval");
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct TraceQuery {
-    #[serde(default)]
     debug_trace: bool,
+    token: Secret,
 }
 
 pub(super) async fn append(
@@ -31,23 +34,16 @@ pub(super) async fn append(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let given = token_of(&headers, "job-token", "");
-    let access = api
-        .queue
-        .call(move |queue| {
-            let access = queue.access_running(job, &given)?;
-            queue.touch(&access);
-            Ok::<_, crate::queue::AccessError>(access)
-        })
-        .await??;
-    let start = headers
-        .get(header::CONTENT_RANGE)
-        .and_then(|range| range.to_str().ok())
-        .and_then(ContentRange::start_of)
-        .ok_or_else(|| {
-            Refusal::bad_request("header Content-Range is missing or not <first>-<last>")
-        })?;
-    // Only now: nobody without a token makes this process hold what he sends.
+    let given = token_of(&headers, "job-token", query.token.expose());
+    // The caller is known before a byte of the body is kept.
+    let admitted = api.admit(job, given, &headers).await;
+    let (access, start) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            discard(body).await;
+            return Err(refusal);
+        }
+    };
     let body = to_bytes(body, PATCH_LIMIT)
         .await
         .map_err(|_| Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE))?;
@@ -73,7 +69,7 @@ pub(super) async fn append(
             api.queue
                 .call(move |queue| queue.drop_for_large_log(&access))
                 .await??;
-            return Err(Refusal::from(crate::queue::AccessError::NotRunning(
+            return Err(Refusal::from(AccessError::NotRunning(
                 crate::pipeline_run::JobState::Failed { allowed: false },
             )));
         }
@@ -86,4 +82,31 @@ pub(super) async fn append(
     }
     headers.insert(INTERVAL, api.trace_interval().into());
     Ok(response)
+}
+
+impl Api {
+    /// The job that a patch is for, and where its bytes begin.
+    async fn admit(
+        &self,
+        job: i64,
+        given: String,
+        headers: &HeaderMap,
+    ) -> Result<(Access, u64), Refusal> {
+        let access = self
+            .queue
+            .call(move |queue| {
+                let access = queue.access_running(job, &given)?;
+                queue.touch(&access);
+                Ok::<_, AccessError>(access)
+            })
+            .await??;
+        let start = headers
+            .get(header::CONTENT_RANGE)
+            .and_then(|range| range.to_str().ok())
+            .and_then(ContentRange::start_of)
+            .ok_or_else(|| {
+                Refusal::bad_request("header Content-Range is missing or not <first>-<last>")
+            })?;
+        Ok((access, start))
+    }
 }

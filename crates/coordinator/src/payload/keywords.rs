@@ -37,6 +37,7 @@ pub(crate) fn plans(pipeline: &Pipeline) -> Vec<JobPlan> {
                 .as_deref()
                 .and_then(duration_seconds)
                 .unwrap_or(0),
+            bridge: job.trigger.is_some(),
         })
         .collect()
 }
@@ -205,7 +206,7 @@ fn job_variables(job: &PipelineJob) -> Vec<JobVariable> {
     }
     // Names may hold `$`, which means nothing in them.
     for variable in &mut variables {
-        variable.raw = true;
+        variable.raw = variable.value.expose().contains(['$', '%']);
     }
     if let Some(environment) = &job.environment {
         let keys = [

@@ -27,9 +27,10 @@ pub(super) fn all(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVari
     let mut variables = project_defaults(request);
     let known = &request.context.predefined;
     variables.extend(known.iter().map(|(key, value)| public(key, value)));
-    // Values such as commit messages hold `$` that means nothing.
+    // Values such as commit messages hold `$` that means nothing. Others stay open to expansion, so
+    // that values that name them arrive expanded.
     for variable in &mut variables {
-        variable.raw = true;
+        variable.raw = variable.value.expose().contains(['$', '%']);
     }
     variables.extend(server(request.server));
     variables.extend(request.job.template.job_variables.iter().cloned());
@@ -44,6 +45,8 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
     let namespace = project.path.rsplit_once('/').map_or("", |(left, _)| left);
     let root = namespace.split('/').next().unwrap_or_default();
     let project_url = project_url(request.server, project);
+    let registry = registry(request.server);
+    let host = request.server.url.host_str().unwrap_or_default();
     let mut variables = vec![
         public("CI", "true"),
         public("GITLAB_CI", "true"),
@@ -54,11 +57,41 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
         public("CI_PROJECT_PATH_SLUG", slug(&project.path, 63)),
         public("CI_PROJECT_NAMESPACE", namespace),
         public("CI_PROJECT_NAMESPACE_ID", "1"),
+        public("CI_PROJECT_NAMESPACE_SLUG", slug(namespace, 63)),
         public("CI_PROJECT_ROOT_NAMESPACE", root),
-        public("CI_PROJECT_URL", project_url),
+        public("CI_PROJECT_URL", &*project_url),
         public("CI_PROJECT_VISIBILITY", "private"),
+        public("CI_PROJECT_DESCRIPTION", ""),
+        public("CI_PROJECT_TOPICS", ""),
+        public("CI_PROJECT_REPOSITORY_LANGUAGES", ""),
+        public("CI_PROJECT_CLASSIFICATION_LABEL", ""),
+        public("CI_DEFAULT_BRANCH", &*context.ref_name),
+        public("CI_REGISTRY", &*registry),
+        public(
+            "CI_REGISTRY_IMAGE",
+            format!("{registry}/{}", project.path.to_lowercase()),
+        ),
+        public("CI_PAGES_DOMAIN", host),
+        public(
+            "CI_PAGES_URL",
+            format!("https://{root}.{host}/{}", project.name()),
+        ),
+        public(
+            "CI_CONFIG_REF_URI",
+            format!(
+                "{}//.gitlab-ci.yml@refs/{}/{}",
+                project_url.trim_start_matches("https://"),
+                if context.tag { "tags" } else { "heads" },
+                context.ref_name
+            ),
+        ),
         public("CI_CONFIG_PATH", ".gitlab-ci.yml"),
         public("CI_PIPELINE_IID", request.pipeline_id.to_string()),
+        public("CI_PIPELINE_SOURCE", "api"),
+        public("GITLAB_USER_ID", "1"),
+        public("GITLAB_USER_LOGIN", "root"),
+        public("GITLAB_USER_NAME", "Administrator"),
+        public("GITLAB_USER_EMAIL", "root@localhost"),
         public("CI_COMMIT_SHA", &*context.sha),
         public(
             "CI_COMMIT_SHORT_SHA",
@@ -77,6 +110,11 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
     variables
 }
 
+/// Where images would lie: `docker build -t $CI_REGISTRY_IMAGE` works, but there is no registry to push to.
+fn registry(server: &ServerFacts) -> String {
+    format!("registry.{}", server.url.host_str().unwrap_or_default())
+}
+
 fn project_url(server: &ServerFacts, project: &Project) -> String {
     let base = server.url.as_str().trim_end_matches('/');
     format!("{base}/{}", project.path)
@@ -92,6 +130,7 @@ fn server(server: &ServerFacts) -> Vec<JobVariable> {
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let [major, minor, patch] = GITLAB_VERSION;
     vec![
+        public("CI_SERVER", "yes"),
         public("CI_SERVER_URL", url),
         public("CI_SERVER_HOST", host),
         public("CI_SERVER_FQDN", fqdn),
@@ -103,7 +142,12 @@ fn server(server: &ServerFacts) -> Vec<JobVariable> {
         public("CI_SERVER_VERSION_MINOR", minor),
         public("CI_SERVER_VERSION_PATCH", patch),
         public("CI_SERVER_REVISION", env!("CARGO_PKG_VERSION")),
+        public("CI_SERVER_SHELL_SSH_HOST", host),
+        public("CI_SERVER_SHELL_SSH_PORT", "22"),
         public("CI_API_V4_URL", format!("{url}/api/v4")),
+        public("CI_API_GRAPHQL_URL", format!("{url}/api/graphql")),
+        public("CI_TEMPLATE_REGISTRY_HOST", "registry.gitlab.com"),
+        public("GITLAB_FEATURES", ""),
     ]
 }
 

@@ -383,3 +383,49 @@ fn an_event_that_does_not_fit_changes_nothing() {
         }
     }
 }
+
+#[test]
+fn a_bridge_passes_in_its_turn_without_a_runner() {
+    let bridge = |plan| JobPlan {
+        bridge: true,
+        ..plan
+    };
+    let mut run = started(vec![
+        job("a", 0),
+        bridge(job("child", 1)),
+        with(JobWhen::Manual, bridge(job("gate", 1))),
+        job("after", 2),
+    ]);
+    run_to_end(&mut run, 0, Outcome::Success);
+    assert_eq!(run.jobs()[1].state, JobState::Success);
+    assert_eq!(run.jobs()[2].state, JobState::Manual);
+    run.on(Event::Play(2), 0);
+    assert_eq!(run.jobs()[2].state, JobState::Success);
+    assert_eq!(run.jobs()[3].state, JobState::Pending);
+}
+
+#[test]
+fn changes_taken_back_leave_no_trace() {
+    let retried = JobPlan {
+        retry: Retry {
+            max: 1,
+            ..Retry::default()
+        },
+        ..job("a", 0)
+    };
+    let mut run = started(vec![retried, job("b", 1)]);
+    let soft_cancel = true;
+    run.on(
+        Event::Reserve {
+            job: 0,
+            soft_cancel,
+        },
+        0,
+    );
+    run.on(Event::Start(0), 0);
+    let before = run.clone();
+    let changes = run.on(Event::Finish(0, failed(1)), 0);
+    assert!(changes[0].retried);
+    run.undo(&changes);
+    assert_eq!(run, before);
+}

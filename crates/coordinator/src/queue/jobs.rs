@@ -46,17 +46,6 @@ pub(crate) enum UpdateAnswer {
     Assigned,
 }
 
-/// The event for a job whose runner has gone.
-pub(super) fn lost(position: Position) -> Event {
-    Event::Finish(
-        position,
-        Outcome::Failed {
-            reason: "stuck_or_timeout_failure".to_owned(),
-            exit_code: None,
-        },
-    )
-}
-
 impl Queue {
     /// The job behind an id, if the token is its own. Ended jobs too: artifacts are fetched with them.
     pub(crate) fn access(&self, job: i64, given: &str) -> Result<Access, AccessError> {
@@ -99,6 +88,14 @@ impl Queue {
         } else {
             JobState::Failed { allowed: true }
         })
+    }
+
+    /// Pipeline and position of a job, whether in memory or not.
+    pub(crate) fn find_job(&self, job: i64) -> Result<Option<(i64, Position)>, StoreError> {
+        match self.places.get(&job) {
+            Some(place) => Ok(Some((place.pipeline, place.position))),
+            None => self.store.place_of(job),
+        }
     }
 
     /// Project of a running job's token, for Git.
@@ -174,6 +171,20 @@ impl Queue {
             exit_code: None,
         };
         self.apply(access.pipeline, Event::Finish(access.position, outcome))
+    }
+
+    /// The runner has gone.
+    pub(super) fn lose(&mut self, pipeline: i64, position: Position) -> Result<(), StoreError> {
+        let reason = "stuck_or_timeout_failure".to_owned();
+        let live = self.pipelines.get_mut(&pipeline);
+        if let Some(job) = live.and_then(|live| live.jobs.get_mut(position)) {
+            job.run.failure_reason = Some(reason.clone());
+        }
+        let outcome = Outcome::Failed {
+            reason,
+            exit_code: None,
+        };
+        self.apply(pipeline, Event::Finish(position, outcome))
     }
 
     /// Remembers that the log was asked for once more.

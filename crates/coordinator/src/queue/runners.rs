@@ -98,6 +98,11 @@ impl Queue {
         let Some((pipeline, position)) = self.next_job_for(&runner) else {
             return Ok(None);
         };
+        if let Some(live) = self.pipelines.get_mut(&pipeline) {
+            let run = &mut live.jobs[position].run;
+            run.runner_id = Some(runner.id);
+            run.system_id = system_id.to_owned();
+        }
         self.apply(
             pipeline,
             Event::Reserve {
@@ -105,13 +110,6 @@ impl Queue {
                 soft_cancel: features.cancel_gracefully,
             },
         )?;
-        let Some(live) = self.pipelines.get_mut(&pipeline) else {
-            return Ok(None);
-        };
-        let record = &mut live.jobs[position];
-        record.run.runner_id = Some(runner.id);
-        record.run.system_id = system_id.to_owned();
-        self.store.write_jobs(pipeline, std::iter::once(&*record))?;
         if !features.two_phase_job_commit {
             self.apply(pipeline, Event::Start(position))?;
         }

@@ -213,17 +213,28 @@ impl Store {
         Ok(())
     }
 
-    /// Pipelines with their newest attempts, oldest first.
-    pub(crate) fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
-        statements::pipelines(&self.connection)
+    /// Pipelines in which something runs or will run by itself, oldest first.
+    pub(crate) fn unsettled_pipelines(&self) -> Result<Vec<i64>, StoreError> {
+        statements::unsettled_pipelines(&self.connection)
+    }
+
+    /// A pipeline with its jobs' newest attempts.
+    pub(crate) fn pipeline(&self, id: i64) -> Result<Option<PipelineRecord>, StoreError> {
+        statements::pipeline(&self.connection, id)
     }
 
     pub(crate) fn insert_artifact(&self, artifact: &ArtifactRecord) -> Result<(), StoreError> {
         statements::insert_artifact(&self.connection, artifact)
     }
 
-    pub(crate) fn artifacts(&self) -> Result<Vec<ArtifactRecord>, StoreError> {
-        statements::artifacts(&self.connection)
+    /// Pipeline and position of a job.
+    pub(crate) fn place_of(&self, job_id: i64) -> Result<Option<(i64, Position)>, StoreError> {
+        statements::place_of(&self.connection, job_id)
+    }
+
+    /// Uploads of a job, oldest first.
+    pub(crate) fn artifacts(&self, job_id: i64) -> Result<Vec<ArtifactRecord>, StoreError> {
+        statements::artifacts(&self.connection, job_id)
     }
 
     pub(crate) fn write_dotenv(
@@ -234,13 +245,14 @@ impl Store {
         statements::write_dotenv(&self.connection, job_id, variables)
     }
 
-    pub(crate) fn dotenvs(&self) -> Result<Vec<Dotenv>, StoreError> {
-        statements::dotenvs(&self.connection)
+    /// Variables of a job's dotenv report.
+    pub(crate) fn dotenv(&self, job_id: i64) -> Result<Option<Dotenv>, StoreError> {
+        statements::dotenv(&self.connection, job_id)
     }
 }
 
-/// Variables of a job's dotenv report, with the job's id.
-pub(crate) type Dotenv = (i64, Vec<(String, String)>);
+/// Name and value, in the report's order.
+pub(crate) type Dotenv = Vec<(String, String)>;
 
 /// See [`Store::next_ids`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Every SQL statement, and the schema with its migrations.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     ArtifactRecord, Dotenv, Durability, JobRecord, NextIds, PipelineRecord, RunnerRecord,
@@ -192,21 +192,30 @@ pub(super) fn insert_attempt(
     Ok(())
 }
 
-pub(super) fn pipelines(connection: &Connection) -> Result<Vec<PipelineRecord>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT id, context FROM pipelines ORDER BY id")?;
-    let mut rows = statement.query([])?;
-    let mut pipelines = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id = row.get(0)?;
-        let context: String = row.get(1)?;
-        pipelines.push(PipelineRecord {
-            id,
-            context: serde_json::from_str(&context)?,
-            jobs: newest_attempts(connection, id)?,
-        });
-    }
-    Ok(pipelines)
+pub(super) fn unsettled_pipelines(connection: &Connection) -> Result<Vec<i64>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT pipeline_id FROM jobs
+         WHERE state ->> 'state' IN ('pending', 'reserved', 'running', 'canceling', 'scheduled')
+         ORDER BY pipeline_id",
+    )?;
+    let ids = statement.query_map([], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn pipeline(
+    connection: &Connection,
+    id: i64,
+) -> Result<Option<PipelineRecord>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT context FROM pipelines WHERE id = ?1")?;
+    let context: Option<String> = statement.query_row([id], |row| row.get(0)).optional()?;
+    let Some(context) = context else {
+        return Ok(None);
+    };
+    Ok(Some(PipelineRecord {
+        id,
+        context: serde_json::from_str(&context)?,
+        jobs: newest_attempts(connection, id)?,
+    }))
 }
 
 fn newest_attempts(
@@ -240,6 +249,17 @@ fn newest_attempts(
     Ok(jobs)
 }
 
+pub(super) fn place_of(
+    connection: &Connection,
+    job_id: i64,
+) -> Result<Option<(i64, usize)>, StoreError> {
+    let place = connection
+        .prepare_cached("SELECT pipeline_id, position FROM jobs WHERE id = ?1")?
+        .query_row([job_id], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    Ok(place.map(|(pipeline, position)| (pipeline, position.unsigned_abs() as usize)))
+}
+
 pub(super) fn insert_artifact(
     connection: &Connection,
     artifact: &ArtifactRecord,
@@ -250,9 +270,13 @@ pub(super) fn insert_artifact(
     Ok(())
 }
 
-pub(super) fn artifacts(connection: &Connection) -> Result<Vec<ArtifactRecord>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT record FROM artifacts ORDER BY id")?;
-    let mut rows = statement.query([])?;
+pub(super) fn artifacts(
+    connection: &Connection,
+    job_id: i64,
+) -> Result<Vec<ArtifactRecord>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT record FROM artifacts WHERE job_id = ?1 ORDER BY id")?;
+    let mut rows = statement.query([job_id])?;
     let mut artifacts = Vec::new();
     while let Some(row) = rows.next()? {
         let record: String = row.get(0)?;
@@ -272,13 +296,11 @@ pub(super) fn write_dotenv(
     Ok(())
 }
 
-pub(super) fn dotenvs(connection: &Connection) -> Result<Vec<Dotenv>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT job_id, variables FROM dotenvs")?;
-    let mut rows = statement.query([])?;
-    let mut dotenvs = Vec::new();
-    while let Some(row) = rows.next()? {
-        let variables: String = row.get(1)?;
-        dotenvs.push((row.get(0)?, serde_json::from_str(&variables)?));
-    }
-    Ok(dotenvs)
+pub(super) fn dotenv(connection: &Connection, job_id: i64) -> Result<Option<Dotenv>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT variables FROM dotenvs WHERE job_id = ?1")?;
+    let variables: Option<String> = statement.query_row([job_id], |row| row.get(0)).optional()?;
+    Ok(variables
+        .map(|text| serde_json::from_str(&text))
+        .transpose()?)
 }

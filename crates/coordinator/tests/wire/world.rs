@@ -1,6 +1,4 @@
-//! Real Git fetches from a running coordinator over TLS, with nothing but the throw-away root to trust.
-
-#![expect(clippy::unwrap_used, reason = "a failing step is a failing test")]
+//! A coordinator with a project, and the programs that others use to speak to it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,15 +11,23 @@ use courser_coordinator::{
 use courser_net::{Body, Call, Client, ClientSettings, ProxySettings, SystemRoots, TrustSettings};
 use courser_pipeline::{Pipeline, PipelineJob, Workflow};
 
-struct World {
+pub(crate) struct World {
     directory: tempfile::TempDir,
-    coordinator: Handle,
+    pub(crate) coordinator: Handle,
     commit: String,
 }
 
 impl World {
+    /// A coordinator with a pipeline of these jobs, one stage after the other.
+    pub(crate) async fn with_jobs(names: &[&str]) -> Self {
+        let world = Self::new().await;
+        let jobs: Vec<_> = names.iter().map(|name| job(name)).collect();
+        world.create_pipeline(jobs).await;
+        world
+    }
+
     /// A coordinator whose project borrows from a repository with one commit.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("source");
         std::fs::create_dir(&source).unwrap();
@@ -38,7 +44,10 @@ impl World {
             durability: Durability::Scratch,
             registration_token: None,
             pipelines: None,
-            limits: Limits::default(),
+            limits: Limits {
+                artifact: 1 << 20,
+                ..Limits::default()
+            },
             default_timeout: 3600,
             clock: Arc::new(jiff::Timestamp::now),
         };
@@ -67,13 +76,7 @@ impl World {
         }
     }
 
-    async fn create_pipeline(&self) {
-        let job = PipelineJob {
-            name: "build".to_owned(),
-            stage: "build".to_owned(),
-            script: vec!["true".to_owned()],
-            ..PipelineJob::default()
-        };
+    pub(crate) async fn create_pipeline(&self, jobs: Vec<PipelineJob>) -> i64 {
         let new = NewPipeline {
             project_id: 1,
             pipeline: Pipeline {
@@ -81,8 +84,8 @@ impl World {
                     created: true,
                     ..Workflow::default()
                 },
-                stages: vec!["build".to_owned()],
-                jobs: vec![job],
+                stages: jobs.iter().map(|job| job.stage.clone()).collect(),
+                jobs,
                 warnings: Vec::new(),
                 not_run_here: Vec::new(),
             },
@@ -93,11 +96,11 @@ impl World {
             predefined: Default::default(),
             variables: Vec::new(),
         };
-        self.coordinator.create_pipeline(new).await.unwrap();
+        self.coordinator.create_pipeline(new).await.unwrap()
     }
 
     /// Takes the job as a runner does, over HTTPS, and returns its payload.
-    async fn take_job(&self) -> serde_json::Value {
+    pub(crate) async fn take_job(&self) -> serde_json::Value {
         let token = self.coordinator.create_runner("test").await.unwrap();
         let client = Client::new(ClientSettings {
             trust: TrustSettings {
@@ -121,12 +124,32 @@ impl World {
         serde_json::from_slice(&answer.bytes(1 << 20).await.unwrap()).unwrap()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
+    /// `curl` at a path below `/api/v4`, the way a runner in another language would call.
+    pub(crate) fn curl<'a>(
+        &self,
+        method: &str,
+        path: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Answer {
+        let url = self.coordinator.url().join("api/v4/").unwrap();
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--include", "--globoff"])
+            .args(["--max-time", "60", "--noproxy", "*", "--cacert"])
+            .arg(self.path("root.crt"))
+            .args(["--request", method])
+            .args(arguments)
+            .arg(url.join(path).unwrap().as_str())
+            .output()
+            .unwrap();
+        Answer::parse(&output)
+    }
+
     /// `git fetch` of the payload's refspecs into a new repository.
-    fn fetch(&self, into: &str, url: &str, refspecs: &[&str], protocol: u8) -> Output {
+    pub(crate) fn fetch(&self, into: &str, url: &str, refspecs: &[&str], protocol: u8) -> Output {
         let clone = self.path(into);
         std::fs::create_dir(&clone).unwrap();
         git(&clone, &["init", "-q"]);
@@ -149,7 +172,7 @@ impl World {
     }
 }
 
-fn git(directory: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> Output {
     let output = Command::new("git")
         .args(["-c", "user.name=T", "-c", "user.email=t@example"])
         .args(arguments)
@@ -164,77 +187,56 @@ fn git(directory: &Path, arguments: &[&str]) -> Output {
     output
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
-fn refspecs(payload: &serde_json::Value) -> Vec<&str> {
-    let refspecs = payload["git_info"]["refspecs"].as_array().unwrap();
-    refspecs.iter().map(|spec| spec.as_str().unwrap()).collect()
+/// A job that runs `true`, in a stage of its own.
+pub(crate) fn job(name: &str) -> PipelineJob {
+    PipelineJob {
+        name: name.to_owned(),
+        stage: format!("stage of {name}"),
+        script: vec!["true".to_owned()],
+        ..PipelineJob::default()
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_fetches_what_its_payload_names_with_every_protocol_version() {
-    let world = World::new().await;
-    world.create_pipeline().await;
-    let payload = world.take_job().await;
-    let url = payload["git_info"]["repo_url"].as_str().unwrap();
-    for protocol in [0, 1, 2] {
-        let into = format!("clone-{protocol}");
-        let fetched = world.fetch(&into, url, &refspecs(&payload), protocol);
-        assert!(fetched.status.success(), "{}", text(&fetched.stderr));
-        let clone = world.path(&into);
-        let sha = payload["git_info"]["sha"].as_str().unwrap();
-        git(&clone, &["checkout", "-q", sha]);
-        assert_eq!(
-            std::fs::read_to_string(clone.join("file")).unwrap(),
-            "content"
-        );
-    }
-    // The second of two equal fetches was answered from what the first one left.
-    let answers = || {
-        std::fs::read_dir(world.path("served.git/courser-answers"))
-            .unwrap()
-            .count()
-    };
-    let before = answers();
-    assert!(
-        world
-            .fetch("again", url, &refspecs(&payload), 2)
-            .status
-            .success()
-    );
-    assert_eq!(answers(), before);
-    world.coordinator.stop().await;
+/// What curl got.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: String,
+    pub(crate) body: Vec<u8>,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn wrong_tokens_other_projects_and_pushes_are_refused() {
-    let world = World::new().await;
-    world.create_pipeline().await;
-    let payload = world.take_job().await;
-    let url = payload["git_info"]["repo_url"].as_str().unwrap();
-    let token = payload["token"].as_str().unwrap();
-    let anonymous = url.replace(&format!("gitlab-ci-token:{token}@"), "");
-    for (number, bad) in [
-        url.replace(token, "glcbt-wrong"),
-        url.replace("group/project", "group/other"),
-        anonymous,
-    ]
-    .iter()
-    .enumerate()
-    {
-        let refused = world.fetch(&format!("refused-{number}"), bad, &["main"], 2);
-        assert!(!refused.status.success(), "case {number}");
+impl Answer {
+    fn parse(output: &Output) -> Self {
+        assert!(output.status.success(), "curl: {}", text(&output.stderr));
+        let mut rest = output.stdout.as_slice();
+        loop {
+            let end = rest.windows(4).position(|four| four == b"\r\n\r\n");
+            let end = end.expect("an answer has headers");
+            let headers = text(&rest[..end]).to_lowercase();
+            rest = &rest[end + 4..];
+            let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
+            // `100 Continue` comes before the answer.
+            if status != 100 {
+                let body = rest.to_vec();
+                return Self {
+                    status,
+                    headers,
+                    body,
+                };
+            }
+        }
     }
-    let source = world.path("source");
-    let push = Command::new("git")
-        .args(["push", "-q", url, "main:refs/heads/new"])
-        .current_dir(source)
-        .env("GIT_SSL_CAINFO", world.path("root.crt"))
-        .output()
-        .unwrap();
-    assert!(!push.status.success());
-    assert!(!world.path("served.git/refs/heads/new").exists());
-    world.coordinator.stop().await;
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let wanted = |line: &&str| line.starts_with(&format!("{name}:"));
+        let line = self.headers.lines().find(wanted).unwrap_or_default();
+        line.split_once(':').map_or("", |(_, value)| value.trim())
+    }
 }

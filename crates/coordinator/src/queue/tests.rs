@@ -1,0 +1,188 @@
+//! The queue without the wire: what a store that fails and a long life do to it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use courser_pipeline::{JobWhen, Pipeline, PipelineJob, Workflow};
+
+use super::*;
+use crate::repository::{Origin, ServedRepository};
+use crate::store::Durability;
+
+struct World {
+    dir: tempfile::TempDir,
+    clock: Arc<AtomicI64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            clock: Arc::new(AtomicI64::new(1_800_000_000)),
+        }
+    }
+
+    fn files(&self) -> StateDir {
+        StateDir::create(&self.dir.path().join("state")).unwrap()
+    }
+
+    fn queue(&self) -> Queue {
+        let files = self.files();
+        let clock = Arc::clone(&self.clock);
+        let mut queue = Queue::load(QueueParts {
+            store: Store::open(&files.database(), Durability::Durable).unwrap(),
+            files,
+            clock: Arc::new(move || Timestamp::from_second(clock.load(Ordering::Relaxed)).unwrap()),
+            server: ServerFacts {
+                url: "https://127.0.0.1:8443/".parse().unwrap(),
+                default_timeout: 3600,
+            },
+            version: watch::Sender::new(0),
+            events: broadcast::Sender::new(64),
+        })
+        .unwrap();
+        let git = self.dir.path().join("git");
+        queue.add_project(Project {
+            id: 1,
+            path: "group/project".to_owned(),
+            repository: ServedRepository::create(&git, &Origin::default()).unwrap(),
+        });
+        queue
+    }
+
+    fn sql(&self, statement: &str) {
+        let connection = rusqlite::Connection::open(self.files().database()).unwrap();
+        connection.execute_batch(statement).unwrap();
+    }
+}
+
+fn create(queue: &mut Queue, when: JobWhen) -> i64 {
+    let job = PipelineJob {
+        name: "build".to_owned(),
+        stage: "build".to_owned(),
+        script: vec!["true".to_owned()],
+        when,
+        ..PipelineJob::default()
+    };
+    let new = NewPipeline {
+        project_id: 1,
+        pipeline: Pipeline {
+            workflow: Workflow::default(),
+            stages: vec!["build".to_owned()],
+            jobs: vec![job],
+            warnings: Vec::new(),
+            not_run_here: Vec::new(),
+        },
+        ref_name: "main".to_owned(),
+        tag: false,
+        sha: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+        before_sha: "0".repeat(40),
+        predefined: Default::default(),
+        variables: Vec::new(),
+    };
+    queue.create_pipeline(new, &CacheKeys::default()).unwrap()
+}
+
+fn runner(queue: &mut Queue) -> Secret {
+    let new = NewRunner {
+        description: String::new(),
+        tags: Vec::new(),
+        run_untagged: true,
+        paused: false,
+        maximum_timeout: 0,
+        any_tags: true,
+    };
+    queue.register(new).unwrap().1
+}
+
+/// Takes the next job to its end and returns its id and token.
+fn run_one(queue: &mut Queue, runner: &Secret) -> (i64, Secret) {
+    let asked = queue.request_job(runner.expose(), "", Default::default());
+    let job = asked.unwrap().expect("a job");
+    let access = queue.access_running(job.id, job.token.expose()).unwrap();
+    let report = FinalReport {
+        success: true,
+        failure_reason: None,
+        exit_code: 0,
+    };
+    assert_eq!(queue.finish(&access, report).unwrap(), UpdateAnswer::Done);
+    (job.id, job.token)
+}
+
+fn status(queue: &mut Queue, pipeline: i64) -> PipelineStatus {
+    queue.snapshot(pipeline).unwrap().expect("known").status
+}
+
+#[test]
+fn what_could_not_be_stored_has_not_happened() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let runner = runner(&mut queue);
+    let pipeline = create(&mut queue, JobWhen::OnSuccess);
+    world.sql("ALTER TABLE jobs RENAME TO hidden");
+    let asked = queue.request_job(runner.expose(), "", Default::default());
+    assert!(matches!(asked, Err(RequestError::Store(_))));
+    world.sql("ALTER TABLE hidden RENAME TO jobs");
+    // The job was not lost: it is handed out now.
+    run_one(&mut queue, &runner);
+    assert_eq!(status(&mut queue, pipeline), PipelineStatus::Success);
+}
+
+#[test]
+fn settled_pipelines_leave_memory_and_can_still_be_looked_at_and_played() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let runner = runner(&mut queue);
+    let manual = create(&mut queue, JobWhen::Manual);
+    let first = create(&mut queue, JobWhen::OnSuccess);
+    let (job, token) = run_one(&mut queue, &runner);
+    for _ in 0..SETTLED_IN_MEMORY + 5 {
+        create(&mut queue, JobWhen::OnSuccess);
+        run_one(&mut queue, &runner);
+    }
+    assert_eq!(queue.pipelines.len(), SETTLED_IN_MEMORY);
+    assert_eq!(queue.places.len(), SETTLED_IN_MEMORY);
+    assert!(!queue.pipelines.contains_key(&first) && !queue.pipelines.contains_key(&manual));
+    assert_eq!(
+        queue.access(job, token.expose()).unwrap_err(),
+        AccessError::Forbidden
+    );
+    assert_eq!(status(&mut queue, first), PipelineStatus::Success);
+
+    queue.apply(manual, Event::Play(0)).unwrap();
+    run_one(&mut queue, &runner);
+    assert_eq!(status(&mut queue, manual), PipelineStatus::Success);
+}
+
+#[test]
+fn a_start_loads_what_is_under_way_and_leaves_the_rest_in_the_store() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    let over = create(&mut queue, JobWhen::OnSuccess);
+    run_one(&mut queue, &token);
+    let waiting = create(&mut queue, JobWhen::OnSuccess);
+    drop(queue);
+    let mut queue = world.queue();
+    assert_eq!(queue.pipelines.keys().collect::<Vec<_>>(), [&waiting]);
+    assert_eq!(status(&mut queue, over), PipelineStatus::Success);
+    run_one(&mut queue, &token);
+    assert_eq!(status(&mut queue, waiting), PipelineStatus::Success);
+}
+
+#[test]
+fn a_job_whose_runner_fell_silent_fails_with_its_reason() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    let pipeline = create(&mut queue, JobWhen::OnSuccess);
+    let asked = queue.request_job(token.expose(), "", Default::default());
+    assert!(asked.unwrap().is_some());
+    world
+        .clock
+        .fetch_add(SILENT_FOR_MS / 1000 + 1, Ordering::Relaxed);
+    queue.tick().unwrap();
+    let snapshot = queue.snapshot(pipeline).unwrap().unwrap();
+    assert_eq!(snapshot.status, PipelineStatus::Failed);
+    let reason = snapshot.jobs[0].end.failure_reason.as_deref();
+    assert_eq!(reason, Some("stuck_or_timeout_failure"));
+}
