@@ -4,10 +4,11 @@
 //! connection in place of the answer. So a refused upload is read to its end and thrown away, as far
 //! as that is cheap.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::Body;
-use futures_util::StreamExt as _;
+use axum::body::{Body, HttpBody as _};
 
 /// Bytes of a refused upload that are still read.
 pub(super) const READ_ON: u64 = 256 << 20;
@@ -15,12 +16,13 @@ pub(super) const READ_ON: u64 = 256 << 20;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads what is left of a body, within bounds.
-pub(super) async fn discard(body: Body) {
-    let mut stream = body.into_data_stream();
+pub(super) async fn discard(mut body: Body) {
     let mut left = READ_ON;
     let read = async {
-        while let Some(Ok(chunk)) = stream.next().await {
-            let Some(rest) = left.checked_sub(chunk.len() as u64) else {
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+        {
+            let length = frame.data_ref().map_or(0, axum::body::Bytes::len);
+            let Some(rest) = left.checked_sub(length as u64) else {
                 return;
             };
             left = rest;
