@@ -15,8 +15,15 @@ pub(crate) fn write(root: &Path, binary: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fails when a page differs from what the binary says.
+/// Fails when a page differs from what the binary says, or the map names what is not there.
 pub(crate) fn check(root: &Path, binary: &Path) -> Result<()> {
+    let map = root.join("ARCHITECTURE.md");
+    let text = std::fs::read_to_string(&map).with_context(|| format!("read {}", map.display()))?;
+    for file in source_files(&text) {
+        if !root.join("crates").join(file).exists() {
+            bail!("ARCHITECTURE.md names crates/{file}, which is not there");
+        }
+    }
     for (path, text) in pages(root, binary)? {
         let present = std::fs::read_to_string(&path).unwrap_or_default();
         if present != text {
@@ -67,6 +74,15 @@ fn commands(binary: &Path) -> Result<String> {
     Ok(page)
 }
 
+/// Names such as `job/src/trace/stamp.rs` between back-ticks.
+fn source_files(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|name| name.strip_prefix("crates/").unwrap_or(name))
+        .filter(|name| name.contains("/src/") && !name.contains(char::is_whitespace))
+}
+
 fn section(title: &str, help: &str) -> String {
     format!("\n## `{title}`\n\n```text\n{}\n```\n", help.trim_end())
 }
@@ -98,4 +114,26 @@ fn subcommands(help: &str) -> Vec<String> {
         .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_names_files_in_the_workspace() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("read");
+        let files: Vec<_> = source_files(&text).collect();
+        assert!(files.len() > 30, "{files:?}");
+        for file in files {
+            assert!(root.join("crates").join(file).exists(), "{file}");
+        }
+    }
+
+    #[test]
+    fn commands_are_found_in_the_help() {
+        let help = "about\n\nUsage: x\n\nCommands:\n  exec  Run\n        more\n  help  Print\n\nOptions:\n  -h\n";
+        assert_eq!(subcommands(help), ["exec"]);
+    }
 }
