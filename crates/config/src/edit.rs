@@ -18,7 +18,7 @@ pub struct ConfigDocument {
 }
 
 impl ConfigDocument {
-    /// Takes the text of a file that [`crate::load`] accepts.
+    /// Takes the text of a file that [`crate::load()`] accepts.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
         let source = Source { file, text };
         let mut document: DocumentMut =

@@ -48,7 +48,10 @@ enum Action {
 /// Without --certificate a throw-away authority is made at each start: its keys stay in memory, its
 /// root certificate is written to STATE/root.crt, for `tls-ca-file` of runners (they read it again
 /// when it changes).
-#[allow(rustdoc::broken_intra_doc_links, reason = "help text: the brackets belong to a URL")]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help text: the brackets belong to a URL"
+)]
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Serve {
