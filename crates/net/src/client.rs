@@ -40,6 +40,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What is read of an answer that is thrown away, so that its connection can be used again.
 const DRAINED: usize = 64 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeouts come from files too; one without end must not overflow.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a client is made of.
 #[derive(Debug, Clone)]
@@ -134,7 +136,7 @@ impl Client {
 
     /// One attempt with its redirects.
     async fn attempt(&self, call: &Call, request_id: &str) -> Result<Answer, CallError> {
-        let deadline = Instant::now() + call.timeouts.total;
+        let deadline = Instant::now() + call.timeouts.total.min(LONGEST_TIMEOUT);
         let host = host_of(&call.url);
         let generation = Generations::current(&self.inner.generations, host)
             .await

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod client;
+mod clock;
 mod daemon;
 mod dispatch;
 mod entry;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use courser_config::{Config, RunnerConfig};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::clock::moment;
 use crate::daemon::Ended;
 use crate::dispatch::Numbers;
 use crate::entry::{Connections, Entry, RunnerSettings};
@@ -53,7 +54,7 @@ pub async fn run_single(
     while *phase.borrow_and_update() == Phase::Running {
         let waited_out = async {
             match limits.wait_timeout {
-                Some(timeout) => sleep_until(last_job + timeout).await,
+                Some(timeout) => sleep_until(moment(last_job, timeout)).await,
                 None => std::future::pending().await,
             }
         };

@@ -24,6 +24,8 @@ struct State {
     job_status: &'static str,
     /// Status of the acknowledgement.
     acknowledgement: u16,
+    /// `runner_info.timeout` of the job.
+    timeout: i64,
     /// Status of `jobs/request`, 0 = the right one.
     request_status: u16,
     log: Vec<u8>,
@@ -37,6 +39,7 @@ impl GitLab {
             after_script: after_script.to_owned(),
             state: Mutex::new(State {
                 acknowledgement: 200,
+                timeout: 3600,
                 job_status: "running",
                 ..State::default()
             }),
@@ -74,7 +77,7 @@ impl GitLab {
                 if std::mem::replace(&mut state.handed_out, true) {
                     return Reply::status(204);
                 }
-                Reply::json(201, &self.payload())
+                Reply::json(201, &self.payload(state.timeout))
             }
             "PATCH" => {
                 state.log.extend_from_slice(&request.body);
@@ -95,14 +98,14 @@ impl GitLab {
         }
     }
 
-    fn payload(&self) -> serde_json::Value {
+    fn payload(&self, timeout: i64) -> serde_json::Value {
         json!({
             "id": 7, "token": "job", "allow_git_fetch": true,
             "job_info": {"name": "job", "stage": "test", "project_id": 1, "project_name": "p"},
             "git_info": {"repo_url": "http://h/g/p.git", "ref": "main", "ref_type": "branch",
                 "sha": "0123456789abcdef0123456789abcdef01234567",
                 "before_sha": "0000000000000000000000000000000000000000"},
-            "runner_info": {"timeout": 3600},
+            "runner_info": {"timeout": timeout},
             "variables": [{"key": "GIT_STRATEGY", "value": "none", "public": true}],
             "steps": [{"name": "script", "script": [self.script]},
                 {"name": "after_script", "script": [self.after_script]}],
@@ -180,6 +183,17 @@ async fn a_job_that_ignores_a_forceful_end_is_killed_in_time_and_reported() {
         gitlab.log()
     );
     assert_eq!(gitlab.state().finals[0]["state"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_beyond_all_time_is_no_timeout() {
+    let (gitlab, _server, world) = GitLab::start("true", "true");
+    gitlab.state().timeout = i64::MAX;
+    world
+        .run_until(eventually("the job is done", || gitlab.is_over()))
+        .await;
+    let end = gitlab.state().finals[0]["state"].clone();
+    assert_eq!(end, "success", "{}", gitlab.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

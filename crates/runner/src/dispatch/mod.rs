@@ -82,7 +82,8 @@ impl Dispatcher {
             if *self.phase.borrow_and_update() != Phase::Running {
                 self.drain();
             }
-            if self.draining && self.jobs.is_empty() {
+            // A request that was answered before it could be cancelled may have brought a job.
+            if self.draining && self.jobs.is_empty() && self.requests.is_empty() {
                 return;
             }
             tokio::select! {

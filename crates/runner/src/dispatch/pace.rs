@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::jobs::RequestOutcome;
+use crate::clock::moment;
 
 /// `FF_USE_ADAPTIVE_REQUEST_CONCURRENCY`: how many requests of one runner may be under way.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Health {
         if self.failures < limit.max(1) {
             return Checked::Healthy;
         }
-        let again = self.last_good + interval;
+        let again = moment(self.last_good, interval);
         if now < again {
             return Checked::PausedUntil(again);
         }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::clock::moment;
 use crate::log::JobLog;
 use crate::report::ServerWish;
 use crate::shutdown::Phase;
@@ -216,7 +217,7 @@ impl Performer {
         if timer == Timer::Job {
             self.started = Some(now);
         }
-        self.timers.insert(timer, now + after);
+        self.timers.insert(timer, moment(now, after));
     }
 
     async fn clean_up(&mut self) {
