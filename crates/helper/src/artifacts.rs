@@ -2,6 +2,7 @@
 //! `runner-protocol.md` 2.9, 2.10).
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ pub(crate) async fn send(
     let upload = Upload {
         request,
         file_name: file_name(request, format, environment, output)?,
-        archive: archive.path().to_owned(),
+        archive: archive.path.clone(),
         client: client(
             environment,
             request.tls_ca_file.as_ref(),
@@ -83,21 +84,50 @@ pub(crate) async fn send(
     upload.run(output).await
 }
 
-/// Writes the archive to a file that only we can read; it is removed when dropped.
+/// Writes the archive.
 async fn packed(
     format: Format,
     level: Level,
     project_dir: &Path,
     files: Vec<PathBuf>,
     environment: &HelperEnvironment,
-) -> Result<tempfile::NamedTempFile, HelperError> {
-    let mut archive = staging_file(environment)?;
+) -> Result<Staged, HelperError> {
+    let mut archive = Staged::new(environment)?;
     let root = project_dir.to_owned();
     let task = tokio::task::spawn_blocking(move || {
-        courser_archive::write(format, level, &root, &files, archive.as_file_mut())?;
+        courser_archive::write(format, level, &root, &files, &mut archive.file)?;
         Ok::<_, ArchiveError>(archive)
     });
     Ok(task.await.map_err(lost)??)
+}
+
+/// A file that only we can read. Nothing is left of it, also when this process is killed.
+struct Staged {
+    file: File,
+    /// Where it can be opened while this value lives.
+    path: PathBuf,
+    /// Where files without a name cannot be opened again, it has one until it is dropped.
+    _name: Option<tempfile::TempPath>,
+}
+
+impl Staged {
+    fn new(environment: &HelperEnvironment) -> Result<Self, HelperError> {
+        let (file, name) = staging_file(environment)?.into_parts();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(if path.exists() {
+            Self {
+                file,
+                path,
+                _name: None,
+            }
+        } else {
+            Self {
+                file,
+                path: name.to_path_buf(),
+                _name: Some(name),
+            }
+        })
+    }
 }
 
 fn lost(error: tokio::task::JoinError) -> HelperError {

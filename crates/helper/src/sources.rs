@@ -64,6 +64,9 @@ pub(crate) fn without_git(
     } else {
         output.say(&messages::skipping_repository_setup())?;
     }
+    if let Some(parent) = project_dir.parent() {
+        make_private_directory(parent)?;
+    }
     fs::create_dir_all(project_dir).map_err(HelperError::io(project_dir))?;
     output.say(&messages::skipping_checkout())?;
     output.say(&messages::skipping_submodules())?;
@@ -187,6 +190,8 @@ impl<'a> Checkout<'a> {
     /// Template and external configuration.
     fn write_configuration(&self, output: &mut Output<'_>) -> Result<(), HelperError> {
         let request = self.request;
+        // Git copies what lies here; hooks of an earlier job must not run in this one.
+        remove_directory(&self.template_dir)?;
         make_private_directory(&self.template_dir)?;
         let mut external = GitConfig::default();
         if !request.correlation_id.is_empty() {

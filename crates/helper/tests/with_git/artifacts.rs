@@ -1,6 +1,8 @@
 //! Uploads and downloads against a strict server with a private CA.
 
+use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use courser_archive::{Format, Level};
@@ -65,10 +67,25 @@ fn run(world: &World, request: UploadArtifacts) -> (Result<(), String>, String) 
     )
 }
 
+/// Names of archives in the staging directory.
+fn staged(directory: &Path) -> Vec<OsString> {
+    let names = fs::read_dir(directory).expect("readable").flatten();
+    names
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().starts_with("artifacts"))
+        .collect()
+}
+
 #[test]
 fn an_upload_is_one_multipart_request() {
     let world = World::new();
-    let server = server(&world, |_| Reply::json(201, &serde_json::json!({})));
+    let staging = world.path("");
+    let server = server(&world, move |_| {
+        // A helper that is killed now leaves nothing behind.
+        let staged = staged(&staging);
+        assert!(staged.is_empty(), "{staged:?}");
+        Reply::json(201, &serde_json::json!({}))
+    });
     let (result, log) = run(&world, upload(&world, &server));
     assert_eq!(result, Ok(()), "{log}");
     for line in [
@@ -99,14 +116,6 @@ fn an_upload_is_one_multipart_request() {
     );
     assert!(body.contains("out/report.txt"));
     assert!(!body.contains("skipped.o"));
-    // Nothing is left in the staging directory.
-    let names: Vec<_> = fs::read_dir(world.path(""))
-        .expect("readable")
-        .flatten()
-        .map(|entry| entry.file_name())
-        .filter(|name| name.to_string_lossy().starts_with("artifacts"))
-        .collect();
-    assert!(names.is_empty(), "{names:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Requests that need no process.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use courser_config::Environment;
 use courser_helper::{HelperRequest, LightEnvironment, is_light, run_light};
@@ -99,6 +100,22 @@ fn cleaning_up_needs_no_process_where_no_credentials_could_be_stored() {
     let store = "[credential]\n\thelper = store\n";
     fs::write(world.path("home/.gitconfig"), store).expect("file");
     assert!(!is_light(&request, &environment));
+}
+
+#[test]
+fn what_leads_to_a_tree_is_closed_to_others() {
+    let world = World::new();
+    for strategy in [GitStrategy::None, GitStrategy::Empty, GitStrategy::Clone] {
+        let mut sources = world.sources(strategy);
+        sources.project_dir = world.text(&format!("builds/{strategy:?}/group/project"));
+        sources.temporary_dir = format!("{}.tmp", sources.project_dir);
+        world.done(&HelperRequest::GetSources(Box::new(sources)));
+        for directory in ["", "/group"] {
+            let path = world.path(&format!("builds/{strategy:?}{directory}"));
+            let mode = fs::metadata(&path).expect("exists").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", path.display());
+        }
+    }
 }
 
 #[test]

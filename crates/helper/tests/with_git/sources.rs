@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use courser_helper::{HelperError, HelperRequest};
 use courser_job::helper_request::{CleanUp, GetSources, GitStrategy};
@@ -101,6 +102,19 @@ fn cloning_starts_from_nothing_each_time() {
     assert!(plain(&log.out).contains("Created fresh repository."));
     assert!(!world.path("builds/project/left-over").exists());
     assert!(!world.path("builds/project/sealed").exists());
+}
+
+#[test]
+fn a_fresh_clone_runs_no_hook_of_an_earlier_job() {
+    let world = World::new();
+    let marker = world.text("ran");
+    let hook = world.write(
+        "builds/project.tmp/git-template/hooks/post-checkout",
+        format!("#!/bin/sh\n: > '{marker}'\n"),
+    );
+    fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).expect("mode");
+    world.done(&request(world.sources(GitStrategy::Clone)));
+    assert!(!Path::new(&marker).exists());
 }
 
 #[test]
@@ -319,13 +333,7 @@ fn cleaning_up_removes_what_was_secret() {
         .into_iter()
         .map(|path| path.strip_prefix(&temporary).expect("below").to_owned())
         .collect();
-    assert_eq!(
-        left,
-        [
-            std::path::Path::new("OTHER"),
-            "git-template/config".as_ref()
-        ]
-    );
+    assert_eq!(left, [Path::new("OTHER"), "git-template/config".as_ref()]);
     assert!(world.path("builds/outside").exists());
     assert!(!world.path("builds/project/.git/index.lock").exists());
 }
