@@ -155,6 +155,13 @@ pub fn retrying() -> String {
     warning("Retrying...")
 }
 
+/// Why a job failed before its scripts: often a profile of the login shell.
+pub fn prepare_environment_failed(reason: &str) -> String {
+    format!(
+        "prepare environment: {reason}. Check https://docs.gitlab.com/runner/shells/#shell-profile-loading for more information"
+    )
+}
+
 /// A stage was cut short by its timeout.
 pub fn stage_timed_out(stage: &str) -> String {
     warning(&format!(

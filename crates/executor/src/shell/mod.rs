@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
+use courser_job::messages::prepare_environment_failed;
 use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript, StageWork};
 use courser_protocol::Features;
 
@@ -185,14 +186,15 @@ impl ShellEnvironment {
         }
         let request = serde_json::to_vec(request)
             .map_err(|error| RunError::Start(std::io::Error::other(error)))?;
-        run_to_end(
+        let ended = run_to_end(
             self.helper_invocation(),
             &request,
             output,
             stop,
             self.grace(),
         )
-        .await
+        .await?;
+        Ok(ended.exit)
     }
 
     fn grace(&self) -> Duration {
@@ -215,7 +217,16 @@ impl Environment for ShellEnvironment {
             match &stage.work {
                 StageWork::Shell(script) => {
                     let shell = self.shell_invocation();
-                    run_to_end(shell, script.as_bytes(), output, stop, self.grace()).await
+                    let ended =
+                        run_to_end(shell, script.as_bytes(), output, stop, self.grace()).await?;
+                    Ok(match ended.exit {
+                        // A login shell that did not read its script has failed in a profile.
+                        Exit::Failure { code, text } if !ended.input_was_read => Exit::Failure {
+                            code,
+                            text: prepare_environment_failed(&text),
+                        },
+                        exit => exit,
+                    })
                 }
                 StageWork::Helper(requests) => {
                     for request in requests {

@@ -1,7 +1,8 @@
 //! One stage as a tree of processes: started, followed, stopped as a whole (3.9).
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -74,14 +75,26 @@ pub(super) async fn run_to_end(
     output: &mut dyn Output,
     stop: StopSignal,
     grace: Duration,
-) -> Result<Exit, RunError> {
+) -> Result<Ended, RunError> {
     let mut tree = ProcessTree::start(invocation, input).map_err(RunError::Start)?;
     let status = tokio::select! {
         status = tree.follow(output) => status,
         () = stop.cancelled() => tree.stop(output, grace).await,
     }?;
     tree.finished = true;
-    Ok(exit_of(status))
+    // The position is shared with the process.
+    let input_was_read = input.is_empty() || !matches!(tree.input.stream_position(), Ok(0));
+    Ok(Ended {
+        exit: exit_of(status),
+        input_was_read,
+    })
+}
+
+/// How a stage's leader ended.
+pub(super) struct Ended {
+    pub(super) exit: Exit,
+    /// Whether it came as far as its standard input.
+    pub(super) input_was_read: bool,
 }
 
 struct ProcessTree {
@@ -89,6 +102,8 @@ struct ProcessTree {
     pid: Pid,
     pipes: Pipes,
     marker: Marker,
+    /// Standard input of the leader.
+    input: File,
     /// Nothing is left that has to be killed when this is dropped.
     finished: bool,
 }
@@ -96,6 +111,7 @@ struct ProcessTree {
 impl ProcessTree {
     fn start(invocation: Invocation, input: &[u8]) -> io::Result<Self> {
         let marker = Marker::new();
+        let input = standard_input(input)?;
         let mut command = Command::new(&invocation.program);
         for name in REPOSITORY_VARIABLES {
             command.env_remove(name);
@@ -105,7 +121,7 @@ impl ProcessTree {
             .current_dir(&invocation.directory)
             .env(marker.name(), "")
             .process_group(0)
-            .stdin(standard_input(input)?)
+            .stdin(input.try_clone()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -124,6 +140,7 @@ impl ProcessTree {
             pid,
             pipes,
             marker,
+            input,
             finished: false,
         })
     }
@@ -227,25 +244,21 @@ async fn scan<T: Send + Default + 'static>(look: impl FnOnce() -> T + Send + 'st
 
 /// A file in memory, which a shell reads in blocks; from a pipe it must read byte by byte.
 #[cfg(target_os = "linux")]
-fn standard_input(input: &[u8]) -> io::Result<Stdio> {
-    use std::io::{Seek, Write};
-
+fn standard_input(input: &[u8]) -> io::Result<File> {
     let memory = rustix::fs::memfd_create("courser-stage", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(memory);
+    let mut file = File::from(memory);
     file.write_all(input)?;
     file.rewind()?;
-    Ok(Stdio::from(file))
+    Ok(file)
 }
 
 /// A nameless temporary file.
 #[cfg(not(target_os = "linux"))]
-fn standard_input(input: &[u8]) -> io::Result<Stdio> {
-    use std::io::{Seek, Write};
-
+fn standard_input(input: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(input)?;
     file.rewind()?;
-    Ok(Stdio::from(file))
+    Ok(file)
 }
 
 /// Go's words for an exit status, which users and `allow_failure:exit_codes` know (6.4).

@@ -155,6 +155,28 @@ async fn a_login_shell_is_used() {
 }
 
 #[tokio::test]
+async fn a_profile_that_fails_is_told_from_a_script_that_does() {
+    let profile = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(profile.path(), "exit 3").expect("write");
+    let mut environment = environment(Duration::from_secs(1));
+    // A shell that runs a file before it reads its standard input, as a login shell runs a profile.
+    let shell = environment.start("bash", [profile.path().to_str().expect("a text")]);
+    let mut log = Log::default();
+    let ended = run_to_end(shell, b"true", &mut log, StopSignal::new(), Duration::ZERO)
+        .await
+        .expect("it runs");
+    assert!(!ended.input_was_read);
+    let stage = StageScript {
+        stage: Stage::AfterScript,
+        work: StageWork::Shell("exit 3".to_owned()),
+    };
+    let exit = environment.run(&stage, &mut log, StopSignal::new()).await;
+    assert!(
+        matches!(exit.expect("it runs"), Exit::Failure { code: 3, text } if text == "exit status 3")
+    );
+}
+
+#[tokio::test]
 async fn a_background_process_that_holds_the_pipe_does_not_hang_the_stage_and_lives_on() {
     let started = Instant::now();
     let (exit, log) = run("sleep 60 & echo $!").await;

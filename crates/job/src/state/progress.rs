@@ -307,10 +307,7 @@ impl Progress {
     ) -> Step {
         match stage {
             Stage::PrepareScript | Stage::PrepareExecutor => {
-                let message = format!(
-                    "prepare environment: {}. Check https://docs.gitlab.com/runner/shells/#shell-profile-loading for more information",
-                    failure.message
-                );
+                let message = messages::prepare_environment_failed(&failure.message);
                 return self.finish(Some(Failure { message, ..failure }), actions);
             }
             Stage::Step(_) => {
