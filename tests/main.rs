@@ -7,6 +7,7 @@ mod pipeline;
 mod registration;
 mod transfer_commands;
 mod trust_promises;
+mod wire;
 mod world;
 
 #[test]

@@ -1,0 +1,8 @@
+//! `courser run` against a GitLab that is strict about the protocol, with jobs as others send them.
+
+mod files;
+mod gitlab;
+mod outcomes;
+mod requests;
+mod trace;
+mod variables;
