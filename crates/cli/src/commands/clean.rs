@@ -6,10 +6,9 @@ use super::exec::state;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Removes logs, artifacts, caches and left-over working copies of `courser exec` for the project in
-/// this directory. Runs that are still going on, and the cache they use, stay.
+/// Arguments of `clean`.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = HELP)]
 pub(crate) struct Arguments {
     /// Those of all projects
     #[arg(long)]
@@ -55,3 +54,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// What `--help` says below the options.
+const HELP: &str = "\
+Removes logs, artifacts, caches and left-over working copies of `courser exec` for the project in
+this directory. Runs that are still going on, and the cache they use, stay.";

@@ -34,26 +34,9 @@ enum Action {
     Serve(Serve),
 }
 
-/// Serves the runner API to any GitLab runner, the official one included.
-///
-/// At start it prints its URL, the registration token and a private token. With --repository,
-/// pipelines are created for the committed .gitlab-ci.yml of a branch or tag:
-///
-///   curl -g --cacert STATE/root.crt -X POST -H "PRIVATE-TOKEN: $TOKEN" \
-///     "https://localhost:8443/api/v4/projects/1/pipeline?ref=main&variables[KEY]=VALUE"
-///
-/// GET .../projects/1/pipelines/ID shows one, POST .../projects/1/pipelines/ID/cancel stops it.
-/// Projects are numbered in the order of --repository.
-///
-/// Without --certificate a throw-away authority is made at each start: its keys stay in memory, its
-/// root certificate is written to STATE/root.crt, for `tls-ca-file` of runners (they read it again
-/// when it changes).
-#[allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "help text: the brackets belong to a URL"
-)]
+/// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = HELP)]
 struct Serve {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8443", value_name = "ADDRESS:PORT")]
@@ -213,3 +196,20 @@ async fn wait_for_the_end() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// What `--help` says below the options.
+const HELP: &str = "\
+Serves the runner API to any GitLab runner, the official one included.
+
+At start it prints its URL, the registration token and a private token. With --repository,
+pipelines are created for the committed .gitlab-ci.yml of a branch or tag:
+
+  curl -g --cacert STATE/root.crt -X POST -H \"PRIVATE-TOKEN: $TOKEN\" \\
+    \"https://localhost:8443/api/v4/projects/1/pipeline?ref=main&variables[KEY]=VALUE\"
+
+GET .../projects/1/pipelines/ID shows one, POST .../projects/1/pipelines/ID/cancel stops it.
+Projects are numbered in the order of --repository.
+
+Without --certificate a throw-away authority is made at each start: its keys stay in memory, its
+root certificate is written to STATE/root.crt, for `tls-ca-file` of runners (they read it again
+when it changes).";

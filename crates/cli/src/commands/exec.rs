@@ -35,16 +35,9 @@ use crate::failure::{Code, Failure};
 use crate::problems::{self, Severity};
 use crate::session::Session;
 
-/// Runs the pipeline of a directory on the working tree as it is, uncommitted and untracked files
-/// included (ignored ones not). Jobs run with the shell executor, as the user who calls.
-///
-/// Exit codes: 0 the pipeline passed; 1 it failed, waits for a manual job, or nothing ran;
-/// 2 the .gitlab-ci.yml is invalid; 64 arguments that make no sense; 70 internal error; 130 cancelled.
-///
-/// Logs, artifacts and caches lie in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec); the
-/// last ten runs of a project are kept. `courser clean` removes them.
+/// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = HELP)]
 pub(crate) struct Arguments {
     /// Jobs to run [default: all]; a first argument that is a directory with a .gitlab-ci.yml selects
     /// that project. A named manual job is started
@@ -271,3 +264,14 @@ fn exit_code(followed: &Followed) -> ExitCode {
         _ => Code::Failed.into(),
     }
 }
+
+/// What `--help` says below the options.
+const HELP: &str = "\
+Runs the pipeline of a directory on the working tree as it is, uncommitted and untracked files
+included (ignored ones not). Jobs run with the shell executor, as the user who calls.
+
+Exit codes: 0 the pipeline passed; 1 it failed, waits for a manual job, or nothing ran;
+2 the .gitlab-ci.yml is invalid; 64 arguments that make no sense; 70 internal error; 130 cancelled.
+
+Logs, artifacts and caches lie in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec); the
+last ten runs of a project are kept. `courser clean` removes them.";
