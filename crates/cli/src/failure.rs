@@ -97,6 +97,16 @@ impl Failure {
         &self.message
     }
 
+    /// Actions that mend it.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// Exit code of Courser's own commands.
+    pub(crate) fn code(&self) -> u8 {
+        self.code as u8
+    }
+
     /// Shows it in the manner of the command, and gives the exit code.
     pub(crate) fn report(&self, kind: Kind) -> ExitCode {
         if kind.speaks_as_runner() {

@@ -41,8 +41,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
             .take(1)
             .collect()
     };
+    let mut bytes = 0;
     for project in projects {
         let cleaned = state::clean(&project).map_err(failed)?;
+        bytes += cleaned.bytes;
         if arguments.verbose {
             for path in &cleaned.removed {
                 println!("removed {}", path.display());
@@ -52,10 +54,50 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
             eprintln!("still running, left alone: {}", path.display());
         }
     }
+    if bytes == 0 {
+        println!("nothing to remove");
+    } else {
+        println!("freed {}", amount(bytes));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What `--help` says below the options.
 const HELP: &str = "\
 Removes logs, artifacts, caches and left-over working copies of `courser exec` for the project in
-this directory. Runs that are still going on, and the cache they use, stay.";
+this directory, and says how much that was. Runs that are still going on, and the cache they use, stay.
+All of it lies in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec).";
+
+/// `512 B`, `1.5 KiB`, `20.0 MiB`.
+fn amount(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_a_fitting_unit() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (20 << 20, "20.0 MiB"),
+        ] {
+            assert_eq!(amount(bytes), expected);
+        }
+    }
+}

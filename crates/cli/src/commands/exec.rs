@@ -23,7 +23,7 @@ use courser_coordinator::{
     Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, PipelineStatus, Project,
     Settings,
 };
-use courser_pipeline::Pipeline;
+use courser_pipeline::{Pipeline, Problem};
 use courser_protocol::JobVariable;
 use jiff::Timestamp;
 
@@ -78,6 +78,15 @@ pub(crate) struct Arguments {
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+    let json = arguments.json;
+    let outcome = Box::pin(execute(arguments, session)).await;
+    if json && let Err(failure) = &outcome {
+        view::Json::failed(failure);
+    }
+    outcome
+}
+
+async fn execute(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     let clock = Timestamp::now;
     let target = Target::find(
@@ -89,7 +98,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     )?;
     let variables = pipeline_variables(&arguments, session)?;
     if arguments.list {
-        let evaluated = evaluate(target.clone(), variables).await?;
+        let evaluated = evaluate(target.clone(), variables, arguments.json).await?;
         let pipeline = selection::select(evaluated.pipeline, &target.names, arguments.needs)?;
         list(&pipeline, arguments.json);
         return Ok(ExitCode::SUCCESS);
@@ -98,15 +107,38 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let state = ProjectState::of(&session.environment, &target.project.root);
     let kept = |error| Failure::internal(format!("{}: {error}", state.root().display()));
     let run = state.begin_run(clock()).map_err(kept)?;
+    let outcome = Box::pin(run_pipeline(
+        &arguments, session, &target, variables, &state, &run, began,
+    ))
+    .await;
+    if outcome.is_err() && !run.has_logs() {
+        run.discard().map_err(kept)?;
+    } else {
+        run.end().map_err(kept)?;
+        state.forget_old_runs().map_err(kept)?;
+    }
+    outcome
+}
+
+/// From the snapshot to the summary.
+async fn run_pipeline(
+    arguments: &Arguments,
+    session: &Session,
+    target: &Target,
+    variables: Vec<JobVariable>,
+    state: &ProjectState,
+    run: &RunState,
+    began: Instant,
+) -> Result<ExitCode, Failure> {
     // Three things that do not need each other; the first fault ends them all.
     let (evaluated, snapshot, coordinator) = tokio::try_join!(
-        evaluate(target.clone(), variables.clone()),
-        take_snapshot(&target, &run, clock()),
-        start_coordinator(&run),
+        evaluate(target.clone(), variables.clone(), arguments.json),
+        take_snapshot(target, run, Timestamp::now()),
+        start_coordinator(run),
     )?;
     let pipeline = selection::select(evaluated.pipeline.clone(), &target.names, arguments.needs)?;
-    if !arguments.quiet && !arguments.json {
-        warn(&pipeline);
+    if !arguments.quiet {
+        warn(&pipeline, arguments.json);
     }
     let project = Project {
         id: 1,
@@ -128,13 +160,11 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
 
     let mut view = view::choose(arguments.json, arguments.quiet);
     let jobs = arguments.jobs.map_or_else(processors, usize::from);
-    let runner = runner::start(&coordinator, token, &run, &state, jobs, session)?;
-    let followed = follow::to_the_end(&coordinator, id, events, &runner, view.as_mut()).await?;
+    let mut runner = runner::start(&coordinator, token, run, state, jobs, session)?;
+    let followed = follow::to_the_end(&coordinator, id, events, &mut runner, view.as_mut()).await?;
     drop(runner);
     view.summary(&followed.summary(began.elapsed()));
     coordinator.stop().await;
-    run.end().map_err(kept)?;
-    state.forget_old_runs().map_err(kept)?;
     Ok(exit_code(&followed))
 }
 
@@ -156,10 +186,24 @@ fn pipeline_variables(
     Ok(all)
 }
 
-async fn evaluate(target: Target, variables: Vec<JobVariable>) -> Result<Evaluated, Failure> {
-    tokio::task::spawn_blocking(move || target.evaluate(&variables))
-        .await
-        .map_err(|error| Failure::from_error(Code::Internal, &error))?
+async fn evaluate(
+    target: Target,
+    variables: Vec<JobVariable>,
+    json: bool,
+) -> Result<Evaluated, Failure> {
+    tokio::task::spawn_blocking(move || {
+        target.evaluate(&variables, |errors| report(errors, Severity::Error, json))
+    })
+    .await
+    .map_err(|error| Failure::from_error(Code::Internal, &error))?
+}
+
+fn report(problems: &[Problem], severity: Severity, json: bool) {
+    if json {
+        view::Json::problems(problems, severity);
+    } else {
+        anstream::eprint!("{}", problems::render(problems, severity));
+    }
 }
 
 async fn take_snapshot(
@@ -217,12 +261,10 @@ fn new_pipeline(
 }
 
 /// What is accepted but does nothing here, each once.
-fn warn(pipeline: &Pipeline) {
+fn warn(pipeline: &Pipeline, json: bool) {
     let mut warnings = pipeline.warnings.clone();
     warnings.extend(pipeline.not_run_here.iter().cloned());
-    if !warnings.is_empty() {
-        anstream::eprint!("{}", problems::render(&warnings, Severity::Warning));
-    }
+    report(&warnings, Severity::Warning, json);
     let containers: Vec<_> = pipeline
         .jobs
         .iter()
@@ -234,9 +276,14 @@ fn warn(pipeline: &Pipeline) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        anstream::eprintln!(
-            "warning: image and services of {first}{more} are ignored: jobs run in a shell on this machine\n"
+        let message = format!(
+            "image and services of {first}{more} are ignored: jobs run in a shell on this machine"
         );
+        if json {
+            view::Json::warning(&message);
+        } else {
+            anstream::eprintln!("warning: {message}\n");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use courser_protocol::Secret;
 
 use super::Api;
 use super::answers::{Refusal, token_of};
-use super::body::{PATIENCE, READ_ON, discard};
+use super::body::{discard, discard_form};
 use crate::store::{ArtifactRecord, private_dir, private_options};
 
 /// Bytes of a dotenv report, unpacked.
@@ -72,7 +72,7 @@ pub(super) async fn upload(
         .map_err(|error| Refusal::bad_request(error.body_text()))?;
     let received = api.take_upload(job, &mut form, &mut upload, given).await;
     if received.is_err() {
-        skip(&mut form).await;
+        discard_form(&mut form).await;
     }
     received?;
     Ok((StatusCode::CREATED, axum::Json(serde_json::json!({}))).into_response())
@@ -157,22 +157,6 @@ async fn short_text(mut field: Field<'_>) -> Result<String, Refusal> {
         text.extend_from_slice(&chunk);
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Reads on to the form's end, within bounds, so that the sender gets to see the refusal.
-async fn skip(form: &mut Multipart) {
-    let mut left = READ_ON;
-    let read = async {
-        while let Ok(Some(mut field)) = form.next_field().await {
-            while let Ok(Some(chunk)) = field.chunk().await {
-                let Some(rest) = left.checked_sub(chunk.len() as u64) else {
-                    return;
-                };
-                left = rest;
-            }
-        }
-    };
-    drop(tokio::time::timeout(PATIENCE, read).await);
 }
 
 /// Writes the part beside its place and moves it there when it is complete.

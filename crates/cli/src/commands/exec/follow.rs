@@ -6,6 +6,7 @@ use std::time::Duration;
 use courser_coordinator::{
     CoordinatorEvent, Handle, JobEnd, JobSnapshot, PipelineSnapshot, PipelineStatus,
 };
+use jiff::Timestamp;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::log::LogFollower;
@@ -39,7 +40,7 @@ pub(super) async fn to_the_end(
     coordinator: &Handle,
     pipeline: i64,
     mut events: Receiver<CoordinatorEvent>,
-    runner: &LocalRunner,
+    runner: &mut LocalRunner,
     view: &mut (dyn View + Send),
 ) -> Result<Followed, Failure> {
     let mut interrupts = 0;
@@ -82,6 +83,13 @@ pub(super) async fn to_the_end(
             _ = ticks.tick() => {
                 watch.view.tick();
                 false
+            }
+            // It ends only when it is told to; without it nothing would ever end.
+            () = runner.ended(), if interrupts < 2 => {
+                let stopped = coordinator.abort(pipeline).await;
+                stopped.map_err(|error| Failure::from_error(Code::Internal, &error))?;
+                watch.catch_up().await?;
+                return Err(Failure::internal("the runner ended before the pipeline did"));
             }
             _ = interrupt.recv() => true,
             _ = terminate.recv() => true,
@@ -126,6 +134,16 @@ impl Watch<'_> {
                 ..
             } if pipeline == self.pipeline => {
                 self.start(job, position, log);
+            }
+            CoordinatorEvent::JobDelayed {
+                pipeline,
+                job,
+                position,
+                at,
+            } if pipeline == self.pipeline => {
+                let left = at.saturating_sub(Timestamp::now().as_second()).max(0);
+                let left = Duration::from_secs(left.unsigned_abs());
+                self.view.delayed(name(&self.names, position, job), left);
             }
             CoordinatorEvent::Trace { job, .. } => {
                 let Self {

@@ -111,7 +111,47 @@ fn visible(line: &str) -> Option<String> {
             shown = text;
         }
     }
-    (!had_marker || !strip_colours(shown).is_empty()).then(|| shown.to_owned())
+    (!had_marker || !strip_colours(shown).is_empty()).then(|| only_colours(shown))
+}
+
+/// The text with colours and nothing else that moves a terminal: a job must not clear the screen of
+/// who watches it, or set the window's title. Colours end with the line.
+fn only_colours(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 4);
+    let mut coloured = false;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\u{1b}' => match rest.next() {
+                Some('[') => {
+                    let mut sequence = String::from("\u{1b}[");
+                    for c in rest.by_ref() {
+                        sequence.push(c);
+                        if ('@'..='~').contains(&c) {
+                            break;
+                        }
+                    }
+                    if sequence.ends_with('m') {
+                        out.push_str(&sequence);
+                        coloured = true;
+                    }
+                }
+                // A command of the window: up to BEL or ESC \\.
+                Some(']') => while rest.next().is_some_and(|c| c != '\u{7}' && c != '\u{1b}') {},
+                _ => {}
+            },
+            '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    if coloured && !out.ends_with("\u{1b}[0m") {
+        out.push_str("\u{1b}[0m");
+    }
+    out
 }
 
 /// The text without escape sequences.
@@ -136,8 +176,13 @@ mod tests {
             ("section_end:1700000000:step_script\r\u{1b}[0K", None),
             (
                 "section_end:1:a\r\u{1b}[0Ksection_start:1:b\r\u{1b}[0K\u{1b}[0K\u{1b}[36;1mText",
-                Some("\u{1b}[0K\u{1b}[36;1mText"),
+                Some("\u{1b}[36;1mText\u{1b}[0m"),
             ),
+            (
+                "a\u{1b}[2J\u{1b}[1;1H\u{1b}]0;title\u{7}b\u{8}\u{9b}c\td",
+                Some("abc\td"),
+            ),
+            ("cut \u{1b}[3", Some("cut ")),
             ("10%\r20%\r30%", Some("30%")),
             ("windows\r", Some("windows")),
         ];

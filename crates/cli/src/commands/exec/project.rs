@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use courser_pipeline::{Event, Files, Pipeline};
+use courser_pipeline::{Event, Files, Pipeline, Problem};
 use courser_protocol::JobVariable;
 
 use crate::failure::{Code, Failure};
-use crate::problems::{self, Severity};
 use crate::project::{FILE, OpenProject, Project};
 
 /// What to run.
@@ -64,8 +63,12 @@ impl Target {
         })
     }
 
-    /// Evaluates the file for a push of the working tree. Errors in it are shown here.
-    pub(super) fn evaluate(&self, variables: &[JobVariable]) -> Result<Evaluated, Failure> {
+    /// Evaluates the file for a push of the working tree. Errors in it go to `report`.
+    pub(super) fn evaluate(
+        &self,
+        variables: &[JobVariable],
+        report: impl FnOnce(&[Problem]),
+    ) -> Result<Evaluated, Failure> {
         let files = self
             .project
             .open(self.with_git)
@@ -83,7 +86,7 @@ impl Target {
         }
         let pipeline =
             courser_pipeline::evaluate(&self.project.file, &files, &event).map_err(|found| {
-                anstream::eprint!("{}", problems::render(&found.errors, Severity::Error));
+                report(&found.errors);
                 let count = found.errors.len();
                 let noun = if count == 1 { "error" } else { "errors" };
                 Failure::invalid(format!("{} has {count} {noun}", self.project.file))
@@ -160,13 +163,21 @@ mod tests {
         let target = find(&root, &[], Some("other.yml")).expect("found");
         assert!(
             target
-                .evaluate(&[])
+                .evaluate(&[], |_| {})
                 .expect_err("invalid")
                 .message()
                 .contains("other.yml has 1 error")
         );
         let target = find(&root, &[], None).expect("found");
-        assert_eq!(target.evaluate(&[]).expect("valid").pipeline.jobs.len(), 1);
+        assert_eq!(
+            target
+                .evaluate(&[], |_| {})
+                .expect("valid")
+                .pipeline
+                .jobs
+                .len(),
+            1
+        );
         assert!(find(&root, &[], Some("missing.yml")).is_err());
     }
 }

@@ -23,7 +23,15 @@ pub(super) struct LocalRunner {
     /// Ends it.
     pub(super) shutdown: Shutdown,
     _config: watch::Sender<Arc<Config>>,
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
+}
+
+impl LocalRunner {
+    /// Waits for the runner's end.
+    pub(super) async fn ended(&mut self) {
+        // The first and only task; a panic in it has been printed.
+        drop(self.task.join_next().await);
+    }
 }
 
 /// Starts it for `jobs` jobs at once.
@@ -96,6 +104,6 @@ pub(super) fn start(
     Ok(LocalRunner {
         shutdown,
         _config: config,
-        _task: task,
+        task,
     })
 }

@@ -6,6 +6,9 @@ use courser_pipeline::{JobWhen, Pipeline, PipelineJob};
 
 use crate::failure::{Code, Failure};
 
+/// Job names shown when none is near.
+const LISTED: usize = 20;
+
 /// Leaves only the named jobs (a parallel job is also meant by its plain name) and, with `needs`, all
 /// they wait for. A named manual or delayed job runs at once: naming it is starting it.
 pub(super) fn select(
@@ -22,11 +25,9 @@ pub(super) fn select(
             .filter(|position| is_named(&pipeline.jobs[*position], name))
             .collect();
         if found.is_empty() {
-            let known: Vec<_> = pipeline.jobs.iter().map(|job| job.name.as_str()).collect();
-            return Err(
-                Failure::new(Code::Usage, format!("the pipeline has no job {name:?}"))
-                    .hint(format!("its jobs: {}", known.join(", "))),
-            );
+            let known = pipeline.jobs.iter().map(|job| job.name.as_str());
+            let message = format!("the pipeline has no job {name:?}");
+            return Err(Failure::new(Code::Usage, message).hint(suggestion(known, name)));
         }
         wanted.extend(found);
     }
@@ -55,6 +56,48 @@ pub(super) fn select(
         .stages
         .retain(|stage| pipeline.jobs.iter().any(|job| job.stage == *stage));
     Ok(pipeline)
+}
+
+/// The nearest names, else all of them.
+fn suggestion<'a>(known: impl Iterator<Item = &'a str> + Clone, name: &str) -> String {
+    let limit = 1 + name.chars().count() / 4;
+    let plain = name.to_lowercase();
+    let near: Vec<_> = known
+        .clone()
+        .filter(|known| {
+            let known = known.to_lowercase();
+            known.starts_with(&plain) || distance(&known, &plain) <= limit
+        })
+        .take(5)
+        .map(|known| format!("{known:?}"))
+        .collect();
+    if !near.is_empty() {
+        return format!("did you mean {}?", near.join(" or "));
+    }
+    let some: Vec<_> = known.clone().take(LISTED).collect();
+    let more = known.count().saturating_sub(LISTED);
+    let more = if more > 0 {
+        format!(" and {more} more: courser exec --list")
+    } else {
+        String::new()
+    };
+    format!("its jobs: {}{more}", some.join(", "))
+}
+
+/// Edits of one character (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, a) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, b) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
 }
 
 fn is_named(job: &PipelineJob, name: &str) -> bool {
@@ -149,5 +192,19 @@ mod tests {
     fn an_unknown_name_is_refused_with_the_known_ones() {
         let refused = select(pipeline(), &["nope".to_owned()], false).expect_err("refused");
         assert!(refused.message().contains("nope"));
+    }
+
+    #[test]
+    fn near_names_are_suggested() {
+        let known = ["build", "test: [a]", "deploy production"];
+        let cases = [
+            ("biuld", "did you mean \"build\"?"),
+            ("Build", "did you mean \"build\"?"),
+            ("deploy", "did you mean \"deploy production\"?"),
+            ("nothing", "its jobs: build, test: [a], deploy production"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(suggestion(known.into_iter(), name), expected, "{name}");
+        }
     }
 }

@@ -138,11 +138,40 @@ impl RunState {
     }
 }
 
+impl RunState {
+    /// Whether a job of it said anything.
+    pub(crate) fn has_logs(&self) -> bool {
+        entries(&self.coordinator().join("traces")).is_ok_and(|logs| !logs.is_empty())
+    }
+
+    /// Removes everything: a run that never began leaves nothing behind.
+    pub(crate) fn discard(self) -> io::Result<()> {
+        remove(&self.root)
+    }
+}
+
+/// Bytes of all files below a directory; links are not followed.
+pub(crate) fn size(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
 /// What `courser clean` did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cleaned {
     /// Directories that are gone.
     pub(crate) removed: Vec<PathBuf>,
+    /// Bytes that were in them.
+    pub(crate) bytes: u64,
     /// Runs that are still going on.
     pub(crate) in_use: Vec<PathBuf>,
 }
@@ -151,13 +180,16 @@ pub(crate) struct Cleaned {
 pub(crate) fn clean(project: &Path) -> io::Result<Cleaned> {
     let mut cleaned = Cleaned::default();
     for run in entries(&project.join("runs"))? {
+        let bytes = size(&run);
         if remove_unless_in_use(&run)? {
+            cleaned.bytes += bytes;
             cleaned.removed.push(run);
         } else {
             cleaned.in_use.push(run);
         }
     }
     if cleaned.in_use.is_empty() && project.exists() {
+        cleaned.bytes += size(project);
         remove(project)?;
         cleaned.removed.push(project.to_owned());
     }

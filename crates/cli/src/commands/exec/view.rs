@@ -51,6 +51,8 @@ pub(super) struct Summary {
 pub(super) trait View {
     /// The pipeline exists; `jobs` in pipeline order.
     fn created(&mut self, jobs: &[JobName<'_>]);
+    /// A job waits for its time.
+    fn delayed(&mut self, job: JobName<'_>, left: Duration);
     /// A job runs.
     fn started(&mut self, job: JobName<'_>);
     /// A line of a job's log.
@@ -96,6 +98,8 @@ fn sign(end: &JobEnd) -> (char, Style) {
 /// What happened, in words: `failed (exit code 2), will be retried`.
 fn verdict(end: &JobEnd) -> String {
     let mut text = match end.state {
+        // A `trigger` job.
+        JobState::Success if !end.ran => "has nothing to run here".to_owned(),
         JobState::Success => "passed".to_owned(),
         JobState::Failed { .. } => match (&end.failure_reason, end.exit_code) {
             (_, Some(code)) => format!("failed (exit code {code})"),
@@ -135,17 +139,42 @@ fn milliseconds(end: &JobEnd) -> String {
     }
 }
 
+/// Columns that names are padded to; longer ones stick out.
+const NAME_COLUMNS: usize = 40;
+
+/// Columns of the longest of these texts, as far as padding goes.
+fn columns<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
+    let longest = texts.map(|text| text.chars().count()).max();
+    longest.unwrap_or(0).min(NAME_COLUMNS)
+}
+
+/// The text in at most `columns` columns, without its middle where it is longer.
+fn shortened(text: &str, columns: usize) -> String {
+    let length = text.chars().count();
+    if length <= columns {
+        return text.to_owned();
+    }
+    let tail = columns / 3;
+    let head = columns.saturating_sub(tail + 1);
+    let start = text.chars().take(head);
+    let end = text.chars().skip(length - tail);
+    start.chain(['…']).chain(end).collect()
+}
+
+/// The name as one word of a shell.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:".contains(c);
+    if !name.is_empty() && name.chars().all(plain) && !name.starts_with('-') {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
+    }
+}
+
 /// The table at the end, for terminals and pipes alike.
 fn print_summary(summary: &Summary) {
-    let width = |text: fn(&SummaryRow) -> &str| {
-        summary
-            .rows
-            .iter()
-            .map(|row| text(row).chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let (stages, names) = (width(|row| &row.stage), width(|row| &row.name));
+    let stages = columns(summary.rows.iter().map(|row| row.stage.as_str()));
+    let names = columns(summary.rows.iter().map(|row| row.name.as_str()));
     anstream::println!();
     for row in &summary.rows {
         let (sign, colour) = sign(&row.end);
@@ -182,6 +211,16 @@ fn print_summary(summary: &Summary) {
     let colour = colour.on_default().bold();
     let time = seconds(summary.duration);
     anstream::println!("\n{BOLD}Pipeline{BOLD:#} {colour}{word}{colour:#} in {time}");
+    let manual = |row: &&SummaryRow| row.end.state == JobState::Manual;
+    if summary.status == PipelineStatus::Manual
+        && let Some(row) = summary.rows.iter().find(manual)
+    {
+        let name = quoted(&row.name);
+        anstream::println!(
+            "everything that starts by itself has run; start the manual job with: courser exec {name}\n\
+             (--needs also runs what it needs)"
+        );
+    }
 }
 
 #[cfg(test)]
@@ -231,5 +270,13 @@ mod tests {
         for (milliseconds, expected) in cases {
             assert_eq!(seconds(Duration::from_millis(milliseconds)), expected);
         }
+    }
+
+    #[test]
+    fn long_names_lose_their_middle_and_odd_ones_are_quoted() {
+        assert_eq!(shortened("short", 9), "short");
+        assert_eq!(shortened("test: [ubuntu, stable]", 9), "test:…le]");
+        assert_eq!(quoted("deploy:prod"), "deploy:prod");
+        assert_eq!(quoted("it's [a]"), r"'it'\''s [a]'");
     }
 }

@@ -1,17 +1,65 @@
 //! For programs: one JSON object a line on standard output.
 //!
-//! `event` is `pipeline_created`, `job_started`, `job_log`, `job_finished`, `cancelling` or
-//! `pipeline_finished`.
+//! `event` is one of
+//!
+//! - `problem`: `severity` (`error`, `warning`), `file`, `line`, `column`, `message`
+//! - `warning`: `message`
+//! - `pipeline_created`: `jobs` (`name`, `stage`)
+//! - `job_delayed`: a job, `seconds`
+//! - `job_started`: a job; `job_log`: a job, `line`
+//! - `job_finished`: a job and how it ended: `status`, `allowed_to_fail`, `duration` (seconds),
+//!   `failure_reason`, `exit_code`, `retried`
+//! - `cancelling`
+//! - `pipeline_finished`: `status`, `duration`, `jobs` (how they ended, `log`, `artifacts`)
+//! - `error`: `message`, `hints`, `exit_code`; the last line of a run that could not be made
+//!
+//! where a job is `id`, `name`, `stage`. Fields may be added, never taken away.
+
+use std::time::Duration;
 
 use courser_coordinator::JobEnd;
+use courser_pipeline::Problem;
 use serde_json::{Value, json};
 
 use super::super::log::strip_colours;
 use super::{JobName, Summary, View};
+use crate::failure::Failure;
+use crate::problems::Severity;
 
 /// One event a line.
 #[derive(Debug)]
 pub(in super::super) struct Json;
+
+impl Json {
+    /// Problems of the file.
+    pub(in super::super) fn problems(problems: &[Problem], severity: Severity) {
+        for problem in problems {
+            let mut event = json!(problem);
+            event["event"] = "problem".into();
+            event["severity"] = match severity {
+                Severity::Error => "error".into(),
+                Severity::Warning => "warning".into(),
+            };
+            println!("{event}");
+        }
+    }
+
+    /// Something without a place in the file.
+    pub(in super::super) fn warning(message: &str) {
+        println!("{}", json!({"event": "warning", "message": message}));
+    }
+
+    /// The run could not be made, or broke down.
+    pub(in super::super) fn failed(failure: &Failure) {
+        let event = json!({
+            "event": "error",
+            "message": failure.message(),
+            "hints": failure.hints(),
+            "exit_code": failure.code(),
+        });
+        println!("{event}");
+    }
+}
 
 impl View for Json {
     fn created(&mut self, jobs: &[JobName<'_>]) {
@@ -20,6 +68,11 @@ impl View for Json {
             .map(|job| json!({"name": job.name, "stage": job.stage}))
             .collect();
         println!("{}", json!({"event": "pipeline_created", "jobs": jobs}));
+    }
+
+    fn delayed(&mut self, job: JobName<'_>, left: Duration) {
+        let facts = json!({"seconds": left.as_secs()});
+        println!("{}", event("job_delayed", job, facts));
     }
 
     fn started(&mut self, job: JobName<'_>) {

@@ -1,8 +1,12 @@
 //! In a pipe: every line of every log behind its job's name.
 
+use std::time::Duration;
+
 use courser_coordinator::JobEnd;
 
-use super::{BOLD, JobName, Summary, View, milliseconds, print_summary, sign, verdict};
+use super::{
+    BOLD, JobName, Summary, View, columns, milliseconds, print_summary, seconds, sign, verdict,
+};
 
 /// Plain lines.
 #[derive(Debug, Default)]
@@ -12,11 +16,15 @@ pub(in super::super) struct Lines {
 
 impl View for Lines {
     fn created(&mut self, jobs: &[JobName<'_>]) {
-        self.width = jobs
-            .iter()
-            .map(|job| job.name.chars().count())
-            .max()
-            .unwrap_or(0);
+        self.width = columns(jobs.iter().map(|job| job.name));
+    }
+
+    fn delayed(&mut self, job: JobName<'_>, left: Duration) {
+        let (width, left) = (self.width, seconds(left));
+        anstream::println!(
+            "{BOLD}{:width$}{BOLD:#} > delayed, starts in {left}",
+            job.name
+        );
     }
 
     fn started(&mut self, job: JobName<'_>) {

@@ -7,10 +7,15 @@ use courser_coordinator::{JobEnd, JobState};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::super::log::strip_colours;
-use super::{BOLD, DIM, JobName, Summary, View, milliseconds, print_summary, sign, verdict};
+use super::{
+    BOLD, DIM, JobName, Summary, View, columns, milliseconds, print_summary, seconds, shortened,
+    sign, verdict,
+};
 
 /// Characters of a log line beside a running job.
 const GLIMPSE: usize = 60;
+/// Columns of a running job's name, so that its line fits into a narrow terminal.
+const NAME: usize = 30;
 
 /// Live view.
 pub(in super::super) struct Live {
@@ -37,11 +42,12 @@ impl Live {
 
 impl View for Live {
     fn created(&mut self, jobs: &[JobName<'_>]) {
-        self.width = jobs
-            .iter()
-            .map(|job| job.name.chars().count())
-            .max()
-            .unwrap_or(0);
+        self.width = columns(jobs.iter().map(|job| job.name)).min(NAME);
+    }
+
+    fn delayed(&mut self, job: JobName<'_>, left: Duration) {
+        let (name, left) = (job.name, seconds(left));
+        self.above(|| anstream::println!("{DIM}-{DIM:#} {name} is delayed and starts in {left}"));
     }
 
     fn started(&mut self, job: JobName<'_>) {
@@ -53,7 +59,7 @@ impl View for Live {
         let bar = self
             .screen
             .add(ProgressBar::new_spinner().with_style(style));
-        bar.set_prefix(format!("{:width$}", job.name));
+        bar.set_prefix(format!("{:width$}", shortened(job.name, width)));
         bar.enable_steady_tick(Duration::from_millis(100));
         self.running.insert(job.id, bar);
     }

@@ -1,5 +1,7 @@
 //! Only what went wrong.
 
+use std::time::Duration;
+
 use courser_coordinator::{JobEnd, JobState};
 
 use super::{JobName, Summary, View, verdict};
@@ -10,6 +12,8 @@ pub(in super::super) struct Quiet;
 
 impl View for Quiet {
     fn created(&mut self, _jobs: &[JobName<'_>]) {}
+
+    fn delayed(&mut self, _job: JobName<'_>, _left: Duration) {}
 
     fn started(&mut self, _job: JobName<'_>) {}
 
