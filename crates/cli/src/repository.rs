@@ -166,6 +166,9 @@ impl Repository {
         let mut set = |key: &str, value: &str| variables.insert(key.to_owned(), value.to_owned());
         set("CI", "true");
         set("GITLAB_CI", "true");
+        set("CI_SERVER", "yes");
+        set("CI_PROJECT_ID", "1");
+        set("CI_PROJECT_VISIBILITY", "private");
         set("CI_PIPELINE_SOURCE", source);
         set("CI_PIPELINE_IID", "1");
         set("CI_DEFAULT_BRANCH", default_branch);
@@ -182,6 +185,12 @@ impl Repository {
                 "CI_PROJECT_URL",
                 &format!("https://{host}/{}", project.path()),
             );
+            let name = host.split(':').next().unwrap_or_default();
+            set("CI_SERVER_HOST", name);
+            set("CI_SERVER_FQDN", host);
+            set("CI_SERVER_PROTOCOL", "https");
+            set("CI_SERVER_URL", &format!("https://{host}"));
+            set("CI_API_V4_URL", &format!("https://{host}/api/v4"));
         }
         set("CI_COMMIT_SHA", &commit.sha);
         set("CI_COMMIT_SHORT_SHA", &short_sha(&commit.sha));
@@ -207,6 +216,33 @@ impl Repository {
         } else if source != "merge_request_event" {
             set("CI_COMMIT_BRANCH", ref_name);
         }
+        match source {
+            "merge_request_event" => {
+                for (key, value) in [
+                    ("ID", "1"),
+                    ("IID", "1"),
+                    ("PROJECT_ID", "1"),
+                    ("PROJECT_PATH", &project.path()),
+                    ("SOURCE_PROJECT_ID", "1"),
+                    ("SOURCE_PROJECT_PATH", &project.path()),
+                    ("SOURCE_BRANCH_NAME", ref_name),
+                    ("TARGET_BRANCH_NAME", default_branch),
+                    ("REF_PATH", "refs/merge-requests/1/head"),
+                    ("EVENT_TYPE", "detached"),
+                    ("TITLE", title),
+                    ("DESCRIPTION", description),
+                    ("DRAFT", "false"),
+                    ("SQUASH_ON_MERGE", "false"),
+                ] {
+                    set(&format!("CI_MERGE_REQUEST_{key}"), value);
+                }
+                set("CI_OPEN_MERGE_REQUESTS", &format!("{}!1", project.path()));
+            }
+            "trigger" => {
+                set("CI_PIPELINE_TRIGGERED", "true");
+            }
+            _ => {}
+        }
         if let Some(name) = &git.user.0 {
             set("GITLAB_USER_NAME", name);
         }
@@ -228,9 +264,34 @@ impl Repository {
             .ok()
             .map(|base| base.trim().to_owned())
             .filter(|base| !base.is_empty() && *base != commit.sha);
-        let Some(base) = upstream.or_else(|| commit.parent.clone()) else {
+        match upstream.or_else(|| commit.parent.clone()) {
+            Some(base) => self.changed_since(&base),
+            None => Ok(ChangedFiles::Unknown),
+        }
+    }
+
+    /// What a merge request of this working tree into the default branch would change; that branch itself
+    /// is taken for a push.
+    pub(crate) fn changed_files_of_merge_request(&self) -> Result<ChangedFiles, RepositoryError> {
+        let Some(facts) = &self.git else {
             return Ok(ChangedFiles::Unknown);
         };
+        let target = &facts.default_branch;
+        let base = [
+            format!("refs/remotes/origin/{target}"),
+            format!("refs/heads/{target}"),
+        ]
+        .iter()
+        .find_map(|target| git(&self.root, ["merge-base", "HEAD", target]).ok());
+        let head = facts.commit.as_ref().map(|commit| commit.sha.as_str());
+        match base.as_deref().map(str::trim) {
+            Some(base) if Some(base) != head => self.changed_since(base),
+            _ => self.changed_files(),
+        }
+    }
+
+    /// Differences to a commit, uncommitted and untracked files included.
+    fn changed_since(&self, base: &str) -> Result<ChangedFiles, RepositoryError> {
         let mut changed: BTreeSet<String> = BTreeSet::new();
         let diff = [
             "diff",
@@ -239,7 +300,7 @@ impl Repository {
             "--no-ext-diff",
             "--relative",
             "-z",
-            &base,
+            base,
             "--",
         ];
         let others = ["ls-files", "-z", "--others", "--exclude-standard"];
@@ -642,6 +703,18 @@ mod tests {
         }
         assert_eq!(event.predefined["CI_COMMIT_SHA"].len(), 40);
         assert!(!event.predefined.contains_key("CI_COMMIT_TAG"));
+        assert!(!event.predefined.contains_key("CI_MERGE_REQUEST_IID"));
+        let event = repository.event("merge_request_event", Some("feature"), false);
+        assert!(!event.predefined.contains_key("CI_COMMIT_BRANCH"));
+        for (key, value) in [
+            ("CI_COMMIT_REF_NAME", "feature"),
+            ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "feature"),
+            ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "trunk"),
+            ("CI_MERGE_REQUEST_IID", "1"),
+            ("CI_SERVER_HOST", "git.example.org"),
+        ] {
+            assert_eq!(event.predefined[key], value, "{key}");
+        }
         assert!(!format!("{repository:?} {event:?}").contains("secret"));
     }
 
@@ -717,6 +790,28 @@ mod tests {
             changed,
             ChangedFiles::Known(expected.map(str::to_owned).into())
         );
+    }
+
+    #[test]
+    fn changes_of_a_merge_request_are_those_since_the_default_branch() {
+        let directory = repository();
+        let path = directory.path();
+        run(path, &["branch", "-m", "main"]);
+        run(path, &["checkout", "-q", "-b", "feature"]);
+        for name in ["one.txt", "two.txt"] {
+            fs::write(path.join(name), "new").unwrap();
+            run(path, &["add", "."]);
+            run(path, &["commit", "-q", "-m", name]);
+        }
+        let repository = Repository::discover(path).unwrap();
+        let known = |names: &[&str]| {
+            ChangedFiles::Known(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!(
+            repository.changed_files_of_merge_request().unwrap(),
+            known(&["one.txt", "two.txt"])
+        );
+        assert_eq!(repository.changed_files().unwrap(), known(&["two.txt"]));
     }
 
     #[test]

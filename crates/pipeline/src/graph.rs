@@ -269,11 +269,7 @@ impl<'a> Graph<'a> {
         let Some(on_stop) = environment.get("on_stop").and_then(|name| name.as_str()) else {
             return Ok(());
         };
-        let span = job
-            .keywords
-            .iter()
-            .find(|(key, _)| key == "environment")
-            .map_or(job.span, |(_, span)| *span);
+        let span = job.on_stop_span;
         let wrong = |text: String| Err(Fault::new(span, format!("{name} job: {text}")));
         let Some(&at) = self.by_name.get(on_stop) else {
             return wrong(format!("on_stop job {on_stop} is not defined"));

@@ -91,6 +91,7 @@ pub(crate) struct JobSpec {
     pub(crate) name: String,
     pub(crate) span: Span,
     pub(crate) stage_span: Span,
+    pub(crate) on_stop_span: Span,
     /// What does not depend on instance, rules and variables.
     pub(crate) job: PipelineJob,
     pub(crate) when: Option<JobWhen>,
@@ -230,6 +231,7 @@ pub(crate) fn parse(entry: &Entry, defaults: &Defaults, shape: &mut Shape<'_>) -
         stage_span: own
             .entry("stage")
             .map_or(entry.span, |entry| entry.value.span),
+        on_stop_span: entry.span,
         job,
         when: None,
         allow_failure: None,
@@ -437,7 +439,11 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
                     .duration(node, Some(MAXIMUM_START_IN), &what())
                     .map(|(text, _)| text);
             }
-            "environment" => job.environment = keyword::environment(node, &here(), shape),
+            "environment" => {
+                job.environment = keyword::environment(node, &here(), shape);
+                let on_stop = node.as_map().and_then(|map| map.get("on_stop"));
+                spec.on_stop_span = on_stop.map_or(entry.span, |node| node.span);
+            }
             "resource_group" => job.resource_group = shape.string(node, &what()),
             "manual_confirmation" => job.manual_confirmation = shape.string(node, &what()),
             "coverage" => job.coverage = parse_coverage(node, place, shape),

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::json;
+
+/// Key of a coverage report in [`JobArtifacts::other`] and in JSON.
+pub(crate) const COVERAGE_FORMAT: &str = "coverage_format";
 
 /// A position-bearing error or warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -160,10 +165,9 @@ pub enum CacheKey {
 }
 
 /// `artifacts`, defaults filled in.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobArtifacts {
     /// Name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Paths.
     pub paths: Vec<String>,
@@ -174,13 +178,46 @@ pub struct JobArtifacts {
     /// `on_success`, `on_failure`, `always`.
     pub when: String,
     /// Verbatim.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expire_in: Option<String>,
-    /// Report type to paths.
+    /// Report type to paths; in JSON `coverage_report` is the mapping of the file.
     pub reports: BTreeMap<String, Vec<String>>,
-    /// Other keys as written (`expose_as`, `public`, `access`).
-    #[serde(flatten)]
+    /// Other keys as written: `expose_as`, `public`, `access`, and the coverage report's `coverage_format`.
     pub other: BTreeMap<String, serde_json::Value>,
+}
+
+impl Serialize for JobArtifacts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let format = self.other.get(COVERAGE_FORMAT);
+        let reports: BTreeMap<&str, serde_json::Value> = self
+            .reports
+            .iter()
+            .map(|(kind, paths)| {
+                let value = match (kind.as_str(), format, paths.first()) {
+                    ("coverage_report", Some(format), Some(path)) => {
+                        json!({ COVERAGE_FORMAT: format, "path": path })
+                    }
+                    _ => json!(paths),
+                };
+                (kind.as_str(), value)
+            })
+            .collect();
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(name) = &self.name {
+            map.serialize_entry("name", name)?;
+        }
+        map.serialize_entry("paths", &self.paths)?;
+        map.serialize_entry("exclude", &self.exclude)?;
+        map.serialize_entry("untracked", &self.untracked)?;
+        map.serialize_entry("when", &self.when)?;
+        if let Some(expire_in) = &self.expire_in {
+            map.serialize_entry("expire_in", expire_in)?;
+        }
+        map.serialize_entry("reports", &reports)?;
+        for (key, value) in self.other.iter().filter(|(key, _)| *key != COVERAGE_FORMAT) {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
 }
 
 /// One job of the pipeline. Fields and JSON names are section 23's.
@@ -264,7 +301,7 @@ impl Default for AllowFailure {
     }
 }
 
-fn variables_as_map<S: serde::Serializer>(
+fn variables_as_map<S: Serializer>(
     variables: &[YamlVariable],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

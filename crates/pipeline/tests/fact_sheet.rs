@@ -954,15 +954,15 @@ fn section_16_keywords() {
         ),
         (
             "j: {script: x, environment: {name: e, on_stop: gone}}",
-            "1:16: j job: on_stop job gone is not defined",
+            "1:48: j job: on_stop job gone is not defined",
         ),
         (
             "j: {script: x, environment: {name: e, on_stop: s}}\ns: {script: x, environment: {name: f, action: stop}}",
-            "1:16: j job: on_stop job s have different environment name",
+            "1:48: j job: on_stop job s have different environment name",
         ),
         (
             "j: {script: x, environment: {name: e, on_stop: s}}\ns: {script: x, environment: {name: e}}",
-            "1:16: j job: on_stop job s needs to have action stop defined",
+            "1:48: j job: on_stop job s needs to have action stop defined",
         ),
         (
             "j: {script: x, environment: {name: e, deployment_tier: odd, auto_stop_in: never}}",

@@ -145,22 +145,21 @@ fn run_lint(lint: &Lint, directory: &Path) -> Result<ExitCode, Failure> {
 fn run_list(list: List, directory: &Path) -> Result<ExitCode, Failure> {
     let project = open(directory, list.file.as_deref())?;
     let repository = &project.repository;
+    let event = repository.event(&list.source, list.ref_name.as_deref(), list.tag);
     let changed_files = if list.changed_files.is_empty() {
-        let branch_push = list.source == "push" && !list.tag;
-        if branch_push {
-            repository
-                .changed_files()
-                .map_err(|error| Failure::from_error(Code::Invalid, &error))?
-        } else {
-            ChangedFiles::Unknown
-        }
+        let asked = match list.source.as_str() {
+            "push" if !event.tag => repository.changed_files(),
+            "merge_request_event" => repository.changed_files_of_merge_request(),
+            _ => Ok(ChangedFiles::Unknown),
+        };
+        asked.map_err(|error| Failure::from_error(Code::Invalid, &error))?
     } else {
         ChangedFiles::Given(list.changed_files)
     };
     let event = Event {
         pipeline_variables: list.variables,
         changed_files,
-        ..repository.event(&list.source, list.ref_name.as_deref(), list.tag)
+        ..event
     };
     match courser_pipeline::evaluate(&project.project.file, &project, &event) {
         Ok(pipeline) => {

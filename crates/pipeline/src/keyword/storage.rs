@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{CacheKey, JobArtifacts, JobCache};
+use crate::model::{COVERAGE_FORMAT, CacheKey, JobArtifacts, JobCache};
 use crate::shape::{Shape, flatten, given};
 use crate::yaml::{Kind, Node};
 
@@ -353,7 +353,7 @@ fn reports(
             }
         };
         if let (Some(format), Some(path)) = (format, path) {
-            other.insert("coverage_format".to_owned(), format.into());
+            other.insert(COVERAGE_FORMAT.to_owned(), format.into());
             found.insert(key, vec![path]);
         }
     }
