@@ -1077,6 +1077,11 @@ fn section_16_keywords() {
             "1",
         ),
         ("j: {script: x}", "rules_matched", "null"),
+        (
+            "j: {script: x, artifacts: {reports: {junit: a.xml, coverage_report: {coverage_format: cobertura, path: c.xml}}}}",
+            "artifacts",
+            r#"{"exclude":[],"paths":[],"reports":{"coverage_report":{"coverage_format":"cobertura","path":"c.xml"},"junit":["a.xml"]},"untracked":false,"when":"on_success"}"#,
+        ),
         ("j: {trigger: g/p}", "trigger", r#"{"project":"g/p"}"#),
         ("j: {script: x, dependencies: []}", "dependencies", "[]"),
         ("j: {script: [[a, [b]], c]}", "script", r#"["a","b","c"]"#),
