@@ -110,7 +110,7 @@ fn the_helper_reads_its_request_from_standard_input() {
         "checkout":true,"clean_flags":["-ffdx"],"fetch_flags":["--quiet"],"clone_flags":[],
         "user_agent":"gitlab-runner","correlation_id":"","bundle_uris":true,
         "clean_git_config":false,"lfs_skip_smudge":true,"tls_base":null,"tls_ca_file":null,
-        "tls_client_pair":null,"credential_reject_url":"https://gitlab.example"}}"#,
+        "tls_client_pair":null,"tls_ca_file_only":false,"credential_reject_url":"https://gitlab.example"}}"#,
         path("builds/p"),
         path("builds/p.tmp"),
         path("origin"),
