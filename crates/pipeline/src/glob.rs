@@ -3,6 +3,8 @@
 
 /// Alternatives that `{a,b}` may expand to; more is refused by matching nothing further.
 const MAXIMUM_ALTERNATIVES: usize = 1000;
+/// Bytes that making alternatives may take; what comes after them matches nothing.
+const MAXIMUM_EXPANSION: usize = 8 << 20;
 
 /// A pattern, braces expanded.
 #[derive(Debug, Clone)]
@@ -13,10 +15,8 @@ pub(crate) struct Glob {
 
 impl Glob {
     pub(crate) fn new(pattern: &str) -> Self {
-        let mut expanded = Vec::new();
-        expand_braces(pattern, &mut expanded);
         Self {
-            alternatives: expanded
+            alternatives: expand_braces(pattern)
                 .iter()
                 .map(|one| one.split('/').map(|part| part.chars().collect()).collect())
                 .collect(),
@@ -137,34 +137,50 @@ fn matches_bracket(pattern: &[char], start: usize, c: char) -> Option<usize> {
     (found != negated).then_some(at + 1)
 }
 
-fn expand_braces(pattern: &str, out: &mut Vec<String>) {
-    if out.len() >= MAXIMUM_ALTERNATIVES {
-        return;
+/// `{a,b}` into one pattern each. A list of its own and not recursion, because a pattern may hold as many
+/// braces as a file has room for.
+fn expand_braces(pattern: &str) -> Vec<String> {
+    let mut expanded = Vec::new();
+    let mut budget = MAXIMUM_EXPANSION;
+    let mut open = vec![pattern.to_owned()];
+    while let Some(pattern) = open.pop() {
+        if expanded.len() >= MAXIMUM_ALTERNATIVES {
+            break;
+        }
+        let Some((start, end)) = outer_braces(&pattern) else {
+            expanded.push(pattern);
+            continue;
+        };
+        let (head, tail) = (&pattern[..start], &pattern[end + 1..]);
+        for piece in pieces(&pattern[start + 1..end]).into_iter().rev() {
+            let one = format!("{head}{piece}{tail}");
+            match budget.checked_sub(one.len() + size_of::<String>()) {
+                Some(left) => budget = left,
+                None => return expanded,
+            }
+            open.push(one);
+        }
     }
-    let Some((open, close)) = outer_braces(pattern) else {
-        out.push(pattern.to_owned());
-        return;
-    };
-    let (head, tail) = (&pattern[..open], &pattern[close + 1..]);
-    let mut depth = 0;
-    let mut start = open + 1;
+    expanded
+}
+
+/// What the commas of one pair of braces separate.
+fn pieces(inside: &str) -> Vec<&str> {
+    let (mut depth, mut start) = (0, 0);
     let mut pieces = Vec::new();
-    for (at, c) in pattern[open + 1..close].char_indices() {
-        let at = at + open + 1;
+    for (at, c) in inside.char_indices() {
         match c {
             '{' => depth += 1,
             '}' => depth -= 1,
             ',' if depth == 0 => {
-                pieces.push(&pattern[start..at]);
+                pieces.push(&inside[start..at]);
                 start = at + 1;
             }
             _ => {}
         }
     }
-    pieces.push(&pattern[start..close]);
-    for piece in pieces {
-        expand_braces(&format!("{head}{piece}{tail}"), out);
-    }
+    pieces.push(&inside[start..]);
+    pieces
 }
 
 /// The first balanced pair of braces.
@@ -239,6 +255,16 @@ mod tests {
                 expected,
                 "{pattern} {path}"
             );
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_braces_takes_neither_the_stack_nor_the_memory() {
+        let braces = "{a}".repeat(100_000);
+        let nested = format!("{}x{}", "{".repeat(50_000), "}".repeat(50_000));
+        let commas = format!("{{{}}}", ",".repeat(1_000_000));
+        for pattern in [&braces, &nested, &commas] {
+            assert!(!Glob::new(pattern).matches("b"));
         }
     }
 
