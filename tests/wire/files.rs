@@ -1,4 +1,4 @@
-//! Artifacts, caches and sources over HTTPS with a private CA (lifecycle 2, 4, 5).
+//! Artifacts over HTTPS with a private CA, and caches (lifecycle 4, 5).
 
 use courser_testkit::pki::Authority;
 use courser_testkit::server::Reply;
@@ -8,7 +8,7 @@ use super::gitlab::{GitLab, add, payload, variable};
 use crate::world::World;
 
 /// A server with a certificate of a private CA, and the line of the configuration that trusts it.
-fn private(world: &World) -> (GitLab, String) {
+pub(super) fn private(world: &World) -> (GitLab, String) {
     let root = Authority::root("Private Root").issue();
     let leaf = root.server(&["localhost"]).issue();
     let file = world.write("home/ca.pem", root.certificate_pem());

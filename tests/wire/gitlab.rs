@@ -87,6 +87,7 @@ impl Record {
 }
 
 type OnPoll = dyn FnMut(usize) -> Option<Reply> + Send;
+type Elsewhere = dyn FnMut(&Request) -> Reply + Send;
 type OnJob = dyn FnMut(&Request, &mut Record) -> Option<Reply> + Send;
 
 struct State {
@@ -96,6 +97,7 @@ struct State {
     faults: Vec<String>,
     on_poll: Box<OnPoll>,
     on_job: Box<OnJob>,
+    elsewhere: Box<Elsewhere>,
 }
 
 /// The server. Dropping it fails the test when a request was wrong.
@@ -123,6 +125,7 @@ impl GitLab {
             faults: Vec::new(),
             on_poll: Box::new(|_| None),
             on_job: Box::new(|_, _| None),
+            elsewhere: Box::new(|_| Reply::status(404)),
         };
         let state = Arc::new((Mutex::new(state), Condvar::new()));
         let shared = Arc::clone(&state);
@@ -163,6 +166,11 @@ impl GitLab {
         answer: impl FnMut(&Request, &mut Record) -> Option<Reply> + Send + 'static,
     ) {
         self.state().on_job = Box::new(answer);
+    }
+
+    /// What paths that are not of the API are answered.
+    pub(crate) fn elsewhere(&self, answer: impl FnMut(&Request) -> Reply + Send + 'static) {
+        self.state().elsewhere = Box::new(answer);
     }
 
     /// Changes what is known of a job.
@@ -277,6 +285,9 @@ impl State {
     }
 
     fn answer(&mut self, request: &Request) -> Reply {
+        if !request.path.starts_with("/api/") {
+            return (self.elsewhere)(request);
+        }
         let what = format!("{} {}", request.method, request.path);
         let id = request.header("x-request-id");
         let hex = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());

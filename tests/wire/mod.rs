@@ -4,5 +4,6 @@ mod files;
 mod gitlab;
 mod outcomes;
 mod requests;
+mod sources;
 mod trace;
 mod variables;
