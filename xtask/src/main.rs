@@ -119,7 +119,8 @@ fn dist() -> Result<()> {
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
-    let binary = build_binary("release")?;
+    // What is shipped is what is measured.
+    dist()?;
     run(Command::new("cargo")
         .args([
             "run",
@@ -129,7 +130,7 @@ fn bench(arguments: &[String]) -> Result<()> {
             "courser-benches",
             "--",
         ])
-        .arg(binary)
+        .arg(root().join("dist").join("courser"))
         .args(arguments))
 }
 

@@ -45,6 +45,12 @@ struct Loaded {
 static LOADED: LazyLock<Mutex<HashMap<SystemRoots, Loaded>>> = LazyLock::new(Mutex::default);
 
 impl SystemRoots {
+    /// Reads the roots now, on the calling thread, before the first connection needs them. A process that
+    /// stays should: what reading leaves in the allocator then serves the rest of its start.
+    pub fn read_ahead(&self) {
+        self.load();
+    }
+
     /// The roots, parsed once per process and again when a bundle or a directory has changed.
     pub(crate) fn load(&self) -> Arc<Store> {
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,6 +31,13 @@ use tokio::runtime;
 use crate::failure::Failure;
 use crate::session::Session;
 
+/// Threads that run tasks. Jobs are processes, the runner itself waits: more threads on a large machine
+/// would only cost memory.
+const MOST_WORKERS: usize = 4;
+
+/// Threads for calls that block (looking at files, resolving names), made as they are needed.
+const MOST_BLOCKING_THREADS: usize = 32;
+
 /// How a command speaks and what it runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -56,7 +63,10 @@ impl Kind {
             Self::Runner | Self::Internal => runtime::Builder::new_current_thread(),
             Self::Daemon | Self::Local => runtime::Builder::new_multi_thread(),
         };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         builder
+            .worker_threads(processors.min(MOST_WORKERS))
+            .max_blocking_threads(MOST_BLOCKING_THREADS)
             .enable_all()
             .build()
             .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))
