@@ -41,8 +41,8 @@ pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
         own_samples.add(&arguments.courser, &["exec"], looks)?;
         peer_samples.add(&peer, &[], looks)?;
     }
-    let goal = Goal::RatioAtMost(0.25);
     let rows = own_samples.rows().into_iter().zip(peer_samples.rows());
+    let goal = Goal::RatioAtMost(0.25);
     Ok(rows
         .map(|(own, peer)| own.beside(Some(peer)).goal(goal))
         .collect())

@@ -223,6 +223,8 @@ impl Running {
                     let mut connections = JoinSet::new();
                     loop {
                         if let Ok((stream, _)) = listener.accept().await {
+                            // As servers do: a small answer must not wait for an acknowledgement.
+                            stream.set_nodelay(true).ok();
                             connections.spawn(serve(stream));
                         }
                         while connections.try_join_next().is_some() {}
