@@ -106,11 +106,13 @@ impl SystemRoots {
         }
         let mut builder = Store::builder();
         let mut failure = None;
+        let mut bundle = None;
         for path in self.bundles() {
             match read(&path) {
                 Reading::Bytes(bytes) => {
-                    let content = SourceContent::read(Source::System(path), &bytes);
+                    let content = SourceContent::read(Source::System(path.clone()), &bytes);
                     builder = builder.add_content(&content);
+                    bundle = Some(path);
                     break;
                 }
                 Reading::Unreadable(error) => {
@@ -120,7 +122,9 @@ impl SystemRoots {
             }
         }
         for directory in self.directories() {
-            for path in unique_files(&directory) {
+            // Debian's bundle lies in the directory whose files it is made of.
+            let others = unique_files(&directory).into_iter();
+            for path in others.filter(|path| Some(path) != bundle.as_ref()) {
                 // Go passes over single files that it cannot read, and so do we.
                 if let Reading::Bytes(bytes) = read(&path) {
                     let content = SourceContent::read(Source::System(path), &bytes);
@@ -185,6 +189,11 @@ mod tests {
         assert_eq!(names(&only(&file, &directory)), 3);
         assert_eq!(names(&only(&file, &nowhere)), 2);
         assert_eq!(names(&only(&nowhere, &directory)), 1);
+        let inside = directory.join("bundle.pem");
+        std::fs::rename(&file, &inside).unwrap();
+        let sources = only(&inside, &directory).load().consulted().len();
+        // The bundle once, `three.pem`, and the file without certificates that is not counted.
+        assert_eq!((names(&only(&inside, &directory)), sources), (3, 2));
         assert_eq!(names(&SystemRoots::None), 0);
     }
 
