@@ -192,7 +192,7 @@ mod tests {
         let inside = directory.join("bundle.pem");
         std::fs::rename(&file, &inside).unwrap();
         let sources = only(&inside, &directory).load().consulted().len();
-        // The bundle once, `three.pem`, and the file without certificates that is not counted.
+        // The bundle once, and `three.pem`; the README holds none.
         assert_eq!((names(&only(&inside, &directory)), sources), (3, 2));
         assert_eq!(names(&SystemRoots::None), 0);
     }
