@@ -194,12 +194,120 @@ fn json_is_one_event_a_line() {
     let world = project("job:\n  script: ['true']\n");
     let finished = run(&mut world.courser(["exec", "--json"]));
     assert_eq!(finished.code(), 0, "{}", finished.all());
-    let events: Vec<serde_json::Value> = finished
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+    let names: Vec<_> = events(&finished)
+        .iter()
+        .map(|event| event["event"].as_str().expect("a name").to_owned())
+        .filter(|name| name != "job_log")
         .collect();
-    assert!(events.len() >= 3, "{}", finished.all());
+    let expected = [
+        "pipeline_created",
+        "job_started",
+        "job_finished",
+        "pipeline_finished",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn json_tells_what_is_wrong_and_ends_with_the_error() {
+    let world = project("job:\n  script: ['true']\n  neds: []\n");
+    let finished = run(&mut world.courser(["exec", "--json"]));
+    assert_eq!(finished.code(), 2, "{}", finished.all());
+    let events = events(&finished);
+    let problem = &events[0];
+    assert_eq!(
+        (&problem["event"], &problem["line"]),
+        (&"problem".into(), &3.into())
+    );
+    assert_eq!(problem["severity"], "error");
+    let last = events.last().expect("an event");
+    assert_eq!(
+        (&last["event"], &last["exit_code"]),
+        (&"error".into(), &2.into())
+    );
+    // A run that never began is not kept.
+    assert!(!finished.all().contains("internal"), "{}", finished.all());
+    let runs = std::fs::read_dir(world.path("state/courser/exec")).expect("the state");
+    for project in runs {
+        let runs = project.expect("a project").path().join("runs");
+        assert_eq!(std::fs::read_dir(runs).expect("runs").count(), 0);
+    }
+}
+
+#[test]
+fn a_name_nearly_right_is_suggested() {
+    let world = project("build:\n  script: ['true']\n");
+    let finished = run(&mut world.courser(["exec", "biuld"]));
+    assert_eq!(finished.code(), 64, "{}", finished.all());
+    let hint = "did you mean \"build\"?";
+    assert!(finished.stderr.contains(hint), "{}", finished.all());
+}
+
+#[test]
+fn a_pipeline_that_waits_for_a_person_says_how_to_go_on() {
+    let world = project(
+        "build:\n  script: ['true']\ngo on:\n  stage: deploy\n  rules: [{when: manual}]\n  script: [echo went]\n",
+    );
+    let finished = run(&mut world.courser(["exec"]));
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    let command = "courser exec 'go on'";
+    assert!(finished.stdout.contains(command), "{}", finished.all());
+    let finished = run(&mut world.courser(["exec", "go on"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+}
+
+#[test]
+fn trigger_jobs_are_named_and_hold_nothing_up_and_delayed_jobs_wait() {
+    let world = project(
+        "child:\n  stage: build\n  trigger: {include: child.yml}\nlate:\n  when: delayed\n  start_in: 1 second\n  script: [echo was-late]\n",
+    );
+    let finished = run(&mut world.courser(["exec"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    for text in ["has nothing to run here", "delayed, starts in", "was-late"] {
+        assert!(finished.stdout.contains(text), "{text}: {}", finished.all());
+    }
+    assert!(finished.stderr.contains("`trigger`"), "{}", finished.all());
+    assert!(!finished.stdout.contains("child | "), "{}", finished.all());
+}
+
+#[test]
+fn what_a_job_prints_cannot_steer_the_terminal_of_a_pipe_or_a_person() {
+    let world = project(
+        "job:\n  script: [\"printf '\\\\033[2J\\\\033]0;title\\\\007\\\\033[32mgreen\\\\033[0m\\\\n'\"]\n",
+    );
+    let finished = run(&mut world.courser(["exec"]));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    assert!(finished.stdout.contains("| green"), "{}", finished.all());
+    assert!(!finished.stdout.contains('\u{1b}'), "{:?}", finished.stdout);
+    assert!(
+        !finished.stdout.contains("title\u{7}"),
+        "{:?}",
+        finished.stdout
+    );
+}
+
+#[test]
+fn caches_are_kept_between_runs_and_clean_frees_them() {
+    let world = project(
+        "job:\n  cache: {key: {files: [committed.txt]}, paths: [kept]}\n  script: ['cat kept/file || true', 'mkdir -p kept; echo from-before > kept/file']\n",
+    );
+    let first = run(&mut world.courser(["exec"]));
+    assert_eq!(first.code(), 0, "{}", first.all());
+    let second = run(&mut world.courser(["exec"]));
+    assert!(second.stdout.contains("| from-before"), "{}", second.all());
+    let cleaned = run(&mut world.courser(["clean"]));
+    assert!(cleaned.stdout.starts_with("freed "), "{}", cleaned.all());
+    let again = run(&mut world.courser(["clean"]));
+    assert_eq!(again.stdout, "nothing to remove\n");
+    let third = run(&mut world.courser(["exec"]));
+    assert!(!third.stdout.contains("| from-before"), "{}", third.all());
+}
+
+fn events(finished: &crate::world::Finished) -> Vec<serde_json::Value> {
+    let lines = finished.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 #[test]

@@ -208,6 +208,7 @@ pipelines are created for the committed .gitlab-ci.yml of a branch or tag:
     \"https://localhost:8443/api/v4/projects/1/pipeline?ref=main&variables[KEY]=VALUE\"
 
 GET .../projects/1/pipelines/ID shows one, POST .../projects/1/pipelines/ID/cancel stops it.
+POST .../projects/1/jobs/ID/play starts a manual job, GET .../projects/1/jobs/ID/trace is a log.
 Projects are numbered in the order of --repository.
 
 Without --certificate a throw-away authority is made at each start: its keys stay in memory, its

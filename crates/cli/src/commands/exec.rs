@@ -213,7 +213,14 @@ async fn take_snapshot(
 ) -> Result<Snapshot, Failure> {
     snapshot::take(&target.project.root, &run.git(), target.with_git, now)
         .await
-        .map_err(|error| Failure::from_error(Code::Surroundings, &error))
+        .map_err(|error| {
+            let failure = Failure::from_error(Code::Surroundings, &error);
+            if error.is_missing_git() {
+                failure.hint("jobs fetch their sources with Git, also with --no-git: install git")
+            } else {
+                failure
+            }
+        })
 }
 
 async fn start_coordinator(run: &RunState) -> Result<Handle, Failure> {

@@ -41,6 +41,13 @@ pub(crate) enum SnapshotError {
     Write(#[from] courser_coordinator::StoreError),
 }
 
+impl SnapshotError {
+    /// Whether the program is not there at all.
+    pub(crate) fn is_missing_git(&self) -> bool {
+        matches!(self, Self::Run(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Where the user's repository keeps things.
 #[derive(Debug)]
 struct Sources {
