@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use courser_pipeline::Files;
+use courser_pipeline::{Comparison, Files};
 
 use crate::repository::{Repository, RepositoryError, read_bounded};
 
@@ -100,6 +100,10 @@ impl Files for OpenProject {
 
     fn list(&self) -> Vec<String> {
         self.repository.list()
+    }
+
+    fn changed_since(&self, reference: &str) -> Comparison {
+        self.repository.compare_to(reference)
     }
 }
 

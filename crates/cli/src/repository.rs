@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use courser_executor::REPOSITORY_VARIABLES;
-use courser_pipeline::{ChangedFiles, Event, Files, slug};
+use courser_pipeline::{ChangedFiles, Comparison, Event, Files, slug};
 
 /// More than GitLab reads of one file (`gitlab-ci-yaml.md` 20), so that the evaluator sees the excess.
 const MAXIMUM_FILE: u64 = 2 * 1024 * 1024 + 1;
@@ -287,6 +287,29 @@ impl Repository {
         match base.as_deref().map(str::trim) {
             Some(base) if Some(base) != head => self.changed_since(base),
             _ => self.changed_files(),
+        }
+    }
+
+    /// What this working tree changed since it left a branch, tag or commit.
+    pub(crate) fn compare_to(&self, reference: &str) -> Comparison {
+        if self.git.is_none() {
+            return Comparison::NotBuilt;
+        }
+        let names = [
+            format!("refs/heads/{reference}"),
+            format!("refs/remotes/origin/{reference}"),
+            format!("refs/tags/{reference}"),
+            reference.to_owned(),
+        ];
+        let base = names.iter().find_map(|name| {
+            let commit = format!("{name}^{{commit}}");
+            let verify = ["rev-parse", "--verify", "-q", "--end-of-options", &commit];
+            let sha = git(&self.root, verify).ok()?;
+            git(&self.root, ["merge-base", "HEAD", sha.trim()]).ok()
+        });
+        match base.map(|base| self.changed_since(base.trim())) {
+            Some(Ok(ChangedFiles::Known(changed))) => Comparison::Changed(changed),
+            _ => Comparison::UnknownReference,
         }
     }
 
@@ -812,6 +835,15 @@ mod tests {
             known(&["one.txt", "two.txt"])
         );
         assert_eq!(repository.changed_files().unwrap(), known(&["two.txt"]));
+        let expected = ["one.txt", "two.txt"].map(str::to_owned);
+        for reference in ["main", "refs/heads/main"] {
+            let compared = repository.compare_to(reference);
+            assert_eq!(compared, Comparison::Changed(expected.to_vec()));
+        }
+        for reference in ["nowhere", "--all", ""] {
+            let compared = repository.compare_to(reference);
+            assert_eq!(compared, Comparison::UnknownReference, "{reference}");
+        }
     }
 
     #[test]

@@ -8,6 +8,21 @@ pub trait Files {
     fn read(&self, path: &str) -> Option<String>;
     /// All paths, for globs and `exists`.
     fn list(&self) -> Vec<String>;
+    /// What differs from where the commit left `reference`, for `rules:changes:compare_to`.
+    fn changed_since(&self, _reference: &str) -> Comparison {
+        Comparison::NotBuilt
+    }
+}
+
+/// Answer of [`Files::changed_since`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// These files differ.
+    Changed(Vec<String>),
+    /// There is no such branch, tag or commit.
+    UnknownReference,
+    /// Nobody here can compare.
+    NotBuilt,
 }
 
 /// Files that changed, for `rules:changes`.

@@ -73,7 +73,7 @@ use shape::Shape;
 use source::{Fault, Findings, Sources, Span};
 use yaml::{Map, Node};
 
-pub use event::{ChangedFiles, Event, Files};
+pub use event::{ChangedFiles, Comparison, Event, Files};
 pub use model::*;
 pub use show::MergedTree;
 pub use slug::{environment_slug, slug};

@@ -1,8 +1,9 @@
 //! `rules` of jobs, `workflow` and `include` (`gitlab-ci-yaml.md` 11).
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 
-use crate::event::{ChangedFiles, Event, Files};
+use crate::event::{ChangedFiles, Comparison, Event, Files};
 use crate::expression::Expression;
 use crate::glob::Glob;
 use crate::model::{AllowFailure, JobWhen, YamlVariable};
@@ -321,6 +322,7 @@ pub(crate) struct World<'a> {
     pub(crate) files: &'a dyn Files,
     listed: OnceCell<Vec<String>>,
     directories: OnceCell<Vec<String>>,
+    compared: RefCell<HashMap<String, Comparison>>,
 }
 
 impl<'a> World<'a> {
@@ -330,6 +332,7 @@ impl<'a> World<'a> {
             files,
             listed: OnceCell::new(),
             directories: OnceCell::new(),
+            compared: RefCell::default(),
         }
     }
 
@@ -392,20 +395,10 @@ impl<'a> World<'a> {
                 return Ok(false);
             }
         }
-        if let Some(changes) = &rule.changes {
-            if let Some((reference, span)) = &changes.compare_to
-                && !matches!(self.event.changed_files, ChangedFiles::Given(_))
-            {
-                return Err(Fault::new(
-                    *span,
-                    format!(
-                        "Failed to parse rule for {owner}: rules:changes:compare_to ({reference}) is not built yet"
-                    ),
-                ));
-            }
-            if !self.changed(&changes.paths, scope) {
-                return Ok(false);
-            }
+        if let Some(changes) = &rule.changes
+            && !self.changes_hold(changes, scope, owner)?
+        {
+            return Ok(false);
         }
         if let Some(exists) = &rule.exists {
             if let Some(span) = exists.project {
@@ -423,20 +416,41 @@ impl<'a> World<'a> {
         Ok(true)
     }
 
+    fn changes_hold(
+        &self,
+        changes: &Changes,
+        scope: Scope<'_>,
+        owner: &str,
+    ) -> Result<bool, Fault> {
+        let given = matches!(self.event.changed_files, ChangedFiles::Given(_));
+        let Some((reference, span)) = changes.compare_to.as_ref().filter(|_| !given) else {
+            return Ok(self.changed(&changes.paths, scope));
+        };
+        let reference = scope.expand(reference);
+        let mut compared = self.compared.borrow_mut();
+        let answer = compared
+            .entry(reference)
+            .or_insert_with_key(|reference| self.files.changed_since(reference));
+        let fault = |text: &str| {
+            let message =
+                format!("Failed to parse rule for {owner}: rules:changes:compare_to {text}");
+            Err(Fault::new(*span, message))
+        };
+        match answer {
+            Comparison::Changed(changed) => Ok(any_matches(changed, &changes.paths, scope)),
+            Comparison::UnknownReference => fault("is not a valid ref"),
+            Comparison::NotBuilt => fault("is not built yet where there is no working tree"),
+        }
+    }
+
     /// Whether one of the changed files matches one of the globs.
     pub(crate) fn changed(&self, globs: &[String], scope: Scope<'_>) -> bool {
-        let (ChangedFiles::Known(changed) | ChangedFiles::Given(changed)) =
-            &self.event.changed_files
-        else {
-            return true;
-        };
-        if changed.len().saturating_mul(globs.len()) > MAXIMUM_COMPARISONS {
-            return true;
+        match &self.event.changed_files {
+            ChangedFiles::Known(changed) | ChangedFiles::Given(changed) => {
+                any_matches(changed, globs, scope)
+            }
+            ChangedFiles::Unknown => true,
         }
-        globs.iter().any(|glob| {
-            let glob = Glob::new(&scope.expand(glob));
-            changed.iter().any(|path| glob.matches(path))
-        })
     }
 
     fn exists(&self, globs: &[String], scope: Scope<'_>) -> bool {
@@ -466,4 +480,14 @@ impl<'a> World<'a> {
             }
         })
     }
+}
+
+fn any_matches(changed: &[String], globs: &[String], scope: Scope<'_>) -> bool {
+    if changed.len().saturating_mul(globs.len()) > MAXIMUM_COMPARISONS {
+        return true;
+    }
+    globs.iter().any(|glob| {
+        let glob = Glob::new(&scope.expand(glob));
+        changed.iter().any(|path| glob.matches(path))
+    })
 }

@@ -589,7 +589,7 @@ fn section_11_rules() {
     let text = "j: {script: x, rules: [{changes: {paths: ['*.md'], compare_to: main}}]}";
     check_error(
         text,
-        "1:64: Failed to parse rule for j: rules:changes:compare_to (main) is not built yet",
+        "1:64: Failed to parse rule for j: rules:changes:compare_to is not built yet where there is no working tree",
     );
     assert!(lint(".gitlab-ci.yml", &tree(text, &[]), &push_to_main()).valid);
     let mut event = push_to_main();
