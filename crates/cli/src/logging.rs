@@ -3,6 +3,7 @@
 //! Other crates log with `tracing`, fields as in `tracing::info!(runner = %short, "message")`; the
 //! messages and field names are an interface. Job output never comes through here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
@@ -312,9 +313,13 @@ impl Entry {
         const RESET: &str = "\x1b[0;m";
         let (colour, prefix) = self.severity.decoration();
         let width = 50 - prefix.len();
-        write!(line, "{colour}{prefix}{:<width$}{RESET} ", self.message)?;
+        write!(
+            line,
+            "{colour}{prefix}{:<width$}{RESET} ",
+            harmless(&self.message)
+        )?;
         for (name, value) in &self.fields {
-            write!(line, " {colour}{name}{RESET}={}", plain(value))?;
+            write!(line, " {colour}{name}{RESET}={}", harmless(&plain(value)))?;
         }
         line.push('\n');
         Ok(())
@@ -340,7 +345,7 @@ impl Entry {
         write!(
             line,
             "\x1b[{colour}m{letters}\x1b[0m[{seconds:04}] {:<44} ",
-            self.message
+            harmless(&self.message)
         )?;
         for (name, value) in &self.fields {
             let value = quoted(&plain(value));
@@ -372,6 +377,24 @@ impl Entry {
         line.push('\n');
         Ok(())
     }
+}
+
+/// Texts of servers and jobs must not steer the terminal that shows them: control characters are written
+/// out. Lines end where Courser's own messages end them.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut written = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if steers(letter) {
+            written.extend(letter.escape_unicode());
+        } else {
+            written.push(letter);
+        }
+    }
+    Cow::Owned(written)
 }
 
 /// A field that has the name of a fixed one is moved aside.
@@ -440,6 +463,21 @@ mod tests {
         "2026-08-01T12:00:00.5+02:00[+02:00]"
             .parse()
             .expect("a time")
+    }
+
+    #[test]
+    fn what_a_server_says_does_not_steer_the_terminal() {
+        let hostile = "403 \x1b]0;owned\x07\r\u{9b}2J";
+        let entry = entry(Severity::Warning, hostile, &[("status", hostile.into())]);
+        let (mut runner, mut text) = (String::new(), String::new());
+        entry.write_runner(&mut runner).expect("written");
+        entry.write_text_on_terminal(&mut text, 0).expect("written");
+        for line in [runner, text] {
+            assert!(line.contains("403 \\u{1b}]0;owned\\u{7}"), "{line:?}");
+            for control in ["\x1b]", "\x07", "\r", "\u{9b}"] {
+                assert!(!line.contains(control), "{line:?}");
+            }
+        }
     }
 
     #[test]
