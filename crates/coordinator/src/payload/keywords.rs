@@ -189,7 +189,7 @@ fn job_variables(job: &PipelineJob) -> Vec<JobVariable> {
     };
     let mut variables = vec![
         public("CI_JOB_NAME", &*job.name),
-        public("CI_JOB_NAME_SLUG", super::predefined::slug(&job.name, 63)),
+        public("CI_JOB_NAME_SLUG", courser_pipeline::slug(&job.name)),
         public("CI_JOB_GROUP_NAME", group_name(job)),
         public("CI_JOB_STAGE", &*job.stage),
         public(
