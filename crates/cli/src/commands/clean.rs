@@ -65,8 +65,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
 /// What `--help` says below the options.
 const HELP: &str = "\
 Removes logs, artifacts, caches and left-over working copies of `courser exec` for the project in
-this directory, and says how much that was. Runs that are still going on, and the cache they use, stay.
-All of it lies in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec).";
+this directory, and says how much that was. Runs that are still going on, and the cache they use,
+stay. All of it lies in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec).";
 
 /// `512 B`, `1.5 KiB`, `20.0 MiB`.
 fn amount(bytes: u64) -> String {

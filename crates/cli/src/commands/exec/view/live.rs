@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use courser_coordinator::{JobEnd, JobState};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::stdio::{stdin, stdout};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 use super::super::log::strip_colours;
 use super::{
@@ -12,8 +14,10 @@ use super::{
     sign, verdict,
 };
 
-/// Characters of a log line beside a running job.
+/// Columns of a log line beside a running job.
 const GLIMPSE: usize = 60;
+/// Columns of what else is in a running job's line: one that wraps could not be taken away again.
+const BESIDE: usize = 20;
 /// Columns of a running job's name, so that its line fits into a narrow terminal.
 const NAME: usize = 30;
 
@@ -22,6 +26,7 @@ pub(in super::super) struct Live {
     screen: MultiProgress,
     running: HashMap<i64, ProgressBar>,
     width: usize,
+    _keys: Option<SilentControlKeys>,
 }
 
 impl Live {
@@ -32,6 +37,7 @@ impl Live {
             screen: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::stdout()),
             running: HashMap::new(),
             width: 0,
+            _keys: SilentControlKeys::new(),
         }
     }
 
@@ -52,9 +58,8 @@ impl View for Live {
 
     fn started(&mut self, job: JobName<'_>) {
         // The template is constant and valid; the default one would do as well.
-        let style =
-            ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>4}  {wide_msg:.dim}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>4}  {msg:.dim}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
         let width = self.width;
         let bar = self
             .screen
@@ -66,12 +71,8 @@ impl View for Live {
 
     fn line(&mut self, job: JobName<'_>, line: &str) {
         if let Some(bar) = self.running.get(&job.id) {
-            bar.set_message(
-                strip_colours(line)
-                    .chars()
-                    .take(GLIMPSE)
-                    .collect::<String>(),
-            );
+            let room = terminal_columns().saturating_sub(self.width + BESIDE);
+            bar.set_message(glimpse(&strip_colours(line), room.min(GLIMPSE)));
         }
     }
 
@@ -108,5 +109,71 @@ impl View for Live {
             bar.finish_and_clear();
         }
         print_summary(summary);
+    }
+}
+
+/// The terminal does not write `^C` while this lives: it would move the cursor, and the lines of running
+/// jobs could not be taken away again.
+struct SilentControlKeys {
+    before: Termios,
+}
+
+impl SilentControlKeys {
+    fn new() -> Option<Self> {
+        if !in_foreground() {
+            return None;
+        }
+        let before = termios::tcgetattr(stdin()).ok()?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHOCTL);
+        termios::tcsetattr(stdin(), OptionalActions::Now, &silent).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for SilentControlKeys {
+    fn drop(&mut self) {
+        if in_foreground() {
+            termios::tcsetattr(stdin(), OptionalActions::Now, &self.before).ok();
+        }
+    }
+}
+
+/// A process in the background that changes the terminal is stopped by the system.
+fn in_foreground() -> bool {
+    termios::tcgetpgrp(stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+fn terminal_columns() -> usize {
+    termios::tcgetwinsize(stdout()).map_or(80, |size| usize::from(size.ws_col))
+}
+
+/// As many of the first characters as fit; those of East Asian scripts take two columns.
+fn glimpse(line: &str, columns: usize) -> String {
+    let mut left = columns;
+    line.chars()
+        .take_while(|c| {
+            let width = if *c < '\u{1100}' { 1 } else { 2 };
+            let fits = width <= left;
+            left = left.saturating_sub(width);
+            fits
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glimpse_fits_into_its_columns() {
+        for (line, columns, expected) in [
+            ("abc", 5, "abc"),
+            ("abcdef", 5, "abcde"),
+            ("日本語", 5, "日本"),
+            ("abc", 0, ""),
+        ] {
+            assert_eq!(glimpse(line, columns), expected, "{line}");
+        }
     }
 }
