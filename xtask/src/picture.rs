@@ -114,6 +114,8 @@ impl Screen {
         match character {
             '\r' => self.column = 0,
             '\n' => self.row += 1,
+            // A terminal shows nothing for these; `script` begins with a NUL.
+            control if control.is_control() => {}
             _ => {
                 if self.column == self.columns {
                     self.column = 0;
