@@ -121,7 +121,11 @@ impl Certificate {
         let not_before = Moment::parse(&validity.any("validity")?)?;
         let not_after = Moment::parse(&validity.any("validity")?)?;
         let subject = tbs.read(der::SEQUENCE, "subject")?;
-        let subject_name = DistinguishedName::parse(&subject)?;
+        let subject_name = if subject.content() == issuer.content() {
+            issuer_name.clone()
+        } else {
+            DistinguishedName::parse(&subject)?
+        };
 
         let key_info = tbs.read(der::SEQUENCE, "subject public key info")?;
         let mut key_fields = key_info.reader();

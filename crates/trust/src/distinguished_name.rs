@@ -1,6 +1,7 @@
 //! Names of subjects and issuers: RFC 5280 `Name`, checked as Go checks it and printed for people.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::der::{self, Element, Malformed, Reader};
 
@@ -9,8 +10,12 @@ use crate::der::{self, Element, Malformed, Reader};
 /// Two names are the same when their encodings are; see [`Certificate::subject_der`](crate::Certificate::subject_der).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DistinguishedName {
-    attributes: Vec<(Vec<u8>, String)>,
+    /// Shared, so that a self-signed certificate holds its name once.
+    attributes: Arc<[Attribute]>,
 }
+
+/// Encoded object identifier and value.
+type Attribute = (Box<[u8]>, Box<str>);
 
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const ORGANIZATION: &[u8] = &[0x55, 4, 10];
@@ -26,10 +31,12 @@ impl DistinguishedName {
                 let mut attribute: Reader<'_> = set.read(der::SEQUENCE, WHAT)?.reader();
                 let kind = attribute.object_identifier(WHAT)?;
                 let value = attribute.any(WHAT)?;
-                attributes.push((kind.to_vec(), text(value.tag, value.content())?));
+                attributes.push((kind.into(), text(value.tag, value.content())?.into()));
             }
         }
-        Ok(Self { attributes })
+        Ok(Self {
+            attributes: attributes.into(),
+        })
     }
 
     /// The last common name, as Go takes it.
@@ -49,8 +56,8 @@ impl DistinguishedName {
             .attributes
             .iter()
             .rev()
-            .filter(|(other, _)| other == kind);
-        found.next().map(|(_, value)| value.as_str())
+            .filter(|(other, _)| **other == *kind);
+        found.next().map(|(_, value)| &**value)
     }
 }
 
@@ -171,7 +178,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_a_log() {
         let name = DistinguishedName {
-            attributes: vec![(COMMON_NAME.to_vec(), "a\nlevel=info \u{1b}[31m".to_owned())],
+            attributes: [(COMMON_NAME.into(), "a\nlevel=info \u{1b}[31m".into())].into(),
         };
         assert_eq!(name.to_string(), r"CN=a\nlevel=info \u{1b}[31m");
     }
