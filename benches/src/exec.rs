@@ -42,9 +42,12 @@ pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
         peer_samples.add(&peer, &[], looks)?;
     }
     let rows = own_samples.rows().into_iter().zip(peer_samples.rows());
-    let goal = Goal::RatioAtMost(0.25);
-    Ok(rows
-        .map(|(own, peer)| own.beside(Some(peer)).goal(goal))
+    let beside_peer = rows.map(|(own, peer)| own.beside(Some(peer)));
+    let goal = Some(Goal::RatioAtMost(0.25));
+    let goals = [goal, None, goal, goal];
+    Ok(beside_peer
+        .zip(goals)
+        .map(|(row, goal)| row.with_goal(goal))
         .collect())
 }
 

@@ -46,8 +46,13 @@ impl Figure {
         }
     }
 
-    pub(crate) fn goal(mut self, goal: Goal) -> Self {
-        self.goal = Some(goal);
+    pub(crate) fn goal(self, goal: Goal) -> Self {
+        self.with_goal(Some(goal))
+    }
+
+    /// With a goal, if there is one for it.
+    pub(crate) fn with_goal(mut self, goal: Option<Goal>) -> Self {
+        self.goal = goal;
         self
     }
 

@@ -32,18 +32,13 @@ pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
         Some(Goal::AtLeast(60.0)),
         Some(Goal::AtMost(15.0)),
         Some(Goal::AtMost(25.0)),
+        None,
+        None,
     ];
     let mut peer = peer.into_iter().flatten();
-    let mut goals = goals.into_iter();
-    Ok(own
-        .into_iter()
-        .map(|row| {
-            let row = row.beside(peer.next());
-            match goals.next().flatten() {
-                Some(goal) => row.goal(goal),
-                None => row,
-            }
-        })
+    let rows = own.into_iter().zip(goals);
+    Ok(rows
+        .map(|(row, goal)| row.beside(peer.next()).with_goal(goal))
         .collect())
 }
 
