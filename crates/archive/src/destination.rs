@@ -3,6 +3,7 @@
 //! Names are checked as text (no absolute ones, no `..`), and every directory on the way is opened
 //! relative to a handle of the root: with `openat2` and `RESOLVE_BENEATH` where the kernel has it, else
 //! component by component without following links. Files are made anew, never written through.
+//! A link may point anywhere: links are made after all files, and nothing here follows one outside.
 
 use std::fs::File;
 use std::io;

@@ -1,6 +1,7 @@
 //! The process environment, captured once.
 //!
-//! Nothing else in Courser reads variables (clap does for the flags that have one). Facts:
+//! Commands read variables here only. Elsewhere: clap and `runner_flags.rs` for flags that have one,
+//! `arguments.rs` for `RUNNER_DEBUG`, and `std::env::temp_dir` for `TMPDIR`. Facts:
 //! `runner-cli.md` 9, `runner-protocol.md` 1.5, `runner-tls.md` 2, `runner-config.md` 14.1.
 
 use std::path::{Path, PathBuf};

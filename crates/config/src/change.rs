@@ -1,4 +1,5 @@
-//! What a reload changes.
+//! What a reload changes, for the log. What becomes of runners and jobs is decided by the runner's
+//! `daemon.rs`, which knows a runner by URL and token only.
 
 use crate::model::{Config, RunnerConfig};
 

@@ -1,6 +1,8 @@
 //! The wire: `/api/v4` as `runner-protocol.md` 2 and 10 describe it, and Git below the projects' paths.
 //!
-//! Everything is checked here (host, tokens, sizes, offsets); decisions are the queue's.
+//! Host, sizes and offsets are checked here, and the tokens for registration and for people
+//! (`registration.rs`). Tokens of runners and jobs are the queue's to check (`queue/runners.rs`,
+//! `queue/jobs.rs`), and so is every decision.
 
 mod answers;
 mod artifacts;

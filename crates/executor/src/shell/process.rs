@@ -1,4 +1,4 @@
-//! One stage as a tree of processes: started, followed, stopped as a whole (3.9).
+//! One stage as a tree of processes: started, followed, stopped as a whole (`runner-build-lifecycle.md` 3.9).
 
 use std::ffi::OsString;
 use std::fs::File;
