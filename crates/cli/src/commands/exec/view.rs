@@ -6,7 +6,7 @@ mod live;
 mod quiet;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -171,10 +171,16 @@ fn quoted(name: &str) -> String {
     }
 }
 
-/// The table at the end, for terminals and pipes alike.
+/// The table at the end, for terminals and pipes alike. Paths of artifacts are below a directory that
+/// is named once, the log of a failed job can be copied as it stands.
 fn print_summary(summary: &Summary) {
     let stages = columns(summary.rows.iter().map(|row| row.stage.as_str()));
     let names = columns(summary.rows.iter().map(|row| row.name.as_str()));
+    let logs = summary
+        .rows
+        .iter()
+        .find_map(|row| row.log.as_deref()?.parent());
+    let directory = logs.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     anstream::println!();
     for row in &summary.rows {
         let (sign, colour) = sign(&row.end);
@@ -186,21 +192,20 @@ fn print_summary(summary: &Summary) {
             row.name,
         );
         for artifact in &row.artifacts {
-            anstream::println!("  {DIM}artifacts {}{DIM:#}", artifact.display());
+            let below = artifact.strip_prefix(directory).unwrap_or(artifact);
+            anstream::println!("  {DIM}{}{DIM:#}", below.display());
         }
         if matches!(row.end.state, JobState::Failed { .. })
             && let Some(log) = &row.log
         {
-            anstream::println!("  {DIM}full log  {}{DIM:#}", log.display());
+            anstream::println!("  {DIM}full log {}{DIM:#}", log.display());
         }
     }
-    let logs = summary
-        .rows
-        .iter()
-        .filter_map(|row| row.log.as_deref()?.parent())
-        .next();
-    if let Some(logs) = logs {
-        anstream::println!("\n{DIM}all logs  {}{DIM:#}", logs.display());
+    if logs.is_some() {
+        anstream::println!(
+            "\n{DIM}logs and artifacts are in {}{DIM:#}",
+            directory.display()
+        );
     }
     let (word, colour) = match summary.status {
         PipelineStatus::Success => ("passed", AnsiColor::Green),
