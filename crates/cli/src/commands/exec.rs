@@ -325,7 +325,8 @@ Runs the pipeline of a directory on the working tree as it is, uncommitted and u
 included (ignored ones not). Jobs run with the shell executor, as the user who calls.
 
 Exit codes: 0 the pipeline passed; 1 it failed, waits for a manual job, or nothing ran;
-2 the .gitlab-ci.yml is invalid; 64 arguments that make no sense; 70 internal error; 130 cancelled.
+2 the .gitlab-ci.yml is invalid; 4 a program that is needed fails (git); 64 arguments that make no
+sense; 70 internal error; 130 cancelled.
 
 Logs, artifacts and caches lie in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec); the
 last ten runs of a project are kept. `courser clean` removes them.";
