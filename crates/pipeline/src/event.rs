@@ -1,6 +1,7 @@
 //! What the pipeline is for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Files of the repository at the pipeline's commit.
 pub trait Files {
@@ -37,7 +38,7 @@ pub enum ChangedFiles {
 }
 
 /// The event that makes the pipeline.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Event {
     /// `CI_PIPELINE_SOURCE`, for example `push`.
     pub source: String,
@@ -51,4 +52,43 @@ pub struct Event {
     pub pipeline_variables: Vec<(String, String)>,
     /// Changed files.
     pub changed_files: ChangedFiles,
+}
+
+/// Without the values of pipeline variables: they may be secrets.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self
+            .pipeline_variables
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        f.debug_struct("Event")
+            .field("source", &self.source)
+            .field("ref_name", &self.ref_name)
+            .field("tag", &self.tag)
+            .field("predefined", &self.predefined)
+            .field("pipeline_variables", &names)
+            .field("changed_files", &self.changed_files)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_names_of_pipeline_variables_and_no_values() {
+        let event = Event {
+            source: "push".to_owned(),
+            ref_name: "main".to_owned(),
+            tag: false,
+            predefined: BTreeMap::new(),
+            pipeline_variables: vec![("TOKEN".to_owned(), "s3cr3t".to_owned())],
+            changed_files: ChangedFiles::Unknown,
+        };
+        let shown = format!("{event:?}");
+        assert!(shown.contains("TOKEN"), "{shown}");
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+    }
 }
