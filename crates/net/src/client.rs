@@ -168,6 +168,17 @@ impl Client {
                     let message = format!("stopped after {} redirects", redirect::LIMIT);
                     return Err(network(&method, &url, message));
                 }
+                if next.keeps_body
+                    && !matches!(body, Body::Empty)
+                    && redirect::is_downgrade(&url, &next.url)
+                {
+                    let message = format!(
+                        "refused to follow a redirect to {}, which would send the body of this request unencrypted; \
+                         have the server or the proxy in front of it redirect to https",
+                        shown_url(&next.url)
+                    );
+                    return Err(network(&method, &url, message));
+                }
                 redirect::strip(&mut headers, &url, &next.url, next.keeps_body);
                 if !next.keeps_body {
                     body = &Body::Empty;

@@ -37,7 +37,8 @@ pub enum Retry {
 /// What happens to a redirect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redirects {
-    /// Up to ten; headers that carry tokens are dropped when the origin changes.
+    /// Up to ten; headers that carry tokens are dropped when the origin changes, and a body does not
+    /// follow from https to http: that is an error.
     Follow,
     /// The 3xx answer is returned.
     Return,

@@ -63,6 +63,11 @@ pub(super) fn next(
     }))
 }
 
+/// Whether what was encrypted so far would go on in the clear.
+pub(super) fn is_downgrade(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
+}
+
 /// Removes what must not follow from one URL to the next.
 pub(super) fn strip(headers: &mut HeaderMap, from: &Url, to: &Url, keeps_body: bool) {
     if !keeps_body {

@@ -196,6 +196,40 @@ async fn redirects_keep_or_drop_method_and_body() {
 }
 
 #[tokio::test]
+async fn a_body_is_not_redirected_from_https_to_http() {
+    let root = Authority::root("Root").issue();
+    let leaf = root.server(&["127.0.0.1"]).issue();
+    for code in [307, 308, 302] {
+        let in_the_clear = FakeServer::http(|_| Reply::status(200));
+        let target = in_the_clear.url("/trace?signature=s3cr");
+        let server = FakeServer::https(&leaf, move |_| Reply::redirect(code, &target));
+        let client = client(trusting(root.certificate_pem()));
+        let send = async |body| {
+            let call = call(Method::POST, &server.url("/job?token=s3cr"), body)
+                .secret_header("job-token".parse().unwrap(), "t0k");
+            client.send(call).await
+        };
+        let sent = send(Body::Bytes("output".into(), "text/plain")).await;
+        if code == 302 {
+            assert_eq!(sent.unwrap().status, 200, "goes on as a GET without body");
+        } else {
+            let text = sent.map(drop).unwrap_err().to_string();
+            for part in [server.url("/job"), in_the_clear.url("/trace")] {
+                assert!(text.contains(&part), "{text}");
+            }
+            assert!(text.contains("redirect to https"), "{text}");
+            assert!(!text.contains("s3cr"), "{text}");
+            assert_eq!(in_the_clear.requests().len(), 0);
+        }
+        assert_eq!(send(Body::Empty).await.unwrap().status, 200, "{code}");
+        for request in in_the_clear.requests() {
+            assert_eq!(request.header("job-token"), "", "{code}");
+            assert_eq!(request.text(), "", "{code}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn ten_redirects_are_followed_and_no_more() {
     let server = FakeServer::http(|_| Reply::redirect(302, "/again"));
     let text = failure(&plain(), &server.url("/")).await;
