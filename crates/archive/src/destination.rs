@@ -417,7 +417,7 @@ impl Budget {
 pub(crate) fn copy_within(
     budget: &mut Budget,
     reader: &mut dyn io::Read,
-    file: &mut File,
+    output: &mut impl io::Write,
     read_error: impl Fn(io::Error) -> ArchiveError,
     write_error: impl Fn(io::Error) -> ArchiveError,
 ) -> Result<(), ArchiveError> {
@@ -430,7 +430,7 @@ pub(crate) fn copy_within(
             Err(error) => return Err(read_error(error)),
         };
         budget.take(count as u64)?;
-        io::Write::write_all(file, &buffer[..count]).map_err(&write_error)?;
+        output.write_all(&buffer[..count]).map_err(&write_error)?;
     }
 }
 

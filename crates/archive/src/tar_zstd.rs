@@ -1,9 +1,11 @@
 //! tar in Zstandard (`runner-build-lifecycle.md` 4.4, 4.7).
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use tar::EntryType;
 
@@ -13,6 +15,10 @@ use crate::{ArchiveError, Level, Limits};
 
 /// Links are kept until all files are there; hostile archives must not fill the memory with them.
 const MAX_LINK_BYTES: usize = 64 << 20;
+
+/// Header blocks of one entry: its GNU long names, pax records and sparse map, which `tar` keeps in the
+/// memory. Names and links end at 4 KiB on Linux; the rest is room for extended attributes.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 pub(crate) fn write<W: Write>(
     level: Level,
@@ -69,15 +75,34 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
     let damaged = |error: io::Error| ArchiveError::Damaged(error.to_string());
     let decoder =
         zstd::stream::read::Decoder::with_buffer(BufReader::new(archive)).map_err(damaged)?;
-    let mut archive = tar::Archive::new(decoder);
+    let left = Rc::new(Cell::new(u64::MAX));
+    let mut archive = tar::Archive::new(Metered {
+        input: decoder,
+        left: Rc::clone(&left),
+    });
     let mut destination = Destination::open(root)?;
     // Zstandard packs zeros some ten thousand times: only the total is bounded.
     let mut budget = Budget::new(limits.bytes);
     let mut links: Vec<(EntryName, Vec<u8>)> = Vec::new();
     let mut directories: Vec<(EntryName, Attributes)> = Vec::new();
     let (mut kept_bytes, mut count) = (0, 0);
-    for entry in archive.entries().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
+    let mut entries = archive.entries().map_err(damaged)?;
+    loop {
+        left.set(MAX_HEADER_BYTES);
+        let Some(entry) = entries.next() else {
+            break;
+        };
+        let mut entry = match entry {
+            Ok(entry) => entry,
+            Err(_) if left.get() == 0 => {
+                return Err(ArchiveError::Limit {
+                    what: "bytes of headers of one entry",
+                    limit: MAX_HEADER_BYTES,
+                });
+            }
+            Err(error) => return Err(damaged(error)),
+        };
+        left.set(u64::MAX);
         count += 1;
         if count > limits.entries {
             return Err(ArchiveError::Limit {
@@ -94,6 +119,11 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
             owner: owner(header),
         };
         let kind = header.entry_type();
+        let shown = String::from_utf8_lossy(&raw);
+        let read_error = |error: io::Error| ArchiveError::DamagedEntry {
+            name: shown.clone().into_owned(),
+            reason: error.to_string(),
+        };
         if kind.is_dir() || kind.is_symlink() {
             kept_bytes += raw.len() + entry.link_name_bytes().map_or(0, |target| target.len()) + 64;
             if kept_bytes > MAX_LINK_BYTES {
@@ -111,19 +141,13 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
             links.push((name, target));
         } else if kind.is_file() && !name.is_root() {
             let mut file = destination.create_file(&name)?;
-            let shown = String::from_utf8_lossy(&raw).into_owned();
-            copy_within(
-                &mut budget,
-                &mut entry,
-                &mut file,
-                |error| ArchiveError::DamagedEntry {
-                    name: shown.clone(),
-                    reason: error.to_string(),
-                },
-                ArchiveError::io_again(root.join(&shown)),
-            )?;
+            let write_error = ArchiveError::io_again(root.join(shown.as_ref()));
+            copy_within(&mut budget, &mut entry, &mut file, read_error, write_error)?;
             destination.finish_file(&file, &name, attributes)?;
         }
+        // What nobody wants is read here, so that the next header is all that counts as one.
+        let never = ArchiveError::io_again(root.join(shown.as_ref()));
+        copy_within(&mut budget, &mut entry, &mut io::sink(), read_error, never)?;
     }
     for (name, target) in &links {
         destination.create_link(name, target)?;
@@ -132,6 +156,25 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
         destination.finish_directory(name, *attributes)?;
     }
     destination.finish()
+}
+
+/// A reader that fails after so many bytes.
+struct Metered<R> {
+    input: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(io::Error::other("the headers of an entry are too long"));
+        }
+        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = self.input.read(&mut buffer[..most])?;
+        self.left.set(left - count as u64);
+        Ok(count)
+    }
 }
 
 fn owner(header: &tar::Header) -> Option<(u32, u32)> {

@@ -393,3 +393,63 @@ proptest! {
         prop_assert_eq!(fs::read_dir(world.path()).expect("readable").count(), 1);
     }
 }
+
+/// Content of one extension entry, then a file.
+fn tar_with(kind: tar::EntryType, content: &[u8]) -> File {
+    let encoder = zstd::stream::write::Encoder::new(tempfile::tempfile().expect("file"), 1);
+    let mut archive = tar::Builder::new(encoder.expect("encoder"));
+    let mut entry = |kind, name, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive
+            .append_data(&mut header, name, content)
+            .expect("writes");
+    };
+    entry(kind, "extension", content);
+    entry(tar::EntryType::Regular, "file", b"text");
+    let encoder = archive.into_inner().expect("writes");
+    encoder.finish().expect("writes")
+}
+
+#[test]
+fn long_headers_of_a_tar_do_not_fill_the_memory() {
+    use tar::EntryType;
+
+    let huge = vec![b'a'; 3 << 20];
+    let kinds = [
+        EntryType::GNULongName,
+        EntryType::GNULongLink,
+        EntryType::XHeader,
+    ];
+    for kind in kinds {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let archive = tar_with(kind, &huge);
+        let error = extract(archive, root.path(), &Limits::default()).expect_err("too long");
+        assert_eq!(
+            error.to_string(),
+            "archive exceeds the limit of 1048576 bytes of headers of one entry",
+            "{kind:?}"
+        );
+    }
+    // What is not kept may be long, within the budget of the archive.
+    for kind in [EntryType::XGlobalHeader, EntryType::Fifo] {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let archive = tar_with(kind, &huge);
+        extract(archive, root.path(), &Limits::default()).expect("extracts");
+        assert_eq!(fs::read(root.path().join("file")).expect("file"), b"text");
+        let limits = Limits {
+            bytes: 1 << 20,
+            ..Limits::default()
+        };
+        extract(tar_with(kind, &huge), root.path(), &limits).expect_err("too big");
+    }
+    let root = tempfile::tempdir().expect("temporary directory");
+    let archive = tar_with(EntryType::GNULongName, b"renamed\0");
+    extract(archive, root.path(), &Limits::default()).expect("extracts");
+    assert_eq!(
+        fs::read(root.path().join("renamed")).expect("file"),
+        b"text"
+    );
+}
