@@ -222,6 +222,35 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_no_token_of_any_command() {
+        let lines: &[&[&str]] = &[
+            &["artifacts-uploader", "--token", "s3cr"],
+            &["artifacts-downloader", "--token", "s3cr"],
+            &["coordinator", "serve", "--registration-token", "s3cr"],
+            &[
+                "register",
+                "--registration-token",
+                "s3cr",
+                "--token",
+                "s3cr",
+            ],
+            &["reset-token", "--pat", "s3cr"],
+            &["run-single", "--token", "s3cr"],
+            &["unregister", "--token", "s3cr"],
+            &["verify", "--token", "s3cr"],
+        ];
+        for line in lines {
+            let line = ["courser"].iter().chain(*line).map(OsString::from);
+            let line: Vec<_> = line.collect();
+            let Invocation::Run(_, command) = parse(&line) else {
+                panic!("{line:?} is not understood");
+            };
+            let shown = format!("{command:?}");
+            assert!(!shown.contains("s3cr"), "{shown}");
+        }
+    }
+
+    #[test]
     fn help_of_list() {
         insta::assert_snapshot!(help("list"), @r"
         Show the runners of the configuration file

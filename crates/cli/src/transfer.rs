@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use courser_config::GoDuration;
 use courser_helper::{HelperEnvironment, HelperError, Output, Programs, TransferCommand};
+use courser_protocol::Secret;
 
 use crate::failure::Failure;
 use crate::job_streams::Ordered;
@@ -20,7 +21,7 @@ pub(crate) struct JobFlags {
     pub(crate) id: i64,
     /// Job token
     #[arg(long, env = "CI_JOB_TOKEN", default_value = "", hide_env_values = true)]
-    pub(crate) token: String,
+    pub(crate) token: Secret,
     /// GitLab CI URL
     #[arg(long, env = "CI_SERVER_URL", default_value = "")]
     pub(crate) url: String,

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use courser_helper::{DownloadArtifacts, TransferCommand};
-use courser_protocol::Secret;
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -30,7 +29,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         url: job.url.clone(),
         job_id: job.id,
         job_name: String::new(),
-        token: Secret::new(job.token.as_str()),
+        token: job.token.clone(),
         direct_download: arguments.direct_download,
         tls_ca_file: job.ca_file(),
         tls_client_pair: job.client_pair(),

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use courser_helper::{TransferCommand, UploadArtifacts};
-use courser_protocol::Secret;
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -55,7 +54,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         project_dir: transfer::working_directory(session)?,
         url: job.url.clone(),
         job_id: job.id,
-        token: Secret::new(job.token.as_str()),
+        token: job.token.clone(),
         name: arguments.name.clone(),
         paths: files.path.clone(),
         exclude: files.exclude.clone(),

@@ -60,7 +60,7 @@ struct Serve {
         hide_env_values = true,
         value_name = "TOKEN"
     )]
-    registration_token: Option<String>,
+    registration_token: Option<Secret>,
     /// A Git repository whose pipelines can be run; it is only read
     #[arg(long = "repository", value_name = "PATH")]
     repositories: Vec<PathBuf>,
@@ -92,7 +92,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         },
         state_dir: state.clone(),
         durability: Durability::Durable,
-        registration_token: serve.registration_token.map(Secret::new),
+        registration_token: serve.registration_token,
         pipelines: (!projects.is_empty()).then(|| Arc::new(repositories) as Arc<_>),
         limits: Limits::default(),
         default_timeout: 3600,

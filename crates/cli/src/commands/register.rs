@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     leave_runner: bool,
     /// Registration token (deprecated)
     #[arg(short, long, env = "REGISTRATION_TOKEN", hide_env_values = true)]
-    registration_token: Option<String>,
+    registration_token: Option<Secret>,
     /// Tags, separated by commas
     #[arg(long, env = "RUNNER_TAG_LIST")]
     tag_list: Option<String>,
@@ -166,7 +166,7 @@ impl Registration<'_> {
             .ask(
                 "registration-token",
                 "Registration token:",
-                given.as_deref(),
+                given.as_ref().map(Secret::expose),
                 false,
             )
             .await?;

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     all_runners: bool,
     /// Personal access token to authenticate with, in place of the runner's token
     #[arg(long)]
-    pat: Option<String>,
+    pat: Option<Secret>,
 }
 
 /// Resets one token, or all.
@@ -39,11 +39,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let file = ConfigFile::open(&arguments.config.path(session), session)?;
     let system_id = file.system_id()?;
     let mut document = file.document()?;
-    let pat = arguments
-        .pat
-        .as_deref()
-        .filter(|pat| !pat.is_empty())
-        .map(Secret::new);
+    let pat = arguments.pat.as_ref().filter(|pat| !pat.is_empty());
     let numbers: Vec<usize> = if arguments.all_runners {
         (0..file.config.runners.len()).collect()
     } else {
@@ -51,7 +47,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     };
     for number in numbers {
         let runner = &file.config.runners[number];
-        let done = reset(runner, number, pat.as_ref(), &mut document, |runner| {
+        let done = reset(runner, number, pat, &mut document, |runner| {
             connection::api(runner, file.config.connection_max_age, &system_id, session)
                 .map_err(|error| error.to_string())
         })

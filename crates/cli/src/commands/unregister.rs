@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use courser_config::RunnerConfig;
-use courser_protocol::short_token;
+use courser_protocol::{Secret, short_token};
 use courser_runner::client::Api;
 use courser_runner::client::registration::Refusal;
 
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     url: Option<String>,
     /// Token of the runner to unregister
     #[arg(short, long, env = "CI_SERVER_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    token: Option<Secret>,
     /// File with the certificates to verify the server
     #[arg(long, env = "CI_SERVER_TLS_CA_FILE")]
     tls_ca_file: Option<String>,
@@ -82,8 +82,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
 impl Arguments {
     /// By name and token when both are given, else by token, else by name; the first match.
     fn choose(&self, runners: &[RunnerConfig]) -> Result<usize, Failure> {
-        let given = |option: &Option<String>| option.clone().filter(|text| !text.is_empty());
-        let (name, token) = (given(&self.name), given(&self.token));
+        let name = self.name.as_ref().filter(|name| !name.is_empty());
+        let token = self.token.as_ref().filter(|token| !token.is_empty());
         if name.is_none() && token.is_none() {
             return Err(
                 Failure::invalid("at least one of --name or --token must be specified")
@@ -93,10 +93,8 @@ impl Arguments {
         runners
             .iter()
             .position(|runner| {
-                name.as_ref().is_none_or(|name| *name == runner.name)
-                    && token
-                        .as_ref()
-                        .is_none_or(|token| token == runner.token.expose())
+                name.is_none_or(|name| *name == runner.name)
+                    && token.is_none_or(|token| *token == runner.token)
             })
             .ok_or_else(|| {
                 let what = match (&name, &token) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use courser_config::RunnerConfig;
-use courser_protocol::short_token;
+use courser_protocol::{Secret, short_token};
 use courser_runner::client::info;
 use courser_runner::client::registration::Refusal;
 
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     url: Option<String>,
     /// Token of the runner to verify
     #[arg(short, long)]
-    token: Option<String>,
+    token: Option<Secret>,
     /// Take runners that are gone out of the file
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
     delete: bool,
@@ -68,18 +68,20 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
 
 impl Arguments {
     fn selects_all(&self) -> bool {
-        [&self.name, &self.url, &self.token]
+        let token = self.token.as_ref().map(Secret::expose);
+        [self.name.as_deref(), self.url.as_deref(), token]
             .into_iter()
-            .all(|given| given.as_deref().unwrap_or_default().is_empty())
+            .all(|given| given.unwrap_or_default().is_empty())
     }
 
     fn selects(&self, runner: &RunnerConfig) -> bool {
-        let given = |option: &Option<String>| option.clone().filter(|text| !text.is_empty());
-        if self.selects_all() || given(&self.name).is_some_and(|name| name == runner.name) {
+        let is_name = |name: &String| !name.is_empty() && *name == runner.name;
+        if self.selects_all() || self.name.as_ref().is_some_and(is_name) {
             return true;
         }
         let any = |url: &str| matches!(url, "" | "*");
-        given(&self.token).is_some_and(|token| token == runner.token.expose()) && {
+        let is_token = |token: &Secret| !token.is_empty() && *token == runner.token;
+        self.token.as_ref().is_some_and(is_token) && {
             let url = self.url.as_deref().unwrap_or_default();
             any(url) || any(&runner.url) || url == runner.url
         }
