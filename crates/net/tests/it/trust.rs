@@ -257,7 +257,11 @@ fn the_log_has_upstreams_words_once_and_the_repair() {
         ..with_ca_file(&path)
     };
     let client = client(trust);
-    assert_eq!(logged(&client), "", "missing files are no news");
+    assert_eq!(
+        logged(&client),
+        format!(" WARN courser_net::client::generation: tls-ca-file {shown} does not exist\n"),
+        "a CA file that was configured is missed, a client pair is not (as upstream)"
+    );
 
     let root = Authority::root("Root").issue();
     world.write("ca.pem", root.der());
