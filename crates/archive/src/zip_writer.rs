@@ -193,7 +193,7 @@ struct Queue {
     /// Bytes claimed or waiting to be written.
     in_flight: u64,
     done: BTreeMap<usize, Result<Packed, ArchiveError>>,
-    /// The writer gave up.
+    /// The writer gave up, or a thread panicked.
     stopped: bool,
 }
 
@@ -204,6 +204,25 @@ fn in_parallel<W: Write>(
     files: &[PathBuf],
     threads: usize,
 ) -> Result<(), ArchiveError> {
+    ordered(
+        threads,
+        files.len(),
+        || {
+            let mut packer = Packer::new(method);
+            move |index: usize| packer.pack(root, &files[index])
+        },
+        |packed| append(archive, method, root, packed),
+    )
+}
+
+/// Packs `0..count` on a few threads, each with a function made by `packer`, and hands the results to
+/// `write` in order.
+fn ordered<P: FnMut(usize) -> Result<Packed, ArchiveError>>(
+    threads: usize,
+    count: usize,
+    packer: impl Fn() -> P + Sync,
+    mut write: impl FnMut(Packed) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
     let queue = Mutex::new(Queue {
         next: 0,
         in_flight: 0,
@@ -213,32 +232,58 @@ fn in_parallel<W: Write>(
     let changed = Condvar::new();
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| work(&queue, &changed, method, root, files));
+            scope.spawn(|| work(&queue, &changed, count, packer()));
         }
-        let result = (0..files.len()).try_for_each(|index| {
+        let _guard = StopOnPanic(&queue, &changed);
+        let result = (0..count).try_for_each(|index| {
             let packed = {
                 let mut state = lock(&queue);
                 loop {
                     if let Some(packed) = state.done.remove(&index) {
                         break packed?;
                     }
+                    if state.stopped {
+                        let died = io::Error::other("a thread that packs files panicked");
+                        return Err(ArchiveError::Output(died));
+                    }
                     state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             };
             let bytes = packed.bytes();
-            append(archive, method, root, packed)?;
+            write(packed)?;
             lock(&queue).in_flight -= bytes;
             changed.notify_all();
             Ok(())
         });
-        lock(&queue).stopped = true;
-        changed.notify_all();
+        stop(&queue, &changed);
         result
     })
 }
 
-fn work(queue: &Mutex<Queue>, changed: &Condvar, method: Method, root: &Path, files: &[PathBuf]) {
-    let mut packer = Packer::new(method);
+fn stop(queue: &Mutex<Queue>, changed: &Condvar) {
+    lock(queue).stopped = true;
+    changed.notify_all();
+}
+
+/// A thread that panics wakes the others, which would wait for its result for ever; the panic itself
+/// then goes on in the caller of the scope.
+struct StopOnPanic<'a>(&'a Mutex<Queue>, &'a Condvar);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            stop(self.0, self.1);
+        }
+    }
+}
+
+fn work(
+    queue: &Mutex<Queue>,
+    changed: &Condvar,
+    count: usize,
+    mut pack: impl FnMut(usize) -> Result<Packed, ArchiveError>,
+) {
+    let _guard = StopOnPanic(queue, changed);
     loop {
         let index = {
             let mut state = lock(queue);
@@ -246,14 +291,14 @@ fn work(queue: &Mutex<Queue>, changed: &Condvar, method: Method, root: &Path, fi
             while !state.stopped && state.in_flight > 0 && state.in_flight + SMALL > WINDOW {
                 state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            if state.stopped || state.next == files.len() {
+            if state.stopped || state.next == count {
                 return;
             }
             state.next += 1;
             state.in_flight += SMALL;
             state.next - 1
         };
-        let packed = packer.pack(root, &files[index]);
+        let packed = pack(index);
         let mut state = lock(queue);
         state.in_flight -= SMALL;
         if let Ok(packed) = &packed {
@@ -444,4 +489,47 @@ fn output_error(error: rawzip::Error) -> ArchiveError {
         rawzip::ErrorKind::IO(error) => error,
         other => io::Error::other(other.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So big that packers wait for the writer.
+    fn pack(root: &Path) -> Result<Packed, ArchiveError> {
+        Ok(Packed::Entry {
+            source: Source::look(root, Path::new("file"))?.expect("a file"),
+            method: CompressionMethod::STORE,
+            content: vec![0; SMALL as usize],
+            crc: 0,
+            size: SMALL,
+        })
+    }
+
+    #[test]
+    fn a_panic_while_packing_or_writing_ends_the_work() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(root.path().join("file"), "").expect("file");
+        let run = |bad_pack: usize, bad_write: usize| {
+            std::panic::catch_unwind(|| {
+                let mut written = 0;
+                let packer = || {
+                    |index| {
+                        assert!(index != bad_pack, "packing panics");
+                        pack(root.path())
+                    }
+                };
+                let result = ordered(3, 20, packer, |_| {
+                    assert!(written != bad_write, "writing panics");
+                    written += 1;
+                    Ok(())
+                });
+                (result.is_ok(), written)
+            })
+        };
+        const NEVER: usize = usize::MAX;
+        assert!(run(10, NEVER).is_err());
+        assert!(run(NEVER, 10).is_err());
+        assert!(matches!(run(NEVER, NEVER), Ok((true, 20))));
+    }
 }
