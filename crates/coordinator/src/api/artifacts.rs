@@ -1,7 +1,7 @@
 //! Artifacts up and down (`runner-protocol.md` 2.9 and 2.10), streamed to and from the disk.
 
 use std::io::Read;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
@@ -117,29 +117,38 @@ impl Api {
             api.may_upload(job, given).await?;
         }
         let file_name = plain_name(field.file_name().unwrap_or_default());
-        let stored_as = format!("{job}/{file_name}");
-        let path = api.files.artifact(&stored_as);
-        private_dir(&api.files.artifact(&job.to_string()))?;
-        let size = receive(field, &path, api.limits.artifact).await?;
+        let directory = api.files.artifact(&job.to_string());
+        private_dir(&directory)?;
+        let (stored, size) = receive(field, &directory, &file_name, api.limits.artifact).await?;
+        let path = directory.join(&stored);
         let record = ArtifactRecord {
             job_id: job,
             kind: std::mem::take(&mut upload.artifact_type),
             format: std::mem::take(&mut upload.artifact_format),
             file_name,
-            stored_as,
+            stored_as: format!("{job}/{stored}"),
             size,
             expire_in: std::mem::take(&mut upload.expire_in),
         };
+        let recorded = self.record(record, path.clone()).await;
+        if recorded.is_err() {
+            tokio::fs::remove_file(&path).await?;
+        }
+        recorded
+    }
+
+    /// Makes a file that is there known.
+    async fn record(&self, record: ArtifactRecord, path: PathBuf) -> Result<(), Refusal> {
         if record.kind == "dotenv" {
-            let gzip = record.format == "gzip";
+            let (job, gzip) = (record.job_id, record.format == "gzip");
             let variables = tokio::task::spawn_blocking(move || read_dotenv(&path, gzip))
                 .await
                 .map_err(Refusal::internal)??;
-            api.queue
+            self.queue
                 .call(move |queue| queue.add_dotenv(job, variables))
                 .await??;
         }
-        api.queue
+        self.queue
             .call(move |queue| queue.add_artifact(record))
             .await??;
         Ok(())
@@ -159,9 +168,16 @@ async fn short_text(mut field: Field<'_>) -> Result<String, Refusal> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Writes the part beside its place and moves it there when it is complete.
-async fn receive(mut field: Field<'_>, path: &FilePath, limit: u64) -> Result<u64, Refusal> {
-    let partial = path.with_added_extension(format!("{}.part", uuid::Uuid::new_v4().simple()));
+/// Writes the part beside its place and moves it there when it is complete. A job may upload many files
+/// of one name: the later ones get another. Returns the name in the directory, and the size.
+async fn receive(
+    mut field: Field<'_>,
+    directory: &FilePath,
+    file_name: &str,
+    limit: u64,
+) -> Result<(String, u64), Refusal> {
+    let unique = uuid::Uuid::new_v4().simple();
+    let partial = directory.join(format!("{unique}.part"));
     let removed_on_drop = tempfile::TempPath::try_from_path(&partial)?;
     let file = private_options().create_new(true).open(&partial)?;
     let mut file = tokio::fs::File::from_std(file);
@@ -178,10 +194,16 @@ async fn receive(mut field: Field<'_>, path: &FilePath, limit: u64) -> Result<u6
         file.write_all(&chunk).await?;
     }
     file.flush().await?;
-    removed_on_drop
-        .persist(path)
+    let taken = match removed_on_drop.persist_noclobber(directory.join(file_name)) {
+        Ok(()) => return Ok((file_name.to_owned(), size)),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => error.path,
+        Err(error) => return Err(Refusal::internal(error.error)),
+    };
+    let name = format!("{unique}-{file_name}");
+    taken
+        .persist_noclobber(directory.join(&name))
         .map_err(|error| Refusal::internal(error.error))?;
-    Ok(size)
+    Ok((name, size))
 }
 
 /// The base name, made of characters no file system or terminal stumbles over.

@@ -132,6 +132,13 @@ async fn artifacts_come_in_pieces_with_other_parts_and_are_fetched_twice() {
         .chain(["--form", &token_part, "--form", &file]);
     let uploaded = world.curl("POST", &path, form);
     assert_eq!(uploaded.status, 201, "{:?}", uploaded.json());
+    let report = world.path("report");
+    std::fs::write(&report, "another file of that name").unwrap();
+    let report = format!("file=@{};filename=artifacts.zip", report.display());
+    let header = format!("JOB-TOKEN: {token}");
+    let query = format!("{path}?artifact_type=junit&artifact_format=raw");
+    let uploaded = world.curl("POST", &query, ["--header", &header, "--form", &report]);
+    assert_eq!(uploaded.status, 201, "{:?}", uploaded.json());
     let without = world.curl("POST", &path, ["--form", &file]);
     assert_eq!(without.status, 403);
     finish(&world, id, &token);
