@@ -1,7 +1,8 @@
 //! The typed request to `courser helper`, which works beside the checkout.
 //!
 //! It reaches the helper as one JSON document on standard input; it holds tokens, so it is never an
-//! argument or a file. The helper prints what `job::messages` says and answers by its exit status:
+//! argument or a file with a name. (bash may keep a here-document that is larger than a pipe's buffer in a
+//! temporary file of mode 0600, which it unlinks before the helper starts.) The helper prints what `job::messages` says and answers by its exit status:
 //! 0, or 1 after an `ERROR: …`/`FATAL: …` line. Git's own output passes through.
 
 use std::borrow::Cow;

@@ -1,6 +1,8 @@
 //! `courser helper run`: work beside the checkout, started by Courser itself within a job.
 //!
-//! The request comes as JSON on standard input: it holds tokens, so it is no argument and no file.
+//! The request comes as JSON on standard input: it holds tokens, so it is no argument and no file
+//! with a name: a here-document that is larger than a pipe's buffer comes from a temporary file of mode
+//! 0600 that bash has already unlinked.
 
 use std::io::Read;
 use std::process::ExitCode;
