@@ -137,7 +137,36 @@ fn bench(arguments: &[String]) -> Result<()> {
 fn drill() -> Result<()> {
     run(Command::new("cargo")
         .args(["test", "--workspace", "--release"])
-        .env("PROPTEST_CASES", "20000"))
+        .env("PROPTEST_CASES", "20000"))?;
+    kill_pipelines(&build_binary("release")?)
+}
+
+/// Kills whole pipelines with SIGKILL at other moments each time, in one state directory: the next run
+/// must pass whatever the ones before left behind.
+fn kill_pipelines(binary: &Path) -> Result<()> {
+    let state = std::env::temp_dir().join(format!("courser-drill-{}", std::process::id()));
+    let exec = || {
+        let mut command = Command::new(binary);
+        command
+            .args(["exec", "examples/matrix"])
+            .current_dir(root())
+            .env("XDG_STATE_HOME", &state)
+            .stdout(std::process::Stdio::null());
+        command
+    };
+    for round in 0..40 {
+        let mut child = exec().spawn().context("start courser exec")?;
+        std::thread::sleep(std::time::Duration::from_millis(15 * round));
+        child.kill().context("kill courser exec")?;
+        child.wait().context("wait for courser exec")?;
+        let passed = exec().status().context("start courser exec")?;
+        if !passed.success() {
+            bail!("round {round}: the run after a killed one ended with {passed}");
+        }
+    }
+    std::fs::remove_dir_all(&state).with_context(|| format!("remove {}", state.display()))?;
+    println!("40 pipelines killed, 40 runs after them passed");
+    Ok(())
 }
 
 fn docs() -> Result<()> {
