@@ -35,7 +35,7 @@ pub(crate) struct ProjectState {
 #[derive(Debug)]
 pub(crate) struct RunState {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// The directory that holds all projects' state.
@@ -95,7 +95,7 @@ impl ProjectState {
         create_private(&self.cache())?;
         let lock = File::create(root.join(LOCK))?;
         lock.lock()?;
-        Ok(RunState { root, _lock: lock })
+        Ok(RunState { root, lock })
     }
 
     /// Removes runs that are over, all but the newest ones.
@@ -107,6 +107,14 @@ impl ProjectState {
             remove_unless_in_use(&run)?;
         }
         Ok(())
+    }
+}
+
+impl Drop for RunState {
+    /// Unlocks by name: a process that is being started just now still holds the file, and with it the
+    /// lock, until its own program begins.
+    fn drop(&mut self) {
+        drop(self.lock.unlock());
     }
 }
 
