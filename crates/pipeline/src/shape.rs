@@ -138,6 +138,23 @@ impl Shape<'_> {
         Some(map)
     }
 
+    /// The same where a plain text was the other form.
+    pub(crate) fn hash_or_string<'n>(
+        &mut self,
+        node: &'n Node,
+        allowed: &[&str],
+        place: &str,
+    ) -> Option<&'n Map> {
+        if node.as_map().is_none() {
+            self.error(
+                node.span,
+                format!("{place} config should be a hash or a string"),
+            );
+            return None;
+        }
+        self.hash(node, allowed, place)
+    }
+
     pub(crate) fn known_keys(&mut self, map: &Map, allowed: &[&str], place: &str) {
         let unknown: Vec<_> = map
             .entries()

@@ -206,12 +206,15 @@ async fn receive(
     Ok((name, size))
 }
 
+/// Bytes of a file name that are kept; a unique prefix still fits into NAME_MAX (255).
+const NAME_BYTES: usize = 200;
+
 /// The base name, made of characters no file system or terminal stumbles over.
 fn plain_name(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let base = &base[..base.floor_char_boundary(NAME_BYTES)];
     let plain: String = base
         .chars()
-        .take(200)
         .map(|c| {
             if c.is_alphanumeric() || "._-+@= ".contains(c) {
                 c
@@ -311,6 +314,8 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(plain_name(name), expected, "{name:?}");
         }
+        let long = plain_name(&"漢".repeat(200));
+        assert_eq!(long.len(), 198, "whole characters of at most 200 bytes");
     }
 
     #[test]

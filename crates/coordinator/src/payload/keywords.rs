@@ -272,15 +272,18 @@ fn texts(value: Option<&Value>) -> Vec<String> {
     }
 }
 
+/// The text of a mapping's key; empty where there is none.
+fn text_of(value: &Value, key: &str) -> String {
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
 /// `image` or an entry of `services`, in mapping form or as a plain name.
 fn image(value: &Value) -> Image {
-    let text = |key: &str| {
-        value
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let text = |key: &str| text_of(value, key);
     let variables = value.get("variables").and_then(Value::as_object);
     Image {
         name: value.as_str().map_or_else(|| text("name"), str::to_owned),
@@ -296,11 +299,7 @@ fn image(value: &Value) -> Image {
             .map(|variables| {
                 let text = |value: &Value| match value {
                     Value::String(text) => text.clone(),
-                    Value::Object(form) => form
-                        .get("value")
-                        .and_then(Value::as_str)
-                        .unwrap_or_default()
-                        .to_owned(),
+                    Value::Object(_) => text_of(value, "value"),
                     other => other.to_string(),
                 };
                 variables
@@ -315,13 +314,7 @@ fn image(value: &Value) -> Image {
 }
 
 fn port(value: &Value) -> Port {
-    let text = |key: &str| {
-        value
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let text = |key: &str| text_of(value, key);
     Port {
         number: value
             .get("number")

@@ -16,14 +16,7 @@ pub(crate) fn environment(node: &Node, place: &str, shape: &mut Shape<'_>) -> Op
         environment_name(name, node, place, shape);
         return Some(json!({ "name": name, "action": "start" }));
     }
-    if node.as_map().is_none() {
-        shape.error(
-            node.span,
-            format!("{place} config should be a hash or a string"),
-        );
-        return None;
-    }
-    let map = shape.hash(
+    let map = shape.hash_or_string(
         node,
         &[
             "name",

@@ -62,14 +62,7 @@ pub(crate) fn image(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<V
     if let Some(text) = node.as_text() {
         return Some(json!({ "name": text }));
     }
-    if node.as_map().is_none() {
-        shape.error(
-            node.span,
-            format!("{place} config should be a hash or a string"),
-        );
-        return None;
-    }
-    let map = shape.hash(
+    let map = shape.hash_or_string(
         node,
         &[
             "name",
@@ -101,14 +94,7 @@ fn service(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Value> {
     if let Some(text) = node.as_text() {
         return Some(json!({ "name": text }));
     }
-    if node.as_map().is_none() {
-        shape.error(
-            node.span,
-            format!("{place} config should be a hash or a string"),
-        );
-        return None;
-    }
-    let map = shape.hash(
+    let map = shape.hash_or_string(
         node,
         &[
             "name",
