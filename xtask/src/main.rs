@@ -10,11 +10,13 @@ use anyhow::{Context, Result, bail};
 
 mod generated;
 mod picture;
+mod servers;
 
 const USAGE: &str = "\
 cargo xtask <task>
 
   test [ARGS]     all tests: unit, property, integration and through the binary; ARGS go to `cargo test`
+  test-servers    installs what tests run beside Courser (tests/servers/); `test` does it first
   lint            rustfmt, clippy without warnings, cargo-deny, rustdoc without warnings, generated pages fresh
   dist            the static binary that is shipped, in dist/, with its size
   bench [ARGS]    ratios against the peers in the same run (benches/README.md); ARGS choose benchmarks
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match task.as_str() {
         "test" => test(&rest),
+        "test-servers" => servers::install(&root()),
         "lint" => lint(),
         "dist" => dist(),
         "bench" => bench(&rest),
@@ -58,6 +61,19 @@ fn main() -> ExitCode {
 }
 
 fn test(arguments: &[String]) -> Result<()> {
+    // On a fresh machine both take minutes, and the one waits for the network while the other compiles.
+    std::thread::scope(|scope| {
+        let installing = scope.spawn(|| servers::install(&root()));
+        let of_cargo = arguments.split(|argument| argument == "--").next();
+        let built = cargo(
+            ["test", "--workspace", "--no-run"],
+            of_cargo.unwrap_or_default(),
+        );
+        let installed = installing
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        installed.and(built)
+    })?;
     cargo(["test", "--workspace"], arguments)
 }
 

@@ -22,6 +22,7 @@ pub mod http_message;
 pub mod pki;
 pub mod proxy;
 pub mod server;
+pub mod servers;
 pub mod world;
 
 pub use world::World;
