@@ -26,6 +26,7 @@
 //! assert!(error.to_string().contains("x509: malformed"));
 //! ```
 
+mod bundle;
 mod certificate;
 mod der;
 mod distinguished_name;
@@ -43,9 +44,11 @@ mod server_verifier;
 mod signature;
 mod skip_reason;
 mod store;
+mod truststore;
 mod uri;
 mod verify;
 
+pub use bundle::{Bundle, LeftOut, LeftOutBecause};
 pub use certificate::{Certificate, CertificateError, Fingerprint};
 pub use distinguished_name::DistinguishedName;
 pub use error::{Reason, VerifyError};
