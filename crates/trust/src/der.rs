@@ -45,6 +45,11 @@ impl<'a> Element<'a> {
         &self.whole[self.content..self.end]
     }
 
+    /// Tag, length and value.
+    pub(crate) fn encoded(&self) -> &'a [u8] {
+        &self.whole[self.start..self.end]
+    }
+
     /// Where tag, length and value lie.
     pub(crate) fn range(&self) -> Range<usize> {
         self.start..self.end

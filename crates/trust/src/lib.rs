@@ -28,16 +28,19 @@
 
 mod bundle;
 mod certificate;
+mod completion;
 mod der;
 mod distinguished_name;
 mod error;
 mod explain;
 mod extensions;
 mod host_name;
+mod issuer_answer;
 mod moment;
 mod name_constraints;
 mod path;
 mod pem;
+mod pkcs7;
 mod policies;
 mod reload;
 mod server_verifier;
@@ -50,11 +53,14 @@ mod verify;
 
 pub use bundle::{Bundle, LeftOut, LeftOutBecause};
 pub use certificate::{Certificate, CertificateError, Fingerprint};
+pub use completion::{ChainEnd, Completion, NextIssuer};
 pub use distinguished_name::DistinguishedName;
 pub use error::{Reason, VerifyError};
 pub use explain::Remedy;
 pub use host_name::PeerName;
+pub use issuer_answer::{IssuerAnswerError, issuer_in_answer};
 pub use moment::Moment;
+pub use pkcs7::certificates_of_pkcs7;
 pub use reload::{Kept, KeptBecause, Reading, Reload, Update};
 pub use server_verifier::{Clock, ServerVerifier, find_verify_error};
 pub use signature::crypto_provider;

@@ -55,6 +55,17 @@ pub(crate) fn read(bytes: &[u8]) -> Bundle {
     bundle
 }
 
+/// Whether the text begins as PEM does.
+pub(crate) fn looks_like_pem(bytes: &[u8]) -> bool {
+    bytes.starts_with(BEGIN)
+}
+
+/// Labels and contents of the blocks that Go's decoder finds.
+pub(crate) fn blocks(bytes: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let blocks = Blocks { bytes, position: 0 };
+    blocks.map(|block| (block.label, block.body))
+}
+
 /// Whether the file as a whole is something else than text with PEM blocks.
 fn unreadable_as_a_whole(bytes: &[u8]) -> Option<SkipReason> {
     if bytes.is_empty() {
