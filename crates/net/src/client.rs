@@ -10,6 +10,7 @@ mod connect;
 mod description;
 pub(crate) mod failure;
 mod generation;
+mod inspect;
 mod redirect;
 mod retry;
 mod upload;
@@ -23,6 +24,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::fault::Endpoint;
 use crate::proxy::{ProxyRules, basic_authorization};
 use crate::tls::VerifiedPeer;
 use crate::{ProxySettings, TrustSettings};
@@ -30,6 +32,7 @@ use crate::{ProxySettings, TrustSettings};
 pub use answer::Answer;
 pub use call::{Body, Call, CallError, Redirects, Retry, Timeouts, shown_url};
 pub use description::status_line;
+pub use inspect::{ClientCertificate, Inspection, Route, Target};
 pub use retry::Ambience;
 
 use answer::Content;
@@ -251,13 +254,24 @@ impl Exchange<'_> {
             biased;
             response = responding => match response {
                 Ok(response) => return Ok(response),
-                Err(error) => describe(&error),
+                Err(error) => self.describe(&error),
             },
             () = header_overdue => "net/http: timeout awaiting response headers".to_owned(),
             () = tokio::time::sleep_until(self.deadline) =>
                 "context deadline exceeded (timeout while awaiting headers)".to_owned(),
         };
         Err(network(self.method, self.url, message))
+    }
+
+    /// What went wrong, with the names of this hop: a redirect may have led to another host.
+    fn describe(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        let proxy = self.client.inner.proxies.proxy_for(self.url);
+        let endpoint = Endpoint {
+            host: host_of(self.url),
+            port: self.url.port_or_known_default().unwrap_or(443),
+            proxy: proxy.map(ToString::to_string),
+        };
+        describe(error, self.generation.connector().tls(), &endpoint)
     }
 
     /// Headers that depend on this request's URL and body alone.

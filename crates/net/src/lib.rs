@@ -33,6 +33,7 @@
 //! ```
 
 mod client;
+mod fault;
 mod identity;
 mod proxy;
 pub mod server;
@@ -41,9 +42,10 @@ mod tls;
 mod trust_files;
 
 pub use client::{
-    Ambience, Answer, Body, Call, CallError, Client, ClientSettings, Redirects, Retry, Timeouts,
-    shown_url, status_line,
+    Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Inspection,
+    Redirects, Retry, Route, Target, Timeouts, shown_url, status_line,
 };
+pub use fault::Fault;
 pub use proxy::ProxySettings;
 pub use server::{ListenError, Listener, ServerIdentity};
 pub use trust_files::{SystemRoots, TrustSettings};

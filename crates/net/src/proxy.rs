@@ -137,6 +137,11 @@ impl Proxy {
         })
     }
 
+    /// The proxy's URL with words where user and password belong.
+    pub(crate) fn with_placeholders(&self) -> String {
+        self.to_string().replacen("://", "://USER:PASSWORD@", 1)
+    }
+
     /// Value of `Proxy-Authorization`.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         let (user, password) = self.credentials()?;

@@ -1,23 +1,25 @@
-//! The only place that makes TLS configurations, and the words for what goes wrong with them.
+//! The only place that makes TLS configurations.
 
-use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use courser_trust::{PeerName, ServerVerifier, Store, crypto_provider, find_verify_error};
+use courser_trust::{
+    Certificate, PeerName, ServerVerifier, Store, VerifiedChains, crypto_provider,
+};
 use jiff::Timestamp;
-use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::client::failure;
+use crate::fault::{Endpoint, Fault};
 
 /// HTTP/2 is not spoken: upstream does not, and the runner API gains nothing from it.
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -27,6 +29,8 @@ const PROTOCOL: &[u8] = b"http/1.1";
 pub(crate) struct ClientTls {
     config: Arc<ClientConfig>,
     verifier: Arc<ServerVerifier>,
+    /// Our own certificate, for texts about its refusal.
+    identity: Option<Arc<Certificate>>,
 }
 
 /// What is known of the peer of a connection.
@@ -43,6 +47,9 @@ impl ClientTls {
         now: fn() -> Timestamp,
     ) -> Result<Self, rustls::Error> {
         let verifier = Arc::new(ServerVerifier::new(store, Arc::new(now)));
+        let own = identity
+            .as_ref()
+            .and_then(|pair| Certificate::parse(pair.cert.first()?).ok());
         let config = ClientConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .dangerous()
@@ -57,7 +64,41 @@ impl ClientTls {
         Ok(Self {
             config: Arc::new(config),
             verifier,
+            identity: own.map(Arc::new),
         })
+    }
+
+    /// A failure's text, if TLS was it.
+    pub(crate) fn fault(
+        &self,
+        error: &(dyn std::error::Error + 'static),
+        endpoint: &Endpoint,
+    ) -> Option<Fault> {
+        Fault::of_tls(error, endpoint, self.identity.as_deref())
+    }
+
+    /// The same trust and identity, with a record of what the server shows and wants, for one handshake.
+    pub(crate) fn observer(&self, protocols: &[&str]) -> Observer {
+        let seen = Arc::new(Seen {
+            verifier: Arc::clone(&self.verifier),
+            identity: Arc::clone(&self.config.client_auth_cert_resolver),
+            received: Mutex::default(),
+            asked: Mutex::new(Asked::No),
+        });
+        let mut config = ClientConfig::clone(&self.config);
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::clone(&seen) as _);
+        config.client_auth_cert_resolver = Arc::clone(&seen) as _;
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        Observer {
+            config: Arc::new(config),
+            seen,
+            tls: self.clone(),
+        }
     }
 
     /// The handshake, and what the verifier found.
@@ -83,6 +124,125 @@ impl ClientTls {
         let chain_pem = chains.to_pem().into();
         Ok((stream, VerifiedPeer { chain_pem }))
     }
+}
+
+/// Whether the server asked for a client certificate.
+#[derive(Debug, Clone)]
+pub(crate) enum Asked {
+    No,
+    /// None was at hand.
+    WithoutAnswer,
+    /// This one was handed over.
+    Answered(CertificateDer<'static>),
+}
+
+/// One handshake under observation. The verdict is the same as without.
+pub(crate) struct Observer {
+    config: Arc<ClientConfig>,
+    seen: Arc<Seen>,
+    tls: ClientTls,
+}
+
+/// Stands before the verifier and the identity, and writes down what passes.
+#[derive(Debug)]
+struct Seen {
+    verifier: Arc<ServerVerifier>,
+    identity: Arc<dyn ResolvesClientCert>,
+    received: Mutex<Vec<CertificateDer<'static>>>,
+    asked: Mutex<Asked>,
+}
+
+impl Observer {
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// What the server sent, leaf first.
+    pub(crate) fn received(&self) -> Vec<CertificateDer<'static>> {
+        locked(&self.seen.received).clone()
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        locked(&self.seen.asked).clone()
+    }
+
+    /// The chains with which the server was accepted.
+    pub(crate) fn verdict(&self, host: &str) -> Option<Arc<VerifiedChains>> {
+        let received = locked(&self.seen.received);
+        let verifier = &self.seen.verifier;
+        verifier.verified_chains(&PeerName::from_host(host), received.first()?)
+    }
+
+    /// A failure's text.
+    pub(crate) fn fault(&self, error: &io::Error, endpoint: &Endpoint) -> Fault {
+        let fault = self.tls.fault(error, endpoint);
+        fault.unwrap_or_else(|| Fault::plain(error.to_string()))
+    }
+}
+
+impl ServerCertVerifier for Seen {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *locked(&self.received) = std::iter::once(end_entity)
+            .chain(intermediates)
+            .map(|certificate| certificate.clone().into_owned())
+            .collect();
+        self.verifier
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+impl ResolvesClientCert for Seen {
+    fn resolve(
+        &self,
+        root_hint_subjects: &[&[u8]],
+        sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let own = self.identity.resolve(root_hint_subjects, sigschemes);
+        let certificate = own.as_ref().and_then(|pair| pair.cert.first());
+        *locked(&self.asked) = match certificate {
+            Some(certificate) => Asked::Answered(certificate.clone()),
+            None => Asked::WithoutAnswer,
+        };
+        own
+    }
+
+    fn has_certs(&self) -> bool {
+        // Otherwise rustls would not ask, and nobody would know that the server did.
+        true
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Configuration of a listener.
@@ -124,48 +284,6 @@ fn is_encrypted(key_pem: &[u8]) -> bool {
     text.contains("ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// The words for a TLS failure, if that is what the error is, in Go's form: `runner-tls.md` 2.7. The port is
-/// that of commands which the text proposes.
-pub(crate) fn describe(error: &(dyn Error + 'static), port: u16) -> Option<String> {
-    if let Some(refused) = find_verify_error(error) {
-        return Some(format!(
-            "tls: failed to verify certificate: {}",
-            refused.clone().with_port(port).explain()
-        ));
-    }
-    let error = failure::layers(error).find_map(|layer| layer.downcast_ref::<rustls::Error>())?;
-    Some(match error {
-        rustls::Error::InvalidCertificate(error) => {
-            format!("tls: failed to verify certificate: x509: {error}")
-        }
-        rustls::Error::AlertReceived(alert) => {
-            format!("remote error: tls: {}", words(&format!("{alert:?}")))
-        }
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
-            "tls: first record does not look like a TLS handshake".to_owned()
-        }
-        rustls::Error::PeerIncompatible(why) => format!(
-            "tls: the server shares no way of talking ({why:?}); TLS 1.2 with ECDHE and an AEAD \
-             cipher, or TLS 1.3, is needed"
-        ),
-        other => format!("tls: {other}"),
-    })
-}
-
-/// `BadCertificate` → `bad certificate`.
-fn words(name: &str) -> String {
-    let mut words = String::new();
-    let mut after_lower = false;
-    for letter in name.chars() {
-        if letter.is_uppercase() && after_lower {
-            words.push(' ');
-        }
-        after_lower = letter.is_lowercase();
-        words.extend(letter.to_lowercase());
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use courser_testkit::pki::Authority;
@@ -194,17 +312,5 @@ mod tests {
             let error = certified_key(chain.as_bytes(), key.as_bytes()).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-    }
-
-    #[test]
-    fn alerts_are_told_in_words() {
-        let error = io::Error::other(rustls::Error::AlertReceived(
-            rustls::AlertDescription::BadCertificate,
-        ));
-        assert_eq!(
-            describe(&error, 443).as_deref(),
-            Some("remote error: tls: bad certificate")
-        );
-        assert_eq!(describe(&io::Error::other("else"), 443), None);
     }
 }

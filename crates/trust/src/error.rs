@@ -84,6 +84,9 @@ pub(crate) struct Facts {
     pub(crate) reason: Reason,
     pub(crate) peer: Option<PeerName>,
     pub(crate) port: u16,
+    pub(crate) proxy: Option<String>,
+    /// Who issues the certificate that is seen without the proxy, when that was looked at.
+    pub(crate) direct_issuer: Option<String>,
     pub(crate) usage: Usage,
     pub(crate) received: Vec<Arc<Certificate>>,
     pub(crate) consulted: Vec<Consulted>,
@@ -109,6 +112,8 @@ impl VerifyError {
             reason,
             peer: peer.cloned(),
             port: 443,
+            proxy: None,
+            direct_issuer: None,
             usage,
             received: received.to_vec(),
             consulted: store.consulted().to_vec(),
@@ -123,6 +128,26 @@ impl VerifyError {
     pub fn with_port(mut self, port: u16) -> Self {
         self.0.port = port;
         self
+    }
+
+    /// Names the proxy that the connection went through, without its credentials.
+    #[must_use]
+    pub fn through_proxy(mut self, proxy: Option<String>) -> Self {
+        self.0.proxy = proxy;
+        self
+    }
+
+    /// Tells who issued the certificate that the same server shows without the proxy; another issuer than the one
+    /// received means that the proxy replaces certificates.
+    #[must_use]
+    pub fn with_direct_issuer(mut self, issuer: String) -> Self {
+        self.0.direct_issuer = Some(issuer);
+        self
+    }
+
+    /// The proxy that the connection went through.
+    pub fn proxy(&self) -> Option<&str> {
+        self.0.proxy.as_deref()
     }
 
     /// What failed.
@@ -150,8 +175,18 @@ impl VerifyError {
         explain::remedy(&self.0)
     }
 
-    /// Several lines: the summary, what was served, the missing link, what is trusted here, the remedy. No final
-    /// newline.
+    /// The link without which no path can be built, when that is what failed.
+    pub fn missing_link(&self) -> Option<String> {
+        explain::missing_link(&self.0)
+    }
+
+    /// The section of `docs/trust-errors.md` that treats this fault.
+    pub fn help(&self) -> &'static str {
+        explain::help(&self.0)
+    }
+
+    /// Several lines: the summary, what was served, the missing link, what is trusted here, the remedy, where to read
+    /// on. No final newline.
     pub fn explain(&self) -> String {
         explain::story(&self.to_string(), &self.0, &self.remedy())
     }

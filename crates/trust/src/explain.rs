@@ -1,11 +1,12 @@
 //! The whole story of a refused peer: what it served, which link is missing, what is trusted here, what to type.
 
 use std::fmt::{self, Write as _};
+use std::path::Path;
 
 use crate::certificate::Certificate;
 use crate::error::{Facts, Reason};
 use crate::host_name::PeerName;
-use crate::skip_reason::SkipReason;
+use crate::skip_reason::{SkipReason, shell_word};
 use crate::store::Source;
 use crate::verify::Usage;
 
@@ -29,15 +30,18 @@ impl fmt::Display for Remedy {
 }
 
 impl Remedy {
-    fn advice(advice: impl Into<String>) -> Self {
+    /// A sentence alone.
+    pub fn advice(advice: impl Into<String>) -> Self {
         Self {
             advice: advice.into(),
             command: None,
         }
     }
 
-    fn with_command(mut self, command: String) -> Self {
-        self.command = Some(command);
+    /// With a command line to type.
+    #[must_use]
+    pub fn with_command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
         self
     }
 }
@@ -54,6 +58,7 @@ pub(crate) fn story(summary: &str, facts: &Facts, remedy: &Remedy) -> String {
     if let Some(command) = &remedy.command {
         let _ = write!(text, "\n  $ {command}");
     }
+    let _ = write!(text, "\nhelp: docs/trust-errors.md#{}", help(facts));
     text
 }
 
@@ -64,9 +69,13 @@ fn served(text: &mut String, facts: &Facts) {
         .map_or_else(|| "the peer".to_owned(), PeerName::to_string);
     let _ = writeln!(
         text,
-        "{peer} sent {} (looked at {}):",
+        "{peer} sent {} (looked at {}{}):",
         count(facts.received.len(), "certificate"),
-        facts.checked_at
+        facts.checked_at,
+        facts
+            .proxy
+            .as_ref()
+            .map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"))
     );
     for (position, certificate) in facts.received.iter().enumerate() {
         let _ = writeln!(
@@ -81,6 +90,14 @@ fn served(text: &mut String, facts: &Facts) {
             certificate.not_before(),
             certificate.not_after(),
             certificate.fingerprint()
+        );
+    }
+    if let Some(direct) = &facts.direct_issuer
+        && facts.is_intercepted()
+    {
+        let _ = writeln!(
+            text,
+            "  without the proxy its certificate is issued by {direct}: the proxy replaces certificates"
         );
     }
     if let Reason::Unparsable { position, error } = &facts.reason {
@@ -112,12 +129,12 @@ fn trusted(text: &mut String, facts: &Facts) {
         );
     }
     for one in facts.consulted.iter().filter(|one| !of_system(&one.source)) {
-        let _ = writeln!(
-            text,
-            "  {}: {}",
-            one.source,
+        let found = if one.found {
             count(one.certificates, "certificate")
-        );
+        } else {
+            "not there".to_owned()
+        };
+        let _ = writeln!(text, "  {}: {found}", one.source);
     }
     for block in facts
         .skipped
@@ -135,7 +152,7 @@ fn trusted(text: &mut String, facts: &Facts) {
 }
 
 /// The link without which no path can be built, when that is what failed.
-fn missing_link(facts: &Facts) -> Option<String> {
+pub(crate) fn missing_link(facts: &Facts) -> Option<String> {
     let Reason::UnknownAuthority {
         rejected,
         missing_issuer_of,
@@ -157,6 +174,82 @@ fn missing_link(facts: &Facts) -> Option<String> {
         end.issuer(),
         end.subject()
     ))
+}
+
+/// The section of `docs/trust-errors.md` that treats the fault; the headings there have these anchors.
+pub(crate) fn help(facts: &Facts) -> &'static str {
+    let expired_or_early = |detail: &str, expired, early| {
+        if detail.contains(" is before ") {
+            early
+        } else {
+            expired
+        }
+    };
+    match &facts.reason {
+        Reason::UnknownAuthority { .. } if facts.is_intercepted() => "interception-by-a-proxy",
+        Reason::UnknownAuthority { .. } if repairable(facts).is_some() => "damaged-trust-file",
+        Reason::UnknownAuthority {
+            rejected: Some((_, why)),
+            ..
+        } => {
+            if why.contains("insecure algorithm") {
+                "weak-signature"
+            } else if why.contains("cannot sign this kind") {
+                "trusted-certificate-that-is-no-ca"
+            } else {
+                "issuer-that-did-not-sign"
+            }
+        }
+        Reason::UnknownAuthority {
+            missing_issuer_of: Some(end),
+            ..
+        } => {
+            let is_leaf = facts
+                .received
+                .first()
+                .is_some_and(|leaf| leaf.fingerprint() == end.fingerprint());
+            let is_link = !end.issuing_certificate_urls().is_empty() || facts.trusts_a_private_ca();
+            match (is_leaf, end.is_self_issued()) {
+                (true, true) => "self-signed-certificate",
+                (true, false) if is_link => "missing-intermediate",
+                _ => "unknown-ca",
+            }
+        }
+        Reason::UnknownAuthority { .. } => "unknown-ca",
+        Reason::IssuerNotEntitled { why, .. } if why.contains("has expired or is not yet") => {
+            expired_or_early(why, "expired-ca", "not-yet-valid")
+        }
+        Reason::IssuerNotEntitled { .. } => "issuer-that-may-not-vouch",
+        Reason::OutsideValidity(detail) => {
+            expired_or_early(detail, "expired-certificate", "not-yet-valid")
+        }
+        Reason::LegacyCommonName => "only-a-common-name",
+        Reason::NoIpNames => "ip-address-without-ip-san",
+        Reason::WrongName(_) => "wrong-name",
+        Reason::IncompatibleUsage => "wrong-usage",
+        Reason::RsaSize(_) | Reason::UnsupportedKey => "weak-key",
+        Reason::Unparsable { .. } => "malformed-certificate",
+        Reason::UnknownCriticalExtension(_) => "unknown-critical-extension",
+        Reason::NameNotPermitted(_) => "name-constraints",
+        Reason::InvalidPolicies => "certificate-policies",
+        Reason::SignatureLimit | Reason::ConstraintLimit => "too-many-certificates",
+    }
+}
+
+impl Facts {
+    /// Whether somebody configured a certificate here: a server that sends its own certificate alone then more likely
+    /// lacks an intermediate than an unheard-of CA.
+    fn trusts_a_private_ca(&self) -> bool {
+        self.consulted
+            .iter()
+            .any(|one| one.certificates > 0 && !matches!(*one.source, Source::System(_)))
+    }
+
+    /// Whether the certificate came from the proxy and not from the server.
+    fn is_intercepted(&self) -> bool {
+        let received = self.received.first().map(|leaf| leaf.issuer().to_string());
+        self.direct_issuer.is_some() && received.is_some() && received != self.direct_issuer
+    }
 }
 
 /// The one thing to do about it.
@@ -270,80 +363,146 @@ fn repairable(facts: &Facts) -> Option<Remedy> {
     })
 }
 
+/// A chain that ends nowhere: which certificate to trust, and the command that shows it and asks.
 fn untrusted(end: &Certificate, facts: &Facts, host: &str) -> Remedy {
-    const WHERE: &str = "name its file in tls-ca-file (register: --tls-ca-file) or put it into the certs directory as";
     let is_leaf = facts
         .received
         .first()
         .is_some_and(|leaf| leaf.fingerprint() == end.fingerprint());
-    if is_leaf && !end.is_self_issued() {
-        let missing = end.issuer();
-        if let Some(url) = end
-            .issuing_certificate_urls()
-            .iter()
-            .find(|url| is_plain(url))
-        {
-            return Remedy::advice(format!(
-                "let the server send the certificate of {missing} too, or fetch it, check it and {WHERE} {host}.crt"
-            ))
-            .with_command(format!(
-                "curl -fsS '{url}' | openssl x509 -inform der -out {host}.crt"
-            ));
+    let (verb, advice) = match (is_leaf, end.is_self_issued()) {
+        (true, true) => (
+            "pin",
+            format!(
+                "the server's certificate is self-signed: pin it, when SHA-256 {} is the right fingerprint",
+                end.fingerprint()
+            ),
+        ),
+        (true, false) => {
+            let missing = end.issuer();
+            let can_be_fetched = end
+                .issuing_certificate_urls()
+                .iter()
+                .any(|url| url.starts_with("http://"));
+            if can_be_fetched {
+                (
+                    "fetch --complete",
+                    format!(
+                        "let the server send the certificate of {missing} too; or fetch it from where the server's \
+                         certificate says, and trust it when its fingerprint is the right one"
+                    ),
+                )
+            } else if facts.trusts_a_private_ca() {
+                (
+                    "pin",
+                    format!(
+                        "let the server send the certificate of {missing} too, if what is trusted issued that one; or, \
+                         when the fingerprint is the right one, pin the server's own certificate"
+                    ),
+                )
+            } else {
+                (
+                    "pin",
+                    format!(
+                        "get the CA certificate of {missing} from its owner and put it into {}; or, when the \
+                         fingerprint is the right one, pin the server's own certificate",
+                        trust_file(facts, host)
+                    ),
+                )
+            }
         }
-        return Remedy::advice(format!(
-            "get the CA certificate of {missing} and {WHERE} {host}.crt; or, when the fingerprint is the right one, \
-             pin the server's own certificate"
-        ))
-        .with_command(look_at(facts, host, &format!("-out {host}.crt")));
-    }
-    if is_leaf {
-        return Remedy::advice(format!(
-            "the server's certificate is self-signed: when SHA-256 {} is the right fingerprint, {WHERE} {host}.crt",
-            end.fingerprint()
-        ))
-        .with_command(look_at(facts, host, &format!("-out {host}.crt")));
-    }
-    let wanted = if end.is_self_issued() {
-        end.subject()
-    } else {
-        end.issuer()
+        (false, true) => (
+            "fetch",
+            format!(
+                "trust the CA certificate of {}, when SHA-256 {} is the fingerprint that its owner tells you",
+                end.subject(),
+                end.fingerprint()
+            ),
+        ),
+        (false, false) => (
+            "fetch",
+            format!(
+                "get the CA certificate of {} from its owner and put it into {}; or trust {}, which the server sends, \
+                 when SHA-256 {} is the right fingerprint",
+                end.issuer(),
+                trust_file(facts, host),
+                end.subject(),
+                end.fingerprint()
+            ),
+        ),
     };
-    Remedy::advice(format!(
-        "get the CA certificate of {wanted} and {WHERE} {host}.crt; this shows what the server sends"
-    ))
-    .with_command(format!(
-        "openssl s_client -showcerts -connect {} </dev/null",
-        endpoint(facts, host)
-    ))
+    let advice = match (&facts.proxy, &facts.direct_issuer) {
+        (Some(proxy), Some(direct)) if facts.is_intercepted() => format!(
+            "the proxy {proxy} replaces the server's certificate, which is issued by {direct}: set NO_PROXY={host} to \
+             go past it; or {advice}"
+        ),
+        (Some(proxy), None) => format!(
+            "{advice}; it came through the proxy {proxy}, which may have put it in place of the server's: `courser \
+             trust check https://{}` compares",
+            endpoint(facts, host)
+        ),
+        _ => advice,
+    };
+    let command = format!("courser trust {verb} {}", endpoint(facts, host));
+    Remedy::advice(advice).with_command(format!("{command}{}", into_configured_file(facts)))
 }
 
-/// A command that fetches the server's own certificate and shows or writes it.
+/// The option with which a fetched certificate goes into the file that is configured; without one, into the
+/// predefined file.
+fn into_configured_file(facts: &Facts) -> String {
+    configured_file(facts).map_or_else(String::new, |path| {
+        format!(" --to {}", shell_word(&path.display().to_string()))
+    })
+}
+
+fn configured_file(facts: &Facts) -> Option<&Path> {
+    facts.consulted.iter().find_map(|one| match &*one.source {
+        // A job has a copy of its own under this name, which is made anew for each job.
+        Source::Configured(path) if !path.ends_with("CI_SERVER_TLS_CA_FILE") => Some(&**path),
+        _ => None,
+    })
+}
+
+/// The file that a CA certificate for this server belongs into.
+fn trust_file(facts: &Facts, host: &str) -> String {
+    let predefined = || {
+        facts.consulted.iter().find_map(|one| match &*one.source {
+            Source::Predefined(path) => Some(&**path),
+            _ => None,
+        })
+    };
+    match configured_file(facts).or_else(predefined) {
+        Some(path) => path.display().to_string(),
+        None => format!("{host}.crt of the certs directory (or name its file in tls-ca-file)"),
+    }
+}
+
+/// A command that shows a part of the server's own certificate.
 fn look_at(facts: &Facts, host: &str, how: &str) -> String {
     format!(
-        "openssl s_client -connect {} </dev/null | openssl x509 {how}{}",
-        endpoint(facts, host),
-        if how.starts_with("-out ") {
-            ""
-        } else {
-            " -noout"
-        }
+        "openssl s_client -connect {} </dev/null | openssl x509 {how} -noout",
+        openssl_endpoint(facts, host),
     )
 }
 
+/// `host` or `host:port`, as commands take it.
 fn endpoint(facts: &Facts, host: &str) -> String {
+    let host = match &facts.peer {
+        Some(PeerName::Ip(address)) if address.is_ipv6() => format!("[{address}]"),
+        _ => host.to_owned(),
+    };
+    match facts.port {
+        443 => host,
+        port => format!("{host}:{port}"),
+    }
+}
+
+/// The arguments of `openssl s_client`.
+fn openssl_endpoint(facts: &Facts, host: &str) -> String {
     match &facts.peer {
         Some(PeerName::Ip(address)) if address.is_ipv6() => format!("[{address}]:{}", facts.port),
         Some(PeerName::Ip(address)) => format!("{address}:{}", facts.port),
         _ => format!("{host}:{} -servername {host}", facts.port),
     }
-}
-
-/// Whether a URL out of a certificate may stand between single quotes in a command that somebody types.
-fn is_plain(url: &str) -> bool {
-    url.starts_with("http")
-        && url
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b":/.-_~%?&=+".contains(&byte))
 }
 
 fn count(number: usize, what: &str) -> String {

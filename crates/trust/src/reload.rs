@@ -116,9 +116,12 @@ impl Reload {
                 }
                 _ => new,
             };
-            if let Some(content) = content {
-                builder = builder.add_content(&content);
-                good.insert(source, content);
+            match content {
+                Some(content) => {
+                    builder = builder.add_content(&content);
+                    good.insert(source, content);
+                }
+                None => builder = builder.add_absent(source),
             }
         }
         self.good = good;

@@ -122,6 +122,8 @@ pub struct Consulted {
     pub certificates: usize,
     /// Blocks that were skipped although somebody may have meant them as certificates.
     pub skipped: usize,
+    /// Whether the source is there and could be read.
+    pub found: bool,
 }
 
 /// One generation of trusted certificates.
@@ -269,6 +271,7 @@ impl StoreBuilder {
             source: Arc::clone(&content.source),
             certificates: content.certificates.len(),
             skipped: worrying.count(),
+            found: true,
         });
         self.store.skipped.extend(content.skipped.iter().cloned());
         for (line, certificate) in &content.certificates {
@@ -278,6 +281,18 @@ impl StoreBuilder {
                 line: *line,
             });
         }
+        self
+    }
+
+    /// Remembers a source that was looked for and is not there, so that errors can say where it was looked for.
+    #[must_use]
+    pub fn add_absent(mut self, source: Source) -> Self {
+        self.store.consulted.push(Consulted {
+            source: Arc::new(source),
+            certificates: 0,
+            skipped: 0,
+            found: false,
+        });
         self
     }
 

@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use url::Url;
 
-use super::{CallError, describe, shown_url};
+use super::failure::describe_layers;
+use super::{CallError, shown_url};
 
 /// Decompressed bytes handed out at once.
 const PIECE: usize = 64 * 1024;
@@ -131,7 +132,7 @@ impl Content {
 
 async fn next_data(wire: &mut Incoming) -> Result<Option<Bytes>, String> {
     while let Some(frame) = wire.frame().await {
-        let frame = frame.map_err(|error| describe(&error))?;
+        let frame = frame.map_err(|error| describe_layers(&error))?;
         if let Ok(data) = frame.into_data()
             && !data.is_empty()
         {

@@ -3,6 +3,7 @@
 //! A connector of our own and not reqwest's, because that one (0.13.5) has a single timeout over TCP
 //! and TLS, and forgets the peer's certificate behind every proxy, which a job's CA chain is made of.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use courser_trust::Remedy;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
@@ -21,8 +23,8 @@ use tokio::net::TcpStream;
 use tower::Service;
 use url::Url;
 
-use super::describe;
-use super::failure::describe_handshake;
+use super::failure::{describe_layers, layers};
+use crate::fault::{Endpoint, Fault};
 use crate::proxy::{Proxy, ProxyRules};
 use crate::tls::{ClientTls, VerifiedPeer};
 
@@ -52,14 +54,22 @@ pub(super) enum ConnectError {
     Name(String),
     #[error("net/http: TLS handshake timeout")]
     HandshakeTimeout,
-    #[error("{}", describe_handshake(.error, *.port))]
-    Handshake {
-        #[source]
-        error: io::Error,
-        port: u16,
-    },
+    #[error("{fault}")]
+    Handshake { fault: Box<Fault> },
     #[error("proxy {proxy}: {message}")]
     Proxy { proxy: String, message: String },
+    #[error("{0}")]
+    ProxyAuthentication(Box<Fault>),
+}
+
+impl ConnectError {
+    /// The failure with its explanation, for those who show it in parts.
+    pub(super) fn into_fault(self) -> Fault {
+        match self {
+            Self::Handshake { fault } | Self::ProxyAuthentication(fault) => *fault,
+            other => Fault::plain(other.to_string()),
+        }
+    }
 }
 
 /// An open connection.
@@ -69,7 +79,7 @@ pub(super) struct Conn {
     peer: Option<VerifiedPeer>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -81,6 +91,11 @@ impl Connector {
         tcp.set_keepalive(Some(KEEP_ALIVE));
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         Self { tcp, tls, proxies }
+    }
+
+    /// The trust and identity of its connections.
+    pub(super) fn tls(&self) -> &ClientTls {
+        &self.tls
     }
 
     async fn connect(self, target: Uri) -> Result<Conn, ConnectError> {
@@ -101,7 +116,8 @@ impl Connector {
                 peer: None,
             });
         }
-        let (io, peer) = self.handshake(io, &target).await?;
+        let proxy = proxy.map(ToString::to_string);
+        let (io, peer) = self.handshake(io, &target, proxy).await?;
         Ok(Conn {
             io: TokioIo::new(io),
             forwarded: false,
@@ -109,7 +125,7 @@ impl Connector {
         })
     }
 
-    async fn dial(&self, target: Uri) -> Result<TcpStream, ConnectError> {
+    pub(super) async fn dial(&self, target: Uri) -> Result<TcpStream, ConnectError> {
         let address = target
             .authority()
             .map(ToString::to_string)
@@ -120,14 +136,14 @@ impl Connector {
             Ok(Ok(stream)) => Ok(stream.into_inner()),
             Ok(Err(error)) => Err(ConnectError::Tcp {
                 address,
-                message: describe(&error),
+                message: describe_layers(&error),
             }),
             Err(_) => Err(ConnectError::TcpTimeout(address)),
         }
     }
 
     /// Through a proxy: a tunnel, or for plain HTTP a connection to the proxy itself (`true`).
-    async fn dial_through(
+    pub(super) async fn dial_through(
         &self,
         proxy: &Proxy,
         target: &Uri,
@@ -146,7 +162,7 @@ impl Connector {
                 if proxy.scheme_str() != Some("https") {
                     return Ok(TokioIo::new(Box::new(stream) as Box<dyn Stream>));
                 }
-                let (stream, _) = this.handshake(stream, &proxy).await?;
+                let (stream, _) = this.handshake(stream, &proxy, None).await?;
                 Ok::<_, ConnectError>(TokioIo::new(stream))
             }
         });
@@ -163,7 +179,7 @@ impl Connector {
                         tunnel = tunnel.with_auth(authorization);
                     }
                     let stream = tunnel.call(target.clone()).await;
-                    Ok((stream.map_err(|e| failed(describe(&e)))?, false))
+                    Ok((stream.map_err(|e| tunnel_failed(&e, proxy))?, false))
                 }
                 "socks5" | "socks5h" => {
                     // Like Go, let the proxy look names up for both.
@@ -187,6 +203,7 @@ impl Connector {
         &self,
         io: impl Stream + 'static,
         target: &Uri,
+        proxy: Option<String>,
     ) -> Result<(Box<dyn Stream>, VerifiedPeer), ConnectError> {
         let host = target.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -195,12 +212,41 @@ impl Connector {
         let connecting = self.tls.connect(name, io);
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
             Ok(Ok((stream, peer))) => Ok((Box::new(stream), peer)),
-            Ok(Err(error)) => Err(ConnectError::Handshake {
-                error,
-                port: target.port_u16().unwrap_or(443),
-            }),
+            Ok(Err(error)) => {
+                let endpoint = Endpoint {
+                    host: bare.to_owned(),
+                    port: target.port_u16().unwrap_or(443),
+                    proxy,
+                };
+                let fault = self.tls.fault(&error, &endpoint);
+                let fault = fault.unwrap_or_else(|| Fault::plain(describe_layers(&error)));
+                Err(ConnectError::Handshake {
+                    fault: Box::new(fault),
+                })
+            }
             Err(_) => Err(ConnectError::HandshakeTimeout),
         }
+    }
+}
+
+/// A tunnel that a proxy did not open.
+fn tunnel_failed(error: &(dyn Error + 'static), proxy: &Proxy) -> ConnectError {
+    // The type of the error is private to hyper-util; only its text tells a 407 from the rest.
+    if error.to_string().ends_with("proxy authorization required") {
+        let fault = Fault::mendable(
+            format!("proxy {proxy}: Proxy Authentication Required"),
+            Remedy::advice(format!(
+                "write user and password into HTTPS_PROXY, percent-encoded: HTTPS_PROXY={}",
+                proxy.with_placeholders()
+            )),
+            "proxy-wants-a-password",
+        );
+        return ConnectError::ProxyAuthentication(Box::new(fault));
+    }
+    let inner = layers(error).find_map(|layer| layer.downcast_ref::<ConnectError>());
+    ConnectError::Proxy {
+        proxy: proxy.to_string(),
+        message: inner.map_or_else(|| describe_layers(error), ToString::to_string),
     }
 }
 

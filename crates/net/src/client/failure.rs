@@ -4,23 +4,26 @@ use std::error::Error;
 use std::io;
 
 use super::connect::ConnectError;
-use crate::tls;
+use crate::fault::Endpoint;
+use crate::tls::ClientTls;
 
-/// The cause in one text: a failed connection in its own words, which know the port; other TLS failures
-/// with their explanation; else what each layer adds.
-pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+/// The cause in one text: a failed connection in its own words; other TLS failures with their explanation; else what
+/// each layer adds.
+pub(super) fn describe(
+    error: &(dyn Error + 'static),
+    tls: &ClientTls,
+    endpoint: &Endpoint,
+) -> String {
     if let Some(connect) = layers(error).find_map(|layer| layer.downcast_ref::<ConnectError>()) {
         return connect.to_string();
     }
-    tls::describe(error, 443).unwrap_or_else(|| describe_layers(error))
+    match tls.fault(error, endpoint) {
+        Some(fault) => fault.to_string(),
+        None => describe_layers(error),
+    }
 }
 
-/// The cause of a handshake that failed with a server at this port.
-pub(super) fn describe_handshake(error: &io::Error, port: u16) -> String {
-    tls::describe(error, port).unwrap_or_else(|| describe_layers(error))
-}
-
-fn describe_layers(error: &(dyn Error + 'static)) -> String {
+pub(super) fn describe_layers(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for layer in layers(error) {
         // Says only in which phase it failed, which the layers below say better.

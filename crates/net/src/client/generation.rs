@@ -252,6 +252,11 @@ impl Generation {
         }
     }
 
+    /// What opens its connections.
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// Sends a request over a connection of this generation.
     pub(super) fn request(&self, request: Request<Upload>) -> ResponseFuture {
         let mut pool = locked(&self.pool);

@@ -6,6 +6,7 @@
 )]
 
 mod calls;
+mod inspect;
 mod listener;
 mod proxies;
 mod trust;

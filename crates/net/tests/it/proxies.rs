@@ -55,7 +55,7 @@ async fn https_is_tunnelled_with_credentials_and_verified_end_to_end() {
         "{error}"
     );
     assert!(
-        error.contains("authorization required") && !error.contains("wr"),
+        error.contains("Authentication Required") && !error.contains("wr"),
         "{error}"
     );
 

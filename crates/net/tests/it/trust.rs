@@ -38,7 +38,7 @@ async fn an_unknown_ca_is_refused_with_the_words_people_search_for() {
         text.contains("Private Root"),
         "names the missing issuer: {text}"
     );
-    let connect = format!("-connect {} ", server.address());
+    let connect = format!("courser trust pin {}", server.address());
     assert!(text.contains(&connect), "names host and port: {text}");
     assert!(!text.contains("s3cret"), "{text}");
     assert!(server.requests().is_empty());

@@ -137,7 +137,7 @@ fn the_explanation_is_found_behind_layers_of_other_errors() {
     assert!(
         found
             .explain()
-            .contains("-connect gitlab.example.com:8443 ")
+            .contains("courser trust pin gitlab.example.com:8443")
     );
     assert!(find_verify_error(&io::Error::other("something else")).is_none());
 }
