@@ -236,7 +236,7 @@ fn tunnel_failed(error: &(dyn Error + 'static), proxy: &Proxy) -> ConnectError {
         let fault = Fault::mendable(
             format!("proxy {proxy}: Proxy Authentication Required"),
             Remedy::advice(format!(
-                "write user and password into HTTPS_PROXY, percent-encoded: HTTPS_PROXY={}",
+                "put user and password into HTTPS_PROXY, percent-encoded: HTTPS_PROXY={}",
                 proxy.with_placeholders()
             )),
             "proxy-wants-a-password",

@@ -71,7 +71,7 @@ fn both_parts_are_in_it_and_the_text_reads_back_as_the_same_certificates() {
 fn only_authorities_for_servers_go_to_other_programs() {
     let root = root("Root");
     let pin = certificate("gitlab.example.com", |params| {
-        params.is_ca = IsCa::ExplicitNoCa
+        params.is_ca = IsCa::ExplicitNoCa;
     });
     let cannot_sign = certificate("Cannot sign", |params| {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -117,7 +117,7 @@ fn only_authorities_for_servers_go_to_other_programs() {
 #[test]
 fn the_operator_can_keep_anchors_back() {
     let (one, two) = (root("One"), root("Two"));
-    let configured = configured(&(one.clone() + &two));
+    let configured = configured(&(one + &two));
     let wanted = configured.certificates()[1].certificate().fingerprint();
     let bundle = Bundle::compose(&Store::default(), &configured, Some(&[wanted]));
     assert_eq!(names(&bundle), ["CN=Two"]);
