@@ -66,6 +66,7 @@ struct CommandLine {
 /// A usage error with the text to show.
 pub(crate) struct Misuse {
     program: String,
+    is_of_trust: bool,
     kind: ErrorKind,
     text: String,
 }
@@ -104,6 +105,10 @@ pub(crate) fn parse(arguments: &[OsString]) -> Invocation {
     let mut tree = tree(&program);
     tree.build();
     let (arguments, warnings) = go_flags::normalise(&tree, arguments);
+    let command = arguments[1..]
+        .iter()
+        .find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
+    let is_of_trust = command.is_some_and(|command| command == "trust");
     let parsed = tree
         .try_get_matches_from_mut(arguments)
         .and_then(|matches| CommandLine::from_arg_matches(&matches));
@@ -118,6 +123,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Invocation {
                 }
                 kind => Invocation::Misused(Misuse {
                     program,
+                    is_of_trust,
                     kind,
                     text: error.render().to_string(),
                 }),
@@ -155,8 +161,13 @@ fn debug_variable() -> bool {
 
 impl Misuse {
     /// Shows the error: for gitlab-runner as it does (usage on standard output, a fatal line, 1),
-    /// else on standard error with the code for usage.
+    /// else on standard error with the code for usage. `trust` answers 0 (accepted), 1 (refused) or 2 (could not be
+    /// asked), whatever the program is called.
     pub(crate) fn report(self) -> ExitCode {
+        if self.is_of_trust {
+            eprint!("{}", self.text);
+            return Code::Invalid.into();
+        }
         if self.program != "gitlab-runner" {
             eprint!("{}", self.text);
             if let Some(name) = self
@@ -187,7 +198,7 @@ impl Misuse {
 }
 
 /// Commands of gitlab-runner, and some of our own to come.
-const NOT_BUILT: [&str; 17] = [
+const NOT_BUILT: [&str; 16] = [
     "cache-init",
     "fleeting",
     "gitaly",
@@ -201,7 +212,6 @@ const NOT_BUILT: [&str; 17] = [
     "status",
     "steps",
     "stop",
-    "trust",
     "uninstall",
     "wrapper",
     "explain",

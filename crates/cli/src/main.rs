@@ -25,6 +25,7 @@ mod questions;
 mod repository;
 mod runner_flags;
 mod session;
+mod stdout;
 mod transfer;
 mod version;
 

@@ -48,4 +48,4 @@ pub use client::{
 pub use fault::Fault;
 pub use proxy::ProxySettings;
 pub use server::{ListenError, Listener, ServerIdentity};
-pub use trust_files::{SystemRoots, TrustSettings};
+pub use trust_files::{SystemRoots, TrustSettings, read as read_trust_file};

@@ -52,7 +52,7 @@ impl SystemRoots {
     }
 
     /// The roots, parsed once per process and again when a bundle or a directory has changed.
-    pub(crate) fn load(&self) -> Arc<Store> {
+    pub fn load(&self) -> Arc<Store> {
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = self.stamps();
         if let Some(known) = loaded.get(self)

@@ -107,7 +107,7 @@ impl CaFile {
 }
 
 /// What there is at a path: a regular file of bounded size, or why not.
-pub(crate) fn read(path: &Path) -> Reading {
+pub fn read(path: &Path) -> Reading {
     let read = || {
         let file = std::fs::File::open(path)?;
         if !file.metadata()?.is_file() {

@@ -43,6 +43,7 @@ mod pem;
 mod pkcs7;
 mod policies;
 mod reload;
+mod served_chain;
 mod server_verifier;
 mod signature;
 mod skip_reason;
@@ -62,6 +63,7 @@ pub use issuer_answer::{IssuerAnswerError, issuer_in_answer};
 pub use moment::Moment;
 pub use pkcs7::certificates_of_pkcs7;
 pub use reload::{Kept, KeptBecause, Reading, Reload, Update};
+pub use served_chain::ServedChain;
 pub use server_verifier::{Clock, ServerVerifier, find_verify_error};
 pub use signature::crypto_provider;
 pub use skip_reason::SkipReason;
@@ -69,4 +71,4 @@ pub use store::{
     Consulted, Generation, SkippedBlock, Source, SourceContent, Store, StoreBuilder,
     TrustedCertificate,
 };
-pub use verify::{Usage, VerifiedChain, VerifiedChains, verify};
+pub use verify::{Usage, VerifiedChain, VerifiedChains, verify, verify_at};

@@ -22,6 +22,53 @@ impl Moment {
         self.0
     }
 
+    /// Reads RFC 3339: any offset, fractions of a second (not counted), letters in either case, years before 1970, and
+    /// a blank instead of the `T`. A leap second counts as the second after it.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let (year, rest) = number(text.as_bytes(), 4)?;
+        let (month, rest) = number(rest.strip_prefix(b"-")?, 2)?;
+        let (day, rest) = number(rest.strip_prefix(b"-")?, 2)?;
+        let ([b'T' | b't' | b' '], rest) = rest.split_at_checked(1)? else {
+            return None;
+        };
+        let (hour, rest) = number(rest, 2)?;
+        let (minute, rest) = number(rest.strip_prefix(b":")?, 2)?;
+        let (second, mut rest) = number(rest.strip_prefix(b":")?, 2)?;
+        if let Some(fraction) = rest.strip_prefix(b".") {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit());
+            let digits = digits.count();
+            if digits == 0 {
+                return None;
+            }
+            rest = &fraction[digits..];
+        }
+        let offset = match rest {
+            b"Z" | b"z" => 0,
+            [sign @ (b'+' | b'-'), rest @ ..] => {
+                let (hours, rest) = number(rest, 2)?;
+                let (minutes, rest) = number(rest.strip_prefix(b":")?, 2)?;
+                if !rest.is_empty() || hours > 23 || minutes > 59 {
+                    return None;
+                }
+                let offset = hours * 3600 + minutes * 60;
+                if *sign == b'-' { -offset } else { offset }
+            }
+            _ => return None,
+        };
+        let date = jiff::civil::Date::new(
+            i16::try_from(year).ok()?,
+            i8::try_from(month).ok()?,
+            i8::try_from(day).ok()?,
+        );
+        if hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let days = i64::from((date.ok()? - EPOCH).get_days());
+        Some(Self(
+            days * 86_400 + hour * 3600 + minute * 60 + second - offset,
+        ))
+    }
+
     /// Reads UTCTime or GeneralizedTime in the forms that Go takes: with seconds or (UTCTime) without, `Z` or an offset.
     pub(crate) fn parse(element: &Element<'_>) -> Result<Self, Malformed> {
         let malformed = Malformed("validity");
@@ -154,4 +201,43 @@ mod tests {
     }
 
     const BOOLEAN_TAG: u8 = 1;
+
+    #[test]
+    fn rfc_3339_is_read_with_offsets_fractions_and_any_year() {
+        let cases = [
+            ("2026-01-02T03:04:05Z", Some("2026-01-02T03:04:05Z")),
+            ("2026-01-02t03:04:05z", Some("2026-01-02T03:04:05Z")),
+            ("2026-01-02 03:04:05Z", Some("2026-01-02T03:04:05Z")),
+            ("2026-01-02T03:04:05+02:00", Some("2026-01-02T01:04:05Z")),
+            ("2026-01-01T23:30:00-01:30", Some("2026-01-02T01:00:00Z")),
+            (
+                "2026-01-02T03:04:05.999999999999Z",
+                Some("2026-01-02T03:04:05Z"),
+            ),
+            ("1969-12-31T23:59:59.5Z", Some("1969-12-31T23:59:59Z")),
+            ("1900-01-01T00:00:00Z", Some("1900-01-01T00:00:00Z")),
+            ("0000-01-01T00:00:00Z", Some("0000-01-01T00:00:00Z")),
+            ("9999-12-31T23:59:59Z", Some("9999-12-31T23:59:59Z")),
+            ("2016-12-31T23:59:60Z", Some("2017-01-01T00:00:00Z")),
+            ("2026-02-29T00:00:00Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-01-02T24:00:00Z", None),
+            ("2026-01-02T03:04:61Z", None),
+            ("2026-01-02T03:04Z", None),
+            ("2026-01-02T03:04:05", None),
+            ("2026-01-02T03:04:05.Z", None),
+            ("2026-01-02T03:04:05+0200", None),
+            ("2026-01-02T03:04:05+24:00", None),
+            ("2026-01-02T03:04:05Zx", None),
+            ("2026-01-02", None),
+            ("26-01-02T03:04:05Z", None),
+            ("now", None),
+            ("", None),
+            ("２026-01-02T03:04:05Z", None),
+        ];
+        for (text, expected) in cases {
+            let read = Moment::parse_rfc3339(text).map(|moment| moment.to_string());
+            assert_eq!(read.as_deref(), expected, "{text}");
+        }
+    }
 }

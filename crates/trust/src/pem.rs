@@ -8,6 +8,13 @@ use base64::Engine as _;
 use crate::certificate::Certificate;
 use crate::skip_reason::SkipReason;
 
+/// The blocks of a file, whatever is in them.
+pub(crate) struct Sections {
+    /// Bodies of `CERTIFICATE` blocks with the line of their `BEGIN`, counted from 1.
+    pub(crate) bodies: Vec<(usize, Vec<u8>)>,
+    pub(crate) skipped: Vec<(usize, SkipReason)>,
+}
+
 /// What a bundle holds.
 #[derive(Debug, Default)]
 pub(crate) struct Bundle {
@@ -22,35 +29,20 @@ const DASHES: &[u8] = b"-----";
 
 /// Finds the certificates of a bundle and says why other parts are none.
 pub(crate) fn read(bytes: &[u8]) -> Bundle {
-    if let Some(reason) = unreadable_as_a_whole(bytes) {
-        return Bundle {
-            certificates: Vec::new(),
-            skipped: vec![(1, reason)],
-        };
+    let sections = sections(bytes);
+    let mut bundle = Bundle {
+        certificates: Vec::with_capacity(sections.bodies.len()),
+        skipped: sections.skipped,
+    };
+    let blocks = bundle.skipped.len();
+    for (line, body) in sections.bodies {
+        match Certificate::parse(&body) {
+            Ok(certificate) => bundle.certificates.push((line, certificate)),
+            Err(error) => bundle.skipped.push((line, SkipReason::Unparsable(error))),
+        }
     }
-    let lines = Lines::of(bytes);
-    let mut bundle = Bundle::default();
-    let mut unread_from = 0;
-    for block in (Blocks { bytes, position: 0 }) {
-        explain_skipped(bytes, unread_from..block.begin, &lines, &mut bundle.skipped);
-        unread_from = block.end;
-        let line = lines.number(block.begin);
-        let reason = match label_reason(&block.label) {
-            Some(reason) => reason,
-            None if block.has_headers => SkipReason::Headers,
-            None => match Certificate::parse(&block.body) {
-                Ok(certificate) => {
-                    bundle.certificates.push((line, certificate));
-                    continue;
-                }
-                Err(error) => SkipReason::Unparsable(error),
-            },
-        };
-        bundle.skipped.push((line, reason));
-    }
-    explain_skipped(bytes, unread_from..bytes.len(), &lines, &mut bundle.skipped);
-    if bundle.certificates.is_empty() && bundle.skipped.is_empty() {
-        bundle.skipped.push((1, SkipReason::NoPem));
+    if bundle.skipped.len() > blocks {
+        bundle.skipped.sort_by_key(|(line, _)| *line);
     }
     bundle
 }
@@ -64,6 +56,37 @@ pub(crate) fn looks_like_pem(bytes: &[u8]) -> bool {
 pub(crate) fn blocks(bytes: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
     let blocks = Blocks { bytes, position: 0 };
     blocks.map(|block| (block.label, block.body))
+}
+
+/// Finds the `CERTIFICATE` blocks of a file and says why other parts are none.
+pub(crate) fn sections(bytes: &[u8]) -> Sections {
+    let mut sections = Sections {
+        bodies: Vec::new(),
+        skipped: Vec::new(),
+    };
+    if let Some(reason) = unreadable_as_a_whole(bytes) {
+        sections.skipped.push((1, reason));
+        return sections;
+    }
+    let lines = Lines::of(bytes);
+    let mut unread_from = 0;
+    for block in (Blocks { bytes, position: 0 }) {
+        let stretch = unread_from..block.begin;
+        explain_skipped(bytes, stretch, &lines, &mut sections.skipped);
+        unread_from = block.end;
+        let line = lines.number(block.begin);
+        match label_reason(&block.label) {
+            Some(reason) => sections.skipped.push((line, reason)),
+            None if block.has_headers => sections.skipped.push((line, SkipReason::Headers)),
+            None => sections.bodies.push((line, block.body)),
+        }
+    }
+    let stretch = unread_from..bytes.len();
+    explain_skipped(bytes, stretch, &lines, &mut sections.skipped);
+    if sections.bodies.is_empty() && sections.skipped.is_empty() {
+        sections.skipped.push((1, SkipReason::NoPem));
+    }
+    sections
 }
 
 /// Whether the file as a whole is something else than text with PEM blocks.

@@ -111,7 +111,12 @@ pub fn verify(
     verify_at(leaf, intermediates, store, name, Moment::from(now), usage)
 }
 
-pub(crate) fn verify_at(
+/// [`verify`] at any moment that a certificate can name.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_at(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     store: &Store,

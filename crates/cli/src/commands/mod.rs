@@ -21,6 +21,7 @@ mod register;
 mod reset_token;
 mod run;
 mod run_single;
+mod trust;
 mod unregister;
 mod verify;
 
@@ -139,4 +140,6 @@ commands! {
     coordinator => Coordinator: Daemon,
     /// Check, list or show a .gitlab-ci.yml without running it
     pipeline => Pipeline: Local,
+    /// Judge, show and explain certificates
+    trust => Trust: Local,
 }

@@ -1,6 +1,5 @@
 //! `courser pipeline`: look at a `.gitlab-ci.yml` without running it (`gitlab-ci-yaml.md` 23).
 
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use crate::failure::{Code, Failure};
 use crate::problems::{self, Severity};
 use crate::project::{OpenProject, Project};
 use crate::session::Session;
+use crate::stdout::{print_json, print_text};
 
 /// Arguments of `pipeline`.
 #[derive(Debug, clap::Args)]
@@ -239,22 +239,5 @@ fn run_show(show: &Show, directory: &Path) -> Result<ExitCode, Failure> {
             report(&errors, Severity::Error);
             Ok(answer(false))
         }
-    }
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Failure::internal(format!("cannot write JSON: {error}")))?;
-    print_text(&(text + "\n"))
-}
-
-/// Writes a result to standard output. A reader that has seen enough (`| head`) is no failure.
-fn print_text(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
-            Code::Surroundings,
-            format!("cannot write to standard output: {error}"),
-        )),
-        _ => Ok(()),
     }
 }

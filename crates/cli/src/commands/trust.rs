@@ -1,0 +1,39 @@
+//! `courser trust`: look at certificates, and say what is wrong with them.
+//!
+//! Exit codes of the whole tree: 0 yes, 1 no, 2 the question could not be asked (arguments, files). One file per
+//! subcommand below this one, each with its clap arguments and `run`.
+
+mod shown_certificate;
+mod verify;
+
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Arguments of `trust`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Judge a chain from files as a connection would
+    Verify(Box<verify::Verify>),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  courser trust verify --ca ca.crt --chain server.crt --host gitlab.example.com
+
+Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable files).";
+
+/// Runs it.
+pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+    match arguments.action {
+        Action::Verify(verify) => verify::run(*verify, session),
+    }
+}

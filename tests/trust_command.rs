@@ -1,0 +1,3 @@
+//! `courser trust`: what it says about certificates, and with which exit code.
+
+mod verify;
