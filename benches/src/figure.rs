@@ -32,6 +32,10 @@ impl Figure {
         Self::new(what, "ms", seconds * 1000.0)
     }
 
+    pub(crate) fn microseconds(what: impl Into<String>, seconds: f64) -> Self {
+        Self::new(what, "µs", seconds * 1e6)
+    }
+
     pub(crate) fn megabytes(what: impl Into<String>, bytes: u64) -> Self {
         Self::new(what, "MB", bytes as f64 / MEGABYTE)
     }

@@ -23,6 +23,7 @@ mod resident;
 mod size;
 mod start;
 mod throughput;
+mod trust;
 mod world;
 
 use std::process::ExitCode;
@@ -36,13 +37,14 @@ use figure::Figure;
 type Benchmark = (&'static str, fn(&Arguments) -> Result<Vec<Figure>>);
 
 /// All of them, in the order of the table.
-const BENCHMARKS: [Benchmark; 6] = [
+const BENCHMARKS: [Benchmark; 7] = [
     ("exec", exec::figures),
     ("throughput", throughput::figures),
     ("idle", resident::idle),
     ("sleeping", resident::sleeping),
     ("start", start::figures),
     ("size", size::figures),
+    ("trust", trust::figures),
 ];
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! Programs of others that this workspace installs for itself, in `target/peers`.
+//! Programs to compare with that this workspace installs or builds for itself, in `target/peers`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -32,4 +32,25 @@ pub(crate) fn gitlab_ci_local(arguments: &Arguments) -> Result<PathBuf> {
         bail!("npm could not install {GITLAB_CI_LOCAL}");
     }
     Ok(program)
+}
+
+/// A small program of ours around Go's `crypto/x509` (`benches/go-x509`); none where there is no Go.
+pub(crate) fn go_x509() -> Result<Option<PathBuf>> {
+    let candidates = ["go", "/usr/local/go/bin/go"];
+    let runs = |go: &&&str| Command::new(go).arg("version").output().is_ok();
+    let Some(go) = candidates.iter().find(runs) else {
+        return Ok(None);
+    };
+    let program = workspace().join("target/peers/go-x509");
+    let status = Command::new(go)
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(workspace().join("benches/go-x509"))
+        .status()
+        .context("go build")?;
+    if !status.success() {
+        bail!("go could not build benches/go-x509");
+    }
+    Ok(Some(program))
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType, SignatureAlgorithm,
+    date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -14,6 +15,7 @@ pub struct Authority;
 /// A certificate being described. Valid from 2024 to 2044 unless said otherwise.
 pub struct Order<'a> {
     params: CertificateParams,
+    key: &'static SignatureAlgorithm,
     issuer: Option<&'a Issued>,
 }
 
@@ -137,6 +139,13 @@ impl Order<'_> {
         self
     }
 
+    /// With an RSA key of 2048 bits instead of one on P-256.
+    #[must_use]
+    pub fn rsa(mut self) -> Self {
+        self.key = &PKCS_RSA_SHA256;
+        self
+    }
+
     /// With a subject common name.
     #[must_use]
     pub fn common_name(mut self, name: &str) -> Self {
@@ -148,7 +157,7 @@ impl Order<'_> {
 
     /// Makes key and certificate.
     pub fn issue(self) -> Issued {
-        let key = KeyPair::generate().expect("a key can be generated");
+        let key = KeyPair::generate_for(self.key).expect("a key can be generated");
         let (certificate, above) = match self.issuer {
             None => (self.params.self_signed(&key), Vec::new()),
             Some(issuer) => {
@@ -200,7 +209,11 @@ fn blank(issuer: Option<&Issued>) -> Order<'_> {
     params.not_before = date_time_ymd(2024, 1, 1);
     params.not_after = date_time_ymd(2044, 1, 1);
     params.use_authority_key_identifier_extension = issuer.is_some();
-    Order { params, issuer }
+    Order {
+        params,
+        key: &PKCS_ECDSA_P256_SHA256,
+        issuer,
+    }
 }
 
 #[cfg(test)]

@@ -64,6 +64,28 @@ pub(crate) struct Policies {
     pub(crate) inhibit_any: Option<u64>,
 }
 
+/// Identifiers of the extensions so far: a bit for each of RFC 5280's own arc, which are nearly all.
+#[derive(Default)]
+struct Seen<'a> {
+    of_rfc_5280: u128,
+    others: HashSet<&'a [u8]>,
+}
+
+impl<'a> Seen<'a> {
+    /// Whether the identifier is new.
+    fn insert(&mut self, id: &'a [u8]) -> bool {
+        match *id {
+            [0x55, 0x1d, number @ ..0x80] => {
+                let bit = 1 << number;
+                let new = self.of_rfc_5280 & bit == 0;
+                self.of_rfc_5280 |= bit;
+                new
+            }
+            _ => self.others.insert(id),
+        }
+    }
+}
+
 /// Issuer's policy, subject's policy; encoded object identifiers.
 pub(crate) type PolicyMapping = (Vec<u8>, Vec<u8>);
 
@@ -71,7 +93,7 @@ impl Extensions {
     /// Reads the sequence inside `[3]`.
     pub(crate) fn parse(mut outer: Reader<'_>) -> Result<Self, CertificateError> {
         let mut extensions = Self::default();
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         let mut list = outer.read(der::SEQUENCE, "extensions")?.reader();
         while !list.is_empty() {
             let mut extension = list.read(der::SEQUENCE, "extension")?.reader();

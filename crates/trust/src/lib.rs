@@ -35,6 +35,7 @@ mod error;
 mod explain;
 mod extensions;
 mod host_name;
+mod issuance;
 mod issuer_answer;
 mod moment;
 mod name_constraints;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::certificate::Certificate;
 use crate::moment::Moment;
-use crate::signature;
+use crate::signature::{self, SignatureError};
 use crate::store::{Store, TrustedCertificate};
 
 /// Candidates tried in one handshake, as in Go.
@@ -164,7 +164,8 @@ impl Search<'_> {
             reason,
         };
         let signed = may_issue(candidate).and_then(|()| {
-            signature::check_issued_by(child, candidate).map_err(|error| error.to_string())
+            self.check_signature(child, candidate)
+                .map_err(|error| error.to_string())
         });
         if let Err(reason) = signed {
             if path.len() == self.longest.0 {
@@ -177,6 +178,20 @@ impl Search<'_> {
             return false;
         }
         true
+    }
+
+    /// Whether the issuer's key signed the child, as is known or as is found now.
+    fn check_signature(
+        &self,
+        child: &Certificate,
+        issuer: &Certificate,
+    ) -> Result<(), SignatureError> {
+        let known = self.store.issuances();
+        if !known.contain(child, issuer) {
+            signature::check_issued_by(child, issuer)?;
+            known.remember(child, issuer);
+        }
+        Ok(())
     }
 }
 

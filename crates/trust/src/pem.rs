@@ -4,6 +4,7 @@
 //! Go's `AppendCertsFromPEM` takes (`dependencies.md` 3.3) and reports every other one with its line and its repair.
 
 use base64::Engine as _;
+use memchr::memmem::{find, rfind};
 
 use crate::certificate::Certificate;
 use crate::skip_reason::SkipReason;
@@ -255,12 +256,7 @@ impl Blocks<'_> {
         if !rest_of_line.is_empty() {
             return None;
         }
-        let body = self.bytes.get(body_start..end).unwrap_or_default();
-        let body: Vec<u8> = body
-            .iter()
-            .copied()
-            .filter(|byte| !b" \t\r\n".contains(byte))
-            .collect();
+        let body = without_blanks(self.bytes.get(body_start..end).unwrap_or_default());
         Some(Block {
             begin,
             end: self.bytes.len() - after.len() + used,
@@ -271,6 +267,18 @@ impl Blocks<'_> {
     }
 }
 
+fn without_blanks(body: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(body.len());
+    let mut from = 0;
+    for at in memchr::memchr3_iter(b'\n', b'\r', b' ', body) {
+        text.extend_from_slice(&body[from..at]);
+        from = at + 1;
+    }
+    text.extend_from_slice(&body[from..]);
+    text.retain(|&byte| byte != b'\t');
+    text
+}
+
 /// Standard base64 with padding; superfluous bits in the last letter are passed over, as Go does.
 const BASE64: base64::engine::GeneralPurpose = base64::engine::GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -279,7 +287,7 @@ const BASE64: base64::engine::GeneralPurpose = base64::engine::GeneralPurpose::n
 
 /// A line without its end and trailing blanks, what follows it, and how many bytes it took.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8], usize) {
-    let (line, used) = match bytes.iter().position(|&byte| byte == b'\n') {
+    let (line, used) = match memchr::memchr(b'\n', bytes) {
         Some(newline) => {
             let line = &bytes[..newline];
             (line.strip_suffix(b"\r").unwrap_or(line), newline + 1)
@@ -293,27 +301,15 @@ fn split_line(bytes: &[u8]) -> (&[u8], &[u8], usize) {
     (&line[..trimmed], &bytes[used..], used)
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
-}
-
-fn rfind(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .rposition(|window| window == wanted)
-}
-
 /// Byte offsets at which lines start.
 struct Lines(Vec<usize>);
 
 impl Lines {
     fn of(bytes: &[u8]) -> Self {
-        let newlines = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
+        let newlines = memchr::memchr_iter(b'\n', bytes);
         Self(
             std::iter::once(0)
-                .chain(newlines.map(|(at, _)| at + 1))
+                .chain(newlines.map(|newline| newline + 1))
                 .collect(),
         )
     }

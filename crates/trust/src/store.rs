@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::certificate::{Certificate, Fingerprint};
 use crate::explain::Remedy;
+use crate::issuance::Issuances;
 use crate::pem;
 use crate::skip_reason::SkipReason;
 
@@ -135,6 +136,7 @@ pub struct Store {
     by_fingerprint: HashMap<Fingerprint, usize>,
     consulted: Vec<Consulted>,
     skipped: Vec<SkippedBlock>,
+    issuances: Issuances,
 }
 
 impl Store {
@@ -179,6 +181,11 @@ impl Store {
             .get(subject_der)
             .map_or(&[][..], Vec::as_slice);
         indexes.iter().map(|&index| &self.certificates[index])
+    }
+
+    /// The signatures that were checked against this store.
+    pub(crate) fn issuances(&self) -> &Issuances {
+        &self.issuances
     }
 
     /// Whether both trust the same certificates.

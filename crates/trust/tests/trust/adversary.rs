@@ -153,6 +153,58 @@ proptest! {
         prop_assert!(verdict.is_err());
     }
 
+    /// Signatures that were checked are remembered by the store; nothing else may be.
+    #[test]
+    fn a_store_that_has_seen_a_chain_judges_as_a_fresh_one(
+        change in prop::option::of((any::<bool>(), any::<prop::sample::Index>(), 1u8..)),
+        day in 0i64..700,
+        host in prop_oneof![4 => Just(HOST), 1 => Just("other.example.com")],
+        client in prop::bool::weighted(0.2),
+    ) {
+        struct Seen {
+            root: Vec<u8>,
+            served: [CertificateDer<'static>; 2],
+            trusted: Store,
+        }
+        static SEEN: OnceLock<Seen> = OnceLock::new();
+        let host = PeerName::from_host(host);
+        let usage = if client { Usage::ClientAuth } else { Usage::ServerAuth };
+        let seen = SEEN.get_or_init(|| {
+            let root = ca("root").self_signed();
+            let issuer = ca("issuer")
+                .valid("20260201000000Z", "20261101000000Z")
+                .issued_by(&root);
+            let leaf = leaf(HOST)
+                .with(extended_key_usage(&[SERVER_AUTH]))
+                .issued_by(&issuer);
+            let trusted = store(&[&root]);
+            let name = PeerName::from_host(HOST);
+            let (served, above) = (leaf.certificate, [issuer.certificate]);
+            verify(&served, &above, &trusted, Some(&name), now(), Usage::ServerAuth)
+                .expect("a good chain");
+            let [issuer] = above;
+            Seen { root: root.pem().into_bytes(), served: [served, issuer], trusted }
+        });
+        let mut served = seen.served.clone();
+        if let Some((of_leaf, index, flip)) = change {
+            let one = &mut served[usize::from(!of_leaf)];
+            let mut bytes = one.to_vec();
+            let at = index.index(bytes.len());
+            bytes[at] ^= flip;
+            *one = bytes.into();
+        }
+        let at = jiff::Timestamp::from_second(1_767_225_600 + day * 86_400).expect("a time");
+        let fresh = Store::builder()
+            .add(Source::Configured("/etc/ca.pem".into()), &seen.root)
+            .build(Generation(1));
+        let verdict = |store: &Store| {
+            verify(&served[0], &served[1..], store, Some(&host), at, usage)
+                .map(|chains| chains.to_pem())
+                .map_err(|error| error.to_string())
+        };
+        prop_assert_eq!(verdict(&seen.trusted), verdict(&fresh));
+    }
+
     #[test]
     fn any_bytes_are_a_bundle_and_lines_stay_inside(
         parts in prop::collection::vec(
