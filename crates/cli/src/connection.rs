@@ -7,7 +7,7 @@ use std::time::Duration;
 use courser_config::RunnerConfig;
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
-use courser_net::{Client, ClientSettings, TrustSettings};
+use courser_net::{Client, ClientSettings, TlsOptions};
 use courser_runner::client::{Api, BadUrl};
 use courser_runner::{InProcessHelper, RunnerSettings};
 
@@ -37,16 +37,12 @@ pub(crate) fn client_settings(
     connection_max_age: Duration,
     session: &Session,
 ) -> ClientSettings {
-    let file = |path: &Option<String>| path.as_ref().map(PathBuf::from);
     ClientSettings {
-        trust: TrustSettings {
-            system: session.environment.system_roots.clone(),
-            ca_file: file(&runner.tls_ca_file),
-            cert_file: file(&runner.tls_cert_file),
-            key_file: file(&runner.tls_key_file),
-            certificate_directory: Some(session.environment.certificate_directory()),
-            inline_ca: None,
-        },
+        trust: session.environment.legs().gitlab(TlsOptions {
+            ca_file: runner.tls_ca_file.as_deref(),
+            cert_file: runner.tls_cert_file.as_deref(),
+            key_file: runner.tls_key_file.as_deref(),
+        }),
         proxy: session.environment.proxy.clone(),
         user_agent: version::user_agent(),
         connection_max_age,
@@ -67,6 +63,7 @@ pub(crate) fn runner_settings(
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot tell where courser lies: {error}")))?;
     let host_name = environment.host_name();
+    let legs = environment.legs_from(&working_directory);
     Ok(RunnerSettings {
         host: Host {
             working_directory,
@@ -78,9 +75,7 @@ pub(crate) fn runner_settings(
             })),
             grace: GRACE,
         },
-        system_roots: environment.system_roots.clone(),
-        certificate_directory: Some(environment.certificate_directory()),
-        inline_ca: None,
+        legs,
         proxy: environment.proxy.clone(),
         user_agent: version::user_agent(),
         system_id,

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use courser_config::Environment;
-use courser_net::{ProxySettings, SystemRoots};
+use courser_net::{Legs, ProxySettings, SystemRoots};
 
 use crate::failure::Failure;
 
@@ -81,6 +81,21 @@ impl ProcessEnvironment {
     /// Directory of the predefined files `<host>.crt`. It does not follow `--config`.
     pub(crate) fn certificate_directory(&self) -> PathBuf {
         self.configuration_directory().join("certs")
+    }
+
+    /// What each connection is handed as trust; relative paths start at the directory the command was started in.
+    pub(crate) fn legs(&self) -> Legs {
+        self.legs_from(&self.working_directory)
+    }
+
+    /// The same, relative paths starting elsewhere.
+    pub(crate) fn legs_from(&self, directory: &Path) -> Legs {
+        Legs::new(
+            self.system_roots.clone(),
+            Some(self.certificate_directory()),
+            directory.to_owned(),
+        )
+        .with_variables(self.variables.iter())
     }
 
     /// Name of this machine.

@@ -86,8 +86,7 @@ pub(crate) fn helper_environment(session: &Session) -> HelperEnvironment {
     HelperEnvironment {
         variables: environment.variables.clone(),
         proxy: environment.proxy.clone(),
-        system_roots: environment.system_roots.clone(),
-        certificate_directory: Some(environment.certificate_directory()),
+        legs: environment.legs(),
         host_name: environment.host_name(),
         user_agent: version::user_agent(),
         retry_pause: Duration::from_secs(1),

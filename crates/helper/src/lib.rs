@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use courser_config::Environment;
 use courser_job::messages;
-use courser_net::{ProxySettings, SystemRoots};
+use courser_net::{Legs, ProxySettings};
 
 pub use courser_job::HelperRequest;
 pub use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
@@ -54,10 +54,8 @@ pub struct HelperEnvironment {
     pub variables: Environment,
     /// Proxies for GitLab.
     pub proxy: ProxySettings,
-    /// The platform's roots.
-    pub system_roots: SystemRoots,
-    /// Directory of predefined certificates (`runner-tls.md` 2.3).
-    pub certificate_directory: Option<PathBuf>,
+    /// What each connection is handed as trust.
+    pub legs: Legs,
     /// Name of the machine the job runs on.
     pub host_name: String,
     /// `User-Agent` of uploads and downloads.

@@ -1,10 +1,9 @@
 //! What artifact uploads and downloads share: the client, the address, how a body is kept
 //! (`runner-protocol.md` 1.1; `runner-tls.md` 4.3).
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use courser_net::{Answer, CallError, Client, ClientSettings, TrustSettings};
+use courser_net::{Answer, CallError, Client, ClientSettings, TlsOptions};
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
@@ -17,14 +16,11 @@ pub(crate) fn client(
     client_pair: Option<&(String, String)>,
 ) -> Client {
     Client::new(ClientSettings {
-        trust: TrustSettings {
-            system: environment.system_roots.clone(),
-            ca_file: ca_file.map(PathBuf::from),
-            cert_file: client_pair.map(|(certificate, _)| PathBuf::from(certificate)),
-            key_file: client_pair.map(|(_, key)| PathBuf::from(key)),
-            certificate_directory: environment.certificate_directory.clone(),
-            inline_ca: None,
-        },
+        trust: environment.legs.transfers(TlsOptions {
+            ca_file: ca_file.map(String::as_str),
+            cert_file: client_pair.map(|(certificate, _)| certificate.as_str()),
+            key_file: client_pair.map(|(_, key)| key.as_str()),
+        }),
         proxy: environment.proxy.clone(),
         user_agent: environment.user_agent.clone(),
         connection_max_age: Duration::ZERO,

@@ -35,6 +35,7 @@
 mod client;
 mod fault;
 mod identity;
+pub mod legs;
 mod proxy;
 pub mod server;
 mod system_roots;
@@ -46,6 +47,7 @@ pub use client::{
     Redirects, Retry, Route, Target, Timeouts, shown_url, status_line,
 };
 pub use fault::Fault;
+pub use legs::{Legs, TlsOptions};
 pub use proxy::ProxySettings;
 pub use server::{ListenError, Listener, ServerIdentity};
 pub use trust_files::{SystemRoots, TrustSettings, read as read_trust_file};

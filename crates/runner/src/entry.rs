@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use courser_config::{Config, RunnerConfig};
 use courser_executor::{Executor, Host, UnusableExecutor, executor_for};
-use courser_net::{Client, ClientSettings, ProxySettings, SystemRoots, TrustSettings};
+use courser_net::{Client, ClientSettings, Legs, ProxySettings, TlsOptions};
 use courser_protocol::{Info, short_token};
 
 use crate::client::{Api, BadUrl, info};
@@ -17,12 +17,8 @@ use crate::client::{Api, BadUrl, info};
 pub struct RunnerSettings {
     /// Machine and process, for executors.
     pub host: Host,
-    /// The platform's roots.
-    pub system_roots: SystemRoots,
-    /// Directory of predefined certificate files (`runner-tls.md` 2.3).
-    pub certificate_directory: Option<PathBuf>,
-    /// Roots that never were a file, PEM (`courser exec`).
-    pub inline_ca: Option<String>,
+    /// What each connection is handed as trust.
+    pub legs: Legs,
     /// Proxies.
     pub proxy: ProxySettings,
     /// `User-Agent` of every call.
@@ -100,7 +96,11 @@ impl Connections {
             return Ok(Arc::clone(api));
         }
         let client = Client::new(ClientSettings {
-            trust: settings.trust(runner),
+            trust: settings.legs.gitlab(TlsOptions {
+                ca_file: runner.tls_ca_file.as_deref(),
+                cert_file: runner.tls_cert_file.as_deref(),
+                key_file: runner.tls_key_file.as_deref(),
+            }),
             proxy: settings.proxy.clone(),
             user_agent: settings.user_agent.clone(),
             connection_max_age: max_age,
@@ -118,25 +118,6 @@ impl Connections {
     /// Drops what no runner and no job uses any more.
     pub(crate) fn forget_unused(&mut self) {
         self.by_key.retain(|_, api| Arc::strong_count(api) > 1);
-    }
-}
-
-impl RunnerSettings {
-    /// Trust towards a runner's GitLab.
-    pub(crate) fn trust(&self, runner: &RunnerConfig) -> TrustSettings {
-        let path = |text: &Option<String>| {
-            text.as_deref()
-                .filter(|text| !text.is_empty())
-                .map(|text| self.host.working_directory.join(text))
-        };
-        TrustSettings {
-            system: self.system_roots.clone(),
-            ca_file: path(&runner.tls_ca_file),
-            cert_file: path(&runner.tls_cert_file),
-            key_file: path(&runner.tls_key_file),
-            certificate_directory: self.certificate_directory.clone(),
-            inline_ca: self.inline_ca.clone(),
-        }
     }
 }
 

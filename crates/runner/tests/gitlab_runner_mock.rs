@@ -53,8 +53,7 @@ async fn helper_process() {
     let environment = courser_helper::HelperEnvironment {
         variables: courser_config::Environment::new(std::env::vars()),
         proxy: courser_net::ProxySettings::default(),
-        system_roots: courser_net::SystemRoots::None,
-        certificate_directory: None,
+        legs: courser_net::Legs::only(None, std::env::temp_dir()),
         host_name: "testhost".to_owned(),
         user_agent: "gitlab-runner test".to_owned(),
         retry_pause: std::time::Duration::from_millis(10),

@@ -63,7 +63,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let system_id = file.system_id()?;
     let user = arguments.user.filter(|user| !user.is_empty());
     let settings = connection::runner_settings(session, directory, user, system_id)?;
-    settings.system_roots.read_ahead();
+    settings.legs.system().read_ahead();
 
     let shutdown = Shutdown::new();
     let mut modified = file.modified;

@@ -7,7 +7,7 @@ use std::process::Command;
 use courser_config::Environment;
 use courser_helper::{HelperEnvironment, HelperError, HelperRequest, Output, Programs};
 use courser_job::helper_request::{GetSources, GitStrategy};
-use courser_net::{ProxySettings, SystemRoots};
+use courser_net::{Legs, ProxySettings};
 
 pub(crate) struct World {
     root: tempfile::TempDir,
@@ -102,8 +102,7 @@ impl World {
                     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
             ),
             proxy: ProxySettings::default(),
-            system_roots: SystemRoots::None,
-            certificate_directory: None,
+            legs: Legs::only(None, self.root.path().to_owned()),
             host_name: "build.example".to_owned(),
             user_agent: "gitlab-runner-helper 19.4.0".to_owned(),
             retry_pause: std::time::Duration::from_millis(1),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use courser_config::{Config, Environment, RunnerConfig};
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
-use courser_net::{ProxySettings, SystemRoots};
+use courser_net::{Legs, ProxySettings};
 use courser_runner::{Ended, InProcessHelper, Runner, RunnerSettings, Shutdown};
 use tokio::sync::watch;
 
@@ -69,9 +69,7 @@ impl World {
                 })),
                 grace: self.grace,
             },
-            system_roots: SystemRoots::None,
-            certificate_directory: None,
-            inline_ca: None,
+            legs: Legs::only(None, self.path().to_owned()),
             proxy: ProxySettings::default(),
             user_agent: "gitlab-runner test".to_owned(),
             system_id: "s_0123456789ab".to_owned(),

@@ -7,7 +7,7 @@ use courser_config::{Config, RunnerConfig};
 use courser_coordinator::Handle;
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
-use courser_net::{ProxySettings, SystemRoots};
+use courser_net::{Legs, ProxySettings};
 use courser_protocol::Secret;
 use courser_runner::{InProcessHelper, Runner, RunnerSettings, Shutdown};
 use tokio::sync::watch;
@@ -79,9 +79,10 @@ pub(super) fn start(
             grace: Duration::from_secs(10),
         },
         // The coordinator's own root and nothing else.
-        system_roots: SystemRoots::None,
-        certificate_directory: None,
-        inline_ca: coordinator.root_pem().map(str::to_owned),
+        legs: Legs::only(
+            coordinator.root_pem().map(str::to_owned),
+            run.root().to_owned(),
+        ),
         proxy: ProxySettings {
             http: None,
             https: None,
