@@ -19,6 +19,7 @@
 //! ```
 
 pub mod http_message;
+pub mod lfs;
 pub mod pki;
 pub mod proxy;
 pub mod server;
