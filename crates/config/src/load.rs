@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::environment::Environment;
 use crate::error::{ConfigError, Source, Warning};
 use crate::keys::{self, Key, Kind};
-use crate::model::{ACTED, Config, INERT};
+use crate::model::{ACTED, Config, INERT, fingerprint};
 use crate::setting::{RemarkKind, Section, Setting, read};
 
 /// A file that can be used.
@@ -218,6 +218,15 @@ fn schema_problems(file: &Section, environment: &Environment) -> Vec<String> {
         {
             problems.push(format!("{at}.referees: metrics is missing"));
         }
+        let trust = runner.table("trust");
+        let anchors = trust.map_or(&[][..], |trust| trust.texts("job_tools_anchors"));
+        for (number, anchor) in anchors.iter().enumerate() {
+            if fingerprint(anchor).is_none() {
+                problems.push(format!(
+                    "{at}.trust.job_tools_anchors[{number}]: {anchor:?} is no SHA-256 fingerprint (64 hexadecimal digits)"
+                ));
+            }
+        }
         let kubernetes = runner
             .table("kubernetes")
             .and_then(|kubernetes| kubernetes.table("autoscaler"));
@@ -361,6 +370,36 @@ mod tests {
         assert_eq!(
             loaded("CONCURRENT = 9\nconcurrent = 2").config.concurrent,
             2
+        );
+    }
+
+    #[test]
+    fn trust_for_the_jobs_tools_can_be_turned_off_and_limited() {
+        const RUNNER: &str = "[[runners]]\nurl = \"u\"\ntoken = \"t\"\n";
+        let runner = |keys: &str| {
+            let loaded = loaded(&format!("{RUNNER}[runners.trust]\n{keys}\n"));
+            assert_eq!(loaded.warnings, [], "{keys}");
+            loaded.config.runners[0].clone()
+        };
+        assert!(runner("").job_tools && runner("job_tools = true").job_tools);
+        assert!(!runner("job_tools = false").job_tools);
+        assert_eq!(runner("job_tools_anchors = []").job_tools_anchors, None);
+        let colons = ["AB"; 32].join(":");
+        let both = format!(
+            "job_tools_anchors = [\"{colons}\", \"{}\"]",
+            "ab".repeat(32)
+        );
+        assert_eq!(runner(&both).job_tools_anchors, Some(vec![[0xab; 32]; 2]));
+        // A typing error must not open what was meant to be limited.
+        let typo = "job_tools_anchors = [\"sha1:12\"]";
+        assert_eq!(runner(typo).job_tools_anchors, Some(vec![]));
+        let text = format!("{RUNNER}[runners.trust]\n{typo}\n");
+        let error = lint(&text, "config.toml", &environment()).expect_err("lint says so");
+        assert!(
+            error
+                .to_string()
+                .contains("job_tools_anchors[0]: \"sha1:12\" is no SHA-256"),
+            "{error}"
         );
     }
 

@@ -104,6 +104,11 @@ pub struct RunnerConfig {
     pub artifact_upload_timeout: Duration,
     /// `[runners.artifact] response_header_timeout`; default 10 min.
     pub artifact_response_header_timeout: Duration,
+    /// `[runners.trust] job_tools`; default true.
+    pub job_tools: bool,
+    /// `[runners.trust] job_tools_anchors`: SHA-256 fingerprints; `None` = every anchor. An entry that is none
+    /// stands for no certificate.
+    pub job_tools_anchors: Option<Vec<[u8; 32]>>,
 }
 
 /// Dotted names of the keys that have a field above.
@@ -150,6 +155,8 @@ pub(crate) const ACTED: &[&str] = &[
     "runners.labels",
     "runners.artifact.upload_timeout",
     "runners.artifact.response_header_timeout",
+    "runners.trust.job_tools",
+    "runners.trust.job_tools_anchors",
 ];
 
 /// Keys that do nothing in gitlab-runner either, or nothing without another key that is warned about.
@@ -217,6 +224,8 @@ impl Default for RunnerConfig {
             labels: BTreeMap::new(),
             artifact_upload_timeout: Duration::from_secs(3600),
             artifact_response_header_timeout: Duration::from_secs(600),
+            job_tools: true,
+            job_tools_anchors: None,
         }
     }
 }
@@ -269,6 +278,7 @@ impl RunnerConfig {
                 .and_then(|artifact| artifact.duration(name))
                 .and_then(|timeout| timeout.positive())
         };
+        let trust = runner.table("trust");
         let mut labels = global_labels.clone();
         labels.extend(runner.text_map("labels").cloned().unwrap_or_default());
         Self {
@@ -328,6 +338,18 @@ impl RunnerConfig {
                 .unwrap_or(default.artifact_upload_timeout),
             artifact_response_header_timeout: artifact("response_header_timeout")
                 .unwrap_or(default.artifact_response_header_timeout),
+            job_tools: trust
+                .and_then(|trust| trust.bool("job_tools"))
+                .unwrap_or(default.job_tools),
+            job_tools_anchors: trust
+                .map(|trust| trust.texts("job_tools_anchors"))
+                .filter(|anchors| !anchors.is_empty())
+                .map(|anchors| {
+                    anchors
+                        .iter()
+                        .filter_map(|text| fingerprint(text))
+                        .collect()
+                }),
         }
     }
 }
@@ -343,4 +365,17 @@ fn positive<T: TryFrom<i64>>(section: &Section, name: &str) -> Option<T> {
         .int(name)
         .filter(|number| *number > 0)
         .and_then(|number| T::try_from(number).ok())
+}
+
+/// A SHA-256 fingerprint as tools print it: 64 hexadecimal digits, with colons between the bytes or without.
+pub(crate) fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    let digits = text.trim().replace(':', "");
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(bytes)
 }

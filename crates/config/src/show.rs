@@ -144,6 +144,17 @@ fn of_runner(runner: &RunnerConfig, path: &str) -> String {
         "labels" => map(&runner.labels, |text| quoted(text)),
         "artifact.upload_timeout" => duration(runner.artifact_upload_timeout),
         "artifact.response_header_timeout" => duration(runner.artifact_response_header_timeout),
+        "trust.job_tools" => runner.job_tools.to_string(),
+        "trust.job_tools_anchors" => match &runner.job_tools_anchors {
+            None => unset("all"),
+            Some(anchors) => {
+                let digits = |anchor: &[u8; 32]| -> String {
+                    anchor.iter().map(|byte| format!("{byte:02x}")).collect()
+                };
+                let shown = anchors.iter().map(|anchor| quoted(&digits(anchor)));
+                format!("[{}]", shown.collect::<Vec<_>>().join(", "))
+            }
+        },
         other => unreachable_key(other),
     }
 }

@@ -246,6 +246,7 @@ pub(super) const RUNNER: &[Key] = &[
     key("referees", Table(REFEREES), IfSet),
     key("cache", Table(CACHE), IfSet),
     key("artifact", Table(ARTIFACT), IfNotEmpty),
+    key("trust", Table(TRUST), IfSet),
     flagged(
         "feature_flags",
         BoolMap,
@@ -310,6 +311,12 @@ const CUSTOM_BUILD_DIR: &[Key] = &[flagged(
 const ARTIFACT: &[Key] = &[
     key("upload_timeout", OptionalDuration, IfSet),
     key("response_header_timeout", OptionalDuration, IfSet),
+];
+
+/// `[runners.trust]`: Courser's own; gitlab-runner passes over keys that it does not know.
+const TRUST: &[Key] = &[
+    key("job_tools", OptionalBool, IfSet),
+    key("job_tools_anchors", Texts, IfSet),
 ];
 
 /// `[runners.referees]`.
