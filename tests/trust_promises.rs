@@ -7,3 +7,4 @@ mod configured;
 mod job;
 mod predefined;
 mod site;
+mod tools;

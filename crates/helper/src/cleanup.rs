@@ -13,6 +13,7 @@ use crate::HelperError;
 use crate::git::{Git, may_have_credential_helper};
 use crate::output::Output;
 use crate::sources::{CA_BUNDLE, EXTERNAL_CONFIG, TEMPLATE};
+use crate::tool_trust;
 
 /// Written by jobs for their later stages; a new job starts without them.
 const OF_THE_JOB: [&str; 2] = ["gitlab_runner_env", "masking.db"];
@@ -54,7 +55,7 @@ fn rejected_url<'a>(work: &'a CleanUp, variables: &Environment) -> Option<&'a st
     let project_dir = Path::new(&work.project_dir);
     let may_be_stored = work.strategy.uses_git()
         && project_dir.is_dir()
-        && may_have_credential_helper(variables, project_dir, url);
+        && may_have_credential_helper(variables, project_dir, &work.temporary_dir, url);
     may_be_stored.then_some(url)
 }
 
@@ -80,6 +81,7 @@ pub(crate) fn clean_up(
     {
         remove_file(&temporary_dir.join(name))?;
     }
+    tool_trust::remove(&work.temporary_dir)?;
     for name in &work.file_variables {
         // Names of variables come from the server: nothing but a name is a file of ours.
         if !name.is_empty() && !name.contains('/') && name != "." && name != ".." {

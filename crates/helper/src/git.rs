@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use courser_config::Environment;
+use courser_job::ToolFiles;
 
 use crate::HelperError;
 use crate::output::{Output, Programs};
@@ -121,6 +122,7 @@ fn subcommand<'a>(arguments: &[&'a str]) -> &'a str {
 pub(crate) fn may_have_credential_helper(
     variables: &Environment,
     project_dir: &Path,
+    temporary_dir: &str,
     url: &str,
 ) -> bool {
     let overrides = [
@@ -130,7 +132,13 @@ pub(crate) fn may_have_credential_helper(
         "GIT_CONFIG_COUNT",
         "GIT_CONFIG_PARAMETERS",
     ];
-    if overrides.iter().any(|name| variables.get(name).is_some()) {
+    // Ours only adds a bundle to the machine's own, which is looked at below.
+    let ours = ToolFiles::below(temporary_dir).git_config();
+    let is_override = |value: &str| value != ours;
+    if overrides
+        .iter()
+        .any(|name| variables.get(name).is_some_and(is_override))
+    {
         return true;
     }
     let Some(home) = variables.get("HOME").map(PathBuf::from) else {

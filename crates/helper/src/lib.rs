@@ -13,6 +13,7 @@
 //! let request = HelperRequest::Prepare {
 //!     temporary_dir: directory.path().display().to_string(),
 //!     via: "runner.example".into(),
+//!     tools: None,
 //! };
 //! let environment = LightEnvironment {
 //!     variables: Environment::default(),
@@ -33,6 +34,7 @@ mod git_config;
 mod output;
 mod selection_log;
 mod sources;
+mod tool_trust;
 mod transfer;
 
 use std::io::{self, Write};
@@ -40,7 +42,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use courser_config::Environment;
-use courser_job::messages;
+use courser_job::{ToolTrust, messages};
 use courser_net::{Legs, ProxySettings};
 
 pub use courser_job::HelperRequest;
@@ -184,9 +186,18 @@ pub async fn run(
             artifacts::upload(upload, environment, output).await
         }
         HelperRequest::CleanUp(work) => cleanup::clean_up(work, &environment.variables, output),
-        HelperRequest::Prepare { temporary_dir, via } => {
-            cleanup::prepare(temporary_dir.as_ref(), &environment.host_name, via, output)
-        }
+        HelperRequest::Prepare {
+            temporary_dir,
+            via,
+            tools,
+        } => prepare(
+            temporary_dir,
+            via,
+            tools.as_ref(),
+            &environment.host_name,
+            &environment.variables,
+            output,
+        ),
     };
     last_line(result, output)
 }
@@ -210,6 +221,19 @@ pub async fn run_command(
         }
     };
     last_line(result, output)
+}
+
+/// `prepare_script`.
+fn prepare(
+    temporary_dir: &str,
+    via: &str,
+    tools: Option<&ToolTrust>,
+    host_name: &str,
+    variables: &Environment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    cleanup::prepare(temporary_dir.as_ref(), host_name, via, output)?;
+    tool_trust::renew(temporary_dir, tools, variables, output)
 }
 
 /// On failure the log ends with the reason.
@@ -250,10 +274,18 @@ pub fn run_light(
         programs: Programs::Capture,
     };
     match request {
-        HelperRequest::Prepare { temporary_dir, via } => {
-            let host_name = &environment.host_name;
-            cleanup::prepare(temporary_dir.as_ref(), host_name, via, &mut output)
-        }
+        HelperRequest::Prepare {
+            temporary_dir,
+            via,
+            tools,
+        } => prepare(
+            temporary_dir,
+            via,
+            tools.as_ref(),
+            &environment.host_name,
+            &environment.variables,
+            &mut output,
+        ),
         HelperRequest::GetSources(sources) if is_light(request, environment) => {
             sources::without_git(sources, &mut output)
         }

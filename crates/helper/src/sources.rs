@@ -40,7 +40,12 @@ pub(crate) fn get(
     }
     Checkout::new(request, environment)?.run(environment, output)?;
     if let Some(url) = &request.credential_reject_url
-        && may_have_credential_helper(&environment.variables, project_dir, url)
+        && may_have_credential_helper(
+            &environment.variables,
+            project_dir,
+            &request.temporary_dir,
+            url,
+        )
     {
         let git = Git {
             directory: project_dir,
@@ -338,7 +343,7 @@ impl<'a> Checkout<'a> {
 }
 
 /// `mkdir -p` with directories nobody else can look into.
-fn make_private_directory(path: &Path) -> Result<(), HelperError> {
+pub(crate) fn make_private_directory(path: &Path) -> Result<(), HelperError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -7,6 +7,7 @@ use crate::helper_request::{
 use crate::job::AFTER_SCRIPT;
 use crate::job_variables::variable_list;
 use crate::script::Body;
+use crate::tool_trust::{self, ToolFiles};
 use crate::{Job, JobStatus, Stage, StageScript, StageWork, Variables, messages, sources};
 
 impl Job {
@@ -22,6 +23,7 @@ impl Job {
             Stage::PrepareScript => StageWork::Helper(vec![HelperRequest::Prepare {
                 temporary_dir: self.directories().temporary.clone(),
                 via: self.context().hostname.clone(),
+                tools: self.context().tls.tools.as_deref().cloned(),
             }]),
             Stage::GetSources => self.get_sources(status),
             Stage::ClearWorktree => {
@@ -94,6 +96,9 @@ impl Job {
                 status,
             );
             body.export_variables(&Variables::expand_all(list, temporary), temporary);
+        }
+        if self.context().tls.tools.is_some() {
+            body.export_where_unset(&tool_trust::presets(&ToolFiles::below(temporary)));
         }
         body
     }

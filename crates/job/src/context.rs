@@ -1,9 +1,12 @@
 //! What the runner knows and a job needs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use courser_protocol::Secret;
+
+use crate::ToolTrust;
 
 /// Facts about runner and executor that shape a job. Everything is a value; nothing is looked up.
 #[derive(Debug, Clone, Default)]
@@ -95,4 +98,6 @@ pub struct JobTls {
     pub client_pair: Option<(String, Secret)>,
     /// The runner trusts this server by `ca_chain` alone, without the machine's roots, and so does Git.
     pub ca_chain_only: bool,
+    /// What programs of the job get that have a bundle of their own; `None` = nothing is done for them.
+    pub tools: Option<Arc<ToolTrust>>,
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use courser_protocol::Secret;
 
-use crate::cache;
+use crate::{ToolTrust, cache};
 
 /// One piece of predefined work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,12 +35,15 @@ pub enum HelperRequest {
     UploadArtifacts(UploadArtifacts),
     /// `cleanup_file_variables` (2.9).
     CleanUp(CleanUp),
-    /// `prepare_script`: `Running on …`, leftovers of `GITLAB_ENV` away (2.9).
+    /// `prepare_script`: `Running on …`, leftovers of `GITLAB_ENV` away (2.9), trust for the job's tools.
     Prepare {
         /// `<project dir>.tmp`.
         temporary_dir: String,
         /// Name after `via`, empty = none.
         via: String,
+        /// Written to [`ToolFiles`](crate::ToolFiles).
+        #[serde(default)]
+        tools: Option<ToolTrust>,
     },
 }
 

@@ -40,6 +40,7 @@ mod settings;
 mod sources;
 mod stage;
 pub mod state;
+mod tool_trust;
 pub mod trace;
 mod variables;
 
@@ -51,4 +52,5 @@ pub use job::{Job, JobStatus, Rejection};
 pub use script::Shell;
 pub use settings::{Settings, TimeoutSetting, TimeoutVariable};
 pub use stage::{Stage, StageScript, StageWork};
+pub use tool_trust::{ToolFiles, ToolTrust};
 pub use variables::{Variables, expand, is_true, strict_bool};

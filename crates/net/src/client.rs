@@ -32,6 +32,7 @@ use crate::{ProxySettings, TrustSettings};
 pub use answer::Answer;
 pub use call::{Body, Call, CallError, Redirects, Retry, Timeouts, shown_url};
 pub use description::status_line;
+pub use generation::Trusted;
 pub use inspect::{ClientCertificate, Inspection, Route, Target};
 pub use retry::Ambience;
 
@@ -125,6 +126,11 @@ impl Client {
     /// good bytes. `host` is a host name or address, without port.
     pub fn ca_file_bytes(&self, host: &str) -> Option<Bytes> {
         self.inner.generations.ca_file_bytes(host)
+    }
+
+    /// What is trusted towards `host` now; `None` where the files cannot be loaded.
+    pub fn trusted(&self, host: &str) -> Option<Trusted> {
+        self.inner.generations.trusted(host)
     }
 
     /// Whether the machine's own roots are left out ([`SystemRoots::None`](crate::SystemRoots::None)).

@@ -44,7 +44,7 @@ mod trust_files;
 
 pub use client::{
     Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Inspection,
-    Redirects, Retry, Route, Target, Timeouts, shown_url, status_line,
+    Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line,
 };
 pub use fault::Fault;
 pub use legs::{Legs, TlsOptions};

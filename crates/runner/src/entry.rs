@@ -11,6 +11,7 @@ use courser_net::{Client, ClientSettings, Legs, ProxySettings, TlsOptions};
 use courser_protocol::{Info, short_token};
 
 use crate::client::{Api, BadUrl, info};
+use crate::tool_trust::ToolTrustMaker;
 
 /// What every runner of this process shares: facts of the machine and of the process, captured by `cli`.
 #[derive(Clone)]
@@ -57,6 +58,7 @@ pub(crate) struct Entry {
     /// Global `shutdown_timeout`.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) settings: RunnerSettings,
+    pub(crate) tool_trust: ToolTrustMaker,
     pub(crate) ready: Result<Ready, Unusable>,
 }
 
@@ -145,6 +147,7 @@ impl Entry {
             check_interval: config.check_interval,
             shutdown_timeout: config.shutdown_timeout,
             settings: settings.clone(),
+            tool_trust: ToolTrustMaker::new(runner),
             ready,
         }
     }

@@ -28,6 +28,7 @@ mod log;
 mod report;
 mod shutdown;
 mod single;
+mod tool_trust;
 
 pub use daemon::{Ended, Runner};
 pub use entry::RunnerSettings;

@@ -267,6 +267,7 @@ async fn helper_requests_run_here_or_in_a_helper_process() {
         work: StageWork::Helper(vec![HelperRequest::Prepare {
             temporary_dir: "/t".to_owned(),
             via: String::new(),
+            tools: None,
         }]),
     };
     let mut log = Log::default();

@@ -32,6 +32,7 @@ fn preparing_names_the_machine_and_forgets_the_job_before() {
     let prepare = |via: &str| HelperRequest::Prepare {
         temporary_dir: world.text("p.tmp"),
         via: via.to_owned(),
+        tools: None,
     };
     assert_eq!(
         log_of(&world, &prepare("runner.example")),

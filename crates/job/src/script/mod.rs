@@ -7,6 +7,7 @@ mod quote;
 
 use courser_protocol::JobVariable;
 
+use crate::tool_trust::Preset;
 use crate::{Features, HelperRequest, Rejection, Variables, messages};
 pub(crate) use quote::Quoting;
 
@@ -208,6 +209,20 @@ impl<'a> Body<'a> {
             "if [ -s {environment_file} ]; then while read -r line; do export \"$line\"; done < {environment_file}; \
              elif [ ! -e {environment_file} ]; then (umask 077; mkdir -p {directory}; : > {environment_file}); fi"
         ));
+    }
+
+    /// Exports each where none of its names is set. A name that is set to nothing is set.
+    pub(crate) fn export_where_unset(&mut self, presets: &[Preset]) {
+        for preset in presets {
+            self.text.push_str("[ -n \"");
+            for name in preset.unless {
+                self.text.push_str("${");
+                self.text.push_str(name);
+                self.text.push_str("+x}");
+            }
+            self.text.push_str("\" ] || ");
+            self.export(preset.name, &preset.value);
+        }
     }
 
     /// Script elements, each echoed first (3.5).

@@ -8,6 +8,7 @@ use courser_protocol::JobVariable;
 
 use super::{Body, Shell, Style};
 use crate::helper_request::HelperRequest;
+use crate::tool_trust::{ToolFiles, presets};
 use crate::{Features, Variables};
 
 const SHELLS: [Shell; 2] = [Shell::Bash, Shell::Sh];
@@ -308,6 +309,42 @@ fn gitlab_env_reaches_later_stages_and_wins_over_job_variables() {
         assert!(
             !stage("echo no").status.success(),
             "a malformed line fails the stage"
+        );
+    }
+}
+
+#[test]
+fn bundles_are_named_where_nobody_has_chosen_one() {
+    let names = |shell, chosen: &[&str]| {
+        let style = style(shell);
+        let mut body = Body::new(&style);
+        for name in chosen {
+            body.export(name, "");
+        }
+        body.export_where_unset(&presets(&ToolFiles::below("/b/it's.tmp")));
+        body.raw("env | sed -n 's,=.*/b/it.s.tmp/.trust/.*,,p' | sort");
+        let output = run(shell, &body.into_script());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout)
+            .expect("UTF-8")
+            .replace('\n', " ")
+    };
+    for shell in SHELLS {
+        assert_eq!(
+            names(shell, &[]),
+            "AWS_CA_BUNDLE CARGO_HTTP_CAINFO CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE CURL_CA_BUNDLE DENO_CERT \
+             GIT_CONFIG_SYSTEM GRPC_DEFAULT_SSL_ROOTS_FILE_PATH HTTPLIB2_CA_CERTS JAVA_TOOL_OPTIONS NIX_SSL_CERT_FILE \
+             NODE_EXTRA_CA_CERTS PIP_CERT REQUESTS_CA_BUNDLE SSL_CERT_FILE SYSTEM_WGETRC "
+        );
+        // Who chose for a library has chosen for the programs that ask it.
+        let rest = names(
+            shell,
+            &["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "GIT_CONFIG_NOSYSTEM"],
+        );
+        assert_eq!(
+            rest,
+            "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE DENO_CERT GRPC_DEFAULT_SSL_ROOTS_FILE_PATH HTTPLIB2_CA_CERTS \
+             JAVA_TOOL_OPTIONS NODE_EXTRA_CA_CERTS SYSTEM_WGETRC "
         );
     }
 }

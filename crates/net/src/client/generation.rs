@@ -52,10 +52,20 @@ struct Pool {
 struct Current {
     seen: Seen,
     configured: Reload,
+    trusted: Trusted,
     ca_bytes: Option<Bytes>,
     identity: Option<Arc<CertifiedKey>>,
     store: Arc<Store>,
     generation: Arc<Generation>,
+}
+
+/// The two parts of what is trusted towards a host. The same content is the same `Arc`.
+#[derive(Debug, Clone)]
+pub struct Trusted {
+    /// The platform's certificates.
+    pub system: Arc<Store>,
+    /// What `tls-ca-file`, a predefined file or certificates in memory add.
+    pub configured: Arc<Store>,
 }
 
 /// State of the disk that a generation was made from.
@@ -97,6 +107,11 @@ impl Generations {
     pub(super) fn ca_file_bytes(&self, host: &str) -> Option<Bytes> {
         let bytes = self.refreshed(host, |current| current.ca_bytes.clone());
         bytes.ok().flatten()
+    }
+
+    pub(super) fn trusted(&self, host: &str) -> Option<Trusted> {
+        let trusted = self.refreshed(host, |current| current.trusted.clone());
+        trusted.ok()
     }
 
     pub(super) fn is_without_system_roots(&self) -> bool {
@@ -154,9 +169,13 @@ impl Generations {
             .pair
             .as_ref()
             .and_then(|(certificate, key)| load_pair(certificate, key, last_identity.clone()));
+        let trusted = Trusted {
+            system: self.trust.system.load(),
+            configured: trusted,
+        };
         let store = Store::builder()
-            .include(&self.trust.system.load())
-            .include(&trusted)
+            .include(&trusted.system)
+            .include(&trusted.configured)
             .build(next_number());
         let store = Arc::new(store);
         let same_identity = match (&last_identity, &identity) {
@@ -177,6 +196,7 @@ impl Generations {
         Ok(Current {
             seen,
             configured,
+            trusted,
             ca_bytes,
             identity,
             store,

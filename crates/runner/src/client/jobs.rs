@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courser_job::JobTls;
-use courser_net::{Answer, Body, CallError};
+use courser_net::{Answer, Body, CallError, Trusted};
 use courser_protocol::{
     ContentRange, Info, JobRequest, JobResponse, JobStatus, Secret, UpdateRequest,
 };
@@ -29,8 +29,10 @@ pub struct ReceivedJob {
     pub payload: JobResponse,
     /// Request id of the answer.
     pub correlation_id: String,
-    /// Certificates for the job's own tools.
+    /// Certificates of the server, for the job's own tools.
     pub tls: JobTls,
+    /// What is trusted towards the server as the job comes.
+    pub trusted: Option<Trusted>,
 }
 
 /// Outcome of `POST jobs/request`.
@@ -154,6 +156,8 @@ impl Api {
     async fn read_job(&self, answer: Answer) -> Result<ReceivedJob, String> {
         let correlation_id = answer.correlation_id.clone();
         let tls = self.job_tls(&answer);
+        let host = self.base.host_str().unwrap_or_default();
+        let trusted = self.client.trusted(host);
         let body = answer
             .bytes(PAYLOAD_LIMIT)
             .await
@@ -163,6 +167,7 @@ impl Api {
             payload,
             correlation_id,
             tls,
+            trusted,
         })
     }
 
@@ -183,6 +188,7 @@ impl Api {
             ca_chain,
             client_pair,
             ca_chain_only: self.client.is_without_system_roots(),
+            tools: None,
         }
     }
 

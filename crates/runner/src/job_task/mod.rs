@@ -13,7 +13,7 @@ use std::sync::Arc;
 use courser_executor::Place;
 use courser_job::state::Outcome;
 use courser_job::trace::Masking;
-use courser_job::{Job, Rejection, RunnerContext, messages};
+use courser_job::{Job, JobTls, Rejection, RunnerContext, messages};
 use courser_protocol::info::{RUNNER_VERSION, architecture, platform, revision};
 use courser_protocol::{FailureReason, JobFeatures, JobState as WireState};
 use futures_util::FutureExt as _;
@@ -319,7 +319,13 @@ fn context(
         concurrent_id: numbers.of_runner,
         concurrent_project_id: numbers.of_project,
         correlation_id: received.correlation_id.clone(),
-        tls: received.tls.clone(),
+        tls: JobTls {
+            tools: received
+                .trusted
+                .as_ref()
+                .and_then(|trusted| entry.tool_trust.of(trusted)),
+            ..received.tls.clone()
+        },
         artifact_upload_timeout: config.artifact_upload_timeout,
         artifact_response_header_timeout: config.artifact_response_header_timeout,
         prepare_timeout: config.prepare_timeout,

@@ -1,0 +1,182 @@
+//! Files of trust for the job's own tools ([`ToolFiles`]).
+//!
+//! They come with the request, from the runner's memory, and are written anew before each job: a job may run as the
+//! user who owns them, so nothing that lay there before is believed, and nothing is shared between jobs.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use courser_config::Environment;
+use courser_job::{ToolFiles, ToolTrust, messages};
+
+use crate::HelperError;
+use crate::cleanup::remove_directory;
+use crate::git_config::GitConfig;
+use crate::output::Output;
+use crate::sources::make_private_directory;
+
+/// Where the machine's wget looks.
+const WGET_CONFIG: &str = "/etc/wgetrc";
+/// Far more than any configuration of wget has.
+const LARGEST_WGET_CONFIG: u64 = 256 * 1024;
+
+/// Puts the files of this job in place of those an earlier one left, and says so.
+pub(crate) fn renew(
+    temporary_dir: &str,
+    tools: Option<&ToolTrust>,
+    variables: &Environment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    let files = ToolFiles::below(temporary_dir);
+    remove(temporary_dir)?;
+    let Some(tools) = tools else { return Ok(()) };
+    make_private_directory(files.directory().as_ref())?;
+    let bundle = files.bundle();
+    write(&bundle, tools.bundle.as_bytes())?;
+    write(&files.truststore(), &tools.truststore)?;
+    write(
+        &files.git_config(),
+        git_config(&bundle, variables)?.as_bytes(),
+    )?;
+    write(&files.wget_config(), &wget_config(&bundle))?;
+    output.say(&messages::tool_trust(tools.private, tools.system, &bundle))?;
+    Ok(())
+}
+
+/// Takes the files of a job away.
+pub(crate) fn remove(temporary_dir: &str) -> Result<(), HelperError> {
+    remove_directory(ToolFiles::below(temporary_dir).directory().as_ref())
+}
+
+/// The bundle for hosts that have no file of their own. The machine's configuration comes after it: what it says
+/// itself of a bundle stays in force.
+fn git_config(bundle: &str, variables: &Environment) -> Result<String, HelperError> {
+    let machine = machine_git_config(variables.get("PATH").unwrap_or_default());
+    let mut config = GitConfig::default();
+    config.section("http", "", &[("sslCAInfo", bundle)])?;
+    config.section("include", "", &[("path", &machine.to_string_lossy())])?;
+    Ok(config.text().to_owned())
+}
+
+/// Where Git's build puts the machine's configuration: `/etc` for a Git below `/usr`, else `etc` beside its `bin`.
+fn machine_git_config(path: &str) -> PathBuf {
+    let mut directories = path.split(':').map(Path::new);
+    let program = directories.find_map(|directory| directory.join("git").canonicalize().ok());
+    let prefix = program.as_deref().and_then(|git| git.parent()?.parent());
+    let beside = prefix
+        .filter(|prefix| *prefix != Path::new("/usr"))
+        .map(|prefix| prefix.join("etc/gitconfig"))
+        .filter(|file| file.is_file());
+    beside.unwrap_or_else(|| PathBuf::from("/etc/gitconfig"))
+}
+
+/// As for Git: the machine's lines come after ours.
+fn wget_config(bundle: &str) -> Vec<u8> {
+    use std::io::Read as _;
+
+    let mut text = format!("ca_certificate = {bundle}\n").into_bytes();
+    // A file that cannot be read says nothing to wget either.
+    if let Ok(machine) = fs::File::open(WGET_CONFIG) {
+        machine
+            .take(LARGEST_WGET_CONFIG)
+            .read_to_end(&mut text)
+            .ok();
+    }
+    text
+}
+
+/// A new file that can be read only: a tool that appends to its bundle by mistake is told so.
+fn write(path: &str, content: &[u8]) -> Result<(), HelperError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o400)
+        .open(path)
+        .and_then(|mut file| file.write_all(content))
+        .map_err(HelperError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::output::Programs;
+
+    fn trust(bundle: &str) -> ToolTrust {
+        ToolTrust {
+            bundle: bundle.to_owned(),
+            truststore: b"p12".to_vec(),
+            private: 1,
+            system: 2,
+        }
+    }
+
+    fn renewed(temporary_dir: &str, tools: Option<&ToolTrust>) -> String {
+        let (mut log, mut nowhere) = (Vec::new(), std::io::sink());
+        let mut output = Output {
+            out: &mut log,
+            err: &mut nowhere,
+            programs: Programs::Capture,
+        };
+        renew(temporary_dir, tools, &Environment::default(), &mut output).expect("writes");
+        String::from_utf8(log).expect("UTF-8")
+    }
+
+    #[test]
+    fn what_a_job_did_to_its_files_never_reaches_the_next_job() {
+        let world = tempfile::tempdir().expect("temporary directory");
+        let temporary = world.path().join("p.tmp").display().to_string();
+        let files = ToolFiles::below(&temporary);
+        let said = renewed(&temporary, Some(&trust("first")));
+        assert!(
+            said.contains("1 private CA beside the system's 2, in "),
+            "{said}"
+        );
+        let mode = |path: &str| fs::metadata(path).expect("file").permissions().mode() & 0o777;
+        assert_eq!(mode(&files.bundle()), 0o400);
+        assert_eq!(mode(files.directory()), 0o700);
+
+        // The job replaces the bundle by a link to a file of its own, and adds a file.
+        let evil = world.path().join("evil.pem");
+        fs::write(&evil, "evil").expect("file");
+        fs::remove_file(files.bundle()).expect("the job owns it");
+        std::os::unix::fs::symlink(&evil, files.bundle()).expect("link");
+        fs::write(format!("{}/more", files.directory()), "").expect("file");
+        renewed(&temporary, Some(&trust("second")));
+        assert_eq!(fs::read_to_string(files.bundle()).expect("file"), "second");
+        assert_eq!(fs::read_to_string(&evil).expect("file"), "evil");
+        assert_eq!(
+            fs::read_dir(files.directory()).expect("directory").count(),
+            4
+        );
+
+        // A link in place of the directory itself leads nowhere.
+        remove(&temporary).expect("removes");
+        let elsewhere = world.path().join("elsewhere");
+        fs::create_dir(&elsewhere).expect("directory");
+        std::os::unix::fs::symlink(&elsewhere, files.directory()).expect("link");
+        renewed(&temporary, Some(&trust("third")));
+        assert_eq!(fs::read_dir(&elsewhere).expect("directory").count(), 0);
+        assert_eq!(renewed(&temporary, None), "");
+        assert!(fs::symlink_metadata(files.directory()).is_err());
+    }
+
+    #[test]
+    fn the_machines_own_configuration_of_git_stays_in_force() {
+        let world = tempfile::tempdir().expect("temporary directory");
+        let prefix = world.path().canonicalize().expect("path").join("opt");
+        for (name, text) in [("bin/git", ""), ("etc/gitconfig", "")] {
+            let file = prefix.join(name);
+            fs::create_dir_all(file.parent().expect("has one")).expect("directory");
+            fs::write(file, text).expect("file");
+        }
+        let path = format!("/nowhere:{}", prefix.join("bin").display());
+        assert_eq!(machine_git_config(&path), prefix.join("etc/gitconfig"));
+        fs::remove_file(prefix.join("etc/gitconfig")).expect("removes");
+        assert_eq!(machine_git_config(&path), Path::new("/etc/gitconfig"));
+        assert_eq!(machine_git_config(""), Path::new("/etc/gitconfig"));
+    }
+}

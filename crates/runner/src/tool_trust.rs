@@ -1,0 +1,147 @@
+//! Trust for the tools of a runner's jobs: made once a generation, handed to each job.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use courser_config::RunnerConfig;
+use courser_job::ToolTrust;
+use courser_net::Trusted;
+use courser_protocol::short_token;
+use courser_trust::{Bundle, Fingerprint, Source, Store};
+
+/// Makes it for the jobs of one runner as configured.
+pub(crate) struct ToolTrustMaker {
+    runner: String,
+    enabled: bool,
+    limit: Option<Vec<Fingerprint>>,
+    last: Mutex<Option<(Trusted, Option<Arc<ToolTrust>>)>>,
+}
+
+impl ToolTrustMaker {
+    pub(crate) fn new(config: &RunnerConfig) -> Self {
+        let limit = config.job_tools_anchors.as_ref();
+        Self {
+            runner: short_token(config.token.expose()).to_owned(),
+            enabled: config.job_tools,
+            limit: limit.map(|anchors| anchors.iter().copied().map(Fingerprint).collect()),
+            last: Mutex::default(),
+        }
+    }
+
+    /// For a job that comes while this is trusted. `None`: no private CA is configured, none of them goes to jobs, or
+    /// the runner has this turned off.
+    pub(crate) fn of(&self, trusted: &Trusted) -> Option<Arc<ToolTrust>> {
+        if !self.enabled || !has_configured_file(&trusted.configured) {
+            return None;
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, made)) = &*last
+            && Arc::ptr_eq(&known.system, &trusted.system)
+            && Arc::ptr_eq(&known.configured, &trusted.configured)
+        {
+            return made.clone();
+        }
+        let made = self.make(trusted).map(Arc::new);
+        *last = Some((trusted.clone(), made.clone()));
+        made
+    }
+
+    fn make(&self, trusted: &Trusted) -> Option<ToolTrust> {
+        let runner = self.runner.as_str();
+        let bundle = Bundle::compose(&trusted.system, &trusted.configured, self.limit.as_deref());
+        for left_out in bundle.left_out() {
+            tracing::info!(runner, "not given to the tools of jobs: {left_out}");
+        }
+        if bundle.private().is_empty() {
+            return None;
+        }
+        if trusted.system.certificates().is_empty() {
+            // Most programs take the named bundle instead of the roots built into them.
+            tracing::warn!(
+                runner,
+                "the tools of jobs are not told of the private CA: there is no system store, and without its \
+                 certificates they would trust nobody else; install the package ca-certificates"
+            );
+            return None;
+        }
+        Some(ToolTrust {
+            bundle: bundle.pem(),
+            truststore: bundle.truststore(),
+            private: bundle.private().len(),
+            system: bundle.system_count(),
+        })
+    }
+}
+
+fn has_configured_file(configured: &Store) -> bool {
+    configured.consulted().iter().any(|consulted| {
+        consulted.certificates > 0
+            && matches!(
+                *consulted.source,
+                Source::Configured(_) | Source::Predefined(_)
+            )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use courser_testkit::pki::Authority;
+    use courser_trust::Generation;
+
+    use super::*;
+
+    fn store(source: Source, text: &str) -> Arc<Store> {
+        Arc::new(
+            Store::builder()
+                .add(source, text.as_bytes())
+                .build(Generation(1)),
+        )
+    }
+
+    fn trusted(private: Source) -> Trusted {
+        let root = |name: &str| Authority::root(name).issue().certificate_pem();
+        Trusted {
+            system: store(Source::System("/etc/bundle".into()), &root("Public")),
+            configured: store(private, &root("Private")),
+        }
+    }
+
+    fn file() -> Source {
+        Source::Configured("/etc/ca.pem".into())
+    }
+
+    #[test]
+    fn a_configured_file_is_made_into_one_bundle_for_all_jobs_of_its_generation() {
+        let maker = ToolTrustMaker::new(&RunnerConfig::default());
+        let generation = trusted(file());
+        let first = maker.of(&generation).expect("a bundle");
+        assert_eq!((first.private, first.system), (1, 1));
+        let second = maker.of(&generation).expect("a bundle");
+        assert!(Arc::ptr_eq(&first, &second), "made once");
+        let other = maker.of(&trusted(file())).expect("a bundle");
+        assert_ne!(first.bundle, other.bundle);
+        assert!(
+            maker
+                .of(&trusted(Source::Predefined("/c/h.crt".into())))
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn nothing_is_done_without_a_file_of_the_operator_or_against_his_will() {
+        let maker = |change: fn(&mut RunnerConfig)| {
+            let mut config = RunnerConfig::default();
+            change(&mut config);
+            ToolTrustMaker::new(&config)
+        };
+        let as_is = maker(|_| {});
+        // The throw-away CA of `courser exec`.
+        assert_eq!(as_is.of(&trusted(Source::Inline("in memory".into()))), None);
+        let mut without_system = trusted(file());
+        without_system.system = Arc::default();
+        assert_eq!(as_is.of(&without_system), None);
+        let off = maker(|config| config.job_tools = false);
+        assert_eq!(off.of(&trusted(file())), None);
+        let limited = maker(|config| config.job_tools_anchors = Some(vec![[7; 32]]));
+        assert_eq!(limited.of(&trusted(file())), None);
+    }
+}
