@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use courser_testkit::pki::{Authority, Issued};
+use courser_testkit::{forge, hostile};
 use courser_trust::{Generation, PeerName, Source, SourceContent, Store, Usage, verify};
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
@@ -71,6 +72,7 @@ pub(crate) fn figures(_: &Arguments) -> Result<Vec<Figure>> {
             );
         }
     }
+    figures.push(worst_hostile());
     let what = format!("{ROOTS} roots from one file");
     let peer = of_peer(&|figures| figures.load).map(|peer| Figure::milliseconds(&what, peer));
     figures.push(
@@ -118,6 +120,29 @@ impl Chain {
         )
         .expect("a good chain");
     }
+}
+
+/// The most expensive of the handshakes that want to be expensive.
+fn worst_hostile() -> Figure {
+    let name = PeerName::from_host(hostile::HOST);
+    let now = forge::now();
+    let costs = hostile::handshakes().into_iter().map(|handshake| {
+        let (leaf, above) = handshake.served.split_first().expect("a leaf");
+        let roots = Source::Inline("roots".to_owned());
+        let roots = SourceContent::read(roots, handshake.roots.as_bytes());
+        let fresh = || Store::builder().add_content(&roots).build(Generation(1));
+        let judge = |store: &Store| {
+            let usage = Usage::ServerAuth;
+            drop(verify(leaf, above, store, Some(&name), now, usage));
+        };
+        let rounds = (0..ROUNDS).map(|_| timed(1, fresh, judge));
+        (median(rounds.collect()), handshake.what)
+    });
+    let costs: Vec<(f64, &str)> = costs.collect();
+    let worst = costs.iter().max_by(|one, other| one.0.total_cmp(&other.0));
+    let (cost, what) = worst.copied().expect("there are hostile handshakes");
+    let what = format!("the worst of {} hostile handshakes: {what}", costs.len());
+    Figure::milliseconds(what, cost).goal(Goal::AtMost(50.0))
 }
 
 /// The roots of this system and those of the chains, filled up with others of ours or cut.

@@ -18,6 +18,8 @@
 //! assert!(server.requests().is_empty());
 //! ```
 
+pub mod forge;
+pub mod hostile;
 pub mod http_message;
 pub mod lfs;
 pub mod pki;

@@ -58,10 +58,11 @@ impl fmt::Debug for Fingerprint {
 /// A public key as far as trust cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyKind {
-    /// Length of the modulus in bits.
-    Rsa {
-        bits: usize,
-    },
+    /// Length of the modulus in bits, and the public exponent, which is not 0.
+    Rsa { bits: usize, exponent: u64 },
+    /// Length of a coordinate.
+    EllipticCurve { octets: usize },
+    /// Ed25519, or a kind that nobody here knows.
     Other,
 }
 
@@ -343,7 +344,10 @@ fn key_kind(mut algorithm: Reader<'_>, key: &BitString<'_>) -> Result<KeyKind, C
             let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
             let leading = modulus.first().map_or(0, |byte| byte.leading_zeros());
             let bits = modulus.len() * 8 - leading as usize;
-            Ok(KeyKind::Rsa { bits })
+            let exponent = der::small_integer(exponent)
+                .filter(|&exponent| i64::try_from(exponent).is_ok())
+                .ok_or("invalid RSA public exponent")?;
+            Ok(KeyKind::Rsa { bits, exponent })
         }
         ELLIPTIC_CURVE => {
             let curve = parameters
@@ -359,7 +363,7 @@ fn key_kind(mut algorithm: Reader<'_>, key: &BitString<'_>) -> Result<KeyKind, C
             if key.unused_bits != 0 || key.bytes.len() != 1 + 2 * octets || key.bytes[0] != 4 {
                 return Err("invalid elliptic curve point".into());
             }
-            Ok(KeyKind::Other)
+            Ok(KeyKind::EllipticCurve { octets })
         }
         ED25519 => {
             if parameters.is_some() {

@@ -231,21 +231,16 @@ pub(crate) fn small_integer(bytes: &[u8]) -> Option<u64> {
     )
 }
 
-/// The arcs of an encoded object identifier; `None` when it is malformed or an arc exceeds 31 bits.
-fn arcs(bytes: &[u8]) -> Option<Vec<u64>> {
+/// The arcs of an encoded object identifier; `None` when [`is_object_identifier`] would not take it.
+fn arcs(bytes: &[u8]) -> Option<Vec<u32>> {
+    if !is_object_identifier(bytes) {
+        return None;
+    }
     let mut arcs = Vec::new();
-    let mut value: u64 = 0;
-    let mut fresh = true;
+    let mut value = 0;
     for &byte in bytes {
-        if fresh && byte == 0x80 {
-            return None;
-        }
-        value = (value << 7) | u64::from(byte & 0x7f);
-        if value > i32::MAX as u64 {
-            return None;
-        }
-        fresh = byte & 0x80 == 0;
-        if fresh {
+        value = (value << 7) | u32::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
             if arcs.is_empty() {
                 let first = (value / 40).min(2);
                 arcs.push(first);
@@ -255,7 +250,7 @@ fn arcs(bytes: &[u8]) -> Option<Vec<u64>> {
             value = 0;
         }
     }
-    (fresh && !arcs.is_empty()).then_some(arcs)
+    Some(arcs)
 }
 
 /// Whether every arc of an encoded object identifier is minimal and ended, whatever its size.
@@ -270,15 +265,25 @@ pub(crate) fn has_whole_arcs(bytes: &[u8]) -> bool {
     starts && !bytes.is_empty()
 }
 
+/// Whether it is well formed and no arc exceeds 31 bits.
 fn is_object_identifier(bytes: &[u8]) -> bool {
-    arcs(bytes).is_some()
+    let mut value: u64 = 0;
+    let small = bytes.iter().all(|&byte| {
+        value = (value << 7) | u64::from(byte & 0x7f);
+        let fits = value <= i32::MAX as u64;
+        if byte & 0x80 == 0 {
+            value = 0;
+        }
+        fits
+    });
+    small && has_whole_arcs(bytes)
 }
 
 /// `1.2.840.113549` for people.
 pub(crate) fn dotted(object_identifier: &[u8]) -> String {
     match arcs(object_identifier) {
         Some(arcs) => {
-            let arcs: Vec<String> = arcs.iter().map(u64::to_string).collect();
+            let arcs: Vec<String> = arcs.iter().map(u32::to_string).collect();
             arcs.join(".")
         }
         None => hex::encode(object_identifier),

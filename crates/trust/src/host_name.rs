@@ -56,7 +56,9 @@ pub(crate) fn check(certificate: &Certificate, wanted: &PeerName) -> Result<(), 
             names.ip.iter().any(|name| name.to_canonical() == address)
         }),
         PeerName::Dns(host) => {
-            names.is_some_and(|names| names.dns.iter().any(|name| matches(name, host)))
+            let sound = is_host(host.strip_suffix('.').unwrap_or(host), false);
+            let stands = |name: &String| matches(name, host, sound);
+            names.is_some_and(|names| names.dns.iter().any(stands))
         }
     };
     if matches {
@@ -81,9 +83,10 @@ pub(crate) fn check(certificate: &Certificate, wanted: &PeerName) -> Result<(), 
     Err(Mismatch::OtherNames(others))
 }
 
-/// One dNSName against one host. Names that are no host names at all match only themselves, letter case aside.
-fn matches(name: &str, host: &str) -> bool {
-    if is_host(host.strip_suffix('.').unwrap_or(host), false) && is_host(name, true) {
+/// One dNSName against one host, which may be a sound host name. Names that are none match only themselves, letter case
+/// aside.
+fn matches(name: &str, host: &str, sound: bool) -> bool {
+    if sound && is_host(name, true) {
         return matches_labels(name, host);
     }
     let empty = |text: &str| text.is_empty() || text == ".";
@@ -164,7 +167,8 @@ mod tests {
             ("192.0.2.1", "192.0.2.1", true),
         ];
         for (name, host, expected) in cases {
-            assert_eq!(matches(name, host), expected, "{name} for {host}");
+            let sound = is_host(host.strip_suffix('.').unwrap_or(host), false);
+            assert_eq!(matches(name, host, sound), expected, "{name} for {host}");
         }
     }
 

@@ -52,6 +52,7 @@ mod store;
 mod truststore;
 mod uri;
 mod verify;
+mod work;
 
 pub use bundle::{Bundle, LeftOut, LeftOutBecause};
 pub use certificate::{Certificate, CertificateError, Fingerprint};

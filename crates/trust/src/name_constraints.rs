@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::certificate::{Certificate, CertificateError};
 use crate::der::{self, Element, Malformed, Reader};
 use crate::extensions::{SubjectAlternativeNames, ascii};
+use crate::work::{Exhausted, Work};
 use crate::{host_name, uri};
 
 /// What one certificate allows the certificates below it to be called.
@@ -49,22 +50,13 @@ struct Mailbox {
 pub(crate) enum Violation {
     /// The name and the rule, as in `DNS name "a.b" is not permitted by any constraint`.
     Name(String),
-    /// More comparisons than [`Comparisons`] allows.
+    /// More comparisons than [`Work`] allows.
     TooMuchWork,
 }
 
-/// How many more names may be compared with constraints while one handshake is judged. Without a bound a 64 KB
-/// handshake costs minutes.
-#[derive(Debug)]
-pub(crate) struct Comparisons(pub(crate) u32);
-
-impl Comparisons {
-    pub(crate) const LIMIT: u32 = 1_000_000;
-
-    fn spend(&mut self, count: usize) -> Result<(), Violation> {
-        let count = u32::try_from(count).map_err(|_| Violation::TooMuchWork)?;
-        self.0 = self.0.checked_sub(count).ok_or(Violation::TooMuchWork)?;
-        Ok(())
+impl From<Exhausted> for Violation {
+    fn from(_: Exhausted) -> Self {
+        Self::TooMuchWork
     }
 }
 
@@ -97,25 +89,26 @@ impl NameConstraints {
         Ok((constraints, understood))
     }
 
-    fn check(&self, names: &Names<'_>, budget: &mut Comparisons) -> Result<(), Violation> {
+    fn check(&self, names: &Names<'_>, work: &mut Work) -> Result<(), Violation> {
         let (permitted, excluded) = (&self.permitted, &self.excluded);
         for address in names.ip {
             let matches = |rule: &Network, _| rule.contains(*address);
             let what: Named<'_> = ("IP address", address);
-            enforce(what, &permitted.ip, &excluded.ip, budget, matches)?;
+            enforce(what, &permitted.ip, &excluded.ip, work, matches)?;
         }
         for name in names.dns {
+            work.compare(name.len() / 8)?;
             if !host_name::is_sound(name, false) {
                 return Err(Violation::Name(format!("cannot parse dnsName {name:?}")));
             }
             let matches = |rule: &String, excluding| dns_matches(rule, name, excluding);
             let what: Named<'_> = ("DNS name", name);
-            enforce(what, &permitted.dns, &excluded.dns, budget, matches)?;
+            enforce(what, &permitted.dns, &excluded.dns, work, matches)?;
         }
         for (host, name) in &names.uri_hosts {
             let matches = |rule: &String, excluding| dns_matches(rule, host, excluding);
             let what: Named<'_> = ("URI", name);
-            enforce(what, &permitted.uri, &excluded.uri, budget, matches)?;
+            enforce(what, &permitted.uri, &excluded.uri, work, matches)?;
         }
         for (mailbox, name) in &names.mailboxes {
             let matches = |rule: &MailConstraint, excluding| match rule {
@@ -123,7 +116,7 @@ impl NameConstraints {
                 MailConstraint::Domain(domain) => dns_matches(domain, &mailbox.domain, excluding),
             };
             let what: Named<'_> = ("email address", name);
-            enforce(what, &permitted.mail, &excluded.mail, budget, matches)?;
+            enforce(what, &permitted.mail, &excluded.mail, work, matches)?;
         }
         Ok(())
     }
@@ -132,7 +125,7 @@ impl NameConstraints {
 /// Every constraint of a path binds the names of all certificates below its own.
 pub(crate) fn check_path(
     path: &[impl AsRef<Certificate>],
-    budget: &mut Comparisons,
+    work: &mut Work,
 ) -> Result<(), Violation> {
     for (position, certificate) in path.iter().enumerate() {
         let Some(names) = &certificate.as_ref().extensions().subject_alternative_names else {
@@ -145,9 +138,12 @@ pub(crate) fn check_path(
         if constraints.peek().is_none() {
             continue;
         }
+        // Mail addresses and URIs are read letter by letter.
+        let letters: usize = names.mail.iter().chain(&names.uri).map(String::len).sum();
+        work.compare(letters)?;
         let names = Names::comparable(names)?;
         for constraint in constraints {
-            constraint.check(&names, budget)?;
+            constraint.check(&names, work)?;
         }
     }
     Ok(())
@@ -161,10 +157,10 @@ fn enforce<Rule>(
     (what, name): Named<'_>,
     permitted: &[Rule],
     excluded: &[Rule],
-    budget: &mut Comparisons,
+    work: &mut Work,
     matches: impl Fn(&Rule, bool) -> bool,
 ) -> Result<(), Violation> {
-    budget.spend(permitted.len() + excluded.len() + 1)?;
+    work.compare(permitted.len() + excluded.len() + 1)?;
     // The name is the peer's: no control character of it may reach a log.
     let named = || format!("{what} \"{}\"", name.to_string().escape_debug());
     if !permitted.is_empty() && !permitted.iter().any(|rule| matches(rule, false)) {

@@ -1,9 +1,9 @@
 //! Certification paths from a leaf to trusted certificates (RFC 4158), with bounded work.
 //!
 //! Every trusted certificate may end a path, as in Go's pool of roots; served certificates are intermediates only.
-//! Signatures are checked while a path grows and at most [`SIGNATURE_LIMIT`] times in a handshake: a builder that
-//! checks them after it has reached an anchor can be kept busy for seconds by 140 served certificates
-//! (`dependencies.md` 3.2). The recursion is at most as deep as that limit.
+//! Signatures are checked while a path grows and only as long as [`Work`] allows: a builder that checks them after it
+//! has reached an anchor can be kept busy for seconds by 140 served certificates (`dependencies.md` 3.2). The recursion
+//! is at most as deep as the number of issuers that may be tried.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,9 +12,7 @@ use crate::certificate::Certificate;
 use crate::moment::Moment;
 use crate::signature::{self, SignatureError};
 use crate::store::{Store, TrustedCertificate};
-
-/// Candidates tried in one handshake, as in Go.
-pub(crate) const SIGNATURE_LIMIT: usize = 100;
+use crate::work::Work;
 
 /// A path whose signatures, validity and CA rights hold; names, usages and policies are judged afterwards.
 #[derive(Debug, Clone)]
@@ -40,7 +38,7 @@ pub(crate) struct NoPath {
     pub(crate) not_entitled: Option<Rejected>,
     /// Where the longest attempt ended: the certificate whose issuer is missing.
     pub(crate) dead_end: Arc<Certificate>,
-    /// Whether [`SIGNATURE_LIMIT`] ended the search.
+    /// Whether [`Work`] ended the search.
     pub(crate) exhausted: bool,
 }
 
@@ -50,6 +48,7 @@ pub(crate) fn build(
     served: &[Arc<Certificate>],
     store: &Store,
     now: Moment,
+    work: &mut Work,
 ) -> Result<Vec<Path>, NoPath> {
     let mut by_subject: HashMap<&[u8], Vec<&Arc<Certificate>>> = HashMap::new();
     let mut seen = HashSet::new();
@@ -65,7 +64,7 @@ pub(crate) fn build(
         served: by_subject,
         store,
         now,
-        checks: 0,
+        work,
         exhausted: false,
         rejected: None,
         not_entitled: None,
@@ -88,7 +87,7 @@ struct Search<'a> {
     served: HashMap<&'a [u8], Vec<&'a Arc<Certificate>>>,
     store: &'a Store,
     now: Moment,
-    checks: usize,
+    work: &'a mut Work,
     exhausted: bool,
     rejected: Option<Rejected>,
     not_entitled: Option<Rejected>,
@@ -107,9 +106,9 @@ impl Search<'_> {
             self.rejected = None;
         }
         let mut anchors: Vec<_> = self.store.with_subject(child.issuer_der()).collect();
-        anchors.sort_by_key(|anchor| key_id_rank(&child, anchor.certificate()));
+        anchors.sort_by_cached_key(|anchor| key_id_rank(&child, anchor.certificate()));
         for anchor in anchors {
-            if !self.may_check() {
+            if !self.may_go_on() {
                 return;
             }
             if self.accepts(path, &child, anchor.certificate(), Role::Anchor) {
@@ -126,9 +125,9 @@ impl Search<'_> {
             .get(child.issuer_der())
             .cloned()
             .unwrap_or_default();
-        served.sort_by_key(|candidate| key_id_rank(&child, candidate));
+        served.sort_by_cached_key(|candidate| key_id_rank(&child, candidate));
         for candidate in served {
-            if !self.may_check() {
+            if !self.may_go_on() {
                 return;
             }
             if self.accepts(path, &child, candidate, Role::Intermediate) {
@@ -139,9 +138,8 @@ impl Search<'_> {
         }
     }
 
-    fn may_check(&mut self) -> bool {
-        self.checks += 1;
-        self.exhausted |= self.checks > SIGNATURE_LIMIT;
+    fn may_go_on(&mut self) -> bool {
+        self.exhausted |= self.work.try_issuer().is_err();
         !self.exhausted
     }
 
@@ -164,6 +162,11 @@ impl Search<'_> {
             reason,
         };
         let signed = may_issue(candidate).and_then(|()| {
+            let price = signature::price(child, candidate);
+            if self.work.check_signature(price).is_err() {
+                self.exhausted = true;
+                return Err("the signature was not checked".to_owned());
+            }
             self.check_signature(child, candidate)
                 .map_err(|error| error.to_string())
         });

@@ -7,11 +7,24 @@ use std::collections::HashSet;
 
 use crate::certificate::Certificate;
 use crate::extensions::PolicyMapping;
+use crate::work::{Exhausted, Work};
 
 const ANY_POLICY: &[u8] = &[0x55, 0x1d, 32, 0];
 
 /// Whether a path, leaf first, satisfies the policy constraints in it. The anchor's own extensions do not count.
-pub(crate) fn are_satisfied(path: &[impl AsRef<Certificate>]) -> bool {
+pub(crate) fn are_satisfied(
+    path: &[impl AsRef<Certificate>],
+    work: &mut Work,
+) -> Result<bool, Exhausted> {
+    // A policy or mapping costs as much as ten comparisons.
+    for certificate in path {
+        let policies = &certificate.as_ref().extensions().policies;
+        work.compare(10 * (policies.named.len() + policies.mappings.len()))?;
+    }
+    Ok(are_met(path))
+}
+
+fn are_met(path: &[impl AsRef<Certificate>]) -> bool {
     let below_anchor = &path[..path.len().saturating_sub(1)];
     let never = below_anchor.len() as u64 + 1;
     let mut explicit = never;

@@ -23,6 +23,9 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
 /// Bits of RSA keys that can be used: what the provider verifies.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
+/// The greatest public exponent, as in Go; the provider would take one bit more.
+const RSA_EXPONENT: u64 = (1 << 31) - 1;
+
 /// Why a signature was not accepted. The words are those that Go uses, people search for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SignatureError {
@@ -46,7 +49,7 @@ pub(crate) fn check_issued_by(
     if let Some(name) = insecure(id) {
         return Err(SignatureError::Insecure(name));
     }
-    check_rsa_size(issuer)?;
+    check_rsa(issuer)?;
     let verifier = PROVIDER
         .signature_verification_algorithms
         .all
@@ -67,15 +70,32 @@ pub(crate) fn check_issued_by(
         .map_err(|_| {
             SignatureError::Wrong(match issuer.key_kind() {
                 KeyKind::Rsa { .. } => "crypto/rsa: verification error",
-                KeyKind::Other if id == ED25519 => "x509: Ed25519 verification failure",
-                KeyKind::Other => "x509: ECDSA verification failure",
+                _ if id == ED25519 => "x509: Ed25519 verification failure",
+                _ => "x509: ECDSA verification failure",
             })
         })
 }
 
+/// About how many microseconds [`check_issued_by`] takes at most, on a machine of 2026.
+pub(crate) fn price(certificate: &Certificate, issuer: &Certificate) -> u32 {
+    let of_key = match issuer.key_kind() {
+        KeyKind::Rsa { bits, exponent } => {
+            // Squarings and multiplications of that many bits.
+            let steps = exponent.ilog2() + exponent.count_ones();
+            let kilobits = bits.min(*RSA_BITS.end()).div_ceil(1024) as u32;
+            4 + kilobits * kilobits * steps / 6
+        }
+        KeyKind::EllipticCurve { octets: 66 } => 240,
+        KeyKind::EllipticCurve { octets: 48 } => 140,
+        KeyKind::EllipticCurve { .. } | KeyKind::Other => 35,
+    };
+    // Hashing, some 500 bytes in a microsecond.
+    of_key + (certificate.signed().len() / 500) as u32
+}
+
 /// Whether a handshake with this key can succeed at all.
 pub(crate) fn check_own_key(certificate: &Certificate) -> Result<(), SignatureError> {
-    check_rsa_size(certificate)?;
+    check_rsa(certificate)?;
     let mut known = PROVIDER.signature_verification_algorithms.all.iter();
     if known.any(|candidate| candidate.public_key_alg_id().as_ref() == certificate.key_algorithm())
     {
@@ -139,9 +159,14 @@ pub(crate) fn check_tls12_signature(
     first
 }
 
-fn check_rsa_size(certificate: &Certificate) -> Result<(), SignatureError> {
+fn check_rsa(certificate: &Certificate) -> Result<(), SignatureError> {
     match certificate.key_kind() {
-        KeyKind::Rsa { bits } if !RSA_BITS.contains(&bits) => Err(SignatureError::RsaSize(bits)),
+        KeyKind::Rsa { bits, .. } if !RSA_BITS.contains(&bits) => {
+            Err(SignatureError::RsaSize(bits))
+        }
+        KeyKind::Rsa { exponent, .. } if exponent > RSA_EXPONENT => Err(SignatureError::Wrong(
+            "crypto/rsa: public exponent too large",
+        )),
         _ => Ok(()),
     }
 }

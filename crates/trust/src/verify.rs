@@ -9,12 +9,13 @@ use crate::certificate::Certificate;
 use crate::error::{Reason, VerifyError};
 use crate::host_name::{self, PeerName};
 use crate::moment::Moment;
-use crate::name_constraints::{self, Comparisons, Violation};
+use crate::name_constraints::{self, Violation};
 use crate::path::{self, Path};
 use crate::pem;
 use crate::policies;
 use crate::signature::{self, SignatureError};
 use crate::store::{Generation, Store, TrustedCertificate};
+use crate::work::{Exhausted, Work};
 
 /// What the peer's certificate is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,8 +161,9 @@ fn judge(
     if let Some(name) = name {
         host_name::check(leaf, name).map_err(Reason::from)?;
     }
-    let paths = candidate_paths(leaf, served, store, now)?;
-    let chains = acceptable(paths, usage)?;
+    let mut work = Work::of_a_handshake();
+    let paths = candidate_paths(leaf, served, store, now, &mut work)?;
+    let chains = acceptable(paths, usage, &mut work)?;
     signature::check_own_key(leaf).map_err(|error| match error {
         SignatureError::RsaSize(bits) => Reason::RsaSize(bits),
         _ => Reason::UnsupportedKey,
@@ -177,6 +179,7 @@ fn candidate_paths(
     served: &[Arc<Certificate>],
     store: &Store,
     now: Moment,
+    work: &mut Work,
 ) -> Result<Vec<Path>, Reason> {
     if let Some(pinned) = store.find(leaf.fingerprint()) {
         return Ok(vec![Path {
@@ -184,7 +187,7 @@ fn candidate_paths(
             anchor: pinned.clone(),
         }]);
     }
-    path::build(leaf, served, store, now).map_err(|failure| {
+    path::build(leaf, served, store, now, work).map_err(|failure| {
         if failure.exhausted {
             return Reason::SignatureLimit;
         }
@@ -209,8 +212,11 @@ fn candidate_paths(
 
 /// The paths whose policies, usages and names hold. When none does, the first broken name constraint is the reason,
 /// then usage, as in Go.
-fn acceptable(paths: Vec<Path>, usage: Usage) -> Result<Vec<VerifiedChain>, Reason> {
-    let mut comparisons = Comparisons(Comparisons::LIMIT);
+fn acceptable(
+    paths: Vec<Path>,
+    usage: Usage,
+    work: &mut Work,
+) -> Result<Vec<VerifiedChain>, Reason> {
     let mut violation = None;
     let mut wrong_usage = false;
     let mut chains = Vec::with_capacity(paths.len());
@@ -219,14 +225,19 @@ fn acceptable(paths: Vec<Path>, usage: Usage) -> Result<Vec<VerifiedChain>, Reas
         anchor,
     } in paths
     {
-        if !policies::are_satisfied(&certificates) {
-            continue;
+        match policies::are_satisfied(&certificates, work) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(Exhausted) => {
+                violation.get_or_insert(Violation::TooMuchWork);
+                break;
+            }
         }
         if !allows(&certificates, usage) {
             wrong_usage = true;
             continue;
         }
-        match name_constraints::check_path(&certificates, &mut comparisons) {
+        match name_constraints::check_path(&certificates, work) {
             Ok(()) => chains.push(VerifiedChain {
                 certificates,
                 anchor,

@@ -2,7 +2,7 @@
 
 use courser_trust::{Generation, SkipReason, Source, Store};
 
-use crate::forge::*;
+use courser_testkit::forge::*;
 
 /// Lines of the certificates that were found, and what was skipped.
 type Found = (Vec<usize>, Skipped);

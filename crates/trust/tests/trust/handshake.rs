@@ -12,8 +12,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use rustls::{SupportedProtocolVersion, version};
 
-use crate::forge::*;
 use crate::matrix::{HOST, store};
+use courser_testkit::forge::*;
 
 #[derive(Debug)]
 struct Serves(Arc<CertifiedKey>);

@@ -2,7 +2,6 @@
 
 mod adversary;
 mod bundles;
-mod forge;
 mod handshake;
 mod matrix;
 mod messages;

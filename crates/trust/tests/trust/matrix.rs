@@ -7,7 +7,7 @@ use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::forge::*;
+use courser_testkit::forge::*;
 
 pub(crate) const HOST: &str = "gitlab.example.com";
 const UNKNOWN: &str = "x509: certificate signed by unknown authority";

@@ -2,8 +2,8 @@
 
 use courser_trust::{Generation, PeerName, Reason, Source, Store, Usage, VerifyError, verify};
 
-use crate::forge::*;
 use crate::matrix::{HOST, judge};
+use courser_testkit::forge::*;
 
 /// Fingerprints vary from run to run.
 fn redacted(text: &str) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use courser_trust::{Generation, KeptBecause, Reading, Reload, Source, Update};
 
-use crate::forge::*;
+use courser_testkit::forge::*;
 
 fn file() -> Source {
     Source::Configured("/etc/ca.pem".into())

@@ -1,42 +1,56 @@
-//! Makes certificates byte by byte, sound ones and odd ones that no library would make.
+//! Makes certificates byte by byte, sound ones and odd ones that no library would make; [`pki`](crate::pki) makes those
+//! that tests of other things need.
 
+use base64::Engine as _;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use rustls_pki_types::CertificateDer;
 
 /// The time at which tests look at certificates.
-pub(crate) fn now() -> jiff::Timestamp {
+pub fn now() -> jiff::Timestamp {
     "2026-06-01T12:00:00Z".parse().expect("a time")
 }
 
 /// A certificate and its key.
-pub(crate) struct Identity {
-    pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) key: KeyPair,
+pub struct Identity {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Its key.
+    pub key: KeyPair,
     subject: Vec<u8>,
 }
 
 impl Identity {
-    pub(crate) fn pem(&self) -> String {
+    /// The certificate as PEM.
+    pub fn pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)
     }
 }
 
 /// What a certificate shall say. The default is a version 3 certificate without extensions, valid in 2026.
 #[derive(Clone)]
-pub(crate) struct Draft {
-    pub(crate) subject: Vec<u8>,
-    pub(crate) version: u8,
-    pub(crate) serial: Vec<u8>,
-    pub(crate) validity: (&'static str, &'static str),
-    pub(crate) unique_ids: bool,
-    pub(crate) extensions: Vec<Vec<u8>>,
+pub struct Draft {
+    /// Encoded.
+    pub subject: Vec<u8>,
+    /// 1 to 3.
+    pub version: u8,
+    /// Content octets.
+    pub serial: Vec<u8>,
+    /// First and last moment, GeneralizedTime.
+    pub validity: (&'static str, &'static str),
+    /// With issuer and subject unique ids.
+    pub unique_ids: bool,
+    /// Encoded, in their order.
+    pub extensions: Vec<Vec<u8>>,
     /// Claims another signature algorithm than the one that signs.
-    pub(crate) claimed_algorithm: Option<Vec<u8>>,
+    pub claimed_algorithm: Option<Vec<u8>>,
     /// Puts other bytes in the place of the public key.
-    pub(crate) key_info: Option<Vec<u8>>,
+    pub key_info: Option<Vec<u8>>,
+    /// Puts other bytes in the place of the signature.
+    pub signature: Option<Vec<u8>>,
 }
 
-pub(crate) fn draft(common_name: &str) -> Draft {
+/// The default, named so.
+pub fn draft(common_name: &str) -> Draft {
     Draft {
         subject: name(common_name),
         version: 3,
@@ -46,48 +60,59 @@ pub(crate) fn draft(common_name: &str) -> Draft {
         extensions: Vec::new(),
         claimed_algorithm: None,
         key_info: None,
+        signature: None,
     }
 }
 
 /// A CA certificate with basicConstraints and keyUsage.
-pub(crate) fn ca(common_name: &str) -> Draft {
+pub fn ca(common_name: &str) -> Draft {
     draft(common_name)
         .with(basic_constraints(true, None))
         .with(key_usage(&[5, 6]))
 }
 
 /// A server's certificate with one DNS name.
-pub(crate) fn leaf(dns: &str) -> Draft {
+pub fn leaf(dns: &str) -> Draft {
     draft(dns).with(subject_alternative_names(&[(2, dns.as_bytes())]))
 }
 
 impl Draft {
-    pub(crate) fn with(mut self, extension: Vec<u8>) -> Self {
+    /// And this extension.
+    #[must_use]
+    pub fn with(mut self, extension: Vec<u8>) -> Self {
         self.extensions.push(extension);
         self
     }
 
-    pub(crate) fn valid(mut self, from: &'static str, to: &'static str) -> Self {
+    /// Valid between these moments, GeneralizedTime.
+    #[must_use]
+    pub fn valid(mut self, from: &'static str, to: &'static str) -> Self {
         self.validity = (from, to);
         self
     }
 
-    pub(crate) fn version(mut self, version: u8) -> Self {
+    /// Of version 1, 2 or 3.
+    #[must_use]
+    pub fn version(mut self, version: u8) -> Self {
         self.version = version;
         self
     }
 
-    pub(crate) fn serial(mut self, serial: &[u8]) -> Self {
+    /// With these octets as serial number.
+    #[must_use]
+    pub fn serial(mut self, serial: &[u8]) -> Self {
         self.serial = serial.to_vec();
         self
     }
 
-    pub(crate) fn self_signed(self) -> Identity {
+    /// Signed with a fresh key of its own, on P-256.
+    pub fn self_signed(self) -> Identity {
         let key = KeyPair::generate().expect("a key");
         self.self_signed_with(key)
     }
 
-    pub(crate) fn self_signed_with(self, key: KeyPair) -> Identity {
+    /// Signed with this key of its own.
+    pub fn self_signed_with(self, key: KeyPair) -> Identity {
         let issuer = self.subject.clone();
         let certificate = self.sign(&key, &issuer, &key);
         Identity {
@@ -97,12 +122,14 @@ impl Draft {
         }
     }
 
-    pub(crate) fn issued_by(self, issuer: &Identity) -> Identity {
+    /// Signed by an issuer, for a fresh key on P-256.
+    pub fn issued_by(self, issuer: &Identity) -> Identity {
         let key = KeyPair::generate().expect("a key");
         self.issued_with(key, issuer)
     }
 
-    pub(crate) fn issued_with(self, key: KeyPair, issuer: &Identity) -> Identity {
+    /// Signed by an issuer, for this key.
+    pub fn issued_with(self, key: KeyPair, issuer: &Identity) -> Identity {
         let certificate = self.sign(&key, &issuer.subject, &issuer.key);
         Identity {
             certificate,
@@ -141,7 +168,10 @@ impl Draft {
         }
         let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
         let signed = sequence(&fields);
-        let signature = signer.sign(&signed).expect("a signature");
+        let signature = match &self.signature {
+            Some(bytes) => bytes.clone(),
+            None => signer.sign(&signed).expect("a signature"),
+        };
         let whole = sequence(&[&signed, &algorithm, &der(3, &[&[0], &signature])]);
         CertificateDer::from(whole)
     }
@@ -164,27 +194,33 @@ fn signature_algorithm(signer: &KeyPair) -> Vec<u8> {
 }
 
 /// PKCS#1 with NULL: 4 is MD5, 5 SHA-1, 11 SHA-256.
-pub(crate) fn rsa_algorithm(last: u8) -> Vec<u8> {
+pub fn rsa_algorithm(last: u8) -> Vec<u8> {
     sequence(&[
         &der(6, &[&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, last]]),
         &der(5, &[]),
     ])
 }
 
-/// An RSA key of that many octets; nobody knows its private half.
-pub(crate) fn rsa_key_info(octets: usize) -> Vec<u8> {
+/// An RSA key of that many octets with exponent 65537; nobody knows its private half.
+pub fn rsa_key_info(octets: usize) -> Vec<u8> {
+    rsa_key_info_with(octets, &[1, 0, 1])
+}
+
+/// The same with these octets as public exponent.
+pub fn rsa_key_info_with(octets: usize, exponent: &[u8]) -> Vec<u8> {
     let modulus = [&[0][..], &vec![0xc5; octets]].concat();
-    let key = sequence(&[&der(2, &[&modulus]), &der(2, &[&[1, 0, 1]])]);
+    let key = sequence(&[&der(2, &[&modulus]), &der(2, &[exponent])]);
     sequence(&[&rsa_algorithm(1), &der(3, &[&[0], &key])])
 }
 
 /// A key of an algorithm that signs nothing (X25519).
-pub(crate) fn x25519_key_info() -> Vec<u8> {
+pub fn x25519_key_info() -> Vec<u8> {
     let algorithm = sequence(&[&der(6, &[&[0x2b, 101, 110]])]);
     sequence(&[&algorithm, &der(3, &[&[0], &[9; 32]])])
 }
 
-pub(crate) fn name(common_name: &str) -> Vec<u8> {
+/// A name with nothing but a common name.
+pub fn name(common_name: &str) -> Vec<u8> {
     let attribute = sequence(&[
         &der(6, &[&[0x55, 4, 3]]),
         &der(0x0c, &[common_name.as_bytes()]),
@@ -192,7 +228,8 @@ pub(crate) fn name(common_name: &str) -> Vec<u8> {
     sequence(&[&der(0x31, &[&attribute])])
 }
 
-pub(crate) fn extension(id: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+/// An extension of this identifier and value.
+pub fn extension(id: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical = if critical {
         der(1, &[&[0xff]])
     } else {
@@ -201,14 +238,15 @@ pub(crate) fn extension(id: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     sequence(&[&der(6, &[id]), &critical, &der(4, &[value])])
 }
 
-pub(crate) fn basic_constraints(ca: bool, path_length: Option<u8>) -> Vec<u8> {
+/// Critical basicConstraints.
+pub fn basic_constraints(ca: bool, path_length: Option<u8>) -> Vec<u8> {
     let ca = if ca { der(1, &[&[0xff]]) } else { Vec::new() };
     let length = path_length.map_or_else(Vec::new, |length| der(2, &[&[length]]));
     extension(&[0x55, 0x1d, 19], true, &sequence(&[&ca, &length]))
 }
 
 /// Numbers of bits as in RFC 5280 4.2.1.3; 5 is keyCertSign.
-pub(crate) fn key_usage(bits: &[u8]) -> Vec<u8> {
+pub fn key_usage(bits: &[u8]) -> Vec<u8> {
     let byte = bits.iter().fold(0u8, |byte, bit| byte | (0x80 >> bit));
     let unused = if byte == 0 {
         0
@@ -218,18 +256,22 @@ pub(crate) fn key_usage(bits: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 15], true, &der(3, &[&[unused, byte]]))
 }
 
-pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
-pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
-pub(crate) const ANY_USAGE: &[u8] = &[0x55, 0x1d, 37, 0];
+/// id-kp-serverAuth.
+pub const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+/// id-kp-clientAuth.
+pub const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+/// anyExtendedKeyUsage.
+pub const ANY_USAGE: &[u8] = &[0x55, 0x1d, 37, 0];
 
-pub(crate) fn extended_key_usage(usages: &[&[u8]]) -> Vec<u8> {
+/// extKeyUsage with these identifiers.
+pub fn extended_key_usage(usages: &[&[u8]]) -> Vec<u8> {
     let usages: Vec<Vec<u8>> = usages.iter().map(|usage| der(6, &[usage])).collect();
     let usages: Vec<&[u8]> = usages.iter().map(Vec::as_slice).collect();
     extension(&[0x55, 0x1d, 37], false, &sequence(&usages))
 }
 
 /// Pairs of tag number and content: 1 mail, 2 DNS, 6 URI, 7 address.
-pub(crate) fn subject_alternative_names(names: &[(u8, &[u8])]) -> Vec<u8> {
+pub fn subject_alternative_names(names: &[(u8, &[u8])]) -> Vec<u8> {
     let names: Vec<Vec<u8>> = names
         .iter()
         .map(|(tag, name)| der(0x80 | tag, &[name]))
@@ -239,7 +281,7 @@ pub(crate) fn subject_alternative_names(names: &[(u8, &[u8])]) -> Vec<u8> {
 }
 
 /// One permitted subtree and one excluded one, each with its whole tag.
-pub(crate) fn name_constraints(
+pub fn name_constraints(
     permitted: Option<(u8, &[u8])>,
     excluded: Option<(u8, &[u8])>,
     critical: bool,
@@ -253,20 +295,23 @@ pub(crate) fn name_constraints(
     extension(&[0x55, 0x1d, 30], critical, &value)
 }
 
-pub(crate) fn subject_key_id(id: &[u8]) -> Vec<u8> {
+/// subjectKeyIdentifier.
+pub fn subject_key_id(id: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 14], false, &der(4, &[id]))
 }
 
-pub(crate) fn authority_key_id(id: &[u8]) -> Vec<u8> {
+/// authorityKeyIdentifier with a key identifier.
+pub fn authority_key_id(id: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 35], false, &sequence(&[&der(0x80, &[id])]))
 }
 
-pub(crate) fn unknown_extension(critical: bool) -> Vec<u8> {
+/// An extension that nobody knows.
+pub fn unknown_extension(critical: bool) -> Vec<u8> {
     extension(&[0x2b, 6, 1, 4, 1, 0x83, 0x7f, 1], critical, &der(5, &[]))
 }
 
 /// A critical certificatePolicies with one policy.
-pub(crate) fn policies(policy: &[u8]) -> Vec<u8> {
+pub fn policies(policy: &[u8]) -> Vec<u8> {
     extension(
         &[0x55, 0x1d, 32],
         true,
@@ -275,32 +320,35 @@ pub(crate) fn policies(policy: &[u8]) -> Vec<u8> {
 }
 
 /// A critical policyConstraints with requireExplicitPolicy 0.
-pub(crate) fn require_explicit_policy() -> Vec<u8> {
+pub fn require_explicit_policy() -> Vec<u8> {
     extension(&[0x55, 0x1d, 36], true, &sequence(&[&der(0x80, &[&[0]])]))
 }
 
 /// Policies of the issuer's domain that stand for others in the subject's.
-pub(crate) fn policy_mapping(issuer: &[u8], subject: &[u8]) -> Vec<u8> {
+pub fn policy_mapping(issuer: &[u8], subject: &[u8]) -> Vec<u8> {
     let mapping = sequence(&[&der(6, &[issuer]), &der(6, &[subject])]);
     extension(&[0x55, 0x1d, 33], true, &sequence(&[&mapping]))
 }
 
 /// A critical inhibitAnyPolicy with skipCerts 0.
-pub(crate) fn inhibit_any_policy() -> Vec<u8> {
+pub fn inhibit_any_policy() -> Vec<u8> {
     extension(&[0x55, 0x1d, 54], true, &der(2, &[&[0]]))
 }
 
-pub(crate) fn issuing_url(url: &str) -> Vec<u8> {
+/// authorityInfoAccess with one `caIssuers` URL.
+pub fn issuing_url(url: &str) -> Vec<u8> {
     let method = der(6, &[&[0x2b, 6, 1, 5, 5, 7, 48, 2]]);
     let access = sequence(&[&method, &der(0x86, &[url.as_bytes()])]);
     extension(&[0x2b, 6, 1, 5, 5, 7, 1, 1], false, &sequence(&[&access]))
 }
 
-pub(crate) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+/// A SEQUENCE of encoded parts.
+pub fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     der(0x30, parts)
 }
 
-pub(crate) fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+/// Tag, length and the parts as content.
+pub fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
     let mut out = vec![tag];
     match content.len() {
@@ -316,8 +364,8 @@ pub(crate) fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-pub(crate) fn pem(label: &str, bytes: &[u8]) -> String {
-    use base64::Engine as _;
+/// A PEM block.
+pub fn pem(label: &str, bytes: &[u8]) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(bytes);
     let lines: Vec<&str> = text
         .as_bytes()
