@@ -6,6 +6,7 @@ mod exec;
 mod pipeline;
 mod registration;
 mod transfer_commands;
+mod trust_check;
 mod trust_command;
 mod trust_promises;
 mod wire;

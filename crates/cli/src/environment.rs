@@ -98,6 +98,18 @@ impl ProcessEnvironment {
         .with_variables(self.variables.iter())
     }
 
+    /// Name of the user who runs this process; the number where there is no name.
+    pub(crate) fn user_name(&self) -> String {
+        let uid = rustix::process::getuid().as_raw();
+        let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let mut lines = accounts
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>());
+        lines
+            .find(|fields| fields.get(2).and_then(|id| id.parse().ok()) == Some(uid))
+            .map_or_else(|| uid.to_string(), |fields| fields[0].to_owned())
+    }
+
     /// Name of this machine.
     pub(crate) fn host_name(&self) -> String {
         rustix::system::uname()
@@ -144,6 +156,17 @@ fn home(variables: &Environment, uid: u32) -> Result<PathBuf, Failure> {
             ))
             .hint("set HOME")
         })
+}
+
+/// Home directory of a user, from the account database.
+pub(crate) fn home_of_user(name: &str) -> Option<PathBuf> {
+    let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+    let mut lines = accounts
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = lines.find(|fields| fields.first() == Some(&name))?;
+    let home = fields.get(5).filter(|home| !home.is_empty())?;
+    Some(PathBuf::from(home))
 }
 
 fn home_in_accounts(accounts: &str, uid: u32) -> Option<PathBuf> {

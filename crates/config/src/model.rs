@@ -109,6 +109,8 @@ pub struct RunnerConfig {
     /// `[runners.trust] job_tools_anchors`: SHA-256 fingerprints; `None` = every anchor. An entry that is none
     /// stands for no certificate.
     pub job_tools_anchors: Option<Vec<[u8; 32]>>,
+    /// URL of the S3 server of `[runners.cache.s3]`, where one is named. Only `trust check` looks at it.
+    pub cache_server: Option<String>,
 }
 
 /// Dotted names of the keys that have a field above.
@@ -226,6 +228,7 @@ impl Default for RunnerConfig {
             artifact_response_header_timeout: Duration::from_secs(600),
             job_tools: true,
             job_tools_anchors: None,
+            cache_server: None,
         }
     }
 }
@@ -350,8 +353,22 @@ impl RunnerConfig {
                         .filter_map(|text| fingerprint(text))
                         .collect()
                 }),
+            cache_server: runner.table("cache").and_then(cache_server),
         }
     }
+}
+
+/// The address has no scheme; `Insecure` decides (`runner-tls.md` 9).
+fn cache_server(cache: &Section) -> Option<String> {
+    let server = cache.table("s3")?;
+    let address = server
+        .text("ServerAddress")
+        .filter(|text| !text.is_empty())?;
+    let scheme = match server.bool("Insecure") {
+        Some(true) => "http",
+        _ => "https",
+    };
+    (cache.text("Type") == Some("s3")).then(|| format!("{scheme}://{address}"))
 }
 
 /// Seconds above zero.

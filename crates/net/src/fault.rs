@@ -7,6 +7,7 @@ use courser_trust::{Certificate, Remedy, VerifyError, find_verify_error};
 use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
 
 use crate::client::failure::layers;
+use crate::{CallError, Target};
 
 /// What texts about a failure say of the connection.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,29 @@ impl Fault {
             help: Some(help),
             ..Self::plain(summary)
         }
+    }
+
+    /// A server that did not answer in time.
+    pub fn timeout(target: &Target) -> Self {
+        Self::plain(format!(
+            "dial tcp {}:{}: i/o timeout",
+            target.host(),
+            target.port()
+        ))
+    }
+
+    /// A call that got no answer.
+    pub fn of_call(error: &CallError) -> Self {
+        Self::plain(error.to_string())
+    }
+
+    /// A web server's answer, with this status, that it misses a client certificate.
+    pub fn client_certificate_demanded(host: &str, status: u16) -> Self {
+        Self::mendable(
+            format!("HTTP status {status}: no required client certificate was sent"),
+            wants_client_certificate(host),
+            "client-certificate-demanded",
+        )
     }
 
     /// The TLS failure in an error, if there is one. `identity` is the client certificate that was at hand.
@@ -196,11 +220,7 @@ fn of_alert(alert: AlertDescription, endpoint: &Endpoint, identity: Option<&Cert
         ),
         (_, None) if about_clients => Fault::mendable(
             summary,
-            Remedy::advice(format!(
-                "{host} wants a client certificate: name it in tls-cert-file and its key in tls-key-file, or put them \
-                 into the certs directory as {host}.auth.crt and {host}.auth.key"
-            ))
-            .with_command(check),
+            wants_client_certificate(host).with_command(check),
             "client-certificate-demanded",
         ),
         (_, Some(own)) if about_clients => Fault::mendable(
@@ -226,6 +246,13 @@ fn of_alert(alert: AlertDescription, endpoint: &Endpoint, identity: Option<&Cert
         ),
         _ => Fault::plain(summary),
     }
+}
+
+fn wants_client_certificate(host: &str) -> Remedy {
+    Remedy::advice(format!(
+        "{host} wants a client certificate: name it in tls-cert-file and its key in tls-key-file, or put them into the \
+         certs directory as {host}.auth.crt and {host}.auth.key"
+    ))
 }
 
 fn of_incompatible(why: &PeerIncompatible, endpoint: &Endpoint) -> Fault {

@@ -53,6 +53,14 @@ pub(crate) struct Stamp {
 }
 
 impl TrustSettings {
+    /// The CA file that counts for `host` (a name or address without port and brackets), if it is there: `ca_file`, else
+    /// the predefined file.
+    pub fn ca_file_for(&self, host: &str) -> Option<PathBuf> {
+        let file = self.files_for(host.trim_matches(['[', ']'])).ca?;
+        let path = file.path();
+        path.exists().then(|| path.to_owned())
+    }
+
     /// Whether hosts differ in their files.
     pub(crate) fn depends_on_host(&self) -> bool {
         let all_named =

@@ -5,6 +5,7 @@
 //! here; what they mean for a path is decided in [`path`](crate::path).
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use rustls_pki_types::CertificateDer;
@@ -233,6 +234,14 @@ impl Certificate {
             .subject_alternative_names
             .as_ref()
             .map_or(&[], |names| &names.dns)
+    }
+
+    /// iPAddress entries of its SAN.
+    pub fn ip_addresses(&self) -> &[IpAddr] {
+        self.extensions
+            .subject_alternative_names
+            .as_ref()
+            .map_or(&[], |names| &names.ip)
     }
 
     /// Where its issuer can be fetched (`caIssuers` of the authority information access), in order.

@@ -3,6 +3,7 @@
 //! Exit codes of the whole tree: 0 yes, 1 no, 2 the question could not be asked (arguments, files). One file per
 //! subcommand below this one, each with its clap arguments and `run`.
 
+mod check;
 mod shown_certificate;
 mod verify;
 
@@ -21,12 +22,15 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    /// Look at every server that a runner and its jobs need, and say what is wrong
+    Check(Box<check::Check>),
     /// Judge a chain from files as a connection would
     Verify(Box<verify::Verify>),
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  courser trust check https://gitlab.example.com
   courser trust verify --ca ca.crt --chain server.crt --host gitlab.example.com
 
 Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable files).";
@@ -34,6 +38,7 @@ Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     match arguments.action {
+        Action::Check(check) => check::run(*check, session).await,
         Action::Verify(verify) => verify::run(*verify, session),
     }
 }

@@ -1,0 +1,363 @@
+//! Which ways a runner and its jobs go, and with which trust (`runner-tls.md` 1).
+
+use std::path::PathBuf;
+
+use courser_config::{Environment, RunnerConfig};
+use courser_net::{SystemRoots, TrustSettings};
+use url::Url;
+
+use crate::failure::Failure;
+
+/// What was asked for.
+pub(super) enum Origin<'a> {
+    /// A runner, with its trust.
+    Runner(&'a RunnerConfig, TrustSettings),
+    /// A URL, with the trust for its host.
+    Url(Url, TrustSettings),
+}
+
+/// One way to a server.
+#[derive(Debug, Clone)]
+pub(super) struct Leg {
+    /// `api`, `git`, …
+    pub(super) name: &'static str,
+    /// What is asked for; its host and port are what is looked at.
+    pub(super) url: Url,
+    /// Whom this leg trusts.
+    pub(super) trust: Trust,
+    /// What is asked once the server is trusted.
+    pub(super) question: Question,
+}
+
+/// Whom a leg trusts.
+#[derive(Debug, Clone)]
+pub(super) enum Trust {
+    /// These settings.
+    Settings(TrustSettings),
+    /// What Git in a job is given: the CA file in place of its own bundle; without a CA file the chain with which the
+    /// API (of this host) was verified.
+    OfGit(TrustSettings, String),
+}
+
+/// A harmless request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The handshake is all.
+    Nothing,
+    /// GET.
+    Get,
+    /// The batch request of LFS for an object.
+    LfsBatch(String),
+}
+
+/// Draws up the legs.
+pub(super) struct Planner<'a> {
+    pub(super) project: Option<&'a str>,
+    pub(super) lfs_oid: Option<&'a str>,
+    pub(super) environment: &'a Environment,
+    /// Predefined files of the user as whom jobs run.
+    pub(super) job_certificates: PathBuf,
+}
+
+/// An object that no LFS server holds: the answer is a plain no.
+const NO_OBJECT: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+impl Planner<'_> {
+    /// The legs of a runner or URL, the API first.
+    pub(super) fn legs(&self, origin: &Origin<'_>) -> Result<Vec<Leg>, Failure> {
+        match origin {
+            Origin::Runner(runner, trust) => self.of_runner(runner, trust),
+            Origin::Url(url, trust) => self.of_url(url, trust),
+        }
+    }
+
+    fn of_runner(&self, runner: &RunnerConfig, trust: &TrustSettings) -> Result<Vec<Leg>, Failure> {
+        let base = base_url(&runner.url)?;
+        let mut legs = self.of_gitlab(&base, trust);
+        let clone = match runner.clone_url.as_str() {
+            "" => base.clone(),
+            url => base_url(url)?,
+        };
+        match self.project {
+            Some(project) => {
+                let name = project.trim_matches('/').trim_end_matches(".git");
+                let project = below(&clone, &format!("{name}.git"));
+                legs.extend(self.of_project(&project, &base, trust));
+            }
+            None => legs.push(self.git_leg("git", clone, &base, trust, Question::Get)),
+        }
+        if let Some(server) = &runner.cache_server {
+            let url = Url::parse(server).map_err(|error| {
+                Failure::invalid(format!("ServerAddress of the S3 cache: {server}: {error}"))
+            })?;
+            legs.push(self.job_leg("cache", url, trust));
+        }
+        let in_runner = |name: &str| {
+            let prefix = format!("{name}=");
+            let mut entries = runner.environment.iter();
+            entries.find_map(|entry| entry.strip_prefix(&prefix).map(ToOwned::to_owned))
+        };
+        let vault = in_runner("VAULT_SERVER_URL")
+            .or_else(|| self.variable("BAO_ADDR"))
+            .or_else(|| self.variable("VAULT_ADDR"));
+        if let Some(address) = vault {
+            legs.push(self.vault_leg(&base_url(&address)?, trust));
+        }
+        Ok(legs)
+    }
+
+    fn of_url(&self, url: &Url, trust: &TrustSettings) -> Result<Vec<Leg>, Failure> {
+        let leg = |name, question| Leg {
+            name,
+            url: url.clone(),
+            trust: Trust::Settings(trust.clone()),
+            question,
+        };
+        if url.scheme() == "tls" {
+            if url.port().is_none() {
+                return Err(Failure::invalid(format!("{url} names no port"))
+                    .hint("tls://gitaly.example.com:9999"));
+            }
+            return Ok(vec![leg("gitaly", Question::Nothing)]);
+        }
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(Failure::invalid(format!(
+                "{url} cannot be checked: https://, http:// and tls:// URLs can"
+            )));
+        }
+        let path = url.path().trim_matches('/');
+        if path == "v2" || path.starts_with("v2/") {
+            return Ok(vec![leg("registry", Question::Get)]);
+        }
+        if path == "v1" || path.starts_with("v1/") {
+            return Ok(vec![self.vault_leg(&origin_of(url), trust)]);
+        }
+        if path.ends_with(".git") {
+            let base = origin_of(url);
+            let mut legs = self.of_gitlab(&base, trust);
+            legs.extend(self.of_project(url, &base, trust));
+            return Ok(legs);
+        }
+        if path.is_empty() {
+            return Ok(self.of_gitlab(&origin_of(url), trust));
+        }
+        Ok(vec![leg("url", Question::Get)])
+    }
+
+    fn of_gitlab(&self, base: &Url, trust: &TrustSettings) -> Vec<Leg> {
+        vec![
+            Leg {
+                name: "api",
+                url: below(base, "api/v4/version"),
+                trust: Trust::Settings(trust.clone()),
+                question: Question::Get,
+            },
+            self.job_leg("artifacts", below(base, "api/v4/jobs/1/artifacts"), trust),
+        ]
+    }
+
+    fn of_project(&self, project: &Url, api: &Url, trust: &TrustSettings) -> Vec<Leg> {
+        let mut refs = below(project, "info/refs");
+        refs.set_query(Some("service=git-upload-pack"));
+        let oid = self.lfs_oid.unwrap_or(NO_OBJECT).to_owned();
+        let batch = below(project, "info/lfs/objects/batch");
+        vec![
+            self.git_leg("git", refs, api, trust, Question::Get),
+            self.git_leg("lfs", batch, api, trust, Question::LfsBatch(oid)),
+        ]
+    }
+
+    /// What Git and its programs do.
+    fn git_leg(
+        &self,
+        name: &'static str,
+        url: Url,
+        api: &Url,
+        trust: &TrustSettings,
+        question: Question,
+    ) -> Leg {
+        Leg {
+            name,
+            url,
+            trust: Trust::OfGit(trust.clone(), api.host_str().unwrap_or_default().to_owned()),
+            question,
+        }
+    }
+
+    /// What the helper does in a job: as its user.
+    fn job_leg(&self, name: &'static str, url: Url, trust: &TrustSettings) -> Leg {
+        let mut trust = trust.clone();
+        trust.certificate_directory = Some(self.job_certificates.clone());
+        Leg {
+            name,
+            url,
+            trust: Trust::Settings(trust),
+            question: Question::Get,
+        }
+    }
+
+    /// Secrets are fetched by the runner, which has files of its own for that (`runner-tls.md` 8.1).
+    fn vault_leg(&self, address: &Url, trust: &TrustSettings) -> Leg {
+        let own = self
+            .variable("BAO_CACERT")
+            .or_else(|| self.variable("VAULT_CACERT"));
+        let mut trust = trust.clone();
+        if let Some(file) = own {
+            trust.ca_file = Some(PathBuf::from(file));
+        }
+        Leg {
+            name: "vault",
+            url: below(address, "v1/sys/health"),
+            trust: Trust::Settings(trust),
+            question: Question::Get,
+        }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        let value = self.environment.get(name).filter(|value| !value.is_empty());
+        value.map(ToOwned::to_owned)
+    }
+}
+
+impl Leg {
+    /// Where an answer of this leg sends its reader, with the same trust.
+    pub(super) fn storage(&self, url: Url) -> Self {
+        let trust = match &self.trust {
+            // LFS asks its storage with the system's roots too.
+            Trust::OfGit(settings, _) => Trust::Settings(settings.clone()),
+            same @ Trust::Settings(_) => same.clone(),
+        };
+        Self {
+            name: match self.name {
+                "lfs" | "lfs storage" => "lfs storage",
+                "artifacts" | "artifact storage" => "artifact storage",
+                "registry" | "registry redirect" => "registry redirect",
+                _ => "redirect",
+            },
+            url,
+            trust,
+            question: Question::Nothing,
+        }
+    }
+}
+
+impl Trust {
+    /// The settings for a look; `chain` is what the API's server was verified with.
+    pub(super) fn settings(&self, chain: Option<&str>) -> TrustSettings {
+        match self {
+            Self::Settings(settings) => settings.clone(),
+            Self::OfGit(settings, api_host) => {
+                let mut own = TrustSettings {
+                    system: SystemRoots::None,
+                    ..settings.clone()
+                };
+                if let Some(file) = settings.ca_file_for(api_host) {
+                    own.ca_file = Some(file);
+                } else if let Some(chain) = chain {
+                    own.inline_ca = Some(chain.to_owned());
+                } else {
+                    own.system = settings.system.clone();
+                }
+                own
+            }
+        }
+    }
+}
+
+/// The URL of a GitLab as runners write it: `/ci` at its end is history.
+fn base_url(text: &str) -> Result<Url, Failure> {
+    let trimmed = text.trim_end_matches('/');
+    let trimmed = trimmed.strip_suffix("/ci").unwrap_or(trimmed);
+    let url =
+        Url::parse(trimmed).map_err(|error| Failure::invalid(format!("{text:?}: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(Failure::invalid(format!(
+            "{text:?}: only http and https are supported"
+        )));
+    }
+    Ok(url)
+}
+
+fn origin_of(url: &Url) -> Url {
+    let mut origin = url.clone();
+    origin.set_path("/");
+    origin.set_query(None);
+    origin.set_fragment(None);
+    origin
+}
+
+/// The URL of a path below another.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_query(None);
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trust() -> TrustSettings {
+        TrustSettings {
+            system: SystemRoots::None,
+            ca_file: Some("/etc/ca.pem".into()),
+            cert_file: None,
+            key_file: None,
+            certificate_directory: None,
+            inline_ca: None,
+        }
+    }
+
+    fn planned(origin: &Origin<'_>, project: Option<&str>) -> Vec<String> {
+        let planner = Planner {
+            project,
+            lfs_oid: None,
+            environment: &Environment::default(),
+            job_certificates: "/home/jo/.gitlab-runner/certs".into(),
+        };
+        let legs = planner.legs(origin).unwrap_or_else(|_| panic!("no plan"));
+        legs.iter()
+            .map(|leg| format!("{} {}", leg.name, leg.url))
+            .collect()
+    }
+
+    #[test]
+    fn a_runner_has_all_its_ways() {
+        let runner = RunnerConfig {
+            url: "https://gitlab.example/root/ci".to_owned(),
+            clone_url: "https://clone.example:8443".to_owned(),
+            cache_server: Some("https://s3.example:9000".to_owned()),
+            environment: vec!["VAULT_SERVER_URL=https://vault.example:8200".to_owned()],
+            ..RunnerConfig::default()
+        };
+        let origin = Origin::Runner(&runner, trust());
+        assert_eq!(
+            planned(&origin, Some("g/p")),
+            [
+                "api https://gitlab.example/root/api/v4/version",
+                "artifacts https://gitlab.example/root/api/v4/jobs/1/artifacts",
+                "git https://clone.example:8443/g/p.git/info/refs?service=git-upload-pack",
+                "lfs https://clone.example:8443/g/p.git/info/lfs/objects/batch",
+                "cache https://s3.example:9000/",
+                "vault https://vault.example:8200/v1/sys/health",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_url_says_what_it_is() {
+        let table = [
+            ("https://g.example", 2),
+            ("https://g.example/a/b.git", 4),
+            ("https://r.example/v2/", 1),
+            ("https://v.example/v1/sys/health", 1),
+            ("https://s.example/bucket/x", 1),
+            ("tls://gitaly.example:9999", 1),
+        ];
+        for (url, count) in table {
+            let origin = Origin::Url(url.parse().expect("a URL"), trust());
+            assert_eq!(planned(&origin, None).len(), count, "{url}");
+        }
+    }
+}
