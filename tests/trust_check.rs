@@ -1,6 +1,6 @@
 //! `courser trust check`: every leg, with the verdict that the leg itself would give (T11, T48).
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::server::{FakeServer, Reply, Request};
@@ -21,7 +21,7 @@ fn check_json(world: &World, arguments: &[&str]) -> (serde_json::Value, i32) {
     (answer, finished.code())
 }
 
-fn name(path: &PathBuf) -> &str {
+fn name(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 

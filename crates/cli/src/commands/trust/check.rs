@@ -8,6 +8,7 @@ mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use courser_net::TrustSettings;
 use url::Url;
@@ -84,6 +85,8 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
         project: check.project.as_deref(),
         lfs_oid: check.lfs_oid.as_deref(),
         environment: &session.environment.variables,
+        legs: session.environment.legs(),
+        is_ca_given: check.ca.is_some(),
         job_certificates: certificates.job.clone(),
     };
     let mut origins = Vec::new();
@@ -97,7 +100,7 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
             let runner = file.config.runners.iter().find(|one| one.name == *target);
             let runner = runner.ok_or_else(|| no_runner(target, &file))?;
             let trust = check.overridden(
-                connection::client_settings(runner, std::time::Duration::ZERO, session).trust,
+                connection::client_settings(runner, Duration::ZERO, session).trust,
                 session,
             );
             origins.push(Origin::Runner(runner, trust));
@@ -105,8 +108,7 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
     }
     if check.targets.is_empty() {
         for runner in &file.config.runners {
-            let trust =
-                connection::client_settings(runner, std::time::Duration::ZERO, session).trust;
+            let trust = connection::client_settings(runner, Duration::ZERO, session).trust;
             origins.push(Origin::Runner(runner, check.overridden(trust, session)));
         }
     }
@@ -117,7 +119,7 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
         ))
         .hint("courser trust check https://gitlab.example.com"));
     }
-    let mut looker = Looker::new(session);
+    let looker = Looker::new(session);
     let mut findings: Vec<Finding> = Vec::new();
     for origin in &origins {
         let legs: Vec<Leg> = planner.legs(origin)?;
@@ -151,7 +153,7 @@ impl Check {
         let mut runners = file.config.runners.iter();
         let runner = runners.find(|one| of_host(&one.url) || of_host(&one.clone_url));
         let runner = runner.cloned().unwrap_or_default();
-        let settings = connection::client_settings(&runner, std::time::Duration::ZERO, session);
+        let settings = connection::client_settings(&runner, Duration::ZERO, session);
         self.overridden(settings.trust, session)
     }
 

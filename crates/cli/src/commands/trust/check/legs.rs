@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use courser_config::{Environment, RunnerConfig};
-use courser_net::{SystemRoots, TrustSettings};
+use courser_net::{Legs, SystemRoots, TrustSettings};
 use url::Url;
 
 use crate::failure::Failure;
@@ -55,6 +55,9 @@ pub(super) struct Planner<'a> {
     pub(super) project: Option<&'a str>,
     pub(super) lfs_oid: Option<&'a str>,
     pub(super) environment: &'a Environment,
+    pub(super) legs: Legs,
+    /// Whether `--ca` stands for every leg.
+    pub(super) is_ca_given: bool,
     /// Predefined files of the user as whom jobs run.
     pub(super) job_certificates: PathBuf,
 }
@@ -198,17 +201,14 @@ impl Planner<'_> {
 
     /// Secrets are fetched by the runner, which has files of its own for that (`runner-tls.md` 8.1).
     fn vault_leg(&self, address: &Url, trust: &TrustSettings) -> Leg {
-        let own = self
-            .variable("BAO_CACERT")
-            .or_else(|| self.variable("VAULT_CACERT"));
-        let mut trust = trust.clone();
-        if let Some(file) = own {
-            trust.ca_file = Some(PathBuf::from(file));
+        let mut own = self.legs.secrets().trust;
+        if self.is_ca_given {
+            own.ca_file.clone_from(&trust.ca_file);
         }
         Leg {
             name: "vault",
             url: below(address, "v1/sys/health"),
-            trust: Trust::Settings(trust),
+            trust: Trust::Settings(own),
             question: Question::Get,
         }
     }
@@ -314,6 +314,8 @@ mod tests {
             project,
             lfs_oid: None,
             environment: &Environment::default(),
+            legs: Legs::only(None, "/".into()),
+            is_ca_given: false,
             job_certificates: "/home/jo/.gitlab-runner/certs".into(),
         };
         let legs = planner.legs(origin).unwrap_or_else(|_| panic!("no plan"));

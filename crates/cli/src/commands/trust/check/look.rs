@@ -69,7 +69,7 @@ impl<'a> Looker<'a> {
     }
 
     /// Looks at the legs of one runner or URL, and at where they send their readers.
-    pub(super) async fn look(&mut self, legs: Vec<Leg>) -> Result<Vec<Finding>, Failure> {
+    pub(super) async fn look(&self, legs: Vec<Leg>) -> Result<Vec<Finding>, Failure> {
         let mut findings: Vec<Finding> = Vec::new();
         let mut api_chain = None;
         for leg in legs {
