@@ -19,11 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use courser_trust::Store;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::addresses::Addresses;
 use crate::fault::Endpoint;
 use crate::proxy::{ProxyRules, basic_authorization};
 use crate::tls::VerifiedPeer;
@@ -81,6 +83,15 @@ impl Client {
 
     /// [`Self::new`] with a clock and randomness of the caller's.
     pub fn with_ambience(settings: ClientSettings, ambience: Ambience) -> Self {
+        Self::build(settings, ambience, Addresses::Any)
+    }
+
+    /// A client that connects to these addresses only.
+    pub fn restricted_to(settings: ClientSettings, addresses: Addresses) -> Self {
+        Self::build(settings, Ambience::default(), addresses)
+    }
+
+    fn build(settings: ClientSettings, ambience: Ambience, addresses: Addresses) -> Self {
         let user_agent = HeaderValue::from_str(&settings.user_agent).ok();
         if user_agent.is_none() {
             tracing::warn!("the User-Agent cannot be sent and is left out");
@@ -94,6 +105,7 @@ impl Client {
                     settings.trust,
                     settings.connection_max_age,
                     proxies,
+                    addresses,
                     ambience.now,
                 )),
                 ambience,
@@ -143,6 +155,17 @@ impl Client {
         self.inner.generations.client_pair(host)
     }
 
+    /// The machine's own roots, and the time.
+    pub(crate) async fn system_store(&self) -> (Arc<Store>, jiff::Timestamp) {
+        let generations = Arc::clone(&self.inner.generations);
+        let loading = tokio::task::spawn_blocking(move || generations.system_store());
+        let store = loading.await.unwrap_or_else(|error| {
+            tracing::error!("loading the system's certificates: {error}");
+            Arc::default()
+        });
+        (store, (self.inner.ambience.now)())
+    }
+
     /// One attempt with its redirects.
     async fn attempt(&self, call: &Call, request_id: &str) -> Result<Answer, CallError> {
         let deadline = Instant::now() + call.timeouts.total.min(LONGEST_TIMEOUT);
@@ -168,13 +191,24 @@ impl Client {
             };
             let (parts, wire) = exchange.run(body).await?.into_parts();
             let next = match call.redirects {
-                Redirects::Follow => redirect::next(parts.status, &parts.headers, &method, &url)
-                    .map_err(|message| network(&method, &url, message))?,
+                Redirects::Follow | Redirects::FollowSameScheme => {
+                    redirect::next(parts.status, &parts.headers, &method, &url)
+                        .map_err(|message| network(&method, &url, message))?
+                }
                 Redirects::Return => None,
             };
             if let Some(next) = next {
                 if hops == redirect::LIMIT {
                     let message = format!("stopped after {} redirects", redirect::LIMIT);
+                    return Err(network(&method, &url, message));
+                }
+                if call.redirects == Redirects::FollowSameScheme
+                    && next.url.scheme() != url.scheme()
+                {
+                    let message = format!(
+                        "refused to follow a redirect to {}, which changes the scheme",
+                        shown_url(&next.url)
+                    );
                     return Err(network(&method, &url, message));
                 }
                 if next.keeps_body
@@ -204,7 +238,7 @@ impl Client {
                 status: parts.status,
                 correlation_id,
                 pushed_back: false,
-                verified_chain_pem: peer.map(|peer| peer.chain_pem.to_string()),
+                verified_chains: peer.map(|peer| Arc::clone(&peer.chains)),
                 content: Content::new(wire, &mut headers, call.accept_gzip),
                 headers,
                 url,

@@ -27,14 +27,16 @@
 //! });
 //! let url = "https://gitlab.example.com/api/v4/runners/router/discovery".parse()?;
 //! let answer = client.send(Call::new(Method::GET, url)).await?;
-//! println!("{} {:?}", answer.status, answer.verified_chain_pem);
+//! println!("{} {:?}", answer.status, answer.verified_chain_pem());
 //! # Ok(())
 //! # }
 //! ```
 
+mod addresses;
 mod client;
 mod fault;
 mod identity;
+mod issuers;
 pub mod legs;
 mod proxy;
 pub mod server;
@@ -42,11 +44,13 @@ mod system_roots;
 mod tls;
 mod trust_files;
 
+pub use addresses::Addresses;
 pub use client::{
     Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Inspection,
     Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line,
 };
 pub use fault::Fault;
+pub use issuers::{CompletionError, IssuerLimits, Issuers};
 pub use legs::{Legs, TlsOptions};
 pub use proxy::ProxySettings;
 pub use server::{ListenError, Listener, ServerIdentity};

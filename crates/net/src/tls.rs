@@ -36,8 +36,8 @@ pub(crate) struct ClientTls {
 /// What is known of the peer of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct VerifiedPeer {
-    /// PEM of its verified chains, the text of `CI_SERVER_TLS_CA_FILE`.
-    pub(crate) chain_pem: Arc<str>,
+    /// The chains that it was accepted with.
+    pub(crate) chains: Arc<VerifiedChains>,
 }
 
 impl ClientTls {
@@ -121,8 +121,7 @@ impl ClientTls {
         let chains = leaf.and_then(|leaf| self.verifier.verified_chains(&peer_name, leaf));
         let chains =
             chains.ok_or_else(|| io::Error::other("the verified chain is not on record"))?;
-        let chain_pem = chains.to_pem().into();
-        Ok((stream, VerifiedPeer { chain_pem }))
+        Ok((stream, VerifiedPeer { chains }))
     }
 }
 

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType, SignatureAlgorithm,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -17,6 +17,8 @@ pub struct Order<'a> {
     params: CertificateParams,
     key: &'static SignatureAlgorithm,
     issuer: Option<&'a Issued>,
+    /// The key of another certificate; else one is made.
+    existing_key: Option<KeyPair>,
 }
 
 /// A finished certificate with its key, and the certificates above it.
@@ -45,6 +47,19 @@ impl Issued {
     /// A CA below this one.
     pub fn intermediate(&self, name: &str) -> Order<'_> {
         authority(name, Some(self))
+    }
+
+    /// Another certificate for an authority that exists: its name and key, vouched for by this one.
+    pub fn cross_signed(&self, authority: &Self) -> Order<'_> {
+        let mut params = authority.params.clone();
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::from_pem(&authority.key.serialize_pem());
+        Order {
+            params,
+            issuer: Some(self),
+            key: &PKCS_ECDSA_P256_SHA256,
+            existing_key: Some(key.expect("a key that was written can be read")),
+        }
     }
 
     /// A server certificate for DNS names and IP addresses.
@@ -146,6 +161,22 @@ impl Order<'_> {
         self
     }
 
+    /// Says that its issuer's certificate lies at these URLs (authority information access, caIssuers).
+    #[must_use]
+    pub fn issuer_at(mut self, urls: &[&str]) -> Self {
+        let descriptions = urls.iter().map(|url| {
+            let ca_issuers = element(6, &[&[0x2b, 6, 1, 5, 5, 7, 0x30, 2]]);
+            element(0x30, &[&ca_issuers, &element(0x86, &[url.as_bytes()])])
+        });
+        let descriptions: Vec<u8> = descriptions.flatten().collect();
+        let access = CustomExtension::from_oid_content(
+            &[1, 3, 6, 1, 5, 5, 7, 1, 1],
+            element(0x30, &[&descriptions]),
+        );
+        self.params.custom_extensions.push(access);
+        self
+    }
+
     /// With a subject common name.
     #[must_use]
     pub fn common_name(mut self, name: &str) -> Self {
@@ -157,7 +188,9 @@ impl Order<'_> {
 
     /// Makes key and certificate.
     pub fn issue(self) -> Issued {
-        let key = KeyPair::generate_for(self.key).expect("a key can be generated");
+        let key = self
+            .existing_key
+            .unwrap_or_else(|| KeyPair::generate_for(self.key).expect("a key can be generated"));
         let (certificate, above) = match self.issuer {
             None => (self.params.self_signed(&key), Vec::new()),
             Some(issuer) => {
@@ -176,6 +209,58 @@ impl Order<'_> {
             above,
         }
     }
+}
+
+/// How a PKCS#7 message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// With definite lengths.
+    Der,
+    /// With indefinite lengths, as streaming writers do.
+    Ber,
+}
+
+/// A PKCS#7 "certs-only" message, the content of a `.p7c` file.
+pub fn certs_only(certificates: &[&Issued], encoding: Encoding) -> Vec<u8> {
+    let wrap = match encoding {
+        Encoding::Der => element,
+        Encoding::Ber => |tag: u8, parts: &[&[u8]]| {
+            let content = parts.concat();
+            [&[tag, 0x80], content.as_slice(), &[0, 0]].concat()
+        },
+    };
+    let pkcs7 = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7];
+    let kind = |number: u8| element(6, &[&pkcs7, &[number]]);
+    let bag: Vec<&[u8]> = certificates.iter().map(|one| one.der().as_ref()).collect();
+    let signed_data = wrap(
+        0x30,
+        &[
+            &[2, 1, 1],
+            &wrap(0x31, &[]),
+            &wrap(0x30, &[&kind(1)]),
+            &wrap(0xa0, &bag),
+            &wrap(0x31, &[]),
+        ],
+    );
+    wrap(0x30, &[&kind(2), &wrap(0xa0, &[&signed_data])])
+}
+
+/// One DER element.
+fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = content.len().to_be_bytes();
+    let zeros = length.iter().take_while(|byte| **byte == 0).count();
+    let octets = &length[zeros..];
+    let mut element = vec![tag];
+    match content.len() {
+        short @ 0..0x80 => element.push(short as u8),
+        _ => {
+            element.push(0x80 | octets.len() as u8);
+            element.extend_from_slice(octets);
+        }
+    }
+    element.extend(content);
+    element
 }
 
 fn authority<'a>(name: &str, issuer: Option<&'a Issued>) -> Order<'a> {
@@ -213,6 +298,7 @@ fn blank(issuer: Option<&Issued>) -> Order<'_> {
         params,
         key: &PKCS_ECDSA_P256_SHA256,
         issuer,
+        existing_key: None,
     }
 }
 

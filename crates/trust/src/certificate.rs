@@ -221,6 +221,28 @@ impl Certificate {
         hex::encode(&self.der[self.serial.clone()])
     }
 
+    /// Serial number in decimal digits, as Go's log fields have it.
+    pub fn serial_decimal(&self) -> String {
+        let mut digits = vec![0u8];
+        for &byte in &self.der[self.serial.clone()] {
+            let mut carry = u16::from(byte);
+            for digit in &mut digits {
+                let value = u16::from(*digit) * 256 + carry;
+                *digit = (value % 10) as u8;
+                carry = value / 10;
+            }
+            while carry > 0 {
+                digits.push((carry % 10) as u8);
+                carry /= 10;
+            }
+        }
+        digits
+            .iter()
+            .rev()
+            .map(|digit| char::from(b'0' + digit))
+            .collect()
+    }
+
     /// Whether it says `CA:TRUE`.
     pub fn is_ca(&self) -> bool {
         self.extensions

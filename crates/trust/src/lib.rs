@@ -73,4 +73,4 @@ pub use store::{
     Consulted, Generation, SkippedBlock, Source, SourceContent, Store, StoreBuilder,
     TrustedCertificate,
 };
-pub use verify::{Usage, VerifiedChain, VerifiedChains, verify, verify_at};
+pub use verify::{Usage, VerifiedChain, VerifiedChains, chain_pem, verify, verify_at};

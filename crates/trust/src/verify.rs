@@ -82,16 +82,22 @@ impl VerifiedChains {
     /// The text of `CI_SERVER_TLS_CA_FILE` (`runner-tls.md` 3.2): the certificates of all chains in order, leaf
     /// included, each signature once, without white space at the end.
     pub fn to_pem(&self) -> String {
-        let mut seen = HashSet::new();
-        let mut text = String::new();
-        for certificate in self.chains.iter().flat_map(|chain| &chain.certificates) {
-            if seen.insert(certificate.signature()) {
-                text.push_str(&pem::encode(certificate.der()));
-            }
-        }
-        text.truncate(text.trim_end().len());
-        text
+        let certificates = self.chains.iter().flat_map(|chain| &chain.certificates);
+        chain_pem(certificates)
     }
+}
+
+/// The certificates in order, each signature once, without white space at the end.
+pub fn chain_pem<'a>(certificates: impl IntoIterator<Item = &'a Arc<Certificate>>) -> String {
+    let mut seen = HashSet::new();
+    let mut text = String::new();
+    for certificate in certificates {
+        if seen.insert(certificate.signature()) {
+            text.push_str(&pem::encode(certificate.der()));
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
 }
 
 /// Judges what a peer served, as Go's `crypto/tls` and `crypto/x509` do (`dependencies.md` 3.2 and 3.4).

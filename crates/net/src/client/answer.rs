@@ -1,8 +1,10 @@
 //! The answer: its header at once, its body in bounded pieces.
 
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
+use courser_trust::VerifiedChains;
 use flate2::bufread::MultiGzDecoder;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -26,9 +28,8 @@ pub struct Answer {
     pub correlation_id: String,
     /// Whether any attempt was answered with a status that is retried ("pushed back").
     pub pushed_back: bool,
-    /// PEM of the certificates of every verified chain, leaf first, anchors included, deduplicated
-    /// by signature (`runner-tls.md` 3.2). `None` without TLS.
-    pub verified_chain_pem: Option<String>,
+    /// Every chain with which the server was accepted. `None` without TLS.
+    pub verified_chains: Option<Arc<VerifiedChains>>,
     /// Final URL after redirects.
     pub url: Url,
     pub(super) method: Method,
@@ -51,6 +52,12 @@ struct Arrived {
 }
 
 impl Answer {
+    /// PEM of the certificates of every verified chain, leaf first, anchors included, deduplicated
+    /// by signature (`runner-tls.md` 3.2). `None` without TLS.
+    pub fn verified_chain_pem(&self) -> Option<String> {
+        self.verified_chains.as_ref().map(|chains| chains.to_pem())
+    }
+
     /// The whole body, at most `limit` bytes; more is an error.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes, CallError> {
         let mut body = Vec::new();

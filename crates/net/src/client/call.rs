@@ -40,6 +40,8 @@ pub enum Redirects {
     /// Up to ten; headers that carry tokens are dropped when the origin changes, and a body does not
     /// follow from https to http: that is an error.
     Follow,
+    /// As [`Self::Follow`], but one that changes the scheme is an error.
+    FollowSameScheme,
     /// The 3xx answer is returned.
     Return,
 }

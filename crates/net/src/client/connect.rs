@@ -24,6 +24,7 @@ use tower::Service;
 use url::Url;
 
 use super::failure::{describe_layers, layers};
+use crate::addresses::{Addresses, NotPublic, Resolver};
 use crate::fault::{Endpoint, Fault};
 use crate::proxy::{Proxy, ProxyRules};
 use crate::tls::{ClientTls, VerifiedPeer};
@@ -38,7 +39,11 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Opens connections of one trust generation.
 #[derive(Clone)]
 pub(super) struct Connector {
-    tcp: HttpConnector,
+    /// To servers.
+    tcp: HttpConnector<Resolver>,
+    /// To proxies, which may have any address.
+    tcp_to_proxies: HttpConnector<Resolver>,
+    addresses: Addresses,
     tls: ClientTls,
     proxies: Arc<ProxyRules>,
 }
@@ -50,6 +55,8 @@ pub(super) enum ConnectError {
     Tcp { address: String, message: String },
     #[error("dial tcp {0}: i/o timeout")]
     TcpTimeout(String),
+    #[error(transparent)]
+    NotPublic(#[from] NotPublic),
     #[error("{0:?} is not a name that a certificate could be for")]
     Name(String),
     #[error("net/http: TLS handshake timeout")]
@@ -84,13 +91,14 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Connector {
-    pub(super) fn new(tls: ClientTls, proxies: Arc<ProxyRules>) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(KEEP_ALIVE));
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        Self { tcp, tls, proxies }
+    pub(super) fn new(tls: ClientTls, proxies: Arc<ProxyRules>, addresses: Addresses) -> Self {
+        Self {
+            tcp: tcp(addresses),
+            tcp_to_proxies: tcp(Addresses::Any),
+            addresses,
+            tls,
+            proxies,
+        }
     }
 
     /// The trust and identity of its connections.
@@ -126,19 +134,20 @@ impl Connector {
     }
 
     pub(super) async fn dial(&self, target: Uri) -> Result<TcpStream, ConnectError> {
-        let address = target
-            .authority()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        tracing::debug!("Dialing: tcp {address} ...");
-        let mut tcp = self.tcp.clone();
-        match tokio::time::timeout(CONNECT_TIMEOUT, tcp.call(target)).await {
-            Ok(Ok(stream)) => Ok(stream.into_inner()),
-            Ok(Err(error)) => Err(ConnectError::Tcp {
+        self.check_address(&target)?;
+        dial(self.tcp.clone(), target).await
+    }
+
+    /// Whether a target that is written as an address may be connected to, by us or by a proxy.
+    fn check_address(&self, target: &Uri) -> Result<(), NotPublic> {
+        let host = target.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse() {
+            Ok(address) if !self.addresses.allow(address) => Err(NotPublic {
+                host: host.to_owned(),
                 address,
-                message: describe_layers(&error),
             }),
-            Err(_) => Err(ConnectError::TcpTimeout(address)),
+            _ => Ok(()),
         }
     }
 
@@ -153,12 +162,13 @@ impl Connector {
             proxy: proxy.to_string(),
             message,
         };
+        self.check_address(target)?;
         let address = proxy.address().map_err(|error| failed(error.to_string()))?;
         let this = self.clone();
         let dialer = tower::service_fn(move |proxy: Uri| {
             let this = this.clone();
             async move {
-                let stream = this.dial(proxy.clone()).await?;
+                let stream = dial(this.tcp_to_proxies.clone(), proxy.clone()).await?;
                 if proxy.scheme_str() != Some("https") {
                     return Ok(TokioIo::new(Box::new(stream) as Box<dyn Stream>));
                 }
@@ -247,6 +257,31 @@ fn tunnel_failed(error: &(dyn Error + 'static), proxy: &Proxy) -> ConnectError {
     ConnectError::Proxy {
         proxy: proxy.to_string(),
         message: inner.map_or_else(|| describe_layers(error), ToString::to_string),
+    }
+}
+
+fn tcp(addresses: Addresses) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::new(addresses));
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEP_ALIVE));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp
+}
+
+async fn dial(mut tcp: HttpConnector<Resolver>, target: Uri) -> Result<TcpStream, ConnectError> {
+    let address = target
+        .authority()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    tracing::debug!("Dialing: tcp {address} ...");
+    match tokio::time::timeout(CONNECT_TIMEOUT, tcp.call(target)).await {
+        Ok(Ok(stream)) => Ok(stream.into_inner()),
+        Ok(Err(error)) => Err(ConnectError::Tcp {
+            address,
+            message: describe_layers(&error),
+        }),
+        Err(_) => Err(ConnectError::TcpTimeout(address)),
     }
 }
 

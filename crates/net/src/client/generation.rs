@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::connect::Connector;
 use super::upload::Upload;
+use crate::addresses::Addresses;
 use crate::proxy::ProxyRules;
 use crate::tls::{self, ClientTls};
 use crate::trust_files::{CaFile, HostFiles, Stamp, read};
@@ -32,6 +33,7 @@ pub(super) struct Generations {
     trust: TrustSettings,
     connection_max_age: Duration,
     proxies: Arc<ProxyRules>,
+    addresses: Addresses,
     now: fn() -> Timestamp,
     current: Mutex<HashMap<String, Current>>,
 }
@@ -81,12 +83,14 @@ impl Generations {
         trust: TrustSettings,
         connection_max_age: Duration,
         proxies: Arc<ProxyRules>,
+        addresses: Addresses,
         now: fn() -> Timestamp,
     ) -> Self {
         Self {
             trust,
             connection_max_age,
             proxies,
+            addresses,
             now,
             current: Mutex::default(),
         }
@@ -112,6 +116,10 @@ impl Generations {
     pub(super) fn trusted(&self, host: &str) -> Option<Trusted> {
         let trusted = self.refreshed(host, |current| current.trusted.clone());
         trusted.ok()
+    }
+
+    pub(super) fn system_store(&self) -> Arc<Store> {
+        self.trust.system.load()
     }
 
     pub(super) fn is_without_system_roots(&self) -> bool {
@@ -192,7 +200,7 @@ impl Generations {
         }
         let tls = ClientTls::new(Arc::clone(&store), identity.clone(), self.now)
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        let connector = Connector::new(tls, Arc::clone(&self.proxies));
+        let connector = Connector::new(tls, Arc::clone(&self.proxies), self.addresses);
         Ok(Current {
             seen,
             configured,

@@ -53,7 +53,7 @@ async fn headers_are_those_of_the_fact_sheet() {
                 .all(|c| c.is_ascii_hexdigit() && !c.is_uppercase())
     );
     assert_eq!(answer.correlation_id, id);
-    assert_eq!(answer.verified_chain_pem, None);
+    assert_eq!(answer.verified_chain_pem(), None);
     assert_eq!(text(answer).await, r#"{"id":1}"#);
 }
 
@@ -432,7 +432,7 @@ async fn old_idle_connections_are_closed() {
     server.present(&second);
     let chain = async |client: &Client| {
         let answer = client.send(get(&server.url("/"))).await.unwrap();
-        answer.verified_chain_pem.unwrap()
+        answer.verified_chain_pem().unwrap()
     };
     let leaf = |issued: &courser_testkit::pki::Issued| {
         issued

@@ -72,7 +72,7 @@ fn write_pair(world: &World, leaf: &Issued) -> ServerIdentity {
 async fn presented(trust: &Issued, url: &str) -> String {
     let fresh = client(trusting(trust.certificate_pem()));
     let answer = fresh.send(get(url)).await.unwrap();
-    answer.verified_chain_pem.unwrap()
+    answer.verified_chain_pem().unwrap()
 }
 
 #[tokio::test]

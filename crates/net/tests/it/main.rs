@@ -7,6 +7,7 @@
 
 mod calls;
 mod inspect;
+mod issuers;
 mod listener;
 mod proxies;
 mod trust;

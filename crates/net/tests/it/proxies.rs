@@ -37,7 +37,7 @@ async fn https_is_tunnelled_with_credentials_and_verified_end_to_end() {
     );
     let answer = client.send(get(url)).await.unwrap();
     assert!(
-        answer.verified_chain_pem.is_some(),
+        answer.verified_chain_pem().is_some(),
         "the chain is known behind a proxy, too"
     );
     assert_eq!(text(answer).await, "in");

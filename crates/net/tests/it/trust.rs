@@ -84,7 +84,7 @@ async fn t10_the_servers_leaf_alone_is_enough() {
     let client = client(trusting(leaf.certificate_pem()));
     let answer = client.send(get(&server.url("/"))).await.unwrap();
     assert_eq!(
-        answer.verified_chain_pem.as_deref(),
+        answer.verified_chain_pem().as_deref(),
         Some(leaf.certificate_pem().replace("\r\n", "\n").trim_end())
     );
 }
@@ -124,12 +124,13 @@ async fn the_verified_chain_holds_leaf_intermediate_and_root() {
     let answer = client.send(get(&server.url("/"))).await.unwrap();
     let expected = leaf.full_chain_pem().replace("\r\n", "\n");
     assert_eq!(
-        answer.verified_chain_pem.as_deref(),
+        answer.verified_chain_pem().as_deref(),
         Some(expected.trim_end())
     );
     let again = client.send(get(&server.url("/"))).await.unwrap();
     assert_eq!(
-        again.verified_chain_pem, answer.verified_chain_pem,
+        again.verified_chain_pem(),
+        answer.verified_chain_pem(),
         "a connection used again knows it as well"
     );
 }
