@@ -300,7 +300,7 @@ async fn a_silent_issuer_costs_no_more_than_its_budget_and_only_once() {
                 fetch: Duration::from_millis(50),
                 ..tight()
             },
-            "context deadline exceeded",
+            "timeout",
         ),
         (
             IssuerLimits {
