@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use courser_trust::{Certificate, ChainEnd, Completion, Generation, NextIssuer, VerifiedChains};
+use courser_trust::{
+    Certificate, ChainEnd, Completion, Generation, NextIssuer, VerifiedChains, chain_pem,
+};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
@@ -96,11 +98,8 @@ enum Issuer {
 }
 
 impl Issuers {
-    /// Fetches with the trust and the proxies of `settings`, but never shows a client certificate that is configured
-    /// for the server itself.
-    pub fn new(mut settings: ClientSettings, addresses: Addresses, limits: IssuerLimits) -> Self {
-        settings.trust.cert_file = None;
-        settings.trust.key_file = None;
+    /// Fetches with this trust, which should be [`Legs::issuers`](crate::Legs::issuers), and these proxies.
+    pub fn new(settings: ClientSettings, addresses: Addresses, limits: IssuerLimits) -> Self {
         Self {
             client: Client::restricted_to(settings, addresses),
             limits,
@@ -125,6 +124,15 @@ impl Issuers {
             all.extend(self.complete_one(chain.certificates(), deadline).await?);
         }
         Ok(all)
+    }
+
+    /// [`complete`](Self::complete) as the text of `CI_SERVER_TLS_CA_FILE`: PEM, each signature once.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn full_chain_pem(&self, chains: &VerifiedChains) -> Result<String, CompletionError> {
+        Ok(chain_pem(&self.complete(chains).await?))
     }
 
     /// As [`complete`](Self::complete), for certificates that nobody has verified, leaf first.

@@ -96,6 +96,14 @@ impl Legs {
         }
     }
 
+    /// Servers of issuer certificates, which the certificates themselves name (3.3): as the system trusts.
+    pub fn issuers(&self) -> TrustSettings {
+        TrustSettings {
+            certificate_directory: None,
+            ..self.gitlab(TlsOptions::default())
+        }
+    }
+
     /// The job router (KAS): as the API, the predefined files being those of the router's host (10.3).
     pub fn job_router(&self, options: TlsOptions<'_>) -> TrustSettings {
         self.gitlab(options)

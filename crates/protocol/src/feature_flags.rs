@@ -117,7 +117,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::off(
         "FF_RESOLVE_FULL_TLS_CHAIN",
-        "No effect yet: the chain for the job is not completed by fetching issuers.",
+        "The certificate chain that a job gets is completed by fetching the issuers that its certificates name.",
     )
     .runner_only(),
     FeatureFlag::off(

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use courser_config::{Config, RunnerConfig};
 use courser_executor::{Executor, Host, UnusableExecutor, executor_for};
-use courser_net::{Client, ClientSettings, Legs, ProxySettings, TlsOptions};
+use courser_net::{
+    Addresses, Client, ClientSettings, IssuerLimits, Issuers, Legs, ProxySettings, TlsOptions,
+};
 use courser_protocol::{Info, short_token};
 
 use crate::client::{Api, BadUrl, info};
@@ -77,7 +79,11 @@ struct ConnectionKey {
     cert_file: Option<String>,
     key_file: Option<String>,
     max_age: Duration,
+    full_chain: bool,
 }
+
+/// Flag that is read before a job exists, and so from `[runners.feature_flags]` alone (`runner-tls.md` 3.2).
+const FULL_CHAIN: &str = "FF_RESOLVE_FULL_TLS_CHAIN";
 
 impl Connections {
     fn connect(
@@ -93,26 +99,34 @@ impl Connections {
             cert_file: runner.tls_cert_file.clone(),
             key_file: runner.tls_key_file.clone(),
             max_age,
+            full_chain: runner.feature_flags.get(FULL_CHAIN) == Some(&true),
         };
         if let Some(api) = self.by_key.get(&key) {
             return Ok(Arc::clone(api));
         }
-        let client = Client::new(ClientSettings {
-            trust: settings.legs.gitlab(TlsOptions {
-                ca_file: runner.tls_ca_file.as_deref(),
-                cert_file: runner.tls_cert_file.as_deref(),
-                key_file: runner.tls_key_file.as_deref(),
-            }),
+        let with_trust = |trust| ClientSettings {
+            trust,
             proxy: settings.proxy.clone(),
             user_agent: settings.user_agent.clone(),
             connection_max_age: max_age,
-        });
-        let api = Arc::new(Api::new(
+        };
+        let client = Client::new(with_trust(settings.legs.gitlab(TlsOptions {
+            ca_file: runner.tls_ca_file.as_deref(),
+            cert_file: runner.tls_cert_file.as_deref(),
+            key_file: runner.tls_key_file.as_deref(),
+        })));
+        let mut api = Api::new(
             client,
             &runner.url,
             runner.token.clone(),
             settings.system_id.clone(),
-        )?);
+        )?;
+        if key.full_chain {
+            let settings = with_trust(settings.legs.issuers());
+            let issuers = Issuers::new(settings, Addresses::Any, IssuerLimits::default());
+            api = api.with_full_chains(issuers);
+        }
+        let api = Arc::new(api);
         self.by_key.insert(key, Arc::clone(&api));
         Ok(api)
     }

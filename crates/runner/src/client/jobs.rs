@@ -10,6 +10,7 @@ use courser_net::{Answer, Body, CallError, Trusted};
 use courser_protocol::{
     ContentRange, Info, JobRequest, JobResponse, JobStatus, Secret, UpdateRequest,
 };
+use courser_trust::VerifiedChains;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{Api, JOB_TOKEN, RUNNER_TOKEN, header_text};
@@ -155,14 +156,14 @@ impl Api {
 
     async fn read_job(&self, answer: Answer) -> Result<ReceivedJob, String> {
         let correlation_id = answer.correlation_id.clone();
-        let tls = self.job_tls(&answer);
-        let host = self.base.host_str().unwrap_or_default();
-        let trusted = self.client.trusted(host);
+        let chains = answer.verified_chains.clone();
+        let trusted = self.client.trusted(self.host());
         let body = answer
             .bytes(PAYLOAD_LIMIT)
             .await
             .map_err(|error| error.to_string())?;
         let payload = JobResponse::from_json(&body).map_err(|error| error.to_string())?;
+        let tls = self.job_tls(chains.as_deref()).await;
         Ok(ReceivedJob {
             payload,
             correlation_id,
@@ -171,12 +172,14 @@ impl Api {
         })
     }
 
-    /// The CA file verbatim, else the verified chains; the client pair only when both files are there (1.6).
-    fn job_tls(&self, answer: &Answer) -> JobTls {
-        let host = self.base.host_str().unwrap_or_default();
-        let ca_chain = match self.client.ca_file_bytes(host) {
-            Some(file) => String::from_utf8_lossy(&file).into_owned(),
-            None => answer.verified_chain_pem.clone().unwrap_or_default(),
+    /// The CA file verbatim, else the chains with which the server was accepted on the connection that delivered the
+    /// job; the client pair only when both files are there (1.6).
+    async fn job_tls(&self, chains: Option<&VerifiedChains>) -> JobTls {
+        let host = self.host();
+        let ca_chain = match (self.client.ca_file_bytes(host), chains) {
+            (Some(file), _) => String::from_utf8_lossy(&file).into_owned(),
+            (None, Some(chains)) => self.chain_for_job(chains).await,
+            (None, None) => String::new(),
         };
         let client_pair = self.client.client_pair(host).map(|(certificate, key)| {
             (
@@ -189,6 +192,20 @@ impl Api {
             client_pair,
             ca_chain_only: self.client.is_without_system_roots(),
             tools: None,
+        }
+    }
+
+    /// Unlike upstream, a chain that cannot be completed is handed over as it was verified: it worked for us.
+    async fn chain_for_job(&self, chains: &VerifiedChains) -> String {
+        let Some(issuers) = &self.issuers else {
+            return chains.to_pem();
+        };
+        match issuers.full_chain_pem(chains).await {
+            Ok(completed) => completed,
+            Err(error) => {
+                tracing::error!(%error, "Error on fetching TLS Data from API response... error");
+                chains.to_pem()
+            }
         }
     }
 

@@ -10,7 +10,7 @@ pub mod registration;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use courser_net::{Answer, Body, Call, CallError, Client};
+use courser_net::{Answer, Body, Call, CallError, Client, Issuers};
 use courser_protocol::Secret;
 use http::{HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
@@ -62,6 +62,8 @@ pub struct Api {
     token: Secret,
     system_id: String,
     last_update: Mutex<String>,
+    /// Completes the chains that jobs get, where that is wanted.
+    issuers: Option<Issuers>,
 }
 
 impl Api {
@@ -78,7 +80,23 @@ impl Api {
             token,
             system_id,
             last_update: Mutex::new(String::new()),
+            issuers: None,
         })
+    }
+
+    /// Jobs get chains that are followed to their roots (`FF_RESOLVE_FULL_TLS_CHAIN`).
+    #[must_use]
+    pub fn with_full_chains(self, issuers: Issuers) -> Self {
+        Self {
+            issuers: Some(issuers),
+            ..self
+        }
+    }
+
+    /// The server's name or address, as files are named after it.
+    fn host(&self) -> &str {
+        let host = self.base.host_str().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// A call to `path` below `/api/v4/`.
