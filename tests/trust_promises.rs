@@ -4,6 +4,7 @@
 //! a private authority; the runner is the same binary, with a hand-written or registered `config.toml`.
 
 mod configured;
+mod full_chain;
 mod job;
 mod predefined;
 mod site;
