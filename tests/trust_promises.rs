@@ -6,6 +6,8 @@
 mod configured;
 mod full_chain;
 mod job;
+mod machine;
 mod predefined;
 mod site;
+mod system_store;
 mod tools;

@@ -3,7 +3,7 @@
 use super::site::Site;
 
 /// Git, artifacts and the variable, all on one private authority.
-const WHOLE: &str = r#"
+pub(super) const WHOLE: &str = r#"
 stages: [first, second]
 
 make:

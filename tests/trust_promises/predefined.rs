@@ -5,29 +5,17 @@ use std::process::Command;
 
 use crate::world::{Finished, run};
 
+use super::machine::{is_root, with_files};
 use super::site::{Site, UNKNOWN_AUTHORITY};
 
 const TRIVIAL: &str = "job:\n  script: ['true']\n";
 
-/// Runs `verify` as root whose `/etc` is a copy that the test may write to: a mount namespace of its
-/// own (and, for a developer who is not root, a user namespace) keeps the machine's `/etc` as it is.
+/// Runs `verify` as root whose `/etc` the test may write to.
 fn verify_as_root(site: &Site) -> Finished {
-    let mut command = site.world.program("unshare");
-    if !is_root() {
-        command.arg("--map-root-user");
-    }
-    command.args([
-        "--mount",
-        "sh",
-        "-c",
-        "mount --bind \"$1\" /etc && exec \"$2\" verify --config \"$3\"",
-        "sh",
-    ]);
-    command
-        .arg(site.world.path("etc"))
-        .arg(env!("CARGO_BIN_EXE_courser"))
-        .arg(site.world.path("config/config.toml"));
-    run(&mut command)
+    let mut verify = site.world.courser(["verify", "--config"]);
+    verify.arg(site.world.path("config/config.toml"));
+    let etc = [(site.world.path("etc"), "/etc")];
+    run(&mut with_files(&site.world, &verify, &etc))
 }
 
 /// Runs `verify` as a user who is not root.
@@ -56,11 +44,6 @@ fn copy_for_everybody(site: &Site) -> std::path::PathBuf {
     let program = site.world.path("courser");
     std::fs::copy(env!("CARGO_BIN_EXE_courser"), &program).expect("copy the program");
     program
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().expect("id");
-    id.stdout == b"0\n"
 }
 
 /// A small `/etc` with the machine's account database and name resolution, and a certificate directory.

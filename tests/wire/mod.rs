@@ -1,7 +1,7 @@
 //! `courser run` against a GitLab that is strict about the protocol, with jobs as others send them.
 
 mod files;
-mod gitlab;
+pub(crate) mod gitlab;
 mod outcomes;
 mod requests;
 mod sources;
