@@ -5,6 +5,7 @@
 
 mod configured;
 mod full_chain;
+mod hosts;
 mod job;
 mod machine;
 mod predefined;

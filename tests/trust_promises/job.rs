@@ -66,19 +66,8 @@ fn t22_the_job_has_exactly_the_chain_that_the_runner_verified() {
 }
 
 #[test]
-fn t19_git_ssl_no_verify_reaches_git_and_the_runner_stays_verified() {
-    const UNVERIFIED: &str = r#"
-job:
-  variables:
-    GIT_SSL_NO_VERIFY: "true"
-    # Shadows the runner's file: git has no usable trust left, so only the switch can make it work.
-    CI_SERVER_TLS_CA_FILE: ""
-  script:
-    - test "$(cat file.txt)" = content
-"#;
-    let site = Site::start(UNVERIFIED);
-    site.assert_pipeline_succeeds(&site.ca_file("tls/root.pem"));
-    // The same job cannot make the runner itself lenient.
+fn t19_git_ssl_no_verify_in_the_runners_configuration_leaves_the_runner_verified() {
+    let site = Site::start(WHOLE);
     site.config(&site.url, "  environment = [\"GIT_SSL_NO_VERIFY=true\"]");
     let verified = site.verify();
     assert!(

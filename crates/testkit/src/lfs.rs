@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::digest;
 use serde_json::{Value, json};
 
 use crate::pki::Issued;
@@ -98,6 +99,15 @@ fn batch(request: &Request, exists: &dyn Fn(&str) -> bool, href: &Href) -> Reply
         .collect();
     let answer = json!({"transfer": "basic", "objects": objects, "hash_algo": "sha256"});
     Reply::with(MEDIA_TYPE, 200, answer.to_string())
+}
+
+/// Object id of a content, and the file that stands for it in a repository.
+pub fn pointer(content: &[u8]) -> (String, String) {
+    let oid = hex::encode(digest::digest(&digest::SHA256, content));
+    let size = content.len();
+    let text =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n");
+    (oid, text)
 }
 
 /// A store of LFS objects over TLS: `PUT` and `GET` of `/<oid>`, with a token of its own.
