@@ -14,6 +14,7 @@ mod inspect;
 mod redirect;
 mod retry;
 mod upload;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use retry::Ambience;
 use answer::Content;
 use failure::describe;
 use generation::{Generation, Generations};
+use usage::Usage;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What is read of an answer that is thrown away, so that its connection can be used again.
@@ -101,13 +103,13 @@ impl Client {
             inner: Arc::new(Inner {
                 user_agent,
                 proxies: Arc::clone(&proxies),
-                generations: Arc::new(Generations::new(
+                generations: Generations::new(
                     settings.trust,
                     settings.connection_max_age,
                     proxies,
                     addresses,
                     ambience.now,
-                )),
+                ),
                 ambience,
             }),
         }
@@ -134,8 +136,8 @@ impl Client {
     }
 
     /// Bytes of the CA file in use (`tls-ca-file` or the predefined file of `host`), verbatim, if one
-    /// could be read: they are the job's CA chain. A file that went bad or away since leaves its last
-    /// good bytes. `host` is a host name or address, without port.
+    /// could be read: they are the job's CA chain. A file that went bad since leaves its last good bytes,
+    /// one that is gone leaves none. `host` is a host name or address, without port.
     pub fn ca_file_bytes(&self, host: &str) -> Option<Bytes> {
         self.inner.generations.ca_file_bytes(host)
     }
@@ -170,9 +172,6 @@ impl Client {
     async fn attempt(&self, call: &Call, request_id: &str) -> Result<Answer, CallError> {
         let deadline = Instant::now() + call.timeouts.total.min(LONGEST_TIMEOUT);
         let host = host_of(&call.url);
-        let generation = Generations::current(&self.inner.generations, host)
-            .await
-            .map_err(CallError::Client)?;
         let mut url = call.url.clone();
         let mut method = call.method.clone();
         let mut body = &call.body;
@@ -180,6 +179,10 @@ impl Client {
         self.add_common_headers(&mut headers, call, request_id);
         let mut hops = 0;
         loop {
+            // Also a redirect is followed with the trust of the moment, by the files of the first host.
+            let generation = Generations::current(&self.inner.generations, host.clone())
+                .await
+                .map_err(CallError::Client)?;
             let exchange = Exchange {
                 client: self,
                 generation: &generation,
@@ -190,6 +193,7 @@ impl Client {
                 response_header: call.timeouts.response_header,
             };
             let (parts, wire) = exchange.run(body).await?.into_parts();
+            let occupied = parts.extensions.get::<Usage>().map(Usage::occupied);
             let next = match call.redirects {
                 Redirects::Follow | Redirects::FollowSameScheme => {
                     redirect::next(parts.status, &parts.headers, &method, &url)
@@ -235,6 +239,7 @@ impl Client {
             let correlation_id = correlation_id.unwrap_or(request_id).to_owned();
             let peer = parts.extensions.get::<VerifiedPeer>();
             return Ok(Answer {
+                _occupied: occupied,
                 status: parts.status,
                 correlation_id,
                 pushed_back: false,

@@ -1,17 +1,19 @@
 //! Who a listener is: chain and key, checked before they are shown to anybody, read anew on change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use courser_trust::{Certificate, Reading};
+use courser_trust::Certificate;
 use jiff::Timestamp;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use secrecy::ExposeSecret as _;
 
+use crate::disk::Disk;
+use crate::key_pair::{KeyPair, PairChange, PairFiles};
 use crate::tls::certified_key;
-use crate::trust_files::{Stamp, read};
+use crate::watch::{self, Settled, Watched};
 
 /// Certificate chain and key a listener presents.
 pub enum ServerIdentity {
@@ -34,20 +36,13 @@ pub enum ServerIdentity {
 /// The pair in use and where a newer one would come from.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    current: Arc<ArcSwap<CertifiedKey>>,
-    files: Option<Arc<Watched>>,
-}
-
-#[derive(Debug)]
-struct Watched {
-    certificate: PathBuf,
-    key: PathBuf,
-    seen: Mutex<[Option<Stamp>; 2]>,
+    current: ArcSwap<CertifiedKey>,
+    files: Option<Mutex<KeyPair>>,
 }
 
 impl Identity {
     /// Loads the first pair, which has to be good.
-    pub(crate) async fn load(identity: ServerIdentity) -> Result<Self, String> {
+    pub(crate) async fn load(identity: ServerIdentity) -> Result<Arc<Self>, String> {
         let (pair, files) = match identity {
             ServerIdentity::Memory {
                 certificate_pem,
@@ -55,72 +50,84 @@ impl Identity {
             } => {
                 let key = key_pem.expose_secret().as_bytes();
                 let pair = checked(certificate_pem.as_bytes(), key, Timestamp::now());
-                (pair?, None)
+                (Arc::new(pair?), None)
             }
             ServerIdentity::Files { certificate, key } => {
-                let watched = Watched {
-                    seen: Mutex::new(stamps(&certificate, &key)),
-                    certificate,
-                    key,
-                };
-                let watched = Arc::new(watched);
-                let reading = Arc::clone(&watched);
-                let pair = tokio::task::spawn_blocking(move || reading.read()).await;
-                (pair.map_err(|error| error.to_string())??, Some(watched))
+                let files = KeyPair::new(PairFiles { certificate, key });
+                let loading = tokio::task::spawn_blocking(move || first(files)).await;
+                let (pair, files) = loading.map_err(|error| error.to_string())??;
+                (pair, Some(Mutex::new(files)))
             }
         };
-        Ok(Self {
-            current: Arc::new(ArcSwap::from_pointee(pair)),
+        let this = Arc::new(Self {
+            current: ArcSwap::from(pair),
             files,
-        })
+        });
+        if this.files.is_some() {
+            watch::register(&this);
+        }
+        Ok(this)
     }
 
     /// Looks at the files, as before each handshake. A bad new pair leaves the one in use, and says so
     /// once.
-    pub(crate) async fn refresh(&self) {
-        let Some(watched) = self.files.clone() else {
+    pub(crate) async fn refresh(this: &Arc<Self>) {
+        if this.files.is_none() {
             return;
-        };
-        let current = Arc::clone(&self.current);
-        let refreshing = tokio::task::spawn_blocking(move || watched.refresh(&current));
+        }
+        let looking = Arc::clone(this);
+        let refreshing = tokio::task::spawn_blocking(move || looking.look(&mut Disk::before_use()));
         if let Err(error) = refreshing.await {
             tracing::warn!("looking at the listener's certificate: {error}");
         }
     }
 }
 
-impl Watched {
-    fn refresh(&self, current: &ArcSwap<CertifiedKey>) {
-        // Held while reading, so that of two handshakes one reads and the other finds it done.
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = stamps(&self.certificate, &self.key);
-        if *seen == now {
-            return;
-        }
-        *seen = now;
-        match self.read() {
-            Ok(pair) => {
-                tracing::info!("{} is presented from now on", self.certificate.display());
-                current.store(Arc::new(pair));
-            }
-            Err(error) => tracing::error!("{error}; the certificate in use stays"),
-        }
-    }
-
-    fn read(&self) -> Result<CertifiedKey, String> {
-        let content = |path: &Path| match read(path) {
-            Reading::Bytes(bytes) => Ok(bytes),
-            Reading::Absent => Err(format!("Failed to load {}: no such file", path.display())),
-            Reading::Unreadable(error) => {
-                Err(format!("Failed to load {}: {error}", path.display()))
-            }
+impl Watched for Identity {
+    fn look(&self, disk: &mut Disk) -> Settled {
+        let Some(files) = &self.files else {
+            return Settled::Yes;
         };
-        let (certificate, key) = (content(&self.certificate)?, content(&self.key)?);
-        checked(&certificate, &key, Timestamp::now()).map_err(|error| {
-            let (certificate, key) = (self.certificate.display(), self.key.display());
-            format!("Failed to load {certificate} {key}: {error}")
-        })
+        // Held while reading, so that of two handshakes one reads and the other finds it done.
+        let mut pair = files.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = pair.look(disk, |chain, key| checked(chain, key, Timestamp::now()));
+        let PairFiles { certificate, key } = pair.files();
+        let (certificate, key) = (certificate.display(), key.display());
+        match change {
+            Some(PairChange::New) => {
+                if let Some(new) = pair.current() {
+                    tracing::info!("{certificate} is presented from now on");
+                    self.current.store(Arc::clone(new));
+                }
+            }
+            Some(PairChange::Refused(error)) => tracing::error!(
+                "Failed to load {certificate} {key}: {error}; the certificate in use stays"
+            ),
+            Some(PairChange::Gone) => tracing::error!(
+                "{certificate} or {key} is gone; the certificate in use stays until the next start"
+            ),
+            None => {}
+        }
+        Settled::of(pair.contents())
     }
+}
+
+/// Reads a pair for the first time.
+fn first(mut files: KeyPair) -> Result<(Arc<CertifiedKey>, KeyPair), String> {
+    let mut disk = Disk::before_use();
+    let change = files.look(&mut disk, |chain, key| {
+        checked(chain, key, Timestamp::now())
+    });
+    if let Some(pair) = files.current() {
+        return Ok((Arc::clone(pair), files));
+    }
+    let PairFiles { certificate, key } = files.files();
+    let error = match change {
+        Some(PairChange::Refused(error)) => error,
+        _ => "no such file".to_owned(),
+    };
+    let (certificate, key) = (certificate.display(), key.display());
+    Err(format!("Failed to load {certificate} {key}: {error}"))
 }
 
 impl ResolvesServerCert for Identity {
@@ -148,10 +155,6 @@ fn checked(chain_pem: &[u8], key_pem: &[u8], now: Timestamp) -> Result<Certified
         ));
     }
     Ok(pair)
-}
-
-fn stamps(certificate: &Path, key: &Path) -> [Option<Stamp>; 2] {
-    [Stamp::of(certificate), Stamp::of(key)]
 }
 
 #[cfg(test)]

@@ -34,24 +34,30 @@
 
 mod addresses;
 mod client;
+mod disk;
 mod fault;
+mod followed;
 mod identity;
 mod issuers;
+mod key_pair;
 pub mod legs;
 mod proxy;
 pub mod server;
 mod system_roots;
 mod tls;
 mod trust_files;
+mod watch;
 
 pub use addresses::Addresses;
 pub use client::{
     Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Inspection,
     Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line,
 };
+pub use disk::read as read_trust_file;
 pub use fault::Fault;
 pub use issuers::{CompletionError, IssuerLimits, Issuers};
 pub use legs::{Legs, TlsOptions};
 pub use proxy::ProxySettings;
 pub use server::{ListenError, Listener, ServerIdentity};
-pub use trust_files::{SystemRoots, TrustSettings, read as read_trust_file};
+pub use trust_files::{SystemRoots, TrustSettings};
+pub use watch::watch_trust_files;

@@ -68,7 +68,6 @@ impl Listener {
         let identity = Identity::load(identity)
             .await
             .map_err(ListenError::Identity)?;
-        let identity = Arc::new(identity);
         let config = tls::server_config(Arc::clone(&identity) as _)
             .map_err(|error| ListenError::Identity(format!("TLS cannot be set up: {error}")))?;
         let bind = async {
@@ -161,7 +160,7 @@ impl Connection {
     async fn serve(self, stream: TcpStream, stopping: CancellationToken) {
         let peer = self.peer;
         let handshake = async {
-            self.identity.refresh().await;
+            Identity::refresh(&self.identity).await;
             stream.set_nodelay(true)?;
             self.acceptor.accept(stream).await
         };

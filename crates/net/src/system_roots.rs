@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Instant;
 
-use courser_trust::{Generation, Reading, Source, SourceContent, Store};
+use courser_trust::{Reading, Source, Store};
 
-use crate::trust_files::{Stamp, read};
+use crate::disk::{Disk, Stamp, read};
+use crate::followed::Anchors;
 
 /// Bundle files, in Go's order; the first that can be read counts.
 const BUNDLES: [&str; 6] = [
@@ -35,10 +37,21 @@ pub enum SystemRoots {
     None,
 }
 
-/// What was read for a setting, and of which state of the disk.
+/// What was read for a setting.
+#[derive(Default)]
 struct Loaded {
-    stamps: Vec<Option<Stamp>>,
-    store: Arc<Store>,
+    anchors: Anchors,
+    /// Bundles and directories.
+    places: Vec<Option<Stamp>>,
+    /// The files that were read, by the directories' listing.
+    files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+/// What lies in the places of a setting.
+struct Found {
+    readings: Vec<(Source, Reading)>,
+    /// Why a bundle could not be read.
+    failure: Option<String>,
 }
 
 /// Hundreds of runners share one parsed store per setting.
@@ -53,27 +66,29 @@ impl SystemRoots {
 
     /// The roots, parsed once per process and again when a bundle or a directory has changed.
     pub fn load(&self) -> Arc<Store> {
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = self.stamps();
-        if let Some(known) = loaded.get(self)
-            && known.stamps == stamps
-        {
-            return Arc::clone(&known.store);
-        }
-        let store = Arc::new(self.read());
-        let fresh = Loaded {
-            stamps,
-            store: Arc::clone(&store),
-        };
-        loaded.insert(self.clone(), fresh);
-        store
+        Disk::before_use().system(self)
     }
 
-    /// Changes whenever [`Self::load`] would read anew. Files inside a directory are told by the
-    /// directory's own time, which is enough for the tools that manage such stores.
-    pub(crate) fn stamps(&self) -> Vec<Option<Stamp>> {
-        let paths = self.bundles().into_iter().chain(self.directories());
-        paths.map(|path| Stamp::of(&path)).collect()
+    /// The roots as of this look at the disk. Before a connection is used, files inside a directory are told by
+    /// the directory's own time, which is enough for the tools that manage such stores; a look in between
+    /// takes in each file.
+    pub(crate) fn load_from(&self, disk: &mut Disk) -> Arc<Store> {
+        let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = all.entry(self.clone()).or_default();
+        let places = self.bundles().into_iter().chain(self.directories());
+        let places: Vec<_> = places.map(|path| disk.stamp(&path)).collect();
+        let mut is_current =
+            places == loaded.places && !loaded.anchors.contents().must_be_read_again(disk.at());
+        if is_current && disk.is_thorough() {
+            let mut files = loaded.files.iter();
+            is_current = files.all(|(path, stamp)| disk.stamp(path) == *stamp);
+        }
+        if !is_current {
+            loaded.places = places;
+            let found = self.read(disk, &mut loaded.files);
+            loaded.take(found, disk.at());
+        }
+        Arc::clone(loaded.anchors.store())
     }
 
     fn bundles(&self) -> Vec<PathBuf> {
@@ -98,21 +113,17 @@ impl SystemRoots {
         }
     }
 
-    fn read(&self) -> Store {
-        if cfg!(not(target_os = "linux")) && *self != Self::None {
-            tracing::warn!(
-                "the system store of this platform is not read yet; name its roots with tls-ca-file"
-            );
-        }
-        let mut builder = Store::builder();
+    /// Reads bundle and directories; `files` becomes the list of what was read.
+    fn read(&self, disk: &mut Disk, files: &mut Vec<(PathBuf, Option<Stamp>)>) -> Found {
+        files.clear();
+        let mut readings = Vec::new();
         let mut failure = None;
-        let mut bundle = None;
         for path in self.bundles() {
+            let stamp = disk.stamp(&path);
             match read(&path) {
-                Reading::Bytes(bytes) => {
-                    let content = SourceContent::read(Source::System(path.clone()), &bytes);
-                    builder = builder.add_content(&content);
-                    bundle = Some(path);
+                reading @ Reading::Bytes(_) => {
+                    files.push((path.clone(), stamp));
+                    readings.push((Source::System(path), reading));
                     break;
                 }
                 Reading::Unreadable(error) => {
@@ -121,29 +132,52 @@ impl SystemRoots {
                 Reading::Absent => {}
             }
         }
+        let bundle = files.first().map(|(path, _)| path.clone());
         for directory in self.directories() {
             // Debian's bundle lies in the directory whose files it is made of.
             let others = unique_files(&directory).into_iter();
             for path in others.filter(|path| Some(path) != bundle.as_ref()) {
                 // Go passes over single files that it cannot read, and so do we.
-                if let Reading::Bytes(bytes) = read(&path) {
-                    let content = SourceContent::read(Source::System(path), &bytes);
-                    if content.count() > 0 {
-                        builder = builder.add_content(&content);
-                    }
+                let stamp = disk.stamp(&path);
+                if let Reading::Bytes(bytes) = read(&path)
+                    && mentions_certificates(&bytes)
+                {
+                    files.push((path.clone(), stamp));
+                    readings.push((Source::System(path), Reading::Bytes(bytes)));
                 }
             }
         }
-        let store = builder.build(Generation::default());
-        if let (true, Some(failure)) = (store.certificates().is_empty(), failure) {
+        Found { readings, failure }
+    }
+}
+
+impl Loaded {
+    fn take(&mut self, found: Found, now: Instant) {
+        let before = Arc::clone(self.anchors.store());
+        let nothing = found.readings.is_empty();
+        let Some(change) = self.anchors.take(found.readings, now) else {
+            return;
+        };
+        if let (true, Some(failure)) = (nothing, found.failure) {
             tracing::warn!("Failed to load system CertPool: {failure}");
         }
-        tracing::debug!(
-            certificates = store.certificates().len(),
-            "loaded the system store"
-        );
-        store
+        for kept in &change.kept {
+            tracing::warn!("{kept}");
+        }
+        let store = self.anchors.store();
+        if !Arc::ptr_eq(&before, store) {
+            tracing::debug!(
+                certificates = store.certificates().len(),
+                "loaded the system store"
+            );
+        }
     }
+}
+
+/// A README or a key beside the roots is no part of the store.
+fn mentions_certificates(bytes: &[u8]) -> bool {
+    const LABEL: &[u8] = b"CERTIFICATE-----";
+    bytes.windows(LABEL.len()).any(|window| window == LABEL)
 }
 
 /// Entries of a directory in order, without links to a neighbour (OpenSSL's hash names).

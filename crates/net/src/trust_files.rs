@@ -1,15 +1,12 @@
 //! Where certificates lie: configured files and predefined files (`runner-tls.md` 2.2 to 2.4).
 
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use courser_trust::{Reading, Source};
+use courser_trust::Source;
 
+use crate::disk::Disk;
+use crate::key_pair::PairFiles;
 pub use crate::system_roots::SystemRoots;
-
-/// A bundle of all roots of the world has a quarter of this.
-const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 
 /// Everything that decides which servers are trusted on one leg, and who we are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +30,8 @@ pub struct TrustSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostFiles {
     pub(crate) ca: Option<CaFile>,
-    /// Certificate and key.
-    pub(crate) pair: Option<(PathBuf, PathBuf)>,
+    /// Client certificate and key.
+    pub(crate) pair: Option<PairFiles>,
 }
 
 /// Path of a CA file, and who named it.
@@ -42,14 +39,6 @@ pub(crate) struct HostFiles {
 pub(crate) enum CaFile {
     Configured(PathBuf),
     Predefined(PathBuf),
-}
-
-/// What tells one version of a file from the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
 }
 
 impl TrustSettings {
@@ -70,10 +59,15 @@ impl TrustSettings {
 
     /// The files for `host`, a name or address without port and brackets.
     pub(crate) fn files_for(&self, host: &str) -> HostFiles {
-        let predefined = |ending: &str| {
+        self.files_at(host, &mut Disk::before_use())
+    }
+
+    /// [`Self::files_for`] as of this look at the disk.
+    pub(crate) fn files_at(&self, host: &str, disk: &mut Disk) -> HostFiles {
+        let mut predefined = |ending: &str| {
             let directory = self.certificate_directory.as_deref()?;
             let is_name = !host.is_empty() && !host.contains(['/', '\\', '\0']);
-            is_name.then(|| spelled_as_on_disk(directory, format!("{host}{ending}")))
+            is_name.then(|| spelled_as_on_disk(disk, directory, format!("{host}{ending}")))
         };
         let ca = match &self.ca_file {
             Some(path) => Some(CaFile::Configured(path.clone())),
@@ -83,19 +77,10 @@ impl TrustSettings {
         let key = self.key_file.clone().or_else(|| predefined(".auth.key"));
         HostFiles {
             ca,
-            pair: certificate.zip(key),
+            pair: certificate
+                .zip(key)
+                .map(|(certificate, key)| PairFiles { certificate, key }),
         }
-    }
-}
-
-impl HostFiles {
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
-        let ca = self.ca.as_ref().map(CaFile::path);
-        let pair = self
-            .pair
-            .iter()
-            .flat_map(|(a, b)| [a.as_path(), b.as_path()]);
-        ca.into_iter().chain(pair)
     }
 }
 
@@ -114,61 +99,16 @@ impl CaFile {
     }
 }
 
-/// What there is at a path: a regular file of bounded size, or why not.
-pub fn read(path: &Path) -> Reading {
-    let read = || {
-        let file = std::fs::File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        let mut bytes = Vec::new();
-        let length = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-        if length as u64 > LARGEST_FILE {
-            return Err(io::Error::other(format!(
-                "larger than {LARGEST_FILE} bytes"
-            )));
-        }
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) => Reading::Bytes(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Reading::Absent,
-        Err(error) => Reading::Unreadable(error.to_string()),
-    }
-}
-
-impl Stamp {
-    /// The stamp of the file, behind links; `None` if there is none to be had.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            modified: metadata.modified().ok(),
-            length: metadata.len(),
-            inode: inode(&metadata),
-        })
-    }
-}
-
-#[cfg(unix)]
-fn inode(metadata: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(metadata)
-}
-
-#[cfg(not(unix))]
-fn inode(_: &std::fs::Metadata) -> u64 {
-    0
-}
-
 /// Upstream keeps the case of the host as typed, a URL type does not: a file that differs in case only
 /// is taken when the lower-case one is not there.
-fn spelled_as_on_disk(directory: &Path, name: String) -> PathBuf {
+fn spelled_as_on_disk(disk: &mut Disk, directory: &Path, name: String) -> PathBuf {
     let path = directory.join(&name);
-    if path.exists() {
+    if disk.stamp(&path).is_some() {
         return path;
     }
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let alike = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
+    let names = disk.names(directory);
+    let alike = names
+        .iter()
         .filter(|entry| entry.eq_ignore_ascii_case(&name));
     alike.min().map_or(path, |found| directory.join(found))
 }
@@ -189,11 +129,11 @@ mod tests {
     }
 
     fn paths(settings: &TrustSettings, host: &str) -> Vec<String> {
-        let files = settings.files_for(host);
-        files
-            .paths()
-            .map(|path| path.display().to_string())
-            .collect()
+        let HostFiles { ca, pair } = settings.files_for(host);
+        let ca = ca.map(|file| file.path().to_owned());
+        let pair = pair.map(|pair| [pair.certificate, pair.key]);
+        let paths = ca.into_iter().chain(pair.into_iter().flatten());
+        paths.map(|path| path.display().to_string()).collect()
     }
 
     #[test]
@@ -234,18 +174,5 @@ mod tests {
             files.ca.unwrap().path(),
             directory.path().join("GitLab.Example.com.crt")
         );
-    }
-
-    #[test]
-    fn readings_tell_missing_from_unreadable() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ca.crt");
-        assert!(matches!(read(&path), Reading::Absent));
-        assert!(matches!(read(directory.path()), Reading::Unreadable(_)));
-        std::fs::write(&path, "text").unwrap();
-        assert!(matches!(read(&path), Reading::Bytes(text) if text == b"text"));
-        let before = Stamp::of(&path);
-        std::fs::write(&path, "other text").unwrap();
-        assert_ne!(Stamp::of(&path), before);
     }
 }

@@ -52,6 +52,7 @@ pub struct FakeServer {
     running: Running,
     secure: bool,
     requests: Arc<Mutex<Vec<Request>>>,
+    open: Arc<()>,
     certificate: Option<Arc<Presented>>,
 }
 
@@ -172,6 +173,12 @@ impl FakeServer {
         format!("{scheme}://{host}:{}{path}", self.address().port())
     }
 
+    /// How many connections are open now, handshakes included.
+    pub fn open_connections(&self) -> usize {
+        // Each has a share of it, and the accept loop one to give.
+        Arc::strong_count(&self.open) - 2
+    }
+
     /// What has been received so far.
     pub fn requests(&self) -> Vec<Request> {
         locked(&self.requests).clone()
@@ -183,18 +190,27 @@ impl FakeServer {
         let acceptor = tls.map(|(presented, clients)| acceptor(presented, clients));
         let requests = Arc::new(Mutex::new(Vec::new()));
         let records = Arc::clone(&requests);
+        let open = Arc::new(());
+        let counted = Arc::clone(&open);
         let running = Running::start(move |stream| {
-            serve(
+            let serving = serve(
                 stream,
                 acceptor.clone(),
                 Arc::clone(&handler),
                 Arc::clone(&records),
-            )
+            );
+            let open = Arc::clone(&counted);
+            async move {
+                let end = serving.await;
+                drop(open);
+                end
+            }
         });
         Self {
             running,
             secure,
             requests,
+            open,
             certificate,
         }
     }

@@ -193,6 +193,8 @@ async fn wait_for_the_end() -> Result<(), Failure> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        // Renewed certificates are told of at once, not when somebody connects.
+        () = courser_net::watch_trust_files() => {}
     }
     Ok(())
 }

@@ -91,6 +91,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         ended = runner.run() => ended,
         () = signals.follow(&shutdown, &reload) => Ended::JobsLeft,
         () = follow => Ended::JobsLeft,
+        () = courser_net::watch_trust_files() => Ended::JobsLeft,
     };
     Ok(match ended {
         Ended::Clean => {

@@ -66,6 +66,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
             ended.map_err(|error| Failure::from_error(Code::Invalid, &error))?
         }
         () = signals.follow(&shutdown, &reload) => Ended::JobsLeft,
+        () = courser_net::watch_trust_files() => Ended::JobsLeft,
     };
     match ended {
         Ended::Clean => Ok(ExitCode::SUCCESS),

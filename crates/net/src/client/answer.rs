@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::failure::describe_layers;
+use super::usage::Occupied;
 use super::{CallError, shown_url};
 
 /// Decompressed bytes handed out at once.
@@ -34,6 +35,8 @@ pub struct Answer {
     pub url: Url,
     pub(super) method: Method,
     pub(super) content: Content,
+    /// Dropped after the body.
+    pub(super) _occupied: Option<Occupied>,
     /// End of the attempt's total timeout.
     pub(super) deadline: Instant,
 }

@@ -24,6 +24,7 @@ use tower::Service;
 use url::Url;
 
 use super::failure::{describe_layers, layers};
+use super::usage::{Opened, Usage};
 use crate::addresses::{Addresses, NotPublic, Resolver};
 use crate::fault::{Endpoint, Fault};
 use crate::proxy::{Proxy, ProxyRules};
@@ -46,6 +47,7 @@ pub(super) struct Connector {
     addresses: Addresses,
     tls: ClientTls,
     proxies: Arc<ProxyRules>,
+    opened: Arc<Opened>,
 }
 
 /// Why no connection could be opened.
@@ -84,6 +86,9 @@ pub(super) struct Conn {
     io: TokioIo<Box<dyn Stream>>,
     forwarded: bool,
     peer: Option<VerifiedPeer>,
+    usage: Usage,
+    /// Whether the last bytes went out: the next ones to go out after some came in begin a request.
+    sending: bool,
 }
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -98,7 +103,13 @@ impl Connector {
             addresses,
             tls,
             proxies,
+            opened: Arc::default(),
         }
+    }
+
+    /// Ends the connections, those to come included: idle ones now, others with their request.
+    pub(super) fn retire(&self) {
+        self.opened.retire();
     }
 
     /// The trust and identity of its connections.
@@ -122,6 +133,8 @@ impl Connector {
                 io: TokioIo::new(io),
                 forwarded,
                 peer: None,
+                usage: self.opened.enter(),
+                sending: false,
             });
         }
         let proxy = proxy.map(ToString::to_string);
@@ -130,6 +143,8 @@ impl Connector {
             io: TokioIo::new(io),
             forwarded: false,
             peer: Some(peer),
+            usage: self.opened.enter(),
+            sending: false,
         })
     }
 
@@ -315,7 +330,9 @@ impl Service<Uri> for Connector {
 
 impl Connection for Conn {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().proxy(self.forwarded);
+        let connected = Connected::new()
+            .proxy(self.forwarded)
+            .extra(self.usage.clone());
         match &self.peer {
             Some(peer) => connected.extra(peer.clone()),
             None => connected,
@@ -329,7 +346,15 @@ impl Read for Conn {
         context: &mut Context<'_>,
         target: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, target)
+        if self.usage.is_over(context) {
+            // To hyper, a server that closed a connection between two requests.
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.io).poll_read(context, target);
+        if polled.is_ready() {
+            self.sending = false;
+        }
+        polled
     }
 }
 
@@ -339,6 +364,10 @@ impl Write for Conn {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if !self.sending {
+            self.sending = true;
+            self.usage.request_begins();
+        }
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 

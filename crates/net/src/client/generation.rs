@@ -1,14 +1,14 @@
-//! Trust by generation: before each call the files are looked at, and a change makes new trust with
-//! new connections (`runner-tls.md` 2.6). Nothing is ever swapped inside a live TLS configuration.
+//! Trust by generation: before each call, and in between (`watch`), the files are looked at, and a change makes
+//! new trust with new connections (`runner-tls.md` 2.6). Nothing is ever swapped inside a live TLS configuration:
+//! idle connections of the generation before are closed, busy ones end with their request.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use courser_trust::{self as trust, Reading, Reload, Source, Store};
+use courser_trust::{self as trust, Reading, Source, Store};
 use http::Request;
 use hyper_util::client::legacy::{Client as Http, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -19,9 +19,13 @@ use tokio::time::Instant;
 use super::connect::Connector;
 use super::upload::Upload;
 use crate::addresses::Addresses;
+use crate::disk::{Disk, Stamp, read};
+use crate::followed::{Anchors, Change};
+use crate::key_pair::{KeyPair, PairChange, PairFiles};
 use crate::proxy::ProxyRules;
 use crate::tls::{self, ClientTls};
-use crate::trust_files::{CaFile, HostFiles, Stamp, read};
+use crate::trust_files::{CaFile, HostFiles};
+use crate::watch::{self, Settled, Watched};
 use crate::{SystemRoots, TrustSettings};
 
 /// Go's transport as upstream sets it up (`runner-protocol.md` 1.4).
@@ -50,32 +54,31 @@ struct Pool {
     since: Instant,
 }
 
-/// What a host's files gave, the last good state of each.
+/// What a host's files gave, the last good state of each, and what was made of it.
 struct Current {
-    seen: Seen,
-    configured: Reload,
-    trusted: Trusted,
+    files: HostFiles,
+    ca_stamp: Option<Stamp>,
+    anchors: Anchors,
     ca_bytes: Option<Bytes>,
+    pair: Option<KeyPair>,
+    made: Made,
+}
+
+/// A generation and what it was made of.
+struct Made {
+    trusted: Trusted,
     identity: Option<Arc<CertifiedKey>>,
     store: Arc<Store>,
     generation: Arc<Generation>,
 }
 
 /// The two parts of what is trusted towards a host. The same content is the same `Arc`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Trusted {
     /// The platform's certificates.
     pub system: Arc<Store>,
     /// What `tls-ca-file`, a predefined file or certificates in memory add.
     pub configured: Arc<Store>,
-}
-
-/// State of the disk that a generation was made from.
-#[derive(PartialEq, Eq)]
-struct Seen {
-    paths: HostFiles,
-    system: Vec<Option<Stamp>>,
-    files: Vec<Option<Stamp>>,
 }
 
 impl Generations {
@@ -85,22 +88,24 @@ impl Generations {
         proxies: Arc<ProxyRules>,
         addresses: Addresses,
         now: fn() -> Timestamp,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        let this = Arc::new(Self {
             trust,
             connection_max_age,
             proxies,
             addresses,
             now,
             current: Mutex::default(),
-        }
+        });
+        watch::register(&this);
+        this
     }
 
     /// The generation for calls to `host` now. Looks at the disk, so on a thread that may block.
     pub(super) async fn current(this: &Arc<Self>, host: String) -> Result<Arc<Generation>, String> {
         let this = Arc::clone(this);
         let refreshing = tokio::task::spawn_blocking(move || {
-            this.refreshed(&host, |current| Arc::clone(&current.generation))
+            this.refreshed(&host, |current| Arc::clone(&current.made.generation))
         });
         match refreshing.await {
             Ok(generation) => generation,
@@ -114,7 +119,7 @@ impl Generations {
     }
 
     pub(super) fn trusted(&self, host: &str) -> Option<Trusted> {
-        let trusted = self.refreshed(host, |current| current.trusted.clone());
+        let trusted = self.refreshed(host, |current| current.made.trusted.clone());
         trusted.ok()
     }
 
@@ -127,7 +132,7 @@ impl Generations {
     }
 
     pub(super) fn client_pair(&self, host: &str) -> Option<(Bytes, Bytes)> {
-        let (certificate, key) = self.trust.files_for(host).pair?;
+        let PairFiles { certificate, key } = self.trust.files_for(host).pair?;
         match (read(&certificate), read(&key)) {
             (Reading::Bytes(certificate), Reading::Bytes(key)) => {
                 Some((certificate.into(), key.into()))
@@ -137,137 +142,219 @@ impl Generations {
     }
 
     fn refreshed<T>(&self, host: &str, take: impl FnOnce(&Current) -> T) -> Result<T, String> {
-        let key = if self.trust.depends_on_host() {
+        let host = if self.trust.depends_on_host() {
             host
         } else {
             ""
         };
-        let paths = self.trust.files_for(host);
+        let mut disk = Disk::before_use();
         let mut all = locked(&self.current);
-        // Taken before the files are read: a change in between is seen at the next call.
-        let seen = Seen {
-            system: self.trust.system.stamps(),
-            files: paths.paths().map(Stamp::of).collect(),
-            paths,
-        };
-        if let Some(current) = all.get(key)
-            && current.seen == seen
-        {
+        if let Some(current) = all.get_mut(host) {
+            self.follow(current, host, &mut disk)?;
             return Ok(take(current));
         }
-        let next = self.load(seen, all.remove(key))?;
-        let taken = take(&next);
-        all.insert(key.to_owned(), next);
-        Ok(taken)
+        let first = self.first(host, &mut disk)?;
+        Ok(take(all.entry(host.to_owned()).or_insert(first)))
     }
 
-    fn load(&self, seen: Seen, last: Option<Current>) -> Result<Current, String> {
-        let before = last.as_ref().map(|last| Arc::clone(&last.store));
-        let (mut configured, last_bytes, last_identity) = match last {
-            Some(last) => {
-                let same_pair = last.seen.paths.pair == seen.paths.pair;
-                let identity = last.identity.filter(|_| same_pair);
-                (last.configured, last.ca_bytes, identity)
-            }
-            None => (Reload::new(), None, None),
+    fn first(&self, host: &str, disk: &mut Disk) -> Result<Current, String> {
+        let files = self.trust.files_at(host, disk);
+        let mut current = Current {
+            ca_stamp: None,
+            anchors: Anchors::default(),
+            ca_bytes: None,
+            pair: files.pair.clone().map(KeyPair::new),
+            made: self.make(Trusted::default(), None)?,
+            files,
         };
-        let (trusted, ca_bytes) = self.load_configured(&seen.paths, &mut configured, last_bytes);
-        let identity = seen
-            .paths
-            .pair
-            .as_ref()
-            .and_then(|(certificate, key)| load_pair(certificate, key, last_identity.clone()));
+        current.look_at_ca(self.trust.inline_ca.as_deref(), disk);
+        current.look_at_pair(disk);
         let trusted = Trusted {
-            system: self.trust.system.load(),
-            configured: trusted,
+            system: disk.system(&self.trust.system),
+            configured: Arc::clone(current.anchors.store()),
         };
+        current.made = self.make(trusted, current.identity())?;
+        Ok(current)
+    }
+
+    /// Brings a host's trust up to date. What was made before stays when nothing that counts is different.
+    fn follow(&self, current: &mut Current, host: &str, disk: &mut Disk) -> Result<(), String> {
+        let files = self.trust.files_at(host, disk);
+        if files.pair != current.files.pair {
+            current.pair = files.pair.clone().map(KeyPair::new);
+        }
+        current.files = files;
+        current.look_at_ca(self.trust.inline_ca.as_deref(), disk);
+        current.look_at_pair(disk);
+        let trusted = Trusted {
+            system: disk.system(&self.trust.system),
+            configured: Arc::clone(current.anchors.store()),
+        };
+        let identity = current.identity();
+        let made = &current.made;
+        let same_identity = match (&made.identity, &identity) {
+            (Some(last), Some(new)) => Arc::ptr_eq(last, new),
+            (last, new) => last.is_none() && new.is_none(),
+        };
+        if same_identity
+            && Arc::ptr_eq(&made.trusted.system, &trusted.system)
+            && Arc::ptr_eq(&made.trusted.configured, &trusted.configured)
+        {
+            return Ok(());
+        }
+        let next = self.make(trusted, identity)?;
+        if !(same_identity && made.store.trusts_the_same(&next.store)) {
+            tracing::info!(
+                generation = next.store.generation().0,
+                "trusted certificates or the client certificate have changed; new connections use them"
+            );
+        }
+        std::mem::replace(&mut current.made, next)
+            .generation
+            .retire();
+        Ok(())
+    }
+
+    fn make(&self, trusted: Trusted, identity: Option<Arc<CertifiedKey>>) -> Result<Made, String> {
         let store = Store::builder()
             .include(&trusted.system)
             .include(&trusted.configured)
             .build(next_number());
         let store = Arc::new(store);
-        let same_identity = match (&last_identity, &identity) {
-            (Some(last), Some(new)) => Arc::ptr_eq(last, new),
-            (last, new) => last.is_none() && new.is_none(),
-        };
-        if let Some(before) = before
-            && !(same_identity && before.trusts_the_same(&store))
-        {
-            tracing::info!(
-                generation = store.generation().0,
-                "trusted certificates or the client certificate have changed; new connections use them"
-            );
-        }
         let tls = ClientTls::new(Arc::clone(&store), identity.clone(), self.now)
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let connector = Connector::new(tls, Arc::clone(&self.proxies), self.addresses);
-        Ok(Current {
-            seen,
-            configured,
+        Ok(Made {
             trusted,
-            ca_bytes,
             identity,
             store,
             generation: Arc::new(Generation::new(connector, self.connection_max_age)),
         })
     }
+}
 
-    /// What `tls-ca-file` or the predefined file and the certificates in memory add, and the bytes
-    /// of the file. A file that is bad or gone leaves its last good content.
-    fn load_configured(
-        &self,
-        paths: &HostFiles,
-        configured: &mut Reload,
-        last_bytes: Option<Bytes>,
-    ) -> (Arc<Store>, Option<Bytes>) {
+impl Watched for Generations {
+    fn look(&self, disk: &mut Disk) -> Settled {
+        let mut settled = Settled::Yes;
+        for (host, current) in locked(&self.current).iter_mut() {
+            if let Err(error) = self.follow(current, host, disk) {
+                tracing::error!("{error}");
+            }
+            settled = settled.and(current.settled());
+        }
+        settled
+    }
+}
+
+impl Current {
+    fn identity(&self) -> Option<Arc<CertifiedKey>> {
+        self.pair.as_ref().and_then(KeyPair::current).cloned()
+    }
+
+    fn settled(&self) -> Settled {
+        let anchors = Settled::of(self.anchors.contents());
+        let pair = self.pair.as_ref();
+        anchors.and(pair.map_or(Settled::Yes, |pair| Settled::of(pair.contents())))
+    }
+
+    /// What `tls-ca-file` or the predefined file and the certificates in memory add.
+    fn look_at_ca(&mut self, inline: Option<&str>, disk: &mut Disk) {
+        let file = self.files.ca.as_ref();
+        // Taken before the file is read: a change in between is seen at the next look.
+        let stamp = file.and_then(|file| disk.stamp(file.path()));
+        if stamp == self.ca_stamp && !self.anchors.contents().must_be_read_again(disk.at()) {
+            return;
+        }
+        self.ca_stamp = stamp;
+        let reading = file.map(|file| read(file.path()));
         let mut readings = Vec::new();
-        let mut new_bytes = None;
-        if let Some(file) = &paths.ca {
-            let shown = file.path().display();
-            tracing::debug!("Trying to load {shown} ...");
-            let reading = read(file.path());
-            match &reading {
-                Reading::Bytes(bytes) => new_bytes = Some(Bytes::copy_from_slice(bytes)),
-                Reading::Unreadable(error) => tracing::error!("Failed to load {shown} {error}"),
-                Reading::Absent if matches!(file, CaFile::Configured(_)) => {
-                    tracing::warn!("tls-ca-file {shown} does not exist");
-                }
-                Reading::Absent => {}
-            }
-            readings.push((file.source(), reading));
+        if let (Some(file), Some(reading)) = (file, &reading) {
+            readings.push((file.source(), reading.clone()));
         }
-        if let Some(text) = &self.trust.inline_ca {
+        if let Some(text) = inline {
             let source = Source::Inline("the certificates given in memory".to_owned());
-            readings.push((source, Reading::Bytes(text.clone().into_bytes())));
+            readings.push((source, Reading::Bytes(text.into())));
         }
-        let update = configured.update(readings);
-        for block in update.store.skipped() {
-            if !block.reason.is_harmless() {
-                tracing::warn!("{block}");
+        let was_refused = !self.anchors.kept().is_empty();
+        let Some(change) = self.anchors.take(readings, disk.at()) else {
+            return;
+        };
+        if change.waiting {
+            return;
+        }
+        if let (Some(file), Some(reading)) = (file, reading) {
+            let usable =
+                self.anchors.store().consulted().iter().any(|consulted| {
+                    *consulted.source == file.source() && consulted.certificates > 0
+                });
+            say(file, &reading, &change, self.anchors.store(), usable);
+            if was_refused && usable && change.kept.is_empty() {
+                tracing::info!("{} is good again", file.path().display());
+            }
+            if change.kept.is_empty() {
+                self.ca_bytes = match reading {
+                    Reading::Bytes(bytes) if usable => Some(bytes.into()),
+                    _ => None,
+                };
             }
         }
-        for kept in &update.kept {
-            tracing::warn!("{kept}");
-        }
-        let Some(file) = &paths.ca else {
-            return (update.store, None);
+    }
+
+    fn look_at_pair(&mut self, disk: &mut Disk) {
+        let Some(pair) = &mut self.pair else {
+            return;
         };
-        let source = file.source();
-        let is_kept = update.kept.iter().any(|kept| kept.source == source);
-        let usable = update
-            .store
-            .consulted()
-            .iter()
-            .any(|consulted| *consulted.source == source && consulted.certificates > 0);
-        if new_bytes.is_some() && (is_kept || !usable) {
-            tracing::error!("Failed to parse PEM in {}", file.path().display());
+        let was_refused = pair.failure().is_some();
+        let change = pair.look(disk, tls::certified_key);
+        let PairFiles { certificate, key } = pair.files();
+        let (certificate, key) = (certificate.display(), key.display());
+        match change {
+            Some(PairChange::New) => {
+                tracing::debug!("Trying to load {certificate} and {key} pair...");
+                if was_refused {
+                    tracing::info!("{certificate} and {key} are good again");
+                }
+            }
+            Some(PairChange::Refused(error)) => {
+                tracing::error!("Failed to load {certificate} {key} {error}");
+                if pair.current().is_some() {
+                    tracing::warn!(
+                        "the last good client certificate of {certificate} stays in use"
+                    );
+                }
+            }
+            Some(PairChange::Gone) => tracing::warn!(
+                "{certificate} or {key} is gone; no client certificate is sent any more"
+            ),
+            None => {}
         }
-        let bytes = match (is_kept, usable) {
-            (true, _) => last_bytes,
-            (false, true) => new_bytes,
-            (false, false) => None,
-        };
-        (update.store, bytes)
+    }
+}
+
+/// Says what became of a CA file, in upstream's words where it has some.
+fn say(file: &CaFile, reading: &Reading, change: &Change, store: &Store, usable: bool) {
+    let shown = file.path().display();
+    tracing::debug!("Trying to load {shown} ...");
+    for gone in &change.gone {
+        tracing::warn!("{gone}");
+    }
+    match reading {
+        Reading::Unreadable(error) => tracing::error!("Failed to load {shown} {error}"),
+        Reading::Absent if change.gone.is_empty() && matches!(file, CaFile::Configured(_)) => {
+            tracing::warn!("tls-ca-file {shown} does not exist");
+        }
+        _ => {}
+    }
+    for block in store.skipped() {
+        if !block.reason.is_harmless() {
+            tracing::warn!("{block}");
+        }
+    }
+    for kept in &change.kept {
+        tracing::warn!("{kept}");
+    }
+    if matches!(reading, Reading::Bytes(_)) && (!change.kept.is_empty() || !usable) {
+        tracing::error!("Failed to parse PEM in {shown}");
     }
 }
 
@@ -283,6 +370,11 @@ impl Generation {
     /// What opens its connections.
     pub(super) fn connector(&self) -> &Connector {
         &self.connector
+    }
+
+    /// Ends its connections: idle ones now, others with the request that they carry.
+    fn retire(&self) {
+        self.connector.retire();
     }
 
     /// Sends a request over a connection of this generation.
@@ -318,33 +410,6 @@ impl Pool {
             since: Instant::now(),
         }
     }
-}
-
-/// Loads the client's pair. A pair that cannot be used leaves the last good one.
-fn load_pair(
-    certificate: &Path,
-    key: &Path,
-    last: Option<Arc<CertifiedKey>>,
-) -> Option<Arc<CertifiedKey>> {
-    let (shown, shown_key) = (certificate.display(), key.display());
-    tracing::debug!("Trying to load {shown} and {shown_key} pair...");
-    let error = match (read(certificate), read(key)) {
-        (Reading::Bytes(certificate), Reading::Bytes(key)) => {
-            match tls::certified_key(&certificate, &key) {
-                Ok(pair) => return Some(Arc::new(pair)),
-                Err(error) => Some(error),
-            }
-        }
-        (Reading::Unreadable(error), _) | (_, Reading::Unreadable(error)) => Some(error),
-        (Reading::Absent, _) | (_, Reading::Absent) => None,
-    };
-    if let Some(error) = error {
-        tracing::error!("Failed to load {shown} {shown_key} {error}");
-    }
-    if last.is_some() {
-        tracing::warn!("the last good client certificate of {shown} stays in use");
-    }
-    last
 }
 
 fn next_number() -> trust::Generation {

@@ -10,6 +10,7 @@ mod inspect;
 mod issuers;
 mod listener;
 mod proxies;
+mod reload;
 mod trust;
 
 use std::time::Duration;
