@@ -11,4 +11,5 @@ mod machine;
 mod predefined;
 mod site;
 mod system_store;
+mod tool_matrix;
 mod tools;

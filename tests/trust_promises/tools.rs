@@ -83,3 +83,46 @@ fn a_pinned_server_is_no_authority_for_the_jobs_tools() {
     assert!(logs.contains("curl fails"), "{logs}");
     assert!(!logs.contains("private CA"), "{logs}");
 }
+
+#[test]
+fn git_takes_the_hosts_file_first_then_the_users_choice_then_the_bundle() {
+    const GIT: &str = r#"
+job:
+  script:
+    - git config --get-urlmatch http.sslCAInfo "$CI_REPOSITORY_URL" | sed 's/^/the server - /'
+    - git config --get-urlmatch http.sslCAInfo https://elsewhere.example/x.git | sed 's/^/elsewhere - /'
+    - git config --global http.sslCAInfo /chosen/by/the/user.pem
+    - git config --get-urlmatch http.sslCAInfo https://elsewhere.example/x.git | sed 's/^/then - /'
+    - git config --show-origin --includes --file "$GIT_CONFIG_SYSTEM" --list | sed 's/^/all - /'
+    - git ls-remote --quiet origin && echo "origin answers"
+"#;
+    let site = Site::start(GIT);
+    let ca = site.ca_file("tls/root.pem");
+    site.config(&site.url, &ca);
+    let mut command = site.run_command();
+    let _runner = crate::world::Running::start(command.env_remove("GIT_CONFIG_NOSYSTEM"));
+    let pipeline = site.create_pipeline();
+    let outcome = site.outcome(pipeline);
+    let logs = site.logs();
+    assert_eq!(outcome, "success", "{logs}");
+    let said = |what: &str| {
+        let answers = logs.lines().filter(|line| !line.contains("$ git"));
+        let mut lines = answers.filter_map(|line| line.split_once(what));
+        lines
+            .next()
+            .map(|(_, rest)| rest.trim())
+            .unwrap_or_default()
+    };
+    assert!(
+        said("the server - ").ends_with(".tmp/CI_SERVER_TLS_CA_FILE"),
+        "{logs}"
+    );
+    assert!(
+        said("elsewhere - ").ends_with(".tmp/.trust/ca-bundle.pem"),
+        "{logs}"
+    );
+    assert_eq!(said("then - "), "/chosen/by/the/user.pem", "{logs}");
+    assert!(said("all - ").contains("http.sslcainfo="), "{logs}");
+    assert!(logs.contains("include.path=/etc/gitconfig"), "{logs}");
+    assert!(logs.contains("origin answers"), "{logs}");
+}
