@@ -84,9 +84,12 @@ fn t19_git_ssl_no_verify_is_for_git_alone() {
     let refused = hosts.run(&[], "", &job);
     assert_eq!(refused.outcome().0, "failed", "{}", refused.text());
     assert!(refused.text().contains("certificate"), "{}", refused.text());
+    let warning = "WARNING: GIT_SSL_NO_VERIFY is set";
+    assert!(!refused.text().contains(warning), "{}", refused.text());
     let done = hosts.run(&[], "", &variable(job, "GIT_SSL_NO_VERIFY", "true"));
     assert_eq!(done.outcome().0, "success", "{}", done.text());
     assert!(done.text().contains("01O content"), "{}", done.text());
+    assert!(done.text().contains(warning), "{}", done.text());
     // The same variable where artifacts are sent.
     let mut upload = hosts
         .world

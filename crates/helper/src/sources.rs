@@ -166,6 +166,10 @@ impl<'a> Checkout<'a> {
             // A link or `gitdir:` file that an earlier job left: Git would work somewhere else.
             remove_file(&repository)?;
         }
+        // Any value at all switches it off, "false" too.
+        if environment.variables.get("GIT_SSL_NO_VERIFY").is_some() {
+            output.say(&messages::git_unverified())?;
+        }
         self.write_configuration(output)?;
         if self.request.strategy == GitStrategy::Clone {
             remove_directory(self.project_dir)?;

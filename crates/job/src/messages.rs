@@ -290,6 +290,14 @@ pub fn tool_trust(private: usize, system: usize, bundle: &str) -> String {
 
 // ---- sources
 
+/// `GIT_SSL_NO_VERIFY` is set: whatever its value, Git checks nothing.
+pub fn git_unverified() -> String {
+    script_warning(
+        "WARNING: GIT_SSL_NO_VERIFY is set: Git does not check whom it talks to, so anybody on the way can read the job's \
+         token and change its sources. Name the CA of the server in tls-ca-file of the runner instead.",
+    )
+}
+
 /// Strategy none.
 pub fn skipping_repository_setup() -> String {
     notice("Skipping Git repository setup")

@@ -28,6 +28,7 @@
 
 mod bundle;
 mod certificate;
+mod client_verifier;
 mod completion;
 mod der;
 mod distinguished_name;
@@ -56,6 +57,7 @@ mod work;
 
 pub use bundle::{Bundle, LeftOut, LeftOutBecause};
 pub use certificate::{Certificate, CertificateError, Fingerprint};
+pub use client_verifier::ClientVerifier;
 pub use completion::{ChainEnd, Completion, NextIssuer};
 pub use distinguished_name::DistinguishedName;
 pub use error::{Reason, VerifyError};

@@ -142,7 +142,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-fn parsed(der: &CertificateDer<'_>) -> Result<Certificate, rustls::Error> {
+pub(crate) fn parsed(der: &CertificateDer<'_>) -> Result<Certificate, rustls::Error> {
     Certificate::parse(der)
         .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))
 }
