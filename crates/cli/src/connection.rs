@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courser_config::RunnerConfig;
+use courser_config::{Config, RunnerConfig};
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
-use courser_net::{Client, ClientSettings, TlsOptions};
+use courser_net::{Client, ClientSettings, TlsOptions, TrustSettings};
 use courser_runner::client::{Api, BadUrl};
 use courser_runner::{InProcessHelper, RunnerSettings};
+use url::Url;
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -37,12 +38,36 @@ pub(crate) fn client_settings(
     connection_max_age: Duration,
     session: &Session,
 ) -> ClientSettings {
+    let trust = session.environment.legs().gitlab(TlsOptions {
+        ca_file: runner.tls_ca_file.as_deref(),
+        cert_file: runner.tls_cert_file.as_deref(),
+        key_file: runner.tls_key_file.as_deref(),
+    });
+    settings_with(trust, connection_max_age, session)
+}
+
+/// The settings of the runner that is configured for a host, else those of a runner without options.
+pub(crate) fn settings_for_host(host: &str, config: &Config, session: &Session) -> ClientSettings {
+    let is_host = |text: &str| {
+        Url::parse(text).is_ok_and(|url| {
+            let known = url.host_str().unwrap_or_default();
+            known.trim_matches(['[', ']']).eq_ignore_ascii_case(host)
+        })
+    };
+    let mut runners = config.runners.iter();
+    let runner = runners.find(|one| is_host(&one.url) || is_host(&one.clone_url));
+    let runner = runner.cloned().unwrap_or_default();
+    client_settings(&runner, Duration::ZERO, session)
+}
+
+/// A client with this trust, through the proxies of this environment.
+pub(crate) fn settings_with(
+    trust: TrustSettings,
+    connection_max_age: Duration,
+    session: &Session,
+) -> ClientSettings {
     ClientSettings {
-        trust: session.environment.legs().gitlab(TlsOptions {
-            ca_file: runner.tls_ca_file.as_deref(),
-            cert_file: runner.tls_cert_file.as_deref(),
-            key_file: runner.tls_key_file.as_deref(),
-        }),
+        trust,
         proxy: session.environment.proxy.clone(),
         user_agent: version::user_agent(),
         connection_max_age,

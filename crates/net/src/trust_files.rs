@@ -45,9 +45,13 @@ impl TrustSettings {
     /// The CA file that counts for `host` (a name or address without port and brackets), if it is there: `ca_file`, else
     /// the predefined file.
     pub fn ca_file_for(&self, host: &str) -> Option<PathBuf> {
+        self.ca_path_for(host).filter(|path| path.exists())
+    }
+
+    /// As [`ca_file_for`](Self::ca_file_for), also when the file is not there yet.
+    pub fn ca_path_for(&self, host: &str) -> Option<PathBuf> {
         let file = self.files_for(host.trim_matches(['[', ']'])).ca?;
-        let path = file.path();
-        path.exists().then(|| path.to_owned())
+        Some(file.path().to_owned())
     }
 
     /// Whether hosts differ in their files.

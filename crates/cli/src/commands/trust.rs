@@ -4,6 +4,7 @@
 //! subcommand below this one, each with its clap arguments and `run`.
 
 mod check;
+mod fetch;
 mod shown_certificate;
 mod verify;
 
@@ -24,6 +25,10 @@ pub(crate) struct Arguments {
 enum Action {
     /// Look at every server that a runner and its jobs need, and say what is wrong
     Check(Box<check::Check>),
+    /// Show the chain of a server, and trust its CA after a look at the fingerprint
+    Fetch(Box<fetch::Fetch>),
+    /// Show the certificate of a server, and trust it alone after a look at the fingerprint
+    Pin(Box<fetch::Pin>),
     /// Judge a chain from files as a connection would
     Verify(Box<verify::Verify>),
 }
@@ -31,6 +36,7 @@ enum Action {
 const EXAMPLES: &str = "\
 Examples:
   courser trust check https://gitlab.example.com
+  courser trust fetch gitlab.example.com
   courser trust verify --ca ca.crt --chain server.crt --host gitlab.example.com
 
 Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable files).";
@@ -39,6 +45,8 @@ Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable 
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     match arguments.action {
         Action::Check(check) => check::run(*check, session).await,
+        Action::Fetch(fetch) => fetch::fetch(*fetch, session).await,
+        Action::Pin(pin) => fetch::pin(*pin, session).await,
         Action::Verify(verify) => verify::run(*verify, session),
     }
 }

@@ -147,13 +147,8 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
 impl Check {
     /// The trust for a URL: that of the runner configured for its host.
     fn trust_for(&self, url: &Url, file: &ConfigFile, session: &Session) -> TrustSettings {
-        let host_of = |text: &str| Url::parse(text).ok()?.host_str().map(str::to_lowercase);
-        let host = url.host_str().map(str::to_lowercase);
-        let of_host = |text: &str| host.is_some() && host_of(text) == host;
-        let mut runners = file.config.runners.iter();
-        let runner = runners.find(|one| of_host(&one.url) || of_host(&one.clone_url));
-        let runner = runner.cloned().unwrap_or_default();
-        let settings = connection::client_settings(&runner, Duration::ZERO, session);
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let settings = connection::settings_for_host(host, &file.config, session);
         self.overridden(settings.trust, session)
     }
 

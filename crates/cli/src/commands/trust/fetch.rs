@@ -204,17 +204,23 @@ impl Server {
         let settings = connection::settings_with(legs.issuers(), Duration::ZERO, session);
         let issuers = Issuers::new(settings, addresses, IssuerLimits::default());
         let linked = linked(&self.received);
-        let completed = issuers.complete_unverified(&linked).await.map_err(|error| {
-            let failure = Failure::new(Code::Surroundings, error.to_string());
-            if private {
-                failure
-            } else {
-                failure.hint("an issuer in a private network is fetched with --private-issuers")
-            }
-        })?;
+        let completed = issuers
+            .complete_unverified(&linked)
+            .await
+            .map_err(|error| {
+                let failure = Failure::new(Code::Surroundings, error.to_string());
+                if private {
+                    failure
+                } else {
+                    failure.hint("an issuer in a private network is fetched with --private-issuers")
+                }
+            })?;
         let mut all = self.received.clone();
         for one in completed {
-            if all.iter().all(|known| known.fingerprint() != one.fingerprint()) {
+            if all
+                .iter()
+                .all(|known| known.fingerprint() != one.fingerprint())
+            {
                 all.push(one);
             }
         }
@@ -227,7 +233,9 @@ impl Server {
         chain: &[Arc<Certificate>],
         all: &[Arc<Certificate>],
     ) -> Result<Choice, Failure> {
-        let top = chain.last().unwrap_or_else(|| unreachable!("the leaf is there"));
+        let top = chain
+            .last()
+            .unwrap_or_else(|| unreachable!("the leaf is there"));
         let host = &self.inspection.host;
         let place = self.place();
         if chain.len() == 1 {
@@ -388,7 +396,8 @@ impl Server {
                     .to_owned(),
             ));
         }
-        let question = "Is this the fingerprint that the owner of the certificate tells you? (yes/no)";
+        let question =
+            "Is this the fingerprint that the owner of the certificate tells you? (yes/no)";
         let answer = Questions::new(false)
             .ask("fingerprint", question, None, true)
             .await?;
@@ -409,9 +418,16 @@ impl Server {
         let ders: Vec<_> = self.received.iter().map(|one| one.der().clone()).collect();
         let name = PeerName::from_host(&self.inspection.host);
         let now = jiff::Timestamp::now();
-        verify(&ders[0], &ders[1..], &store, Some(&name), now, Usage::ServerAuth)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        verify(
+            &ders[0],
+            &ders[1..],
+            &store,
+            Some(&name),
+            now,
+            Usage::ServerAuth,
+        )
+        .map(|_| ())
+        .map_err(|error| error.to_string())
     }
 
     /// `host` or `host:port`.
@@ -478,14 +494,19 @@ impl Existing {
 
     /// Adds what is not there yet; a new file takes the place of the old one at once. How many were added.
     fn add(self, path: &Path, wanted: &[Arc<Certificate>]) -> Result<usize, Failure> {
-        let content = self.content;
-        let is_known = |one: &Arc<Certificate>| {
-            content.as_ref().is_some_and(|content| {
-                let mut known = content.certificates();
-                known.any(|known| known.fingerprint() == one.fingerprint())
-            })
-        };
-        let new: Vec<_> = wanted.iter().filter(|one| !is_known(one)).cloned().collect();
+        let known = self
+            .content
+            .iter()
+            .fold(Store::builder(), |known, content| {
+                known.add_content(content)
+            });
+        let known = known.build(Generation(1));
+        let is_known = |one: &Arc<Certificate>| known.find(one.fingerprint()).is_some();
+        let new: Vec<_> = wanted
+            .iter()
+            .filter(|one| !is_known(one))
+            .cloned()
+            .collect();
         if new.is_empty() {
             return Ok(0);
         }
@@ -559,7 +580,9 @@ fn linked(all: &[Arc<Certificate>]) -> Vec<Arc<Certificate>> {
         }
         let issuer = all.iter().find(|one| {
             one.subject_der() == last.issuer_der()
-                && chain.iter().all(|known| known.fingerprint() != one.fingerprint())
+                && chain
+                    .iter()
+                    .all(|known| known.fingerprint() != one.fingerprint())
         });
         match issuer {
             Some(issuer) => chain.push(Arc::clone(issuer)),
@@ -571,7 +594,11 @@ fn linked(all: &[Arc<Certificate>]) -> Vec<Arc<Certificate>> {
 
 /// As OpenSSL and browsers write it.
 fn colons(fingerprint: Fingerprint) -> String {
-    let bytes: Vec<_> = fingerprint.0.iter().map(|byte| format!("{byte:02X}")).collect();
+    let bytes: Vec<_> = fingerprint
+        .0
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
     bytes.join(":")
 }
 
@@ -587,7 +614,9 @@ fn parse_fingerprint(text: &str) -> Result<Fingerprint, String> {
     let mut fingerprint = [0; 32];
     let is_whole = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_whole {
-        return Err("a SHA-256 fingerprint has 64 hexadecimal digits, with or without colons".into());
+        return Err(
+            "a SHA-256 fingerprint has 64 hexadecimal digits, with or without colons".into(),
+        );
     }
     for (number, byte) in fingerprint.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&digits[2 * number..2 * number + 2], 16)
