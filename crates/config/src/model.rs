@@ -111,6 +111,34 @@ pub struct RunnerConfig {
     pub job_tools_anchors: Option<Vec<[u8; 32]>>,
     /// URL of the S3 server of `[runners.cache.s3]`, where one is named. Only `trust check` looks at it.
     pub cache_server: Option<String>,
+    /// How `[runners.docker]` says that the daemon is reached. Shown only, until that executor is built.
+    pub docker: DockerConnection,
+    /// How `[runners.kubernetes]` says that the API is reached. Shown only, until that executor is built.
+    pub kubernetes: KubernetesConnection,
+}
+
+/// `host`, `tls_cert_path` and `tls_verify` of `[runners.docker]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DockerConnection {
+    /// `host`.
+    pub host: String,
+    /// `tls_cert_path`.
+    pub tls_cert_path: String,
+    /// `tls_verify`.
+    pub tls_verify: bool,
+}
+
+/// `host` and the three files of `[runners.kubernetes]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KubernetesConnection {
+    /// `host`.
+    pub host: String,
+    /// `ca_file`.
+    pub ca_file: String,
+    /// `cert_file`.
+    pub cert_file: String,
+    /// `key_file`.
+    pub key_file: String,
 }
 
 /// Dotted names of the keys that have a field above.
@@ -229,6 +257,8 @@ impl Default for RunnerConfig {
             job_tools: true,
             job_tools_anchors: None,
             cache_server: None,
+            docker: DockerConnection::default(),
+            kubernetes: KubernetesConnection::default(),
         }
     }
 }
@@ -354,6 +384,35 @@ impl RunnerConfig {
                         .collect()
                 }),
             cache_server: runner.table("cache").and_then(cache_server),
+            docker: runner
+                .table("docker")
+                .map_or_else(DockerConnection::default, DockerConnection::read),
+            kubernetes: runner
+                .table("kubernetes")
+                .map_or_else(KubernetesConnection::default, KubernetesConnection::read),
+        }
+    }
+}
+
+impl DockerConnection {
+    fn read(docker: &Section) -> Self {
+        let text = |name: &str| docker.text(name).unwrap_or_default().to_owned();
+        Self {
+            host: text("host"),
+            tls_cert_path: text("tls_cert_path"),
+            tls_verify: docker.bool("tls_verify").unwrap_or_default(),
+        }
+    }
+}
+
+impl KubernetesConnection {
+    fn read(kubernetes: &Section) -> Self {
+        let text = |name: &str| kubernetes.text(name).unwrap_or_default().to_owned();
+        Self {
+            host: text("host"),
+            ca_file: text("ca_file"),
+            cert_file: text("cert_file"),
+            key_file: text("key_file"),
         }
     }
 }

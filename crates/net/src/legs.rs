@@ -5,6 +5,7 @@
 
 mod docker;
 mod kubernetes;
+mod look;
 mod secrets;
 mod variables;
 
@@ -14,6 +15,7 @@ use crate::{SystemRoots, TrustSettings};
 
 pub use docker::{DockerOptions, DockerTrust};
 pub use kubernetes::{KubernetesOptions, KubernetesTrust};
+pub use look::{Look, LookedPair, LookedSource, SourceState, Unusable};
 pub use secrets::{SecretsPair, SecretsTrust};
 use variables::Variables;
 

@@ -31,6 +31,7 @@ mod certificate;
 mod client_verifier;
 mod completion;
 mod der;
+mod description;
 mod distinguished_name;
 mod error;
 mod explain;

@@ -5,10 +5,13 @@
 
 mod check;
 mod fetch;
+mod show;
 mod shown_certificate;
 mod verify;
 
 use std::process::ExitCode;
+
+use courser_trust::Moment;
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -31,6 +34,8 @@ enum Action {
     Pin(Box<fetch::Pin>),
     /// Judge a chain from files as a connection would
     Verify(Box<verify::Verify>),
+    /// Show which trust each connection is handed, and what its files hold
+    Show(show::Show),
 }
 
 const EXAMPLES: &str = "\
@@ -38,6 +43,7 @@ Examples:
   courser trust check https://gitlab.example.com
   courser trust fetch gitlab.example.com
   courser trust verify --ca ca.crt --chain server.crt --host gitlab.example.com
+  courser trust show --all
 
 Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable files).";
 
@@ -48,5 +54,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         Action::Fetch(fetch) => fetch::fetch(*fetch, session).await,
         Action::Pin(pin) => fetch::pin(*pin, session).await,
         Action::Verify(verify) => verify::run(*verify, session),
+        Action::Show(show) => show::run(&show, session),
     }
+}
+
+fn now() -> Moment {
+    jiff::Timestamp::now().into()
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use courser_trust::{Certificate, TrustedCertificate};
+use anstyle::{AnsiColor, Style};
+use courser_trust::{Certificate, Moment, TrustedCertificate};
+
+const DAY: i64 = 86_400;
 
 /// The facts of a certificate, for JSON and text.
 #[derive(Debug, serde::Serialize)]
@@ -12,8 +15,13 @@ pub(super) struct ShownCertificate {
     self_issued: bool,
     ca: bool,
     dns_names: Vec<String>,
+    ip_addresses: Vec<String>,
+    key: String,
     not_before: String,
     not_after: String,
+    /// Whole days until the end of its validity, negative after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<i64>,
     fingerprint_sha256: String,
     /// Where it is trusted from.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,14 +37,18 @@ struct ShownSource {
 impl ShownCertificate {
     /// A certificate that somebody sent.
     pub(super) fn new(certificate: &Certificate) -> Self {
+        let addresses = certificate.ip_addresses().iter();
         Self {
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
             self_issued: certificate.is_self_issued(),
             ca: certificate.is_ca(),
             dns_names: certificate.dns_names().to_vec(),
+            ip_addresses: addresses.map(ToString::to_string).collect(),
+            key: certificate.key_name(),
             not_before: certificate.not_before().to_string(),
             not_after: certificate.not_after().to_string(),
+            days_left: None,
             fingerprint_sha256: certificate.fingerprint().to_string(),
             source: None,
         }
@@ -50,6 +62,14 @@ impl ShownCertificate {
                 line: trusted.line(),
             }),
             ..Self::new(trusted.certificate())
+        }
+    }
+
+    /// A certificate of a file, with the days that it has left.
+    pub(super) fn with_days_left(certificate: &Certificate, now: Moment) -> Self {
+        Self {
+            days_left: Some(days_left(certificate, now)),
+            ..Self::new(certificate)
         }
     }
 
@@ -73,5 +93,36 @@ impl ShownCertificate {
                 source.name, source.line
             );
         }
+    }
+
+    /// One line: subject, and how long it is valid; coloured when that is not long.
+    pub(super) fn line(&self) -> String {
+        let Some(days) = self.days_left else {
+            return self.subject.clone();
+        };
+        let style = urgency(days);
+        let until = &self.not_after[..10.min(self.not_after.len())];
+        let words = match days {
+            ..0 => format!("expired {until}"),
+            0 => "expires today".to_owned(),
+            1 => "1 day left".to_owned(),
+            _ => format!("{days} days left"),
+        };
+        format!("{}, {style}{words}{style:#}", self.subject)
+    }
+}
+
+/// Whole days until a certificate expires.
+pub(super) fn days_left(certificate: &Certificate, now: Moment) -> i64 {
+    let seconds = certificate.not_after().unix_seconds() - now.unix_seconds();
+    seconds.div_euclid(DAY)
+}
+
+/// Red below a week, yellow below a month.
+fn urgency(days: i64) -> Style {
+    match days {
+        ..7 => AnsiColor::Red.on_default().bold(),
+        7..30 => AnsiColor::Yellow.on_default(),
+        _ => Style::new(),
     }
 }

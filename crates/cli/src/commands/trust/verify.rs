@@ -15,6 +15,7 @@ use courser_trust::{
 };
 
 use self::question::{Purpose, Question, Unusable, trusted};
+use super::now;
 use super::shown_certificate::ShownCertificate;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
@@ -133,10 +134,6 @@ pub(super) fn run(verify: Verify, session: &Session) -> Result<ExitCode, Failure
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => Code::Failed.into(),
     })
-}
-
-fn now() -> Moment {
-    jiff::Timestamp::now().into()
 }
 
 fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, Failure> {

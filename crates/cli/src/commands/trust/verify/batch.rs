@@ -146,7 +146,7 @@ fn ask(fields: &Map<String, Value>, bundles: &mut Bundles) -> Result<Option<Stri
         Some(other) => return Err(format!("purpose: {other:?} is neither server nor client")),
     };
     let at = match text(fields, "at")? {
-        None => super::now(),
+        None => crate::commands::trust::now(),
         Some(at) => {
             Moment::parse_rfc3339(at).ok_or_else(|| format!("at: {at:?} is no time in RFC 3339"))?
         }
