@@ -126,3 +126,62 @@ job:
     assert!(logs.contains("include.path=/etc/gitconfig"), "{logs}");
     assert!(logs.contains("origin answers"), "{logs}");
 }
+
+#[test]
+fn a_job_keeps_the_certificates_it_began_with_and_the_next_one_has_the_new() {
+    const WAITING: &str = r#"
+job:
+  script:
+    - openssl x509 -noout -subject -in "$SSL_CERT_FILE" | sed 's/^/before - /'
+    - touch "$MEETING/job-runs"
+    - for i in $(seq 600); do if [ -e "$MEETING/changed" ]; then break; fi; sleep 0.1; done
+    - openssl x509 -noout -subject -in "$SSL_CERT_FILE" | sed 's/^/after - /'
+"#;
+    let site = Site::start(WAITING);
+    // The first certificate of the bundle is the first of the file.
+    let both = |first: &str| {
+        let first = courser_testkit::pki::Authority::root(first).issue();
+        first.certificate_pem() + &site.certificates.root.certificate_pem()
+    };
+    let meeting = site.world.path("meeting");
+    std::fs::create_dir(&meeting).expect("a directory");
+    site.world.write("tls/ca.pem", both("Old"));
+    let keys = format!(
+        "{}\n  environment = [\"MEETING={}\"]",
+        site.ca_file("tls/ca.pem"),
+        meeting.display()
+    );
+    site.config(&site.url, &keys);
+    let _runner = crate::world::Running::start(&mut site.run_command());
+    let first = site.create_pipeline();
+    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
+    while !meeting.join("job-runs").exists() {
+        assert!(std::time::Instant::now() < deadline, "{}", site.logs());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    site.world.write("tls/ca.pem", both("New"));
+    site.world.write("meeting/changed", "");
+    assert_eq!(site.outcome(first), "success", "{}", site.logs());
+    let logs = site.logs();
+    let said = |logs: &str, what: &str| {
+        let lines = logs.lines().filter(|line| !line.contains("$ openssl"));
+        lines
+            .filter(|line| line.contains(what))
+            .map(|line| {
+                line.rsplit('=')
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned()
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(said(&logs, "before - "), ["Old"], "{logs}");
+    assert_eq!(said(&logs, "after - "), ["Old"], "{logs}");
+    let second = site.create_pipeline();
+    assert_eq!(site.outcome(second), "success", "{}", site.logs());
+    let logs = site.logs();
+    let mut seen = said(&logs, "before - ");
+    seen.sort();
+    assert_eq!(seen, ["New", "Old"], "{logs}");
+}

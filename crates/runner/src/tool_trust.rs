@@ -51,6 +51,14 @@ impl ToolTrustMaker {
         for left_out in bundle.left_out() {
             tracing::info!(runner, "not given to the tools of jobs: {left_out}");
         }
+        for fingerprint in self.limit.iter().flatten() {
+            if trusted.configured.find(*fingerprint).is_none() {
+                tracing::warn!(
+                    runner,
+                    "job_tools_anchors: SHA-256 {fingerprint} is in none of the runner's CA files"
+                );
+            }
+        }
         if bundle.private().is_empty() {
             return None;
         }
