@@ -62,8 +62,10 @@ fn git_config(bundle: &str, variables: &Environment) -> Result<String, HelperErr
 
 /// Where Git's build puts the machine's configuration: `/etc` for a Git below `/usr`, else `etc` beside its `bin`.
 fn machine_git_config(path: &str) -> PathBuf {
-    let mut directories = path.split(':').map(Path::new);
-    let program = directories.find_map(|directory| directory.join("git").canonicalize().ok());
+    let directories = path.split(':').map(Path::new);
+    let program = directories
+        .filter_map(|directory| directory.join("git").canonicalize().ok())
+        .find(|program| program.is_file());
     let prefix = program.as_deref().and_then(|git| git.parent()?.parent());
     let beside = prefix
         .filter(|prefix| *prefix != Path::new("/usr"))

@@ -1,6 +1,6 @@
 //! Trust for the tools of a runner's jobs: made once a generation, handed to each job.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use courser_config::RunnerConfig;
 use courser_job::ToolTrust;
@@ -40,7 +40,7 @@ impl ToolTrustMaker {
         {
             return made.clone();
         }
-        let made = self.make(trusted).map(Arc::new);
+        let made = self.make(trusted).map(shared);
         *last = Some((trusted.clone(), made.clone()));
         made
     }
@@ -78,6 +78,23 @@ impl ToolTrustMaker {
             system: bundle.system_count(),
         })
     }
+}
+
+/// Hundreds of runners with one CA file hold one copy of its bundle.
+fn shared(made: ToolTrust) -> Arc<ToolTrust> {
+    static KNOWN: Mutex<Vec<Weak<ToolTrust>>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|known| known.strong_count() > 0);
+    if let Some(same) = known
+        .iter()
+        .filter_map(Weak::upgrade)
+        .find(|known| **known == made)
+    {
+        return same;
+    }
+    let made = Arc::new(made);
+    known.push(Arc::downgrade(&made));
+    made
 }
 
 fn has_configured_file(configured: &Store) -> bool {
@@ -125,6 +142,9 @@ mod tests {
         assert_eq!((first.private, first.system), (1, 1));
         let second = maker.of(&generation).expect("a bundle");
         assert!(Arc::ptr_eq(&first, &second), "made once");
+        let another = ToolTrustMaker::new(&RunnerConfig::default());
+        let same = another.of(&generation).expect("a bundle");
+        assert!(Arc::ptr_eq(&first, &same), "held once by all runners");
         let other = maker.of(&trusted(file())).expect("a bundle");
         assert_ne!(first.bundle, other.bundle);
         assert!(
