@@ -83,7 +83,15 @@ fn t19_git_ssl_no_verify_is_for_git_alone() {
     let job = hosts.job(&git, &sha, &["cat file.txt"]);
     let refused = hosts.run(&[], "", &job);
     assert_eq!(refused.outcome().0, "failed", "{}", refused.text());
-    assert!(refused.text().contains("certificate"), "{}", refused.text());
+    let text = refused.text();
+    for explained in [
+        "TLS with 127.0.0.1:",
+        UNKNOWN_AUTHORITY,
+        "the certificate of CN=Unknown To All",
+        "remedy: ",
+    ] {
+        assert!(text.contains(explained), "{explained}: {text}");
+    }
     let warning = "WARNING: GIT_SSL_NO_VERIFY is set";
     assert!(!refused.text().contains(warning), "{}", refused.text());
     let done = hosts.run(&[], "", &variable(job, "GIT_SSL_NO_VERIFY", "true"));
@@ -189,6 +197,9 @@ fn t38_lfs_names_the_object_store_whose_authority_nobody_knows() {
         line.is_some_and(|line| line.contains("https://127.0.0.2:")),
         "{text}"
     );
+    for explained in ["TLS with 127.0.0.2:", "the certificate of CN=Store Root"] {
+        assert!(text.contains(explained), "{explained}: {text}");
+    }
 }
 
 /// A job that takes artifacts which GitLab has in an object store, and the paths of GitLab's that it asked.

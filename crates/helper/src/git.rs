@@ -1,8 +1,10 @@
 //! Calling Git.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use courser_config::Environment;
 use courser_job::ToolFiles;
@@ -58,13 +60,55 @@ impl Git<'_> {
                 captured.status
             }
         };
-        if status.success() {
-            return Ok(());
+        ended(arguments, status, String::new())
+    }
+
+    /// As [`run`](Self::run), and a failure knows what Git said.
+    pub(crate) fn run_listening(
+        &self,
+        output: &mut Output<'_>,
+        arguments: &[&str],
+    ) -> Result<(), HelperError> {
+        let mut command = self.command();
+        command.args(arguments);
+        if output.programs == Programs::Capture {
+            let captured = command.output().map_err(not_started)?;
+            output.out.write_all(&captured.stdout)?;
+            output.err.write_all(&captured.stderr)?;
+            return ended(arguments, captured.status, end_of(&captured.stderr));
         }
-        Err(HelperError::Git {
-            command: subcommand(arguments).to_owned(),
-            status,
-        })
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(not_started)?;
+        let mut said = Vec::new();
+        let pieces = child.stderr.take().map(pieces);
+        let mut status = None;
+        if let Some(pieces) = pieces {
+            loop {
+                match pieces.recv_timeout(PAUSE) {
+                    Ok(piece) => {
+                        output.err.write_all(&piece)?;
+                        output.err.flush()?;
+                        said.extend_from_slice(&piece);
+                        if said.len() > 2 * LISTENED {
+                            said.drain(..LISTENED);
+                        }
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    // A daemon that Git has left behind may hold the stream open for ever.
+                    Err(RecvTimeoutError::Timeout) if status.is_some() => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        status = child.try_wait().map_err(not_started)?;
+                    }
+                }
+            }
+        }
+        let status = match status {
+            Some(status) => status,
+            None => child.wait().map_err(not_started)?,
+        };
+        ended(arguments, status, end_of(&said))
     }
 
     /// Runs Git for its answer; `None` when it fails.
@@ -95,6 +139,46 @@ impl Git<'_> {
             child.wait().ok();
         }
     }
+}
+
+/// How often a stream that is silent makes us look whether Git is still there.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What comes out of a stream, read by a thread of its own.
+fn pieces(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = sync_channel(16);
+    std::thread::spawn(move || {
+        let mut piece = vec![0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            if sender.send(piece[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// How much of what Git says is kept for its explanation.
+const LISTENED: usize = 32 * 1024;
+
+fn end_of(said: &[u8]) -> String {
+    let end = &said[said.len().saturating_sub(LISTENED)..];
+    String::from_utf8_lossy(end).into_owned()
+}
+
+fn ended(
+    arguments: &[&str],
+    status: std::process::ExitStatus,
+    said: String,
+) -> Result<(), HelperError> {
+    if status.success() {
+        return Ok(());
+    }
+    Err(HelperError::Git {
+        command: subcommand(arguments).to_owned(),
+        status,
+        said,
+    })
 }
 
 fn not_started(source: std::io::Error) -> HelperError {

@@ -31,6 +31,7 @@ mod cleanup;
 mod expansion;
 mod git;
 mod git_config;
+mod git_fault;
 mod output;
 mod selection_log;
 mod sources;
@@ -144,6 +145,8 @@ pub enum HelperError {
         command: String,
         /// How it ended.
         status: std::process::ExitStatus,
+        /// The end of what it said, where that was listened to.
+        said: String,
     },
     /// A cache is missing or damaged; the log says which of the two.
     #[error("no usable cache")]
@@ -173,7 +176,13 @@ pub async fn run(
     output: &mut Output<'_>,
 ) -> Result<(), HelperError> {
     let result = match request {
-        HelperRequest::GetSources(sources) => sources::get(sources, environment, output),
+        HelperRequest::GetSources(sources) => {
+            let got = sources::get(sources, environment, output);
+            if let Err(failure) = &got {
+                git_fault::explain(sources, environment, failure, output).await?;
+            }
+            got
+        }
         HelperRequest::ClearWorktree { project_dir } => {
             sources::clear(project_dir.as_ref(), output)
         }

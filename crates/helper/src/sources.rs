@@ -312,7 +312,7 @@ impl<'a> Checkout<'a> {
             arguments.extend(["--depth", depth.as_str()]);
         }
         arguments.extend(request.fetch_flags.iter().map(String::as_str));
-        self.git().run(output, &arguments)?;
+        self.git().run_listening(output, &arguments)?;
         if request.depth <= 0 && self.project_dir.join(".git/shallow").exists() {
             arguments.push("--unshallow");
             self.git().run(output, &arguments)?;
@@ -338,7 +338,7 @@ impl<'a> Checkout<'a> {
         }
         if !request.lfs_skip_smudge && has_lfs(&environment.variables) {
             if may_use_lfs(self.project_dir) {
-                git.run(output, &["lfs", "pull"])?;
+                git.run_listening(output, &["lfs", "pull"])?;
             }
             output.say("")?;
         }

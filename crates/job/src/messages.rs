@@ -290,6 +290,14 @@ pub fn tool_trust(private: usize, system: usize, bundle: &str) -> String {
 
 // ---- sources
 
+/// What Git does not say about a TLS failure: which certificates, which trust, which remedy. Ends with a newline.
+pub fn tls_explanation(place: &str, explanation: &str) -> String {
+    format!(
+        "{}\n{explanation}\n",
+        script_warning(&format!("TLS with {place} as Git is set up here:"))
+    )
+}
+
 /// `GIT_SSL_NO_VERIFY` is set: whatever its value, Git checks nothing.
 pub fn git_unverified() -> String {
     script_warning(

@@ -117,6 +117,17 @@ impl Legs {
         self.gitlab(options)
     }
 
+    /// Git in a job: a CA file takes the place of Git's own bundle (4.2); without one the system's roots count.
+    /// `options` are the job's (`CI_SERVER_TLS_*`).
+    pub fn git(&self, options: TlsOptions<'_>) -> TrustSettings {
+        let mut trust = self.gitlab(options);
+        trust.certificate_directory = None;
+        if trust.ca_file.is_some() {
+            trust.system = SystemRoots::None;
+        }
+        trust
+    }
+
     /// What the runner itself asks of a cache's provider (signatures, roles): as the API, but nobody else's server is
     /// shown the client certificate.
     pub fn cache_provider(&self, options: TlsOptions<'_>) -> TrustSettings {

@@ -1,0 +1,148 @@
+//! Why Git could not talk to its server, when TLS was it.
+//!
+//! Git says `SSL certificate problem: …` and names no certificate, no file and no remedy. So the server is looked at
+//! with the trust that Git was given, and the job's log gets the same explanation as the runner's.
+
+use std::time::Duration;
+
+use courser_job::helper_request::GetSources;
+use courser_job::messages;
+use courser_net::{Client, ClientSettings, Fault, Route, Target, TlsOptions, TrustSettings};
+use courser_trust::Certificate;
+use url::Url;
+
+use crate::output::Output;
+use crate::{HelperEnvironment, HelperError};
+
+/// Longest look; the job has failed already.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
+/// The look past a proxy, which a firewall may swallow.
+const DIRECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What Git (with OpenSSL or GnuTLS), libcurl and git-lfs say when TLS fails.
+const COMPLAINTS: [&str; 7] = [
+    "SSL certificate problem",
+    "server certificate verification failed",
+    "unable to get local issuer",
+    "unable to access 'https://",
+    "gnutls_handshake",
+    "x509:",
+    "tls:",
+];
+
+/// Explains a failure of Git in the log, if TLS was it.
+pub(crate) async fn explain(
+    sources: &GetSources,
+    environment: &HelperEnvironment,
+    failure: &HelperError,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    let HelperError::Git { command, said, .. } = failure else {
+        return Ok(());
+    };
+    if !COMPLAINTS.iter().any(|words| said.contains(words)) {
+        return Ok(());
+    }
+    let Ok(remote) = Url::parse(&sources.remote_url) else {
+        return Ok(());
+    };
+    let elsewhere = (command == "lfs")
+        .then(|| storage_in(said, &remote))
+        .flatten();
+    let url = elsewhere.as_ref().unwrap_or(&remote);
+    let Some(target) = Target::from_url(url) else {
+        return Ok(());
+    };
+    let trust = trust(sources, environment, command == "lfs");
+    if let Some(fault) = look(&target, trust, environment).await {
+        let place = format!("{}:{}", target.host(), target.port());
+        output.log(&messages::tls_explanation(&place, &fault.to_string()))?;
+    }
+    Ok(())
+}
+
+/// The trust that Git was given. git-lfs adds the file to the system's roots, Git puts it in their place.
+fn trust(sources: &GetSources, environment: &HelperEnvironment, lfs: bool) -> TrustSettings {
+    let (certificate, key) = match &sources.tls_client_pair {
+        Some((certificate, key)) => (Some(certificate.as_str()), Some(key.as_str())),
+        None => (None, None),
+    };
+    let options = TlsOptions {
+        ca_file: sources.tls_ca_file.as_deref(),
+        cert_file: certificate,
+        key_file: key,
+    };
+    if lfs {
+        environment.legs.transfers(options)
+    } else {
+        environment.legs.git(options)
+    }
+}
+
+async fn look(
+    target: &Target,
+    trust: TrustSettings,
+    environment: &HelperEnvironment,
+) -> Option<Fault> {
+    let client = Client::new(ClientSettings {
+        trust,
+        proxy: environment.proxy.clone(),
+        user_agent: environment.user_agent.clone(),
+        connection_max_age: Duration::ZERO,
+    });
+    let looking = client.inspect(target, Route::AsCalls);
+    let inspection = tokio::time::timeout(LOOK_TIMEOUT, looking).await.ok()?;
+    let inspection = inspection.ok()?;
+    let fault = inspection.outcome.err()?;
+    if inspection.proxy.is_none() {
+        return Some(fault);
+    }
+    let past = client.inspect(target, Route::Direct);
+    let past = tokio::time::timeout(DIRECT_TIMEOUT, past).await;
+    let leaf = past.ok().and_then(Result::ok).and_then(|direct| {
+        let leaf = direct.received.first()?;
+        Certificate::parse(leaf).ok()
+    });
+    Some(match leaf {
+        Some(leaf) => fault.with_direct_issuer(leaf.issuer().to_string()),
+        None => fault,
+    })
+}
+
+/// The other server of which git-lfs complains: objects lie where the server says.
+fn storage_in(said: &str, remote: &Url) -> Option<Url> {
+    let complaints = said
+        .lines()
+        .filter(|line| COMPLAINTS.iter().any(|words| line.contains(words)));
+    complaints
+        .flat_map(|line| line.match_indices("https://").map(|(at, _)| &line[at..]))
+        .filter_map(|rest| {
+            let end = rest.find(|c: char| c.is_whitespace() || "\"'<>".contains(c));
+            Url::parse(&rest[..end.unwrap_or(rest.len())]).ok()
+        })
+        .find(|url| {
+            url.host_str() != remote.host_str()
+                || url.port_or_known_default() != remote.port_or_known_default()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_storage_is_found_in_what_git_lfs_says() {
+        let remote = Url::parse("https://gitlab.example/g/p.git").expect("a URL");
+        let said = "Downloading LFS objects: 0% (0/1)\n\
+            LFS: Get \"https://s3.example:9000/b/o?X-Amz-Signature=1\": tls: failed to verify certificate: x509: \
+            certificate signed by unknown authority\n\
+            error: failed to fetch some objects from 'https://gitlab.example/g/p.git/info/lfs'";
+        let found = storage_in(said, &remote).expect("a URL");
+        assert_eq!(found.host_str(), Some("s3.example"));
+        assert_eq!(found.port(), Some(9000));
+        assert_eq!(
+            storage_in("LFS: https://gitlab.example/x: x509: no", &remote),
+            None
+        );
+    }
+}
