@@ -59,6 +59,17 @@ impl ToolTrustMaker {
                 );
             }
         }
+        for anchor in bundle.without_root() {
+            let certificate = anchor.certificate();
+            tracing::warn!(
+                runner,
+                "{} in {} is no root: Node, Python and other programs with OpenSSL do not take it for an anchor; \
+                 add the certificate of {} to that file",
+                certificate.subject(),
+                anchor.source(),
+                certificate.issuer()
+            );
+        }
         if bundle.private().is_empty() {
             return None;
         }

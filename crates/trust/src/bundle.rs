@@ -117,6 +117,17 @@ impl Bundle {
         &self.left_out
     }
 
+    /// Private anchors whose own issuer is not in it. Go, curl and GnuTLS stop at any anchor; OpenSSL's default, and so
+    /// Node and Python, go on to a self-signed one and fail where there is none.
+    pub fn without_root(&self) -> impl Iterator<Item = &TrustedCertificate> {
+        let all = || self.private.iter().chain(&self.system);
+        let subjects: HashSet<&[u8]> = all()
+            .map(|trusted| trusted.certificate().subject_der())
+            .collect();
+        let private = self.private.iter();
+        private.filter(move |trusted| !subjects.contains(trusted.certificate().issuer_der()))
+    }
+
     /// PEM text, the private anchors first; a comment before each certificate says whose it is and where it was read.
     pub fn pem(&self) -> String {
         let all = || self.private.iter().chain(&self.system);

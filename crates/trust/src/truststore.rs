@@ -38,7 +38,10 @@ pub(crate) struct Entry<'a> {
 
 /// The store as bytes.
 pub(crate) fn encode<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<u8> {
-    let bags: Vec<u8> = entries.flat_map(|entry| bag(&entry)).collect();
+    let mut bags = Vec::new();
+    for entry in entries {
+        bags.extend(bag(&entry));
+    }
     let safe = content_info(&element(SEQUENCE, &bags));
     let authenticated = content_info(&element(SEQUENCE, &safe));
     element(

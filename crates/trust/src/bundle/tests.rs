@@ -139,6 +139,33 @@ fn a_configured_certificate_that_the_system_has_too_counts_once_and_as_private()
 }
 
 #[test]
+fn an_intermediate_without_its_root_is_told_apart() {
+    let root_key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = params.self_signed(&root_key).expect("a certificate").pem();
+    let issuer = rcgen::Issuer::from_params(&params, &root_key);
+    let mut below = params.clone();
+    below.distinguished_name = rcgen::DistinguishedName::new();
+    below
+        .distinguished_name
+        .push(DnType::CommonName, "Intermediate");
+    let key = KeyPair::generate().expect("a key");
+    let intermediate = below.signed_by(&key, &issuer).expect("a certificate").pem();
+
+    let count = |system_part: &str, text: &str| {
+        let bundle = Bundle::compose(&system(system_part), &configured(text), None);
+        bundle.without_root().count()
+    };
+    assert_eq!(count("", &intermediate), 1);
+    assert_eq!(count("", &(intermediate.clone() + &root)), 0);
+    assert_eq!(count(&root, &intermediate), 0);
+    assert_eq!(count("", &root), 0);
+}
+
+#[test]
 fn what_never_was_a_file_of_the_operator_stays_out() {
     let text = root("Throw-away");
     let inline = store(&[(Source::Inline("in memory".into()), &text)]);
