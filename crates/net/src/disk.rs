@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use courser_trust::{Reading, Store};
 
 use crate::SystemRoots;
+use crate::watch::Settled;
 
 /// A bundle of all roots of the world has a quarter of this.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
@@ -33,6 +34,7 @@ pub(crate) struct Disk {
     stamps: HashMap<PathBuf, Option<Stamp>>,
     listings: HashMap<PathBuf, Arc<[String]>>,
     system: HashMap<SystemRoots, Arc<Store>>,
+    settled: Settled,
 }
 
 impl Disk {
@@ -53,12 +55,23 @@ impl Disk {
             stamps: HashMap::new(),
             listings: HashMap::new(),
             system: HashMap::new(),
+            settled: Settled::Yes,
         }
     }
 
     /// When it was looked.
     pub(crate) fn at(&self) -> Instant {
         self.at
+    }
+
+    /// Whether the platform's roots have all been judged.
+    pub(crate) fn settled(&self) -> Settled {
+        self.settled
+    }
+
+    /// Notes that something of the platform's roots is still to be judged.
+    pub(crate) fn note(&mut self, settled: Settled) {
+        self.settled = self.settled.and(settled);
     }
 
     /// Whether every file of a directory is looked at, not the directory alone.

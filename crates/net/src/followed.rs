@@ -71,6 +71,11 @@ impl Contents {
         self.judged = !waiting;
     }
 
+    /// Tells these contents from others.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(format!("{:?}", self.of).as_bytes())
+    }
+
     /// Whether something was left alone, to be looked at again soon.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.judged
@@ -101,7 +106,6 @@ pub(crate) struct Anchors {
     sources: Vec<Source>,
     contents: Contents,
     reload: Reload,
-    kept: Vec<Kept>,
 }
 
 /// A file whose certificates are not trusted any more, because it is gone.
@@ -187,7 +191,6 @@ impl Anchors {
         }
         let update = self.reload.update(counted);
         if !change.waiting {
-            self.kept.clone_from(&update.kept);
             change.kept = update.kept;
         }
         self.contents.judged(change.waiting);
@@ -197,11 +200,6 @@ impl Anchors {
     /// What is trusted now.
     pub(crate) fn store(&self) -> &Arc<Store> {
         self.reload.store()
-    }
-
-    /// Files whose last good content is in force instead of what lies on the disk.
-    pub(crate) fn kept(&self) -> &[Kept] {
-        &self.kept
     }
 
     pub(crate) fn contents(&self) -> &Contents {
@@ -349,11 +347,11 @@ mod tests {
             file.later(250);
             let (trusted, change) = file.holds(broken.clone());
             assert_eq!((trusted, change.unwrap().kept.len()), (1, 1));
-            assert_eq!(file.anchors.kept().len(), 1);
             assert!(file.holds(broken).1.is_none());
         }
-        file.holds(&*text);
-        assert!(file.anchors.kept().is_empty(), "it recovers by itself");
+        let (trusted, change) = file.holds(&*roots(2));
+        assert_eq!(trusted, 2, "it recovers by itself");
+        assert!(change.unwrap().kept.is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use secrecy::ExposeSecret as _;
 
 use crate::disk::Disk;
+use crate::inventory::{self, Inventory, Role};
 use crate::key_pair::{KeyPair, PairChange, PairFiles};
 use crate::tls::certified_key;
 use crate::watch::{self, Settled, Watched};
@@ -92,6 +93,15 @@ impl Watched for Identity {
         let mut pair = files.lock().unwrap_or_else(PoisonError::into_inner);
         let change = pair.look(disk, |chain, key| checked(chain, key, Timestamp::now()));
         let PairFiles { certificate, key } = pair.files();
+        match &change {
+            Some(PairChange::New) => {
+                inventory::file_settled(certificate);
+            }
+            Some(_) => {
+                inventory::file_refused(certificate, pair.contents().fingerprint());
+            }
+            None => {}
+        }
         let (certificate, key) = (certificate.display(), key.display());
         match change {
             Some(PairChange::New) => {
@@ -109,6 +119,14 @@ impl Watched for Identity {
             None => {}
         }
         Settled::of(pair.contents())
+    }
+
+    fn report(&self, inventory: &mut Inventory) {
+        let pair = self.current.load();
+        if let (Some(files), Some(leaf)) = (&self.files, pair.cert.first()) {
+            let files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            inventory.shown(Role::Listener, &files.files().certificate, leaf);
+        }
     }
 }
 

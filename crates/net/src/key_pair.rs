@@ -58,11 +58,6 @@ impl KeyPair {
         self.current.as_ref()
     }
 
-    /// Why the files as they are now are not used.
-    pub(crate) fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
-    }
-
     pub(crate) fn contents(&self) -> &Contents {
         &self.contents
     }
@@ -164,11 +159,16 @@ mod tests {
         now += Duration::from_millis(250);
         let change = take(&mut pair, cert_two.clone(), key_one, now);
         assert!(matches!(change, Some(PairChange::Refused(_))));
-        assert!(pair.failure().unwrap().contains("not the certificate's"));
+        assert!(
+            pair.failure
+                .as_ref()
+                .unwrap()
+                .contains("not the certificate's")
+        );
         assert!(Arc::ptr_eq(&first, pair.current().unwrap()));
         let change = take(&mut pair, cert_two.clone(), key_two, now);
         assert!(matches!(change, Some(PairChange::New)));
-        assert!(pair.failure().is_none() && !Arc::ptr_eq(&first, pair.current().unwrap()));
+        assert!(pair.failure.is_none() && !Arc::ptr_eq(&first, pair.current().unwrap()));
 
         assert!(take(&mut pair, cert_two.clone(), Reading::Absent, now).is_none());
         now += Duration::from_millis(250);

@@ -35,9 +35,11 @@
 mod addresses;
 mod client;
 mod disk;
+mod expiry;
 mod fault;
 mod followed;
 mod identity;
+mod inventory;
 mod issuers;
 mod key_pair;
 pub mod legs;
@@ -55,9 +57,10 @@ pub use client::{
 };
 pub use disk::read as read_trust_file;
 pub use fault::Fault;
+pub use inventory::{Dated, Refusals, Role, SystemStore, TrustReport, trust_report};
 pub use issuers::{CompletionError, IssuerLimits, Issuers};
 pub use legs::{Legs, TlsOptions};
 pub use proxy::ProxySettings;
 pub use server::{ListenError, Listener, ServerIdentity};
 pub use trust_files::{SystemRoots, TrustSettings};
-pub use watch::watch_trust_files;
+pub use watch::{trust_changes, watch_trust_files};

@@ -9,6 +9,8 @@ use courser_trust::{Reading, Source, Store};
 
 use crate::disk::{Disk, Stamp, read};
 use crate::followed::Anchors;
+use crate::inventory;
+use crate::watch::Settled;
 
 /// Bundle files, in Go's order; the first that can be read counts.
 const BUNDLES: [&str; 6] = [
@@ -88,6 +90,7 @@ impl SystemRoots {
             let found = self.read(disk, &mut loaded.files);
             loaded.take(found, disk.at());
         }
+        disk.note(Settled::of(loaded.anchors.contents()));
         Arc::clone(loaded.anchors.store())
     }
 
@@ -163,6 +166,21 @@ impl Loaded {
         }
         for kept in &change.kept {
             tracing::warn!("{kept}");
+            if let Source::System(path) = &kept.source {
+                inventory::file_refused(path, self.anchors.contents().fingerprint());
+            }
+        }
+        if !change.waiting {
+            for (path, _) in &self.files {
+                if !change
+                    .kept
+                    .iter()
+                    .any(|kept| kept.source.name() == path.display().to_string())
+                    && inventory::file_settled(path)
+                {
+                    tracing::info!("{} is good again", path.display());
+                }
+            }
         }
         let store = self.anchors.store();
         if !Arc::ptr_eq(&before, store) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use courser_trust::{
     Certificate, PeerName, ServerVerifier, Store, VerifiedChains, crypto_provider,
+    find_verify_error,
 };
 use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::fault::{Endpoint, Fault};
+use crate::inventory;
 
 /// HTTP/2 is not spoken: upstream does not, and the runner API gains nothing from it.
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -112,7 +114,12 @@ impl ClientTls {
     {
         let peer_name = PeerName::from_host(&name.to_str());
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        let stream = connector.connect(name, io).await?;
+        let host = name.to_str().into_owned();
+        let stream = connector.connect(name, io).await.inspect_err(|error| {
+            if find_verify_error(error).is_some() {
+                inventory::refused();
+            }
+        })?;
         let leaf = stream
             .get_ref()
             .1
@@ -121,6 +128,7 @@ impl ClientTls {
         let chains = leaf.and_then(|leaf| self.verifier.verified_chains(&peer_name, leaf));
         let chains =
             chains.ok_or_else(|| io::Error::other("the verified chain is not on record"))?;
+        inventory::accepted(&host, &chains);
         Ok((stream, VerifiedPeer { chains }))
     }
 }

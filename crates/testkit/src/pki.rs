@@ -1,6 +1,7 @@
 //! Certificates to order: authorities, servers, clients; expired, of the wrong use, self-signed.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -22,9 +23,10 @@ pub struct Order<'a> {
 }
 
 /// A finished certificate with its key, and the certificates above it.
+#[derive(Clone)]
 pub struct Issued {
     params: CertificateParams,
-    key: KeyPair,
+    key: Arc<KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
     /// From the issuer upwards; the last one signed itself.
@@ -194,7 +196,7 @@ impl Order<'_> {
         let (certificate, above) = match self.issuer {
             None => (self.params.self_signed(&key), Vec::new()),
             Some(issuer) => {
-                let signer = Issuer::from_params(&issuer.params, &issuer.key);
+                let signer = Issuer::from_params(&issuer.params, &*issuer.key);
                 let own = (issuer.certificate.clone(), issuer.pem.clone());
                 let above = std::iter::once(own).chain(issuer.above.iter().cloned());
                 (self.params.signed_by(&key, &signer), above.collect())
@@ -203,7 +205,7 @@ impl Order<'_> {
         let certificate = certificate.expect("the parameters describe a certificate");
         Issued {
             params: self.params,
-            key,
+            key: Arc::new(key),
             pem: certificate.pem(),
             certificate: certificate.der().clone(),
             above,

@@ -21,6 +21,7 @@ use super::upload::Upload;
 use crate::addresses::Addresses;
 use crate::disk::{Disk, Stamp, read};
 use crate::followed::{Anchors, Change};
+use crate::inventory::{self, Inventory, Role};
 use crate::key_pair::{KeyPair, PairChange, PairFiles};
 use crate::proxy::ProxyRules;
 use crate::tls::{self, ClientTls};
@@ -212,6 +213,7 @@ impl Generations {
         std::mem::replace(&mut current.made, next)
             .generation
             .retire();
+        watch::changed();
         Ok(())
     }
 
@@ -244,6 +246,19 @@ impl Watched for Generations {
         }
         settled
     }
+
+    fn report(&self, inventory: &mut Inventory) {
+        for current in locked(&self.current).values() {
+            let Made { trusted, store, .. } = &current.made;
+            let generation = store.generation().0;
+            inventory.trusted(generation, &trusted.system, &trusted.configured);
+            if let Some(pair) = &current.pair
+                && let Some(leaf) = pair.current().and_then(|shown| shown.cert.first())
+            {
+                inventory.shown(Role::Client, &pair.files().certificate, leaf);
+            }
+        }
+    }
 }
 
 impl Current {
@@ -275,7 +290,6 @@ impl Current {
             let source = Source::Inline("the certificates given in memory".to_owned());
             readings.push((source, Reading::Bytes(text.into())));
         }
-        let was_refused = !self.anchors.kept().is_empty();
         let Some(change) = self.anchors.take(readings, disk.at()) else {
             return;
         };
@@ -287,9 +301,17 @@ impl Current {
                 self.anchors.store().consulted().iter().any(|consulted| {
                     *consulted.source == file.source() && consulted.certificates > 0
                 });
-            say(file, &reading, &change, self.anchors.store(), usable);
-            if was_refused && usable && change.kept.is_empty() {
-                tracing::info!("{} is good again", file.path().display());
+            let path = file.path();
+            let is_news = if change.kept.is_empty() {
+                if inventory::file_settled(path) && usable {
+                    tracing::info!("{} is good again", path.display());
+                }
+                true
+            } else {
+                inventory::file_refused(path, self.anchors.contents().fingerprint())
+            };
+            if is_news {
+                say(file, &reading, &change, self.anchors.store(), usable);
             }
             if change.kept.is_empty() {
                 self.ca_bytes = match reading {
@@ -304,28 +326,31 @@ impl Current {
         let Some(pair) = &mut self.pair else {
             return;
         };
-        let was_refused = pair.failure().is_some();
         let change = pair.look(disk, tls::certified_key);
         let PairFiles { certificate, key } = pair.files();
-        let (certificate, key) = (certificate.display(), key.display());
+        let (shown, shown_key) = (certificate.display(), key.display());
         match change {
             Some(PairChange::New) => {
-                tracing::debug!("Trying to load {certificate} and {key} pair...");
-                if was_refused {
-                    tracing::info!("{certificate} and {key} are good again");
+                tracing::debug!("Trying to load {shown} and {shown_key} pair...");
+                if inventory::file_settled(certificate) {
+                    tracing::info!("{shown} and {shown_key} are good again");
                 }
             }
             Some(PairChange::Refused(error)) => {
-                tracing::error!("Failed to load {certificate} {key} {error}");
+                if !inventory::file_refused(certificate, pair.contents().fingerprint()) {
+                    return;
+                }
+                tracing::error!("Failed to load {shown} {shown_key} {error}");
                 if pair.current().is_some() {
-                    tracing::warn!(
-                        "the last good client certificate of {certificate} stays in use"
-                    );
+                    tracing::warn!("the last good client certificate of {shown} stays in use");
                 }
             }
-            Some(PairChange::Gone) => tracing::warn!(
-                "{certificate} or {key} is gone; no client certificate is sent any more"
-            ),
+            Some(PairChange::Gone) => {
+                inventory::file_settled(certificate);
+                tracing::warn!(
+                    "{shown} or {shown_key} is gone; no client certificate is sent any more"
+                );
+            }
             None => {}
         }
     }
