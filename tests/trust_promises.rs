@@ -9,6 +9,7 @@ mod hosts;
 mod job;
 mod machine;
 mod predefined;
+mod proxies;
 mod rotation;
 mod site;
 mod system_store;

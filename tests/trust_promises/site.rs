@@ -11,6 +11,9 @@ use crate::world::{Finished, PATIENCE, Running, World, run};
 /// Registration token of every site.
 pub(crate) const REGISTRATION_TOKEN: &str = "GR1348941registration-for-tests";
 
+/// A name of the server that no system resolves: proxies do, and machines with a hosts file of their own.
+pub(crate) const NAME: &str = "gitlab.test";
+
 /// The words users and monitoring search for.
 pub(crate) const UNKNOWN_AUTHORITY: &str = "x509: certificate signed by unknown authority";
 
@@ -24,7 +27,9 @@ impl Certificates {
     pub(crate) fn new() -> Self {
         let root = Authority::root("Private Root").issue();
         let intermediate = root.intermediate("Private Intermediate").issue();
-        let leaf = intermediate.server(&["localhost", "127.0.0.1"]).issue();
+        let leaf = intermediate
+            .server(&["localhost", "127.0.0.1", NAME])
+            .issue();
         Self { root, leaf }
     }
 }
@@ -33,7 +38,7 @@ impl Certificates {
 pub(crate) struct Site {
     pub(crate) world: World,
     pub(crate) certificates: Certificates,
-    /// `https://localhost:<port>`.
+    /// `https://localhost:<port>`, or by [`NAME`].
     pub(crate) url: String,
     private_token: String,
     _server: Running,
@@ -47,6 +52,15 @@ impl Site {
 
     /// The same with certificates of the caller's.
     pub(crate) fn start_with(pipeline: &str, certificates: Certificates) -> Self {
+        Self::start_as("localhost", pipeline, certificates)
+    }
+
+    /// The same under [`NAME`].
+    pub(crate) fn start_named(pipeline: &str) -> Self {
+        Self::start_as(NAME, pipeline, Certificates::new())
+    }
+
+    fn start_as(host: &str, pipeline: &str, certificates: Certificates) -> Self {
         let world = World::new();
         world.repository(
             "work/project",
@@ -66,6 +80,9 @@ impl Site {
             .arg(world.path("state/coordinator"))
             .arg("--repository")
             .arg(world.path("work/project"));
+        if host == NAME {
+            command.args(["--external-host", NAME]);
+        }
         let mut server = Running::start(&mut command);
         let last_word = |line: String| {
             line.split_whitespace()
@@ -84,7 +101,7 @@ impl Site {
         Self {
             world,
             certificates,
-            url: format!("https://localhost:{port}"),
+            url: format!("https://{host}:{port}"),
             private_token,
             _server: server,
         }
@@ -96,6 +113,7 @@ impl Site {
         command
             .args(["--silent", "--show-error", "--fail-with-body", "--cacert"])
             .arg(self.world.path("tls/root.pem"))
+            .args(["--resolve", &format!("{NAME}:{}:127.0.0.1", self.port())])
             .args([
                 "--header",
                 &format!("PRIVATE-TOKEN: {}", self.private_token),
@@ -106,6 +124,11 @@ impl Site {
         assert!(finished.status.success(), "{path}: {}", finished.all());
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
+    }
+
+    /// The port of its URL.
+    pub(crate) fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap_or_default()
     }
 
     /// Registers a runner on the server and returns its token.

@@ -55,7 +55,9 @@ pub(crate) fn remove(temporary_dir: &str) -> Result<(), HelperError> {
 fn git_config(bundle: &str, variables: &Environment) -> Result<String, HelperError> {
     let machine = machine_git_config(variables.get("PATH").unwrap_or_default());
     let mut config = GitConfig::default();
-    config.section("http", "", &[("sslCAInfo", bundle)])?;
+    // The second for a proxy that speaks TLS itself.
+    let values = [("sslCAInfo", bundle), ("proxySSLCAInfo", bundle)];
+    config.section("http", "", &values)?;
     config.section("include", "", &[("path", &machine.to_string_lossy())])?;
     Ok(config.text().to_owned())
 }

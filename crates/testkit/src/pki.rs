@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType,
-    SignatureAlgorithm, date_time_ymd,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
+    SanType, SignatureAlgorithm, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -189,10 +190,13 @@ impl Order<'_> {
     }
 
     /// Makes key and certificate.
-    pub fn issue(self) -> Issued {
+    pub fn issue(mut self) -> Issued {
         let key = self
             .existing_key
             .unwrap_or_else(|| KeyPair::generate_for(self.key).expect("a key can be generated"));
+        // RFC 5280, 4.2.1.2 (1), as nearly all authorities do; some clients compute what they expect.
+        let id = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key.public_key_raw());
+        self.params.key_identifier_method = KeyIdMethod::PreSpecified(id.as_ref().to_vec());
         let (certificate, above) = match self.issuer {
             None => (self.params.self_signed(&key), Vec::new()),
             Some(issuer) => {

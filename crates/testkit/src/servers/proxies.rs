@@ -24,10 +24,10 @@ impl ForwardProxy {
         })
     }
 
-    /// The same, but clients speak TLS with the proxy itself.
+    /// The same, but clients speak TLS with the proxy itself. Debian's squid sends the leaf alone.
     pub fn https(names: &[&str], leaf: &Issued) -> Self {
         Self::start("https", names, |directory, port| {
-            let certificate = write(directory, "proxy.crt", &leaf.chain_pem());
+            let certificate = write(directory, "proxy.crt", &leaf.certificate_pem());
             let key = write(directory, "proxy.key", &leaf.key_pem());
             format!(
                 "https_port 127.0.0.1:{port} tls-cert={} tls-key={}\n",
@@ -101,10 +101,12 @@ def server_connect(data):
 ";
 
 impl InterceptingProxy {
-    /// Makes an authority of its own that signs what clients see, and trusts the servers of `upstream`
-    /// only. All names that end in `.test` lead to 127.0.0.1.
-    pub fn start(upstream: &Issued) -> Self {
+    /// Signs what clients see with `authority`, which is sent with all above it, the root included.
+    /// Trusts the servers of `upstream` only. All names that end in `.test` lead to 127.0.0.1.
+    pub fn start(authority: &Issued, upstream: &Issued) -> Self {
         let daemon = Daemon::start(Ipv4Addr::LOCALHOST.into(), |directory, port| {
+            let own = authority.key_pem() + &authority.full_chain_pem();
+            write(directory, "mitmproxy-ca.pem", &own);
             let trusted = write(directory, "upstream.pem", &upstream.certificate_pem());
             let mut command = Command::new(program("mitmdump"));
             command
@@ -120,11 +122,6 @@ impl InterceptingProxy {
             command
         });
         Self { daemon }
-    }
-
-    /// The certificate that clients have to trust.
-    pub fn authority_pem(&self) -> String {
-        self.daemon.read("mitmproxy-ca-cert.pem")
     }
 
     /// For `HTTPS_PROXY`.
