@@ -3,8 +3,9 @@
 //! CI calls the same recipes as a developer. Each recipe is one function that reads top to bottom.
 #![expect(clippy::print_stdout, reason = "a task runner talks to the terminal")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -20,6 +21,8 @@ cargo xtask <task>
   lint            rustfmt, clippy without warnings, cargo-deny, rustdoc without warnings, generated pages fresh
   dist            the static binary that is shipped, in dist/, with its size
   bench [ARGS]    ratios against the peers in the same run (benches/README.md); ARGS choose benchmarks
+  go-verdicts     asks Go's crypto/x509 about the odd chains of testkit again and writes its answers;
+                  with --new-chains the chains are made anew first (after a case was added)
   drill           long fault runs: property tests with many cases, kill -9 of whole pipelines
   docs            rustdoc, and what is generated under docs/: commands.md, the picture of a run
 ";
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         "lint" => lint(),
         "dist" => dist(),
         "bench" => bench(&rest),
+        "go-verdicts" => go_verdicts(&rest),
         "drill" => drill(),
         "docs" => docs(),
         _ => {
@@ -150,6 +154,53 @@ fn bench(arguments: &[String]) -> Result<()> {
         .args(arguments))
 }
 
+/// Questions and answers of `crates/trust/tests/go_verdicts.rs`.
+fn go_verdicts(arguments: &[String]) -> Result<()> {
+    let directory = root().join("crates/testkit/go-verdicts");
+    let chains = directory.join("chains.jsonl.gz");
+    match arguments {
+        [] => {}
+        [option] if option == "--new-chains" => {
+            let mut maker = Command::new("cargo");
+            maker.args(["run", "--quiet", "--package", "courser-testkit"]);
+            let text = output(maker.args(["--example", "odd_chains"]), &[])?;
+            let packed = output(Command::new("gzip").args(["-9", "--no-name"]), &text)?;
+            std::fs::write(&chains, packed)
+                .with_context(|| format!("write {}", chains.display()))?;
+        }
+        _ => bail!("unknown: {arguments:?}"),
+    }
+    let text = output(Command::new("gzip").args(["-dc"]).arg(&chains), &[])?;
+    let mut go = Command::new("go");
+    let answers = output(go.args(["run", "."]).current_dir(&directory), &text)
+        .context("Go is needed, with its `go` in PATH")?;
+    let count = answers.iter().filter(|&&byte| byte == b'\n').count();
+    let target = directory.join("answers.jsonl");
+    std::fs::write(&target, answers).with_context(|| format!("write {}", target.display()))?;
+    println!("{}: {count} answers", target.display());
+    Ok(())
+}
+
+/// What a command prints when it is given this input.
+fn output(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {command:?}"))?;
+    let mut stdin = child.stdin.take().context("a pipe to the command")?;
+    let output = std::thread::scope(|scope| {
+        // A command that ends early says why itself.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output()
+    })
+    .with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}", output.status);
+    }
+    Ok(output.stdout)
+}
+
 fn drill() -> Result<()> {
     run(Command::new("cargo")
         .args(["test", "--workspace", "--release"])
@@ -167,7 +218,7 @@ fn kill_pipelines(binary: &Path) -> Result<()> {
             .args(["exec", "examples/matrix"])
             .current_dir(root())
             .env("XDG_STATE_HOME", &state)
-            .stdout(std::process::Stdio::null());
+            .stdout(Stdio::null());
         command
     };
     for round in 0..40 {
@@ -204,7 +255,7 @@ fn build_binary(profile: &str) -> Result<PathBuf> {
         ])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root())
-        .stderr(std::process::Stdio::inherit())
+        .stderr(Stdio::inherit())
         .output()
         .context("cargo build")?;
     if !output.status.success() {

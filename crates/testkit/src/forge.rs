@@ -1,9 +1,13 @@
 //! Makes certificates byte by byte, sound ones and odd ones that no library would make; [`pki`](crate::pki) makes those
 //! that tests of other things need.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use rustls_pki_types::CertificateDer;
+
+use crate::openssl::OpensslKey;
 
 /// The time at which tests look at certificates.
 pub fn now() -> jiff::Timestamp {
@@ -47,6 +51,14 @@ pub struct Draft {
     pub key_info: Option<Vec<u8>>,
     /// Puts other bytes in the place of the signature.
     pub signature: Option<Vec<u8>>,
+    /// Names another issuer than the one that signs; encoded.
+    pub issuer: Option<Vec<u8>>,
+    /// Puts other bytes in the place of the validity.
+    pub encoded_validity: Option<Vec<u8>>,
+    /// Claims another algorithm outside the signed part than inside.
+    pub outer_algorithm: Option<Vec<u8>>,
+    /// Signs with this key instead of the issuer's, with options of `openssl dgst`.
+    pub signer: Option<(Arc<OpensslKey>, &'static [&'static str])>,
 }
 
 /// The default, named so.
@@ -61,6 +73,10 @@ pub fn draft(common_name: &str) -> Draft {
         claimed_algorithm: None,
         key_info: None,
         signature: None,
+        issuer: None,
+        encoded_validity: None,
+        outer_algorithm: None,
+        signer: None,
     }
 }
 
@@ -153,9 +169,12 @@ impl Draft {
         }
         fields.push(der(2, &[&self.serial]));
         fields.push(algorithm.clone());
-        fields.push(issuer.to_vec());
+        fields.push(self.issuer.clone().unwrap_or_else(|| issuer.to_vec()));
         let time = |text: &str| der(0x18, &[text.as_bytes()]);
-        fields.push(sequence(&[&time(self.validity.0), &time(self.validity.1)]));
+        fields.push(match &self.encoded_validity {
+            Some(bytes) => bytes.clone(),
+            None => sequence(&[&time(self.validity.0), &time(self.validity.1)]),
+        });
         fields.push(self.subject.clone());
         fields.push(key_info);
         if self.unique_ids {
@@ -168,11 +187,13 @@ impl Draft {
         }
         let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
         let signed = sequence(&fields);
-        let signature = match &self.signature {
-            Some(bytes) => bytes.clone(),
-            None => signer.sign(&signed).expect("a signature"),
+        let signature = match (&self.signature, &self.signer) {
+            (Some(bytes), _) => bytes.clone(),
+            (None, Some((key, options))) => key.sign(options, &signed),
+            (None, None) => signer.sign(&signed).expect("a signature"),
         };
-        let whole = sequence(&[&signed, &algorithm, &der(3, &[&[0], &signature])]);
+        let outer = self.outer_algorithm.clone().unwrap_or(algorithm);
+        let whole = sequence(&[&signed, &outer, &der(3, &[&[0], &signature])]);
         CertificateDer::from(whole)
     }
 }

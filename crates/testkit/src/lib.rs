@@ -22,6 +22,8 @@ pub mod forge;
 pub mod hostile;
 pub mod http_message;
 pub mod lfs;
+pub mod odd_chains;
+pub mod openssl;
 pub mod pki;
 pub mod proxy;
 pub mod server;

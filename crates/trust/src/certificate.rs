@@ -15,6 +15,7 @@ use crate::der::{self, BitString, Malformed, Reader};
 use crate::distinguished_name::DistinguishedName;
 use crate::extensions::Extensions;
 use crate::moment::Moment;
+use crate::signature;
 
 /// Why bytes are no certificate; a lower-case fragment such as `negative serial number`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -393,6 +394,9 @@ fn key_kind(mut algorithm: Reader<'_>, key: &BitString<'_>) -> Result<KeyKind, C
             };
             if key.unused_bits != 0 || key.bytes.len() != 1 + 2 * octets || key.bytes[0] != 4 {
                 return Err("invalid elliptic curve point".into());
+            }
+            if !signature::is_on_curve(octets, key.bytes) {
+                return Err("elliptic curve point is not on its curve".into());
             }
             Ok(KeyKind::EllipticCurve { octets })
         }

@@ -93,6 +93,26 @@ pub(crate) fn price(certificate: &Certificate, issuer: &Certificate) -> u32 {
     of_key + (certificate.signed().len() / 500) as u32
 }
 
+/// Whether an uncompressed point lies on the curve with coordinates of that many octets; `true` for curves that the
+/// provider does not have.
+pub(crate) fn is_on_curve(octets: usize, point: &[u8]) -> bool {
+    let algorithm = match octets {
+        32 => &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1,
+        48 => &aws_lc_rs::signature::ECDSA_P384_SHA384_ASN1,
+        66 => &aws_lc_rs::signature::ECDSA_P521_SHA512_ASN1,
+        _ => return true,
+    };
+    aws_lc_rs::signature::ParsedPublicKey::new(algorithm, point).is_ok()
+}
+
+/// The bits of an RSA key that is larger than any that can be used.
+pub(crate) fn too_many_rsa_bits(certificate: &Certificate) -> Option<usize> {
+    match certificate.key_kind() {
+        KeyKind::Rsa { bits, .. } if bits > *RSA_BITS.end() => Some(bits),
+        _ => None,
+    }
+}
+
 /// Whether a handshake with this key can succeed at all.
 pub(crate) fn check_own_key(certificate: &Certificate) -> Result<(), SignatureError> {
     check_rsa(certificate)?;

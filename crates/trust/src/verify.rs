@@ -157,6 +157,13 @@ fn judge(
             missing_issuer_of: None,
         });
     };
+    // Go ends a handshake at the sight of such a key, needed or not.
+    if let Some(bits) = received
+        .iter()
+        .find_map(|one| signature::too_many_rsa_bits(one))
+    {
+        return Err(Reason::RsaSize(bits));
+    }
     let unknown = &leaf.extensions().unknown_critical;
     if !unknown.is_empty() {
         return Err(Reason::UnknownCriticalExtension(unknown.clone()));

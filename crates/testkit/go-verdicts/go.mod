@@ -1,0 +1,3 @@
+module courser.test/go-verdicts
+
+go 1.24
