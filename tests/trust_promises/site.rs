@@ -176,7 +176,12 @@ impl Site {
 
     /// Waits for the end of a pipeline and returns its status.
     pub(crate) fn outcome(&self, pipeline: i64) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        self.outcome_within(PATIENCE, pipeline)
+    }
+
+    /// The same for a pipeline that is known to take long.
+    pub(crate) fn outcome_within(&self, patience: Duration, pipeline: i64) -> String {
+        let deadline = Instant::now() + patience;
         loop {
             let answer = self.curl(&format!("projects/1/pipelines/{pipeline}"), &[]);
             let status = answer["status"].as_str().expect("a status");

@@ -12,7 +12,7 @@ use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::server::{FakeServer, Reply, Request};
 use courser_testkit::servers;
 
-use crate::world::{Running, run};
+use crate::world::{PATIENCE, Running, run};
 
 use super::site::Site;
 
@@ -237,7 +237,8 @@ fn outcomes(site: &Site, store: &Path, config_keys: &str) -> Outcomes {
     let _runner = Running::start(&mut command);
     let before = site.logs();
     let pipeline = site.create_pipeline();
-    let outcome = site.outcome(pipeline);
+    // Two dozen programs, some of them slow to start.
+    let outcome = site.outcome_within(4 * PATIENCE, pipeline);
     let logs = site.logs();
     assert_eq!(outcome, "success", "{logs}");
     assert!(!logs.contains(": breaks"), "{logs}");
