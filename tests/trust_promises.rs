@@ -8,6 +8,7 @@ mod full_chain;
 mod hosts;
 mod job;
 mod machine;
+mod mutual_tls;
 mod predefined;
 mod proxies;
 mod rotation;

@@ -169,6 +169,15 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
+/// Waits until `condition` holds.
+pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A program that goes on, with its lines as they come. Killed when dropped.
 pub(crate) struct Running {
     child: Child,

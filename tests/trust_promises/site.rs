@@ -41,7 +41,9 @@ pub(crate) struct Site {
     /// `https://localhost:<port>`, or by [`NAME`].
     pub(crate) url: String,
     private_token: String,
-    _server: Running,
+    pub(crate) server: Running,
+    /// Certificate and key that the server demands of its clients.
+    client: Option<[PathBuf; 2]>,
 }
 
 impl Site {
@@ -52,16 +54,32 @@ impl Site {
 
     /// The same with certificates of the caller's.
     pub(crate) fn start_with(pipeline: &str, certificates: Certificates) -> Self {
-        Self::start_as("localhost", pipeline, certificates)
+        Self::start_as("localhost", World::new(), pipeline, certificates, None)
     }
 
     /// The same under [`NAME`].
     pub(crate) fn start_named(pipeline: &str) -> Self {
-        Self::start_as(NAME, pipeline, Certificates::new())
+        Self::start_as(NAME, World::new(), pipeline, Certificates::new(), None)
     }
 
-    fn start_as(host: &str, pipeline: &str, certificates: Certificates) -> Self {
+    /// For clients of an authority only; `own` is the certificate of this test's own calls.
+    pub(crate) fn start_for_clients(pipeline: &str, authority: &Issued, own: &Issued) -> Self {
         let world = World::new();
+        world.write("tls/clients.pem", authority.certificate_pem());
+        let own = [
+            world.write("tls/own.pem", own.chain_pem()),
+            world.write("tls/own.key", own.key_pem()),
+        ];
+        Self::start_as("localhost", world, pipeline, Certificates::new(), Some(own))
+    }
+
+    fn start_as(
+        host: &str,
+        world: World,
+        pipeline: &str,
+        certificates: Certificates,
+        client: Option<[PathBuf; 2]>,
+    ) -> Self {
         world.repository(
             "work/project",
             &[(".gitlab-ci.yml", pipeline), ("file.txt", "content\n")],
@@ -83,6 +101,11 @@ impl Site {
         if host == NAME {
             command.args(["--external-host", NAME]);
         }
+        if client.is_some() {
+            command
+                .arg("--client-ca-file")
+                .arg(world.path("tls/clients.pem"));
+        }
         let mut server = Running::start(&mut command);
         let last_word = |line: String| {
             line.split_whitespace()
@@ -103,7 +126,8 @@ impl Site {
             certificates,
             url: format!("https://{host}:{port}"),
             private_token,
-            _server: server,
+            server,
+            client,
         }
     }
 
@@ -120,6 +144,9 @@ impl Site {
             ])
             .args(arguments)
             .arg(format!("{}/api/v4/{path}", self.url));
+        if let Some([certificate, key]) = &self.client {
+            command.arg("--cert").arg(certificate).arg("--key").arg(key);
+        }
         let finished = run(&mut command);
         assert!(finished.status.success(), "{path}: {}", finished.all());
         serde_json::from_str(&finished.stdout)

@@ -56,7 +56,7 @@ impl Coordinator {
     /// Opens the state, binds the address and serves until [`Handle::stop`].
     pub async fn start(settings: Settings) -> Result<Handle, StartError> {
         let (identity, root_pem) = identity(&settings)?;
-        let listener = Listener::bind(settings.address, identity).await?;
+        let listener = Listener::bind(settings.address, identity, settings.clients.clone()).await?;
         let url = external_url(&settings, listener.address().port())?;
 
         let files = StateDir::create(&settings.state_dir)?;

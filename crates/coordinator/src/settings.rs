@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use courser_net::Clients;
 use courser_protocol::{JobVariable, Secret};
 
 use crate::store::Durability;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub external_host: Option<String>,
     /// Certificate.
     pub certificate: Certificate,
+    /// Who may connect at all.
+    pub clients: Clients,
     /// Directory for the database, logs and artifacts; made for the owner only.
     pub state_dir: PathBuf,
     /// What a crash may cost.

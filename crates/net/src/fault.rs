@@ -181,7 +181,7 @@ impl Endpoint {
 /// An alert of the server's. Which alert stands for a missing client certificate differs: TLS 1.3 has one of its own,
 /// TLS 1.2 servers send `handshake_failure` (OpenSSL) or `bad_certificate` (Go).
 fn of_alert(alert: AlertDescription, endpoint: &Endpoint, identity: Option<&Certificate>) -> Fault {
-    let summary = format!("remote error: tls: {}", words(&format!("{alert:?}")));
+    let summary = format!("remote error: tls: {}", alert_words(alert));
     let host = &endpoint.host;
     let check = format!("courser trust check https://{}", endpoint.authority());
     let about_clients = matches!(
@@ -285,8 +285,24 @@ fn of_incompatible(why: &PeerIncompatible, endpoint: &Endpoint) -> Fault {
     )
 }
 
-/// `BadCertificate` → `bad certificate`.
-fn words(name: &str) -> String {
+/// Go's words for an alert: mostly its name in the RFC, `BadCertificate` → `bad certificate`.
+fn alert_words(alert: AlertDescription) -> String {
+    let other = match alert {
+        AlertDescription::CertificateExpired => "expired certificate",
+        AlertDescription::CertificateRevoked => "revoked certificate",
+        AlertDescription::CertificateUnknown => "unknown certificate",
+        AlertDescription::UnknownCA => "unknown certificate authority",
+        AlertDescription::ProtocolVersion => "protocol version not supported",
+        AlertDescription::InsufficientSecurity => "insufficient security level",
+        AlertDescription::BadRecordMac => "bad record MAC",
+        AlertDescription::DecodeError => "error decoding message",
+        AlertDescription::DecryptError => "error decrypting message",
+        _ => "",
+    };
+    if !other.is_empty() {
+        return other.to_owned();
+    }
+    let name = format!("{alert:?}");
     let mut words = String::new();
     let mut after_lower = false;
     for letter in name.chars() {

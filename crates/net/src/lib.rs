@@ -33,6 +33,7 @@
 //! ```
 
 mod addresses;
+mod admission;
 mod client;
 mod disk;
 mod expiry;
@@ -61,6 +62,6 @@ pub use inventory::{Dated, Refusals, Role, SystemStore, TrustReport, trust_repor
 pub use issuers::{CompletionError, IssuerLimits, Issuers};
 pub use legs::{Legs, TlsOptions};
 pub use proxy::ProxySettings;
-pub use server::{ListenError, Listener, ServerIdentity};
+pub use server::{Clients, ListenError, Listener, ServerIdentity};
 pub use trust_files::{SystemRoots, TrustSettings};
 pub use watch::{trust_changes, watch_trust_files};

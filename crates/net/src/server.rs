@@ -10,20 +10,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use courser_trust::VerifyError;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::admission::{Admission, with_reason};
+use crate::client::failure;
 use crate::identity::Identity;
-use crate::tls;
 
+pub use crate::admission::Clients;
 pub use crate::identity::ServerIdentity;
 
 /// Connections served at once; more wait in the kernel's queue. A long-polling runner holds one.
@@ -41,8 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     address: SocketAddr,
     listener: TcpListener,
-    identity: Arc<Identity>,
-    acceptor: TlsAcceptor,
+    admission: Arc<Admission>,
 }
 
 /// Why a listener could not be made.
@@ -64,12 +64,17 @@ pub enum ListenError {
 
 impl Listener {
     /// Binds; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, identity: ServerIdentity) -> Result<Self, ListenError> {
+    pub async fn bind(
+        address: SocketAddr,
+        identity: ServerIdentity,
+        clients: Clients,
+    ) -> Result<Self, ListenError> {
         let identity = Identity::load(identity)
             .await
             .map_err(ListenError::Identity)?;
-        let config = tls::server_config(Arc::clone(&identity) as _)
-            .map_err(|error| ListenError::Identity(format!("TLS cannot be set up: {error}")))?;
+        let admission = Admission::open(identity, clients)
+            .await
+            .map_err(ListenError::Identity)?;
         let bind = async {
             let listener = TcpListener::bind(address).await?;
             Ok((listener.local_addr()?, listener))
@@ -80,8 +85,7 @@ impl Listener {
         Ok(Self {
             address,
             listener,
-            identity,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            admission,
         })
     }
 
@@ -92,7 +96,6 @@ impl Listener {
 
     /// Serves until `shutdown`, then drains: no new requests, running ones get `grace`.
     pub async fn serve(self, router: Router, shutdown: CancellationToken, grace: Duration) {
-        let draining = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -111,10 +114,8 @@ impl Listener {
                 }
             };
             let connection = Connection {
-                identity: Arc::clone(&self.identity),
-                acceptor: self.acceptor.clone(),
+                admission: Arc::clone(&self.admission),
                 router: router.clone(),
-                watcher: draining.watcher(),
                 peer,
             };
             let stopping = shutdown.clone();
@@ -124,10 +125,7 @@ impl Listener {
             });
         }
         drop(self.listener);
-        let drained = async {
-            draining.shutdown().await;
-            while connections.join_next().await.is_some() {}
-        };
+        let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!("requests were still running after {grace:?} and are cut off");
         }
@@ -149,10 +147,8 @@ async fn accept(
 }
 
 struct Connection {
-    identity: Arc<Identity>,
-    acceptor: TlsAcceptor,
+    admission: Arc<Admission>,
     router: Router,
-    watcher: Watcher,
     peer: SocketAddr,
 }
 
@@ -160,20 +156,20 @@ impl Connection {
     async fn serve(self, stream: TcpStream, stopping: CancellationToken) {
         let peer = self.peer;
         let handshake = async {
-            Identity::refresh(&self.identity).await;
+            let door = Admission::door(&self.admission).await;
             stream.set_nodelay(true)?;
-            self.acceptor.accept(stream).await
+            Ok((door.acceptor.accept(stream).await?, door.closed.clone()))
         };
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake);
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, with_reason(handshake));
         let stream = tokio::select! {
             // A client that has not asked for anything yet is not waited for.
             () = stopping.cancelled() => return,
             stream = handshake => stream,
         };
-        let stream = match stream {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!("TLS handshake with {peer} failed: {error}");
+        let (stream, closed) = match stream {
+            Ok((Ok(accepted), _)) => accepted,
+            Ok((Err(error), refused)) => {
+                say_refused(peer, &error, refused.as_ref());
                 return;
             }
             Err(_) => {
@@ -192,9 +188,48 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let connection = pin!(self.watcher.watch(connection.into_owned()));
-        if let Err(error) = connection.await {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = either(&stopping, &closed) => {
+                // What is asked is still answered; what is idle ends.
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!("connection of {peer}: {error}");
         }
+    }
+}
+
+async fn either(one: &CancellationToken, other: &CancellationToken) {
+    tokio::select! {
+        () = one.cancelled() => {}
+        () = other.cancelled() => {}
+    }
+}
+
+/// A client that lacks a good certificate is for the administrator; what else goes wrong is everyday noise.
+fn say_refused(peer: SocketAddr, error: &std::io::Error, refused: Option<&VerifyError>) {
+    let shows_nothing = failure::layers(error)
+        .filter_map(|layer| layer.downcast_ref::<rustls::Error>())
+        .any(|error| *error == rustls::Error::NoCertificatesPresented);
+    match refused {
+        Some(refused) => {
+            let who = refused.received().first().map(|leaf| {
+                let (subject, issuer) = (leaf.subject(), leaf.issuer());
+                format!(
+                    "{subject}, issued by {issuer}, SHA-256 {}",
+                    leaf.fingerprint()
+                )
+            });
+            let who = who.as_deref().unwrap_or("an unreadable certificate");
+            tracing::warn!("refused the client {peer} with {who}: {refused}");
+        }
+        None if shows_nothing => {
+            tracing::warn!("refused the client {peer}, which shows no certificate");
+        }
+        None => tracing::debug!("TLS handshake with {peer} failed: {error}"),
     }
 }

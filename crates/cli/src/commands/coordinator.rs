@@ -12,6 +12,7 @@ use courser_coordinator::{
     Certificate, Coordinator, Durability, Handle, Limits, Origin, Project, ServedRepository,
     Settings,
 };
+use courser_net::Clients;
 use courser_protocol::Secret;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +51,9 @@ struct Serve {
     /// PEM key of the certificate
     #[arg(long, requires = "certificate", value_name = "FILE")]
     key: Option<PathBuf>,
+    /// PEM certificates of authorities: only clients with a certificate of theirs may connect; watched for changes
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
     /// Database, logs and artifacts [default: $XDG_STATE_HOME/courser/coordinator]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -90,6 +94,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
             },
             _ => Certificate::Generated,
         },
+        clients: serve
+            .client_ca_file
+            .clone()
+            .map_or(Clients::Anybody, Clients::OfAuthorities),
         state_dir: state.clone(),
         durability: Durability::Durable,
         registration_token: serve.registration_token,

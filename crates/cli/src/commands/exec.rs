@@ -23,6 +23,7 @@ use courser_coordinator::{
     Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, PipelineStatus, Project,
     Settings,
 };
+use courser_net::Clients;
 use courser_pipeline::{Pipeline, Problem};
 use courser_protocol::JobVariable;
 use jiff::Timestamp;
@@ -228,6 +229,7 @@ async fn start_coordinator(run: &RunState) -> Result<Handle, Failure> {
         address: ([127, 0, 0, 1], 0).into(),
         external_host: None,
         certificate: Certificate::Generated,
+        clients: Clients::Anybody,
         state_dir: run.coordinator(),
         durability: Durability::Scratch,
         registration_token: None,

@@ -8,7 +8,9 @@ use courser_coordinator::{
     Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, Origin, Project,
     ServedRepository, Settings,
 };
-use courser_net::{Body, Call, Client, ClientSettings, ProxySettings, SystemRoots, TrustSettings};
+use courser_net::{
+    Body, Call, Client, ClientSettings, Clients, ProxySettings, SystemRoots, TrustSettings,
+};
 use courser_pipeline::{Pipeline, PipelineJob, Workflow};
 
 pub(crate) struct World {
@@ -40,6 +42,7 @@ impl World {
             address: ([127, 0, 0, 1], 0).into(),
             external_host: None,
             certificate: Certificate::Generated,
+            clients: Clients::Anybody,
             state_dir: directory.path().join("state"),
             durability: Durability::Scratch,
             registration_token: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::get as route;
-use courser_net::{Client, Listener, ServerIdentity};
+use courser_net::{Client, Clients, Listener, ServerIdentity, TrustSettings};
 use courser_testkit::World;
 use courser_testkit::pki::{Authority, Issued};
 use tokio::sync::mpsc;
@@ -24,8 +24,17 @@ struct Running {
 
 impl Running {
     async fn start(identity: ServerIdentity, router: Router, grace: Duration) -> Self {
+        Self::start_for(identity, router, grace, Clients::Anybody).await
+    }
+
+    async fn start_for(
+        identity: ServerIdentity,
+        router: Router,
+        grace: Duration,
+        clients: Clients,
+    ) -> Self {
         let loopback = "127.0.0.1:0".parse().unwrap();
-        let listener = Listener::bind(loopback, identity).await.unwrap();
+        let listener = Listener::bind(loopback, identity, clients).await.unwrap();
         let address = listener.address();
         let stop = CancellationToken::new();
         let serving = listener.serve(router, stop.clone(), grace);
@@ -137,7 +146,7 @@ async fn a_listener_does_not_start_with_a_pair_that_cannot_work() {
         certificate_pem: leaf.chain_pem(),
         key_pem: other.key_pem().into(),
     };
-    let error = Listener::bind(loopback, mixed)
+    let error = Listener::bind(loopback, mixed, Clients::Anybody)
         .await
         .err()
         .unwrap()
@@ -147,14 +156,16 @@ async fn a_listener_does_not_start_with_a_pair_that_cannot_work() {
         certificate: "/nonexistent/a.crt".into(),
         key: "/nonexistent/a.key".into(),
     };
-    let error = Listener::bind(loopback, missing)
+    let error = Listener::bind(loopback, missing, Clients::Anybody)
         .await
         .err()
         .unwrap()
         .to_string();
     assert!(error.contains("/nonexistent/a.crt"), "{error}");
-    let taken = Listener::bind(loopback, in_memory(&leaf)).await.unwrap();
-    let error = Listener::bind(taken.address(), in_memory(&leaf))
+    let taken = Listener::bind(loopback, in_memory(&leaf), Clients::Anybody)
+        .await
+        .unwrap();
+    let error = Listener::bind(taken.address(), in_memory(&leaf), Clients::Anybody)
         .await
         .err()
         .unwrap();
@@ -209,4 +220,142 @@ async fn what_outlives_the_grace_is_cut_off() {
     };
     let (text, ()) = tokio::join!(failure(&client, &url), stopping);
     assert!(text.contains("couldn't execute GET against"), "{text}");
+}
+
+/// A listener for clients of an authority, with its log.
+struct Guarded {
+    world: World,
+    root: Issued,
+    clients: Issued,
+    server: Running,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let world = World::new();
+        let (root, leaf) = root_and_leaf();
+        let clients = Authority::root("Clients").issue();
+        let file = world.write("clients.pem", clients.certificate_pem());
+        let server = Running::start_for(
+            in_memory(&leaf),
+            hello(),
+            Duration::ZERO,
+            Clients::OfAuthorities(file),
+        )
+        .await;
+        Self {
+            world,
+            root,
+            clients,
+            server,
+        }
+    }
+
+    fn client(&self, own: Option<&Issued>) -> Client {
+        let pair = own.map(|own| {
+            // A pair that is written over would be the one of earlier clients, too.
+            let name = own
+                .der()
+                .last_chunk::<8>()
+                .map(|end| u64::from_be_bytes(*end));
+            let name = name.unwrap_or_default();
+            (
+                self.world.write(&format!("{name}.crt"), own.chain_pem()),
+                self.world.write(&format!("{name}.key"), own.key_pem()),
+            )
+        });
+        let (cert_file, key_file) = pair.unzip();
+        client(TrustSettings {
+            cert_file,
+            key_file,
+            ..trusting(self.root.certificate_pem())
+        })
+    }
+
+    async fn call(&self, own: Option<&Issued>) -> Result<u16, String> {
+        let answer = self.client(own).send(get(&self.server.url("/"))).await;
+        match answer {
+            Ok(answer) => Ok(answer.status.as_u16()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_are_judged_by_their_certificates_and_told_in_gos_words() {
+    let guarded = Guarded::start().await;
+    let stranger = Authority::root("Clients").issue();
+    let clients = &guarded.clients;
+    let middle = clients.intermediate("Team").issue();
+    for good in [clients.client("runner"), middle.client("runner")] {
+        assert_eq!(guarded.call(Some(&good.issue())).await, Ok(200));
+    }
+    let table = [
+        (None, "remote error: tls: certificate required"),
+        (
+            Some(clients.client("old").expired().issue()),
+            "remote error: tls: expired certificate",
+        ),
+        (
+            Some(stranger.client("other").issue()),
+            "remote error: tls: unknown certificate authority",
+        ),
+        (
+            Some(clients.server(&["server.test"]).issue()),
+            "remote error: tls: bad certificate",
+        ),
+    ];
+    for (own, expected) in table {
+        let error = guarded.call(own.as_ref()).await.unwrap_err();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn authorities_of_clients_are_read_anew_and_connections_end_with_them() {
+    let guarded = Guarded::start().await;
+    let own = guarded.clients.client("runner").issue();
+    let client = guarded.client(Some(&own));
+    let url = guarded.server.url("/");
+    assert_eq!(status(&client, &url).await, 200);
+
+    // A half-written file changes nothing.
+    let half = &guarded.clients.certificate_pem()[..200];
+    guarded.world.write("clients.pem", half);
+    assert_eq!(status(&client, &url).await, 200);
+
+    let others = Authority::root("Others").issue();
+    guarded.world.write("clients.pem", others.certificate_pem());
+    let other = others.client("other").issue();
+    assert_eq!(guarded.call(Some(&other)).await, Ok(200));
+    // The kept connection of the first client is not served any more, and no new one is.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let error = loop {
+        match client.send(get(&url)).await {
+            Err(error) => break error.to_string(),
+            Ok(_) if tokio::time::Instant::now() < deadline => tokio::task::yield_now().await,
+            Ok(_) => panic!("the old authority is still accepted"),
+        }
+    };
+    assert!(error.contains("unknown certificate authority"), "{error}");
+}
+
+#[tokio::test]
+async fn a_listener_for_nobody_does_not_start() {
+    let world = World::new();
+    let (_, leaf) = root_and_leaf();
+    let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    for (file, expected) in [
+        (world.path("missing.pem"), "missing.pem: no such file"),
+        (world.write("empty.pem", ""), "this file is empty"),
+    ] {
+        let clients = Clients::OfAuthorities(file);
+        let error = Listener::bind(loopback, in_memory(&leaf), clients).await;
+        let error = error.err().expect("nobody could connect").to_string();
+        assert!(
+            error.starts_with("no client could be accepted: "),
+            "{error}"
+        );
+        assert!(error.contains(expected), "{error}");
+    }
 }
