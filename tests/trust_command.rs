@@ -1,4 +1,6 @@
 //! `courser trust`: what it says about certificates, and with which exit code.
 
+mod explain;
+mod import;
 mod show;
 mod verify;

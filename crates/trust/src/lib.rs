@@ -28,6 +28,7 @@
 
 mod bundle;
 mod certificate;
+mod certificate_file;
 mod client_verifier;
 mod completion;
 mod der;
@@ -43,6 +44,7 @@ mod moment;
 mod name_constraints;
 mod path;
 mod pem;
+mod pkcs12;
 mod pkcs7;
 mod policies;
 mod reload;
@@ -58,6 +60,7 @@ mod work;
 
 pub use bundle::{Bundle, LeftOut, LeftOutBecause};
 pub use certificate::{Certificate, CertificateError, Fingerprint};
+pub use certificate_file::{CertificateFile, FileForm, FileItem, ItemContent, PrivateKey};
 pub use client_verifier::ClientVerifier;
 pub use completion::{ChainEnd, Completion, NextIssuer};
 pub use distinguished_name::DistinguishedName;
@@ -67,11 +70,12 @@ pub use host_name::PeerName;
 pub use issuer_answer::{IssuerAnswerError, issuer_in_answer};
 pub use moment::Moment;
 pub use pkcs7::certificates_of_pkcs7;
+pub use pkcs12::Pkcs12Error;
 pub use reload::{Kept, KeptBecause, Reading, Reload, Update};
 pub use served_chain::ServedChain;
 pub use server_verifier::{Clock, ServerVerifier, find_verify_error};
 pub use signature::crypto_provider;
-pub use skip_reason::SkipReason;
+pub use skip_reason::{SkipReason, shell_word};
 pub use store::{
     Consulted, Generation, SkippedBlock, Source, SourceContent, Store, StoreBuilder,
     TrustedCertificate,

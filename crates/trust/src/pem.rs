@@ -322,9 +322,16 @@ impl Lines {
 
 /// A certificate as a PEM block with its final newline.
 pub(crate) fn encode(der: &[u8]) -> String {
+    encode_as("CERTIFICATE", der)
+}
+
+/// Bytes as a PEM block of this label.
+pub(crate) fn encode_as(label: &str, der: &[u8]) -> String {
     let text = BASE64.encode(der);
-    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 60);
-    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 80);
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        pem.push_str(part);
+    }
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, more) = rest.split_at(rest.len().min(64));
@@ -332,6 +339,8 @@ pub(crate) fn encode(der: &[u8]) -> String {
         pem.push('\n');
         rest = more;
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
+    for part in ["-----END ", label, "-----\n"] {
+        pem.push_str(part);
+    }
     pem
 }

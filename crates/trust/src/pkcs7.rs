@@ -81,7 +81,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Certificate>, Fault> {
 }
 
 /// The first BER element with definite, minimal lengths throughout. What follows it is left out.
-fn with_definite_lengths(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+pub(crate) fn with_definite_lengths(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut rest = bytes;
     let mut rewritten = Vec::with_capacity(bytes.len());
     rewrite(&mut rest, DEPTH, &mut rewritten)?;

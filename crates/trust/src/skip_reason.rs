@@ -146,7 +146,7 @@ impl SkipReason {
 }
 
 /// A file's name as a word for a POSIX shell.
-pub(crate) fn shell_word(file: &str) -> String {
+pub fn shell_word(file: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte);
     if !file.is_empty() && file.bytes().all(plain) {
         return file.to_owned();

@@ -4,9 +4,14 @@
 //! subcommand below this one, each with its clap arguments and `run`.
 
 mod check;
+mod explain;
 mod fetch;
+mod fingerprint;
+mod import;
+mod opened;
 mod show;
 mod shown_certificate;
+mod trust_file;
 mod verify;
 
 use std::process::ExitCode;
@@ -36,6 +41,10 @@ enum Action {
     Verify(Box<verify::Verify>),
     /// Show which trust each connection is handed, and what its files hold
     Show(show::Show),
+    /// Say what a file is and how to make a trust file out of it
+    Explain(explain::Explain),
+    /// Turn DER, PKCS#7, PKCS#12 or damaged PEM into a clean PEM file
+    Import(import::Import),
 }
 
 const EXAMPLES: &str = "\
@@ -44,6 +53,7 @@ Examples:
   courser trust fetch gitlab.example.com
   courser trust verify --ca ca.crt --chain server.crt --host gitlab.example.com
   courser trust show --all
+  courser trust explain server.p12
 
 Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable files).";
 
@@ -55,6 +65,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         Action::Pin(pin) => fetch::pin(*pin, session).await,
         Action::Verify(verify) => verify::run(*verify, session),
         Action::Show(show) => show::run(&show, session),
+        Action::Explain(explain) => explain::run(&explain, session),
+        Action::Import(import) => import::run(&import, session).await,
     }
 }
 

@@ -4,23 +4,23 @@
 //! nothing is written that would not help: the server must be accepted with it.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use courser_net::{
     Addresses, Client, Inspection, IssuerLimits, Issuers, Route, Target, TrustSettings,
-    read_trust_file,
 };
 use courser_trust::{
-    Certificate, Fingerprint, Generation, PeerName, Reading, Source, SourceContent, Store, Usage,
-    chain_pem, verify,
+    Certificate, Fingerprint, Generation, PeerName, Source, Store, Usage, chain_pem, verify,
 };
 use url::Url;
 
+use super::fingerprint::{self, colons};
 use super::shown_certificate::ShownCertificate;
+use super::trust_file::TrustFile;
 use crate::config_file::{ConfigFile, ConfigOption};
 use crate::connection;
 use crate::failure::{Code, Failure};
@@ -58,7 +58,7 @@ struct Common {
     #[command(flatten)]
     config: ConfigOption,
     /// SHA-256 fingerprint of the certificate that is to be trusted; nothing is asked then
-    #[arg(long, value_name = "SHA256", value_parser = parse_fingerprint)]
+    #[arg(long, value_name = "SHA256", value_parser = fingerprint::parse)]
     fingerprint: Option<Fingerprint>,
     /// File to add it to [default: the tls-ca-file of the host's runner, else the predefined file <host>.crt]
     #[arg(long, value_name = "FILE")]
@@ -294,7 +294,7 @@ impl Server {
         let outcome = self.decide(common, choice).await?;
         let written = match &outcome {
             Decision::Confirmed => {
-                let before = Existing::read(&self.file)?;
+                let before = TrustFile::read(&self.file)?;
                 Some(before.add(&self.file, &choice.added)?)
             }
             Decision::Not(_) => None,
@@ -450,106 +450,6 @@ enum Decision {
     Not(String),
 }
 
-/// What a trust file holds before something is added.
-struct Existing {
-    text: Vec<u8>,
-    content: Option<SourceContent>,
-}
-
-impl Existing {
-    fn read(path: &Path) -> Result<Self, Failure> {
-        let bytes = match read_trust_file(path) {
-            Reading::Absent => {
-                return Ok(Self {
-                    text: Vec::new(),
-                    content: None,
-                });
-            }
-            Reading::Unreadable(error) => {
-                let file = path.display();
-                return Err(Failure::invalid(format!("cannot read {file}: {error}")));
-            }
-            Reading::Bytes(bytes) => bytes,
-        };
-        let content = SourceContent::read(Source::Configured(path.to_owned()), &bytes);
-        // Text without certificates, an empty file among it, can be added to; a damaged one must be repaired first.
-        let damaged = content
-            .skipped()
-            .iter()
-            .find(|block| !block.reason.is_harmless() && block.repair().command.is_some());
-        if let Some(block) = damaged {
-            return Err(Failure::invalid(format!(
-                "{}:{}: {}; nothing was written",
-                path.display(),
-                block.line,
-                block.reason
-            ))
-            .hint(block.repair().to_string()));
-        }
-        Ok(Self {
-            text: bytes,
-            content: Some(content),
-        })
-    }
-
-    /// Adds what is not there yet; a new file takes the place of the old one at once. How many were added.
-    fn add(self, path: &Path, wanted: &[Arc<Certificate>]) -> Result<usize, Failure> {
-        let known = self
-            .content
-            .iter()
-            .fold(Store::builder(), |known, content| {
-                known.add_content(content)
-            });
-        let known = known.build(Generation(1));
-        let is_known = |one: &Arc<Certificate>| known.find(one.fingerprint()).is_some();
-        let new: Vec<_> = wanted
-            .iter()
-            .filter(|one| !is_known(one))
-            .cloned()
-            .collect();
-        if new.is_empty() {
-            return Ok(0);
-        }
-        let mut text = self.text;
-        if text.last().is_some_and(|byte| *byte != b'\n') {
-            text.push(b'\n');
-        }
-        for one in &new {
-            text.extend_from_slice(format!("# {}\n", one.subject()).as_bytes());
-            text.extend_from_slice(chain_pem(std::slice::from_ref(one)).as_bytes());
-            text.push(b'\n');
-        }
-        write(path, &text).map_err(|error| {
-            Failure::invalid(format!("cannot write {}: {error}", path.display()))
-                .hint("--to names another file")
-        })?;
-        Ok(new.len())
-    }
-}
-
-/// Writes a file that everybody may read, since jobs run as other users.
-fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    // Behind a link it is the linked file that is replaced, not the link.
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(directory)?;
-    let mut fresh = tempfile::NamedTempFile::new_in(directory)?;
-    fresh.write_all(text)?;
-    let permissions = std::fs::metadata(&path).map_or_else(
-        |_| std::fs::Permissions::from_mode(0o644),
-        |old| old.permissions(),
-    );
-    fresh.as_file().set_permissions(permissions)?;
-    fresh.as_file().sync_all()?;
-    fresh.persist(&path)?;
-    Ok(())
-}
-
 fn target(host: &str) -> Result<Target, Failure> {
     let text = if host.contains("://") {
         host.to_owned()
@@ -590,60 +490,4 @@ fn linked(all: &[Arc<Certificate>]) -> Vec<Arc<Certificate>> {
         }
     }
     chain
-}
-
-/// As OpenSSL and browsers write it.
-fn colons(fingerprint: Fingerprint) -> String {
-    let bytes: Vec<_> = fingerprint
-        .0
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect();
-    bytes.join(":")
-}
-
-/// In any of the ways people have it: with colons or spaces or without, after `SHA256:` or `sha256 Fingerprint=`.
-fn parse_fingerprint(text: &str) -> Result<Fingerprint, String> {
-    let bare = text.rsplit_once('=').map_or(text, |(_, bare)| bare);
-    let lower = bare.to_ascii_lowercase();
-    let bare = lower.strip_prefix("sha256:").unwrap_or(&lower);
-    let digits: String = bare
-        .chars()
-        .filter(|character| !matches!(character, ':' | ' '))
-        .collect();
-    let mut fingerprint = [0; 32];
-    let is_whole = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_whole {
-        return Err(
-            "a SHA-256 fingerprint has 64 hexadecimal digits, with or without colons".into(),
-        );
-    }
-    for (number, byte) in fingerprint.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * number..2 * number + 2], 16)
-            .map_err(|error| error.to_string())?;
-    }
-    Ok(Fingerprint(fingerprint))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fingerprints_are_read_in_the_forms_people_have() {
-        let plain = "9db31ba0250ae7f9b7bea726098d7d060b42243e36ab5f09e95a094a83a31a63";
-        let wanted = parse_fingerprint(plain).expect("a fingerprint");
-        let with_colons = colons(wanted);
-        for text in [
-            plain.to_uppercase(),
-            with_colons.clone(),
-            format!("sha256 Fingerprint={with_colons}"),
-            format!("SHA256:{plain}"),
-        ] {
-            assert_eq!(parse_fingerprint(&text), Ok(wanted), "{text}");
-        }
-        for text in ["", "9d", &plain[1..], &format!("{plain}00"), "é"] {
-            assert!(parse_fingerprint(text).is_err(), "{text}");
-        }
-    }
 }

@@ -17,6 +17,7 @@ pub(super) struct ShownCertificate {
     dns_names: Vec<String>,
     ip_addresses: Vec<String>,
     key: String,
+    extended_key_usages: Vec<String>,
     not_before: String,
     not_after: String,
     /// Whole days until the end of its validity, negative after it.
@@ -46,6 +47,7 @@ impl ShownCertificate {
             dns_names: certificate.dns_names().to_vec(),
             ip_addresses: addresses.map(ToString::to_string).collect(),
             key: certificate.key_name(),
+            extended_key_usages: certificate.extended_key_usages(),
             not_before: certificate.not_before().to_string(),
             not_after: certificate.not_after().to_string(),
             days_left: None,
@@ -95,20 +97,48 @@ impl ShownCertificate {
         }
     }
 
+    /// Names, key and purposes, below what [`write`](Self::write) writes.
+    pub(super) fn write_details(&self, text: &mut String) {
+        let names = self.dns_names.iter().chain(&self.ip_addresses);
+        let names: Vec<&str> = names.map(String::as_str).collect();
+        if !names.is_empty() {
+            let _ = writeln!(text, "     for {}", names.join(", ").escape_debug());
+        }
+        let kind = match (self.ca, self.self_issued) {
+            (true, true) => "a root CA",
+            (true, false) => "an intermediate CA",
+            (false, true) => "self-signed, no CA",
+            (false, false) => "no CA",
+        };
+        let _ = write!(text, "     {kind}, key {}", self.key);
+        if !self.extended_key_usages.is_empty() {
+            let _ = write!(text, ", for {}", self.extended_key_usages.join(", "));
+        }
+        if let Some(days) = self.days_left {
+            let style = urgency(days);
+            let _ = write!(text, ", {style}{}{style:#}", days_in_words(days));
+        }
+        text.push('\n');
+    }
+
     /// One line: subject, and how long it is valid; coloured when that is not long.
     pub(super) fn line(&self) -> String {
         let Some(days) = self.days_left else {
             return self.subject.clone();
         };
         let style = urgency(days);
-        let until = &self.not_after[..10.min(self.not_after.len())];
-        let words = match days {
-            ..0 => format!("expired {until}"),
-            0 => "expires today".to_owned(),
-            1 => "1 day left".to_owned(),
-            _ => format!("{days} days left"),
-        };
+        let words = days_in_words(days);
         format!("{}, {style}{words}{style:#}", self.subject)
+    }
+}
+
+fn days_in_words(days: i64) -> String {
+    match days {
+        -1 => "expired since yesterday".to_owned(),
+        ..0 => format!("expired {} days ago", -days),
+        0 => "expires today".to_owned(),
+        1 => "1 day left".to_owned(),
+        _ => format!("{days} days left"),
     }
 }
 

@@ -1,0 +1,297 @@
+//! The password side of PKCS#12: its own key derivation (RFC 7292 appendix B) with triple DES and RC2, and PBES2
+//! (RFC 8018) with AES. Old files are read, nothing is ever encrypted here.
+
+use std::num::NonZeroU32;
+
+use aws_lc_rs::cipher::{
+    AES_128, AES_192, AES_256, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey,
+};
+use aws_lc_rs::iv::FixedLength;
+use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
+use des::TdesEde3;
+use des::cipher::{Array, BlockCipherDecrypt, KeyInit, typenum::Unsigned};
+use rc2::Rc2;
+
+use super::{Pkcs12Error, WHAT};
+use crate::der::{self, Element, Reader};
+
+/// Rounds of key derivation that a file may ask for in all: a few seconds. Programs write 1 to 600,000 a part.
+const MOST_ROUNDS: u64 = 10_000_000;
+
+/// Rounds spent on a file.
+#[derive(Default)]
+pub(super) struct Work(u64);
+
+impl Work {
+    fn spend(&mut self, rounds: &[u8]) -> Result<NonZeroU32, Pkcs12Error> {
+        let rounds = der::small_integer(rounds).unwrap_or(u64::MAX);
+        self.0 = self.0.saturating_add(rounds);
+        if self.0 > MOST_ROUNDS {
+            return Err(Pkcs12Error::TooMuchWork(self.0));
+        }
+        u32::try_from(rounds)
+            .ok()
+            .and_then(NonZeroU32::new)
+            .ok_or_else(|| Pkcs12Error::Malformed("zero rounds of key derivation".to_owned()))
+    }
+}
+
+/// A password in the two forms in which it is used.
+pub(super) struct Password {
+    utf8: Vec<u8>,
+    /// UTF-16, big end first, with two zeros at its end; nothing at all for no password.
+    wide: Vec<u8>,
+}
+
+impl Password {
+    pub(super) fn of(text: &str) -> Self {
+        let units = text.encode_utf16().chain([0]);
+        Self {
+            utf8: text.as_bytes().to_vec(),
+            wide: units.flat_map(u16::to_be_bytes).collect(),
+        }
+    }
+
+    pub(super) fn none() -> Self {
+        Self {
+            utf8: Vec::new(),
+            wide: Vec::new(),
+        }
+    }
+}
+
+/// What a derived key is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Key = 1,
+    Iv = 2,
+    Mac = 3,
+}
+
+/// Whether the MAC over the contents is the password's. A kind of MAC that is not known here is passed over: a wrong
+/// password shows when the contents are decrypted.
+pub(super) fn mac_fits(
+    mac: &Element<'_>,
+    contents: &[u8],
+    password: &Password,
+    work: &mut Work,
+) -> Result<bool, Pkcs12Error> {
+    let mut fields = mac.reader();
+    let mut digest_info = fields.read(der::SEQUENCE, WHAT)?.reader();
+    let mut algorithm = digest_info.read(der::SEQUENCE, WHAT)?.reader();
+    let hash = match algorithm.object_identifier(WHAT)? {
+        [0x2b, 14, 3, 2, 26] => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+        [0x60, 0x86, 0x48, 1, 101, 3, 4, 2, 1] => &digest::SHA256,
+        [0x60, 0x86, 0x48, 1, 101, 3, 4, 2, 2] => &digest::SHA384,
+        [0x60, 0x86, 0x48, 1, 101, 3, 4, 2, 3] => &digest::SHA512,
+        _ => return Ok(true),
+    };
+    let expected = digest_info.read(der::OCTET_STRING, WHAT)?.content();
+    let salt = fields.read(der::OCTET_STRING, WHAT)?.content();
+    let rounds = if fields.is_empty() {
+        work.spend(&[1])?
+    } else {
+        work.spend(fields.integer(WHAT)?)?
+    };
+    let key = derive(
+        hash,
+        Purpose::Mac,
+        password,
+        salt,
+        rounds,
+        hash.output_len(),
+    );
+    let kind = match hash.output_len() {
+        20 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        32 => hmac::HMAC_SHA256,
+        48 => hmac::HMAC_SHA384,
+        _ => hmac::HMAC_SHA512,
+    };
+    let tag = hmac::sign(&hmac::Key::new(kind, &key), contents);
+    Ok(constant_time::verify_slices_are_equal(tag.as_ref(), expected).is_ok())
+}
+
+/// The plain text of what an `AlgorithmIdentifier` encrypted.
+pub(super) fn decrypt(
+    algorithm: &Element<'_>,
+    text: &[u8],
+    password: &Password,
+    work: &mut Work,
+) -> Result<Vec<u8>, Pkcs12Error> {
+    let mut fields = algorithm.reader();
+    let id = fields.object_identifier(WHAT)?;
+    let mut parameters = fields.read(der::SEQUENCE, WHAT)?.reader();
+    match id {
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 13] => {
+            with_pbes2(parameters, text, password, work)
+        }
+        [
+            0x2a,
+            0x86,
+            0x48,
+            0x86,
+            0xf7,
+            0x0d,
+            1,
+            12,
+            1,
+            kind @ (3 | 5 | 6),
+        ] => {
+            let salt = parameters.read(der::OCTET_STRING, WHAT)?.content();
+            let rounds = work.spend(parameters.integer(WHAT)?)?;
+            let sha1 = &digest::SHA1_FOR_LEGACY_USE_ONLY;
+            let derived = |purpose, length| derive(sha1, purpose, password, salt, rounds, length);
+            let iv = derived(Purpose::Iv, 8);
+            match kind {
+                3 => chained(&triple_des(&derived(Purpose::Key, 24))?, &iv, text),
+                5 => chained(
+                    &Rc2::new_with_eff_key_len(&derived(Purpose::Key, 16), 128),
+                    &iv,
+                    text,
+                ),
+                _ => chained(
+                    &Rc2::new_with_eff_key_len(&derived(Purpose::Key, 5), 40),
+                    &iv,
+                    text,
+                ),
+            }
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+fn with_pbes2(
+    mut parameters: Reader<'_>,
+    text: &[u8],
+    password: &Password,
+    work: &mut Work,
+) -> Result<Vec<u8>, Pkcs12Error> {
+    let mut derivation = parameters.read(der::SEQUENCE, WHAT)?.reader();
+    let id = derivation.object_identifier(WHAT)?;
+    if id != [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 12] {
+        return Err(unsupported(id));
+    }
+    let mut pbkdf2_fields = derivation.read(der::SEQUENCE, WHAT)?.reader();
+    let salt = pbkdf2_fields.read(der::OCTET_STRING, WHAT)?.content();
+    let rounds = work.spend(pbkdf2_fields.integer(WHAT)?)?;
+    pbkdf2_fields.optional(der::INTEGER, WHAT)?;
+    let function = match pbkdf2_fields.optional(der::SEQUENCE, WHAT)? {
+        None => pbkdf2::PBKDF2_HMAC_SHA1,
+        Some(function) => match function.reader().object_identifier(WHAT)? {
+            [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2, 7] => pbkdf2::PBKDF2_HMAC_SHA1,
+            [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2, 9] => pbkdf2::PBKDF2_HMAC_SHA256,
+            [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2, 10] => pbkdf2::PBKDF2_HMAC_SHA384,
+            [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2, 11] => pbkdf2::PBKDF2_HMAC_SHA512,
+            other => return Err(unsupported(other)),
+        },
+    };
+    let mut scheme = parameters.read(der::SEQUENCE, WHAT)?.reader();
+    let cipher = scheme.object_identifier(WHAT)?;
+    let iv = scheme.read(der::OCTET_STRING, WHAT)?.content();
+    let key = |length: usize| {
+        let mut key = vec![0; length];
+        pbkdf2::derive(function, rounds, salt, &password.utf8, &mut key);
+        key
+    };
+    let (aes, length) = match cipher {
+        [0x60, 0x86, 0x48, 1, 101, 3, 4, 1, 2] => (&AES_128, 16),
+        [0x60, 0x86, 0x48, 1, 101, 3, 4, 1, 22] => (&AES_192, 24),
+        [0x60, 0x86, 0x48, 1, 101, 3, 4, 1, 42] => (&AES_256, 32),
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 3, 7] => {
+            return chained(&triple_des(&key(24))?, iv, text);
+        }
+        other => return Err(unsupported(other)),
+    };
+    let wrong = |_| Pkcs12Error::WrongPassword;
+    let iv = FixedLength::try_from(iv)
+        .map_err(|_| Pkcs12Error::Malformed("initial vector of the wrong length".to_owned()))?;
+    let key = UnboundCipherKey::new(aes, &key(length)).map_err(wrong)?;
+    let key = PaddedBlockDecryptingKey::cbc_pkcs7(key).map_err(wrong)?;
+    let mut buffer = text.to_vec();
+    let plain = key
+        .decrypt(&mut buffer, DecryptionContext::Iv128(iv))
+        .map_err(wrong)?;
+    Ok(plain.to_vec())
+}
+
+fn unsupported(id: &[u8]) -> Pkcs12Error {
+    Pkcs12Error::Unsupported(der::dotted(id))
+}
+
+fn triple_des(key: &[u8]) -> Result<TdesEde3, Pkcs12Error> {
+    TdesEde3::new_from_slice(key).map_err(|_| Pkcs12Error::Malformed("DES key".to_owned()))
+}
+
+/// Cipher block chaining over blocks of eight, with the padding of PKCS#7.
+fn chained<C: BlockCipherDecrypt>(
+    cipher: &C,
+    iv: &[u8],
+    text: &[u8],
+) -> Result<Vec<u8>, Pkcs12Error> {
+    let size = C::BlockSize::USIZE;
+    if iv.len() != size || text.is_empty() || !text.len().is_multiple_of(size) {
+        return Err(Pkcs12Error::WrongPassword);
+    }
+    let mut plain = Vec::with_capacity(text.len());
+    let mut before = iv;
+    for chunk in text.chunks_exact(size) {
+        let mut block =
+            Array::try_from(chunk).map_err(|_| Pkcs12Error::Malformed("block".to_owned()))?;
+        cipher.decrypt_block(&mut block);
+        plain.extend(block.iter().zip(before).map(|(one, other)| one ^ other));
+        before = chunk;
+    }
+    let padding = usize::from(*plain.last().unwrap_or(&0));
+    let kept = plain.len().checked_sub(padding);
+    let kept = kept.filter(|kept| {
+        (1..=size).contains(&padding)
+            && plain[*kept..]
+                .iter()
+                .all(|byte| usize::from(*byte) == padding)
+    });
+    plain.truncate(kept.ok_or(Pkcs12Error::WrongPassword)?);
+    Ok(plain)
+}
+
+/// RFC 7292 appendix B.2.
+fn derive(
+    hash: &'static digest::Algorithm,
+    purpose: Purpose,
+    password: &Password,
+    salt: &[u8],
+    rounds: NonZeroU32,
+    length: usize,
+) -> Vec<u8> {
+    let block = hash.block_len();
+    let filled = |text: &[u8]| -> Vec<u8> {
+        let blocks = text.len().div_ceil(block);
+        text.iter().copied().cycle().take(blocks * block).collect()
+    };
+    let diversifier = vec![purpose as u8; block];
+    let mut input = filled(salt);
+    input.extend(filled(&password.wide));
+    let mut derived = Vec::with_capacity(length + hash.output_len());
+    while derived.len() < length {
+        let mut state = digest::digest(hash, &[&diversifier[..], &input].concat());
+        for _ in 1..rounds.get() {
+            state = digest::digest(hash, state.as_ref());
+        }
+        derived.extend_from_slice(state.as_ref());
+        let addend: Vec<u8> = state.as_ref().iter().copied().cycle().take(block).collect();
+        for chunk in input.chunks_exact_mut(block) {
+            add(chunk, &addend);
+        }
+    }
+    derived.truncate(length);
+    derived
+}
+
+/// `number += addend + 1`, both with their big end first.
+fn add(number: &mut [u8], addend: &[u8]) {
+    let mut carry = 1;
+    for (byte, other) in number.iter_mut().zip(addend).rev() {
+        let sum = u16::from(*byte) + u16::from(*other) + carry;
+        *byte = sum as u8;
+        carry = sum >> 8;
+    }
+}
