@@ -10,7 +10,7 @@ use crate::store::{SkippedBlock, Source};
 /// The certificates of a chain file in their order.
 ///
 /// Unlike a file of trusted certificates, one that cannot be parsed stays in: a peer that sends it fails the handshake,
-/// and [`verify`](crate::verify) says so.
+/// and [`verify`](crate::verify()) says so.
 #[derive(Debug, Clone)]
 pub struct ServedChain {
     certificates: Vec<CertificateDer<'static>>,
