@@ -74,6 +74,24 @@ fn t15_the_certificate_of_the_authority_is_enough_and_the_servers_is_not_needed(
 }
 
 #[test]
+fn t17_changed_certificates_of_a_runner_count_after_a_restart_at_the_latest() {
+    let site = Site::start(TRIVIAL);
+    let old = site.certificates.root.certificate_pem();
+    site.world.write("tls/ca.pem", &old);
+    site.assert_pipeline_succeeds(&site.ca_file("tls/ca.pem"));
+    // The runner is down while the server and its authority change.
+    let new = Certificates::new();
+    let root = new.root.certificate_pem();
+    site.world.write("tls/root.pem", old + &root);
+    site.world.write("tls/ca.pem", &root);
+    site.world.write("tls/server.pem", new.leaf.chain_pem());
+    site.world.write("tls/server.key", new.leaf.key_pem());
+    let _runner = Running::start(&mut site.run_command());
+    let pipeline = site.create_pipeline();
+    assert_eq!(site.outcome(pipeline), "success", "{}", site.logs());
+}
+
+#[test]
 fn t18_a_changed_url_is_honoured_after_a_reload() {
     let site = Site::start(TRIVIAL);
     let config = site.config("http://localhost:1", &site.ca_file("tls/root.pem"));
