@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+mod fuzz;
 mod generated;
 mod picture;
 mod servers;
@@ -23,6 +24,8 @@ cargo xtask <task>
   bench [ARGS]    ratios against the peers in the same run (benches/README.md); ARGS choose benchmarks
   go-verdicts     asks Go's crypto/x509 about the odd chains of testkit again and writes its answers;
                   with --new-chains the chains are made anew first (after a case was added)
+  fuzz [TARGETS]  hostile bytes for the readers and the verifier of certificates (fuzz/), ten minutes each
+                  or --seconds N; needs a nightly compiler
   drill           long fault runs: property tests with many cases, kill -9 of whole pipelines
   docs            rustdoc, and what is generated under docs/: commands.md, the picture of a run
 ";
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         "lint" => lint(),
         "dist" => dist(),
         "bench" => bench(&rest),
+        "fuzz" => fuzz::fuzz(&root(), &rest),
         "go-verdicts" => go_verdicts(&rest),
         "drill" => drill(),
         "docs" => docs(),

@@ -2,9 +2,12 @@
 
 use super::*;
 
+/// A CA of this form, by its name.
+type Form = (&'static str, fn(&str) -> Draft);
+
 pub(super) fn add(suite: &mut Suite) {
     let plain = |name: &str| draft(name);
-    let forms: Vec<(&str, fn(&str) -> Draft)> = vec![
+    let forms: Vec<Form> = vec![
         ("plain", |name| ca(name)),
         ("version-1", |name| draft(name).version(1)),
         ("version-2", |name| draft(name).version(2)),

@@ -2,9 +2,11 @@
 
 use super::*;
 
+/// Id; the names: their kind (2 DNS, 6 URI, 7 address, 1 mail) and octets; the host that is asked for.
+type Case<'a> = (&'a str, &'a [(u8, &'a [u8])], &'a str);
+
 pub(super) fn add(suite: &mut Suite) {
-    // Kind of name (2 DNS, 6 URI, 7 address, 1 mail), its octets, the host that is asked for.
-    let cases: &[(&str, &[(u8, &[u8])], &str)] = &[
+    let cases: &[Case<'_>] = &[
         ("exact", &[(2, b"gitlab.example.com")], "gitlab.example.com"),
         (
             "letter-case-of-host",
