@@ -38,23 +38,13 @@ enum Edit {
         one: u8,
         other: u8,
     },
-    Replace {
+    /// In the place of some octets of a certificate, perhaps none, come others, or none.
+    Bytes {
         at: u8,
         served: bool,
         offset: u16,
-        byte: u8,
-    },
-    Insert {
-        at: u8,
-        served: bool,
-        offset: u16,
-        byte: u8,
-    },
-    Delete {
-        at: u8,
-        served: bool,
-        offset: u16,
-        count: u8,
+        delete: u8,
+        insert: Option<u8>,
     },
     Days(i16),
     Host(u8),
@@ -135,78 +125,61 @@ fn corpus() -> &'static Corpus {
     })
 }
 
+struct Certificates {
+    trusted: Vec<Vec<u8>>,
+    served: Vec<Vec<u8>>,
+}
+
+impl Certificates {
+    fn list(&mut self, served: bool) -> &mut Vec<Vec<u8>> {
+        if served {
+            &mut self.served
+        } else {
+            &mut self.trusted
+        }
+    }
+}
+
 fuzz_target!(|question: Question| {
     let Corpus { cases, pool } = corpus();
     let case = &cases[usize::from(question.case) % cases.len()];
     let pick = |number: u16| pool[usize::from(number) % pool.len()].clone();
-    let mut trusted = case.trusted.clone();
-    let mut served = case.served.clone();
+    let mut certificates = Certificates {
+        trusted: case.trusted.clone(),
+        served: case.served.clone(),
+    };
     let mut at = case.at;
     let mut host = case.host.as_deref();
     let mut client = case.client;
     for edit in question.edits.iter().take(24) {
-        let mut one = |at: u8, of_served: bool| {
-            let list = if of_served { &mut served } else { &mut trusted };
-            let length = list.len();
-            list.get_mut(usize::from(at) % length.max(1))
-        };
         match *edit {
-            Edit::Add { pool, served: true } => served.push(pick(pool)),
-            Edit::Add {
-                pool,
-                served: false,
-            } => trusted.push(pick(pool)),
-            Edit::Remove {
-                at,
-                served: of_served,
-            } => {
-                let list = if of_served { &mut served } else { &mut trusted };
+            Edit::Add { pool, served } => certificates.list(served).push(pick(pool)),
+            Edit::Remove { at, served } => {
+                let list = certificates.list(served);
                 if !list.is_empty() {
                     list.remove(usize::from(at) % list.len());
                 }
             }
             Edit::Swap { one, other } => {
+                let served = certificates.list(true);
                 if !served.is_empty() {
                     let length = served.len();
                     served.swap(usize::from(one) % length, usize::from(other) % length);
                 }
             }
-            Edit::Replace {
+            Edit::Bytes {
                 at,
                 served,
                 offset,
-                byte,
+                delete,
+                insert,
             } => {
-                if let Some(der) = one(at, served)
-                    && !der.is_empty()
-                {
-                    let length = der.len();
-                    der[usize::from(offset) % length] = byte;
-                }
-            }
-            Edit::Insert {
-                at,
-                served,
-                offset,
-                byte,
-            } => {
-                if let Some(der) = one(at, served) {
+                let list = certificates.list(served);
+                let length = list.len().max(1);
+                if let Some(der) = list.get_mut(usize::from(at) % length) {
                     let offset = usize::from(offset) % (der.len() + 1);
-                    der.insert(offset, byte);
-                }
-            }
-            Edit::Delete {
-                at,
-                served,
-                offset,
-                count,
-            } => {
-                if let Some(der) = one(at, served)
-                    && !der.is_empty()
-                {
-                    let offset = usize::from(offset) % der.len();
-                    let end = der.len().min(offset + usize::from(count));
-                    der.drain(offset..end);
+                    let end = der.len().min(offset + usize::from(delete));
+                    der.splice(offset..end, insert);
                 }
             }
             Edit::Days(days) => {
@@ -216,6 +189,10 @@ fuzz_target!(|question: Question| {
             Edit::Client => client = !client,
         }
     }
+    let Certificates {
+        mut trusted,
+        served,
+    } = certificates;
     let Some((leaf, above)) = served.split_first() else {
         return;
     };

@@ -2,7 +2,8 @@
 //!
 //! The vectors lie beside the project in `../shared/data/trust` (its README says what they are) and are not copied into
 //! it. This test has no harness, so that it can say loudly when they are absent. Differences from Go are listed in
-//! [`DIFFERENCES`] with their reason; any other one, and any listed one that is gone, fails.
+//! [`DIFFERENCES`] with their reason; any other one, and any listed one that is gone, fails, and so does any verdict that
+//! is not the one the vectors prescribe (`want`).
 #![expect(clippy::print_stderr, reason = "the only output of this test")]
 
 use std::collections::BTreeMap;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
     }
     let mut cases = 0;
     let mut agreed = 0;
+    let mut wanted = 0;
     let mut failures = Vec::new();
     let mut expected: BTreeMap<&str, bool> = DIFFERENCES
         .iter()
@@ -79,6 +81,13 @@ fn main() -> ExitCode {
             let verdict = judge(&case);
             if started.elapsed() > NO_CASE_MAY_TAKE {
                 failures.push(format!("{id}: took {:?}", started.elapsed()));
+            }
+            let want = text(&case, "want");
+            if want != "either" {
+                wanted += 1;
+                if (want == "accept") != verdict.is_ok() {
+                    failures.push(format!("{id}: we {verdict:?}, wanted is {want}"));
+                }
             }
             let go = text(&case, "go") == "accept";
             match expected.remove(id) {
@@ -99,7 +108,8 @@ fn main() -> ExitCode {
             .map(|id| format!("{id}: listed, but there is no such case")),
     );
     eprintln!(
-        "conformance: {agreed} of {cases} verdicts are Go's, {} differ on purpose",
+        "conformance: {agreed} of {cases} verdicts are Go's, {} differ on purpose; {wanted} are prescribed, and met unless \
+         listed below",
         DIFFERENCES.len()
     );
     for failure in &failures {

@@ -90,7 +90,7 @@ fn main() -> ExitCode {
                 .map(|(now, committed)| format!("Go says now {now:?}, committed is {committed:?}")),
         ),
         None => {
-            eprintln!("\nNOT ASKED AGAIN: Go is not installed; its committed answers were used\n")
+            eprintln!("\nNOT ASKED AGAIN: Go is not installed; its committed answers were used\n");
         }
     }
     eprintln!(
@@ -119,7 +119,7 @@ fn compare(questions: &[Question], answers: &[Answer], failures: &mut Vec<String
         let ours = judge(question).map_err(|error| error.to_string());
         match listed.remove(id) {
             _ if go.id != id => {
-                failures.push(format!("{id}: the answer beside it is for {}", go.id))
+                failures.push(format!("{id}: the answer beside it is for {}", go.id));
             }
             Some(listed) if listed == ours.is_ok() && listed != go.accepted => {}
             Some(_) => failures.push(format!("{id}: is listed as a difference but is none")),
