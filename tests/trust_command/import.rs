@@ -70,6 +70,56 @@ fn every_form_becomes_the_same_pem() {
     }
 }
 
+/// Each form that `tls-ca-file` refuses: `trust verify` names a command, and the command cures it.
+#[test]
+fn the_repair_of_a_refused_trust_file_cures_it() {
+    let (world, root, _) = site();
+    openssl(
+        &world,
+        "crl2pkcs7 -nocrl -certfile ca.crt -outform der -out ca.p7b",
+    );
+    openssl(&world, "crl2pkcs7 -nocrl -certfile ca.crt -out ca.p7c");
+    openssl(&world, "x509 -in ca.crt -trustout -out trusted.crt");
+    let server = root.server(&["gitlab.test"]).issue();
+    world.write("work/chain.crt", server.chain_pem());
+    let verify = |name: &str| {
+        let question = [
+            "trust",
+            "verify",
+            "--no-system",
+            "--ca",
+            name,
+            "--chain",
+            "chain.crt",
+            "--host",
+            "gitlab.test",
+        ];
+        run(&mut world.courser(question))
+    };
+    for name in ["ca.der", "ca.p7b", "ca.p7c", "trusted.crt"] {
+        let refused = verify(name);
+        assert_eq!(refused.code(), 2, "{name}: {}", refused.all());
+        let command = refused
+            .stderr
+            .split(": courser ")
+            .nth(1)
+            .expect("a command");
+        let cure = run(&mut world.courser(command.split_whitespace()));
+        assert_eq!(cure.code(), 0, "{name}: {}", cure.all());
+        assert_eq!(verify(name).code(), 0, "{name}");
+    }
+    openssl(
+        &world,
+        "pkcs12 -export -nokeys -in ca.crt -passout pass: -out ca.p12",
+    );
+    let refused = verify("ca.p12");
+    assert!(
+        refused.stderr.contains("this file is PKCS#12, not PEM"),
+        "{}",
+        refused.all()
+    );
+}
+
 #[test]
 fn pkcs12_of_every_age_is_opened_with_its_password() {
     let (world, root, client) = site();
@@ -199,6 +249,11 @@ fn a_file_that_is_there_is_added_to_and_the_source_replaced() {
     let finished = import(&world, &["ca.der", "--to", "ca.der", "--yes"]);
     assert_eq!(finished.code(), 0, "{}", finished.all());
     assert!(world.read("work/ca.der").ends_with(&root.certificate_pem()));
+    let with_key = world.read("work/client.key") + &root.certificate_pem();
+    world.write("work/both.pem", &with_key);
+    let finished = import(&world, &["both.pem", "--to", "both.pem", "--yes"]);
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    assert_eq!(world.read("work/both.pem"), with_key, "its key is not lost");
 }
 
 #[test]

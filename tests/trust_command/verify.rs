@@ -149,7 +149,7 @@ fn what_cannot_be_asked_ends_with_2() {
     let bad_files: [(&str, &[u8], &str); 7] = [
         ("empty", b"", "is empty"),
         ("text", b"hello\n", "no PEM block"),
-        ("der", site.root.der(), "openssl x509 -inform der"),
+        ("der", site.root.der(), "courser trust import"),
         ("utf16", &wide, "iconv"),
         ("marked", marked.as_bytes(), "byte-order mark"),
         ("cut", cut.as_bytes(), "no END line"),

@@ -7,6 +7,8 @@ use base64::Engine as _;
 use memchr::memmem::{find, rfind};
 
 use crate::certificate::Certificate;
+use crate::pkcs7::certificates_of_pkcs7;
+use crate::pkcs12;
 use crate::skip_reason::SkipReason;
 
 /// The blocks of a file, whatever is in them.
@@ -103,6 +105,8 @@ fn unreadable_as_a_whole(bytes: &[u8]) -> Option<SkipReason> {
     if bytes[0] == crate::der::SEQUENCE && find(bytes, BEGIN).is_none() {
         return Some(match Certificate::parse(bytes) {
             Ok(_) => SkipReason::Der,
+            Err(_) if certificates_of_pkcs7(bytes).is_ok() => SkipReason::Pkcs7File,
+            Err(_) if pkcs12::is_pkcs12(bytes) => SkipReason::Pkcs12File,
             Err(_) => SkipReason::NoPem,
         });
     }

@@ -91,6 +91,12 @@ pub(crate) fn read(bytes: &[u8], password: Option<&str>) -> Result<Vec<ItemConte
     })
 }
 
+/// Whether it has the outline of one; nothing is opened.
+pub(crate) fn is_pkcs12(bytes: &[u8]) -> bool {
+    outline(bytes).is_ok()
+        || with_definite_lengths(bytes).is_ok_and(|bytes| outline(&bytes).is_ok())
+}
+
 /// The authenticated safe, still in its octet string, and the MAC over it.
 fn outline(bytes: &[u8]) -> Result<(Element<'_>, Option<Element<'_>>), Malformed> {
     let mut pfx = Reader::new(bytes).read(der::SEQUENCE, WHAT)?.reader();

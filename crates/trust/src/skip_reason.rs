@@ -15,6 +15,10 @@ pub enum SkipReason {
     Utf16,
     /// The file is one binary certificate.
     Der,
+    /// The file is a binary PKCS#7 message.
+    Pkcs7File,
+    /// The file is PKCS#12.
+    Pkcs12File,
     /// Nothing in the file looks like PEM.
     NoPem,
     /// Lines end with a carriage return only.
@@ -61,17 +65,19 @@ impl SkipReason {
     pub fn repair(&self, file: &str) -> Remedy {
         let word = shell_word(file);
         let rewrite = |command: String| Some(format!("{command} && mv {word}.pem {word}"));
+        // The file was meant to be trusted already: nothing is left to confirm.
+        let import_in_place = || Some(format!("courser trust import {word} --to {word} --yes"));
         let (advice, command) = match self {
             Self::EmptyFile | Self::NoPem => ("put PEM certificates into it", None),
             Self::Utf16 => (
                 "convert it to plain text",
                 rewrite(format!("iconv -f UTF-16 -t UTF-8 {word} > {word}.pem")),
             ),
-            Self::Der => (
-                "convert it to PEM",
-                rewrite(format!(
-                    "openssl x509 -inform der -in {word} -out {word}.pem"
-                )),
+            Self::Der => ("convert it to PEM", import_in_place()),
+            Self::Pkcs7File => ("take the certificates out", import_in_place()),
+            Self::Pkcs12File => (
+                "take the certificates out, and name the new file",
+                Some(format!("courser trust import {word} --to {word}.pem")),
             ),
             Self::BareCarriageReturns => (
                 "convert its line ends",
@@ -115,22 +121,14 @@ impl SkipReason {
                 "copy the certificate again: its base64 text is damaged",
                 None,
             ),
-            Self::TrustedCertificate => (
-                "write it as a plain certificate",
-                rewrite(format!("openssl x509 -in {word} -out {word}.pem")),
-            ),
+            Self::TrustedCertificate => ("write it as a plain certificate", import_in_place()),
             Self::OtherCertificateLabel(_) => (
                 "call it CERTIFICATE",
                 Some(format!(
                     "sed -i 's/-----\\(BEGIN\\|END\\) X509 /-----\\1 /' {word}"
                 )),
             ),
-            Self::Pkcs7 => (
-                "take the certificates out",
-                rewrite(format!(
-                    "openssl pkcs7 -print_certs -in {word} -out {word}.pem"
-                )),
-            ),
+            Self::Pkcs7 => ("take the certificates out", import_in_place()),
             Self::PrivateKey => ("move the private key out of this file", None),
             Self::OtherBlock(_) => ("nothing to do, unless a certificate was meant", None),
             Self::Unparsable(_) => (
@@ -160,6 +158,8 @@ impl fmt::Display for SkipReason {
             Self::EmptyFile => "this file is empty",
             Self::Utf16 => "this file is UTF-16, not plain text",
             Self::Der => "this file is a DER certificate, not PEM",
+            Self::Pkcs7File => "this file is PKCS#7, not PEM",
+            Self::Pkcs12File => "this file is PKCS#12, not PEM",
             Self::NoPem => "this file has no PEM block",
             Self::BareCarriageReturns => "the lines of this file end with a bare carriage return",
             Self::LiteralNewlines => "the text has literal \\n where lines should end",

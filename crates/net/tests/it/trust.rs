@@ -287,7 +287,7 @@ fn the_log_has_upstreams_words_once_and_the_repair() {
         )),
         "{log}"
     );
-    assert!(log.contains("openssl x509 -inform der"), "{log}");
+    assert!(log.contains("courser trust import"), "{log}");
     assert!(
         !log.contains("have changed"),
         "nothing else is trusted: {log}"

@@ -203,7 +203,7 @@ fn a_report_names_file_line_reason_and_command() {
     assert_eq!(
         store.skipped()[0].to_string(),
         "/etc/ca.der:1: this file is a DER certificate, not PEM; convert it to PEM: \
-         openssl x509 -inform der -in /etc/ca.der -out /etc/ca.der.pem && mv /etc/ca.der.pem /etc/ca.der"
+         courser trust import /etc/ca.der --to /etc/ca.der --yes"
     );
 }
 

@@ -69,7 +69,20 @@ pub(super) async fn run(import: &Import, session: &Session) -> Result<ExitCode, 
         )),
         None => None,
     };
-    let Some(target) = target(import, session)? else {
+    let source = session.environment.working_directory.join(&import.file);
+    let target = target(import, session)?;
+    let in_place = target
+        .as_ref()
+        .is_some_and(|target| same_file(&source, target));
+    if in_place && import.key.is_none() && opened.file.private_keys().next().is_some() {
+        let file = import.file.display();
+        return Err(Failure::new(
+            Code::Failed,
+            format!("{file} holds a private key, which would be lost: nothing was written"),
+        )
+        .hint("write the key elsewhere with --key, or the certificates with --to"));
+    }
+    let Some(target) = target else {
         let text: String = chosen.iter().map(|one| commented(one)).collect();
         print_text(&text)?;
         if let Some((path, key)) = key {
@@ -87,8 +100,7 @@ pub(super) async fn run(import: &Import, session: &Session) -> Result<ExitCode, 
         print_text(&format!("nothing was written: {reason}\n"))?;
         return Ok(Code::Failed.into());
     }
-    let source = session.environment.working_directory.join(&import.file);
-    let added = if same_file(&source, &target) {
+    let added = if in_place {
         let text: String = chosen.iter().map(|one| commented(one)).collect();
         trust_file::write(&target, text.as_bytes()).map_err(|error| {
             Failure::invalid(format!("cannot write {}: {error}", target.display()))
