@@ -105,8 +105,7 @@ fn t19_git_ssl_no_verify_is_for_git_alone() {
     upload
         .args(["--url", &hosts.gitlab.url(), "--path", "work"])
         .current_dir(hosts.world.path(""))
-        .env("GIT_SSL_NO_VERIFY", "true")
-        .env("ARTIFACT_UPLOAD_ATTEMPTS", "1");
+        .env("GIT_SSL_NO_VERIFY", "true");
     let upload = run(&mut upload);
     assert_eq!(upload.code(), 1, "{}", upload.all());
     assert!(
