@@ -62,6 +62,7 @@ pub fn handshakes() -> Vec<Handshake> {
         many_paths("policies in a hundred paths", &crowded_policies()),
         many_paths("long names in a hundred paths", &long_names()),
         many_paths("usages in a hundred paths", &crowded_usages()),
+        everything_at_once(),
         lone("a SAN of 60 KB", |leaf| {
             let names = vec![(2, &b"a"[..]); 20_000];
             leaf.with(subject_alternative_names(&names))
@@ -75,13 +76,9 @@ pub fn handshakes() -> Vec<Handshake> {
             leaf
         }),
         lone("thousands of extensions", |leaf| {
-            (0..4_000u16).fold(leaf, |leaf, number| {
-                let [high, low] = number.to_be_bytes();
-                leaf.with(extension(
-                    &[0x2a, 0x81 + high, low & 0x7f, high & 1],
-                    false,
-                    &[],
-                ))
+            (0x80..0x1000u16).fold(leaf, |leaf, number| {
+                let id = [0x2a, 0x80 | (number >> 7) as u8, number as u8 & 0x7f];
+                leaf.with(extension(&id, false, &[]))
             })
         }),
     ]
@@ -201,15 +198,42 @@ fn constrained(what: &'static str, kind: u8, name: impl Fn(usize) -> String) -> 
 
 /// A CA below a trusted root signs its own crowd of CAs, so that there are as many good paths as may be tried.
 fn many_paths(what: &'static str, extensions: &[Vec<u8>]) -> Handshake {
-    let root = ca("root").self_signed();
-    let issuer = ca("issuer")
-        .with(name_constraints(None, Some((0x82, b"other.example")), true))
-        .issued_by(&root);
-    let twin = ca("twin").issued_by(&issuer);
     let leaf = extensions
         .iter()
-        .fold(draft("x"), |leaf, extension| leaf.with(extension.clone()))
-        .issued_by(&twin);
+        .fold(draft("x"), |leaf, extension| leaf.with(extension.clone()));
+    let bound = name_constraints(None, Some((0x82, b"other.example")), true);
+    twins(what, &rcgen::PKCS_ECDSA_P256_SHA256, bound, leaf)
+}
+
+/// The same with expensive keys, and with names and constraints in each of the paths.
+fn everything_at_once() -> Handshake {
+    let bases =
+        (0..700).flat_map(|number| sequence(&[&der(0x82, &[format!("b{number}.x").as_bytes()])]));
+    let value = sequence(&[&der(0xa1, &[&bases.collect::<Vec<u8>>()])]);
+    let names: Vec<String> = (0..700).map(|number| format!("a{number}.x")).collect();
+    let names: Vec<(u8, &[u8])> = std::iter::once(HOST)
+        .chain(names.iter().map(String::as_str))
+        .map(|name| (2, name.as_bytes()))
+        .collect();
+    twins(
+        "names and constraints in many paths, P-521",
+        &rcgen::PKCS_ECDSA_P521_SHA512,
+        extension(&[0x55, 0x1d, 30], true, &value),
+        draft("x").with(subject_alternative_names(&names)),
+    )
+}
+
+fn twins(
+    what: &'static str,
+    algorithm: &'static SignatureAlgorithm,
+    constraints: Vec<u8>,
+    leaf: Draft,
+) -> Handshake {
+    let key = || KeyPair::generate_for(algorithm).expect("a key");
+    let root = ca("root").self_signed();
+    let issuer = ca("issuer").with(constraints).issued_with(key(), &root);
+    let twin = ca("twin").issued_with(key(), &issuer);
+    let leaf = leaf.issued_by(&twin);
     let mut served = vec![leaf.certificate, issuer.certificate.clone()];
     for serial in 1..=100 {
         let key = KeyPair::try_from(twin.key.serialize_der()).expect("the same key");
