@@ -100,8 +100,8 @@ fn a_runner_without_a_good_certificate_is_told_why_on_both_sides() {
         guarded.site.config(&guarded.site.url, &keys);
         let verified = guarded.site.verify();
         assert!(verified.stderr.contains(to_runner), "{}", verified.all());
-        let said = guarded.site.server.wait_for("refused the client");
-        assert!(said.contains(to_server), "{said}");
+        let said = guarded.site.server.wait_for(to_server);
+        assert!(said.contains("refused the client 127.0.0.1:"), "{said}");
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use courser_trust::Store;
+use courser_trust::{PeerName, Store, VerifiedChain, VerifiedChains, VerifyError, verify};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
@@ -145,6 +145,36 @@ impl Client {
     /// What is trusted towards `host` now; `None` where the files cannot be loaded.
     pub fn trusted(&self, host: &str) -> Option<Trusted> {
         self.inner.generations.trusted(host)
+    }
+
+    /// The chains of a connection to `host`, judged by what is trusted now: an answer that was waited for may come over
+    /// a connection that is older than the last change of a trust file.
+    ///
+    /// # Errors
+    ///
+    /// When that server is not trusted any more.
+    pub fn chains_now(
+        &self,
+        host: &str,
+        chains: Arc<VerifiedChains>,
+    ) -> Result<Arc<VerifiedChains>, VerifyError> {
+        let Some(store) = self.inner.generations.store(host) else {
+            return Ok(chains);
+        };
+        if chains.generation() == store.generation() {
+            return Ok(chains);
+        }
+        let all = chains.chains().iter().flat_map(VerifiedChain::certificates);
+        let others: Vec<_> = all.skip(1).map(|other| other.der().clone()).collect();
+        verify(
+            chains.leaf().der(),
+            &others,
+            &store,
+            Some(&PeerName::from_host(host)),
+            (self.inner.ambience.now)(),
+            courser_trust::Usage::ServerAuth,
+        )
+        .map(Arc::new)
     }
 
     /// Whether the machine's own roots are left out ([`SystemRoots::None`](crate::SystemRoots::None)).

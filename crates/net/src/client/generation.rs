@@ -32,6 +32,10 @@ use crate::{SystemRoots, TrustSettings};
 /// Go's transport as upstream sets it up (`runner-protocol.md` 1.4).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 const IDLE_PER_HOST: usize = 2;
+/// Where no CA file is configured, a job gets the chain of the connection that delivered it. A runner that asks every
+/// three seconds would keep that connection, and the chain of a certificate that the server has replaced, for the
+/// 15 min of `connection_max_age`.
+const CHAIN_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// The generations of one client, by host where hosts differ in their files.
 pub(super) struct Generations {
@@ -122,6 +126,12 @@ impl Generations {
     pub(super) fn trusted(&self, host: &str) -> Option<Trusted> {
         let trusted = self.refreshed(host, |current| current.made.trusted.clone());
         trusted.ok()
+    }
+
+    /// All that is trusted towards `host` now.
+    pub(super) fn store(&self, host: &str) -> Option<Arc<Store>> {
+        let store = self.refreshed(host, |current| Arc::clone(&current.made.store));
+        store.ok()
     }
 
     pub(super) fn system_store(&self) -> Arc<Store> {
@@ -226,11 +236,13 @@ impl Generations {
         let tls = ClientTls::new(Arc::clone(&store), identity.clone(), self.now)
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let connector = Connector::new(tls, Arc::clone(&self.proxies), self.addresses);
+        let hands_out_chains = trusted.configured.certificates().is_empty();
+        let max_age = max_age(self.connection_max_age, hands_out_chains);
         Ok(Made {
             trusted,
             identity,
             store,
-            generation: Arc::new(Generation::new(connector, self.connection_max_age)),
+            generation: Arc::new(Generation::new(connector, max_age)),
         })
     }
 }
@@ -383,6 +395,15 @@ fn say(file: &CaFile, reading: &Reading, change: &Change, store: &Store, usable:
     }
 }
 
+/// How old connections get; zero = as old as they may.
+fn max_age(configured: Duration, hands_out_chains: bool) -> Duration {
+    if hands_out_chains {
+        configured.min(CHAIN_MAX_AGE)
+    } else {
+        configured
+    }
+}
+
 impl Generation {
     fn new(connector: Connector, connection_max_age: Duration) -> Self {
         Self {
@@ -445,4 +466,26 @@ fn next_number() -> trust::Generation {
 /// The data behind these locks is whole at every await-free step, so a panic elsewhere does not spoil it.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_whose_chains_jobs_get_are_young() {
+        let seconds = Duration::from_secs;
+        for (configured, hands_out_chains, expected) in [
+            (900, true, 60),
+            (900, false, 900),
+            (10, true, 10),
+            // Never closed for their age: that was asked for.
+            (0, true, 0),
+        ] {
+            assert_eq!(
+                max_age(seconds(configured), hands_out_chains),
+                seconds(expected)
+            );
+        }
+    }
 }

@@ -408,3 +408,26 @@ async fn the_client_certificate_is_sent_and_follows_its_files() {
         "the last good pair stays"
     );
 }
+
+#[tokio::test]
+async fn chains_of_an_old_connection_are_judged_by_what_is_trusted_now() {
+    let world = World::new();
+    let root = Authority::root("Root").issue();
+    let leaf = root.server(NAMES).issue();
+    let server = server(&leaf);
+    let file = world.write("ca.pem", root.certificate_pem());
+    let client = client(with_ca_file(file));
+    let answer = client.send(get(&server.url("/"))).await.unwrap();
+    let chains = answer.verified_chains.unwrap();
+    let same = client.chains_now("127.0.0.1", Arc::clone(&chains)).unwrap();
+    assert!(Arc::ptr_eq(&same, &chains));
+
+    world.write("ca.pem", leaf.certificate_pem() + &root.certificate_pem());
+    let now = client.chains_now("127.0.0.1", Arc::clone(&chains)).unwrap();
+    assert_eq!(now.chains()[0].certificates().len(), 1, "it is pinned now");
+
+    let other = Authority::root("Other").issue();
+    world.write("ca.pem", other.certificate_pem());
+    let error = client.chains_now("127.0.0.1", chains).unwrap_err();
+    assert!(error.to_string().contains(UNKNOWN), "{error}");
+}

@@ -2,6 +2,7 @@
 //!
 //! What an answer means is decided by functions from status and headers to a closed enum.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -163,7 +164,7 @@ impl Api {
             .await
             .map_err(|error| error.to_string())?;
         let payload = JobResponse::from_json(&body).map_err(|error| error.to_string())?;
-        let tls = self.job_tls(chains.as_deref()).await;
+        let tls = self.job_tls(chains).await;
         Ok(ReceivedJob {
             payload,
             correlation_id,
@@ -174,7 +175,7 @@ impl Api {
 
     /// The CA file verbatim, else the chains with which the server was accepted on the connection that delivered the
     /// job; the client pair only when both files are there (1.6).
-    async fn job_tls(&self, chains: Option<&VerifiedChains>) -> JobTls {
+    async fn job_tls(&self, chains: Option<Arc<VerifiedChains>>) -> JobTls {
         let host = self.host();
         let ca_chain = match (self.client.ca_file_bytes(host), chains) {
             (Some(file), _) => String::from_utf8_lossy(&file).into_owned(),
@@ -196,11 +197,18 @@ impl Api {
     }
 
     /// Unlike upstream, a chain that cannot be completed is handed over as it was verified: it worked for us.
-    async fn chain_for_job(&self, chains: &VerifiedChains) -> String {
+    async fn chain_for_job(&self, chains: Arc<VerifiedChains>) -> String {
+        let chains = match self.client.chains_now(self.host(), chains) {
+            Ok(chains) => chains,
+            Err(error) => {
+                tracing::error!(%error, "Error on fetching TLS Data from API response... error");
+                return String::new();
+            }
+        };
         let Some(issuers) = &self.issuers else {
             return chains.to_pem();
         };
-        match issuers.full_chain_pem(chains).await {
+        match issuers.full_chain_pem(&chains).await {
             Ok(completed) => completed,
             Err(error) => {
                 tracing::error!(%error, "Error on fetching TLS Data from API response... error");
