@@ -95,6 +95,8 @@ job:
     - git config --get-urlmatch http.sslCAInfo https://elsewhere.example/x.git | sed 's/^/then - /'
     - git config --show-origin --includes --file "$GIT_CONFIG_SYSTEM" --list | sed 's/^/all - /'
     - git ls-remote --quiet origin && echo "origin answers"
+    - cd "$(mktemp -d)" && git config --get-urlmatch http.sslCAInfo "$CI_REPOSITORY_URL" | sed 's/^/outside of the checkout - /'
+    - git clone --quiet "$CI_REPOSITORY_URL" again && cat again/file.txt
 "#;
     let site = Site::start(GIT);
     let ca = site.ca_file("tls/root.pem");
@@ -106,7 +108,7 @@ job:
     let logs = site.logs();
     assert_eq!(outcome, "success", "{logs}");
     let said = |what: &str| {
-        let answers = logs.lines().filter(|line| !line.contains("$ git"));
+        let answers = logs.lines().filter(|line| !line.contains("1m$ "));
         let mut lines = answers.filter_map(|line| line.split_once(what));
         lines
             .next()
@@ -125,6 +127,12 @@ job:
     assert!(said("all - ").contains("http.sslcainfo="), "{logs}");
     assert!(logs.contains("include.path=/etc/gitconfig"), "{logs}");
     assert!(logs.contains("origin answers"), "{logs}");
+    let outside = said("outside of the checkout - ");
+    assert!(outside.ends_with(".tmp/CI_SERVER_TLS_CA_FILE"), "{logs}");
+    assert!(
+        logs.lines().any(|line| line.ends_with("O content")),
+        "{logs}"
+    );
 }
 
 #[test]

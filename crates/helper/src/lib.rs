@@ -14,6 +14,7 @@
 //!     temporary_dir: directory.path().display().to_string(),
 //!     via: "runner.example".into(),
 //!     tools: None,
+//!     git_server: None,
 //! };
 //! let environment = LightEnvironment {
 //!     variables: Environment::default(),
@@ -43,7 +44,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use courser_config::Environment;
-use courser_job::{ToolTrust, messages};
+use courser_job::messages;
 use courser_net::{Legs, ProxySettings};
 
 pub use courser_job::HelperRequest;
@@ -199,10 +200,11 @@ pub async fn run(
             temporary_dir,
             via,
             tools,
+            git_server,
         } => prepare(
             temporary_dir,
             via,
-            tools.as_ref(),
+            tool_trust::Wanted::new(tools.as_ref(), git_server.as_ref()),
             &environment.host_name,
             &environment.variables,
             output,
@@ -236,7 +238,7 @@ pub async fn run_command(
 fn prepare(
     temporary_dir: &str,
     via: &str,
-    tools: Option<&ToolTrust>,
+    tools: Option<tool_trust::Wanted<'_>>,
     host_name: &str,
     variables: &Environment,
     output: &mut Output<'_>,
@@ -287,10 +289,11 @@ pub fn run_light(
             temporary_dir,
             via,
             tools,
+            git_server,
         } => prepare(
             temporary_dir,
             via,
-            tools.as_ref(),
+            tool_trust::Wanted::new(tools.as_ref(), git_server.as_ref()),
             &environment.host_name,
             &environment.variables,
             &mut output,

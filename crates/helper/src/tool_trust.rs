@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use courser_config::Environment;
+use courser_job::helper_request::GitServer;
 use courser_job::{ToolFiles, ToolTrust, messages};
 
 use crate::HelperError;
@@ -22,26 +23,45 @@ const WGET_CONFIG: &str = "/etc/wgetrc";
 /// Far more than any configuration of wget has.
 const LARGEST_WGET_CONFIG: u64 = 256 * 1024;
 
+/// What the job's tools get.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    trust: &'a ToolTrust,
+    git_server: Option<&'a GitServer>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Nothing at all without certificates.
+    pub(crate) fn new(
+        trust: Option<&'a ToolTrust>,
+        git_server: Option<&'a GitServer>,
+    ) -> Option<Self> {
+        trust.map(|trust| Self { trust, git_server })
+    }
+}
+
 /// Puts the files of this job in place of those an earlier one left, and says so.
 pub(crate) fn renew(
     temporary_dir: &str,
-    tools: Option<&ToolTrust>,
+    wanted: Option<Wanted<'_>>,
     variables: &Environment,
     output: &mut Output<'_>,
 ) -> Result<(), HelperError> {
     let files = ToolFiles::below(temporary_dir);
     remove(temporary_dir)?;
-    let Some(tools) = tools else { return Ok(()) };
+    let Some(Wanted { trust, git_server }) = wanted else {
+        return Ok(());
+    };
     make_private_directory(files.directory().as_ref())?;
     let bundle = files.bundle();
-    write(&bundle, tools.bundle.as_bytes())?;
-    write(&files.truststore(), &tools.truststore)?;
+    write(&bundle, trust.bundle.as_bytes())?;
+    write(&files.truststore(), &trust.truststore)?;
     write(
         &files.git_config(),
-        git_config(&bundle, variables)?.as_bytes(),
+        git_config(&bundle, git_server, variables)?.as_bytes(),
     )?;
     write(&files.wget_config(), &wget_config(&bundle))?;
-    output.say(&messages::tool_trust(tools.private, tools.system, &bundle))?;
+    output.say(&messages::tool_trust(trust.private, trust.system, &bundle))?;
     Ok(())
 }
 
@@ -50,14 +70,27 @@ pub(crate) fn remove(temporary_dir: &str) -> Result<(), HelperError> {
     remove_directory(ToolFiles::below(temporary_dir).directory().as_ref())
 }
 
-/// The bundle for hosts that have no file of their own. The machine's configuration comes after it: what it says
-/// itself of a bundle stays in force.
-fn git_config(bundle: &str, variables: &Environment) -> Result<String, HelperError> {
+/// The bundle for all hosts but the server of the sources, which has files of its own: the checkout's configuration says
+/// the same of them, but other clones that the job makes do not read that. The machine's configuration comes last: what
+/// it says itself stays in force.
+fn git_config(
+    bundle: &str,
+    git_server: Option<&GitServer>,
+    variables: &Environment,
+) -> Result<String, HelperError> {
     let machine = machine_git_config(variables.get("PATH").unwrap_or_default());
     let mut config = GitConfig::default();
     // The second for a proxy that speaks TLS itself.
     let values = [("sslCAInfo", bundle), ("proxySSLCAInfo", bundle)];
     config.section("http", "", &values)?;
+    if let Some(server) = git_server {
+        let mut values = Vec::new();
+        values.extend(server.ca_file.as_deref().map(|ca| ("sslCAInfo", ca)));
+        if let Some((certificate, key)) = &server.client_pair {
+            values.extend([("sslCert", certificate.as_str()), ("sslKey", key.as_str())]);
+        }
+        config.section("http", &server.base, &values)?;
+    }
     config.section("include", "", &[("path", &machine.to_string_lossy())])?;
     Ok(config.text().to_owned())
 }
@@ -125,7 +158,13 @@ mod tests {
             err: &mut nowhere,
             programs: Programs::Capture,
         };
-        renew(temporary_dir, tools, &Environment::default(), &mut output).expect("writes");
+        renew(
+            temporary_dir,
+            Wanted::new(tools, None),
+            &Environment::default(),
+            &mut output,
+        )
+        .expect("writes");
         String::from_utf8(log).expect("UTF-8")
     }
 
@@ -166,6 +205,23 @@ mod tests {
         assert_eq!(fs::read_dir(&elsewhere).expect("directory").count(), 0);
         assert_eq!(renewed(&temporary, None), "");
         assert!(fs::symlink_metadata(files.directory()).is_err());
+    }
+
+    #[test]
+    fn the_server_of_the_sources_has_its_own_files_in_every_clone() {
+        let server = GitServer {
+            base: "https://gitlab.example.com:8443".to_owned(),
+            ca_file: Some("/b/p.tmp/CI_SERVER_TLS_CA_FILE".to_owned()),
+            client_pair: Some(("/b/c".to_owned(), "/b/k".to_owned())),
+        };
+        let text = git_config("/b/bundle", Some(&server), &Environment::default()).expect("text");
+        assert!(
+            text.starts_with("[http]\n\tsslCAInfo = /b/bundle\n"),
+            "{text}"
+        );
+        let of_server = "[http \"https://gitlab.example.com:8443\"]\n\tsslCAInfo = /b/p.tmp/CI_SERVER_TLS_CA_FILE\n\t\
+                         sslCert = /b/c\n\tsslKey = /b/k\n[include]\n";
+        assert!(text.contains(of_server), "{text}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ impl Job {
                 temporary_dir: self.directories().temporary.clone(),
                 via: self.context().hostname.clone(),
                 tools: self.context().tls.tools.as_deref().cloned(),
+                git_server: sources::git_server(self),
             }]),
             Stage::GetSources => self.get_sources(status),
             Stage::ClearWorktree => {

@@ -44,6 +44,9 @@ pub enum HelperRequest {
         /// Written to [`ToolFiles`](crate::ToolFiles).
         #[serde(default)]
         tools: Option<ToolTrust>,
+        /// The server of the sources, for the job's own calls of Git.
+        #[serde(default)]
+        git_server: Option<GitServer>,
     },
 }
 
@@ -131,6 +134,17 @@ pub struct GetSources {
     pub tls_ca_file_only: bool,
     /// `scheme://host` for `git credential reject`; `None` = nothing to reject.
     pub credential_reject_url: Option<String>,
+}
+
+/// Git's TLS files for one server, by path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitServer {
+    /// `scheme://host[:port]`.
+    pub base: String,
+    /// From `CI_SERVER_TLS_CA_FILE`.
+    pub ca_file: Option<String>,
+    /// Certificate and key.
+    pub client_pair: Option<(String, String)>,
 }
 
 /// Which caches, for restore and for save.

@@ -5,7 +5,7 @@
 use courser_protocol::Secret;
 
 use crate::Job;
-use crate::helper_request::{GetSources, GitStrategy};
+use crate::helper_request::{GetSources, GitServer, GitStrategy};
 
 /// `scheme://[userinfo@]authority[/path]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +228,19 @@ pub(crate) fn tls_files(job: &Job) -> (Option<String>, Option<(String, String)>)
         path("CI_SERVER_TLS_CA_FILE"),
         path("CI_SERVER_TLS_CERT_FILE").zip(path("CI_SERVER_TLS_KEY_FILE")),
     )
+}
+
+/// The server of the sources and its files; `None` where there are no files for it.
+pub(crate) fn git_server(job: &Job) -> Option<GitServer> {
+    let (ca_file, client_pair) = tls_files(job);
+    if ca_file.is_none() && client_pair.is_none() {
+        return None;
+    }
+    Some(GitServer {
+        base: Remote::of(job).base?,
+        ca_file,
+        client_pair,
+    })
 }
 
 /// Escapes everything that has a meaning in the user part of a URL.

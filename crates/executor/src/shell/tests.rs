@@ -268,6 +268,7 @@ async fn helper_requests_run_here_or_in_a_helper_process() {
             temporary_dir: "/t".to_owned(),
             via: String::new(),
             tools: None,
+            git_server: None,
         }]),
     };
     let mut log = Log::default();

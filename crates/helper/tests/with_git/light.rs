@@ -33,6 +33,7 @@ fn preparing_names_the_machine_and_forgets_the_job_before() {
         temporary_dir: world.text("p.tmp"),
         via: via.to_owned(),
         tools: None,
+        git_server: None,
     };
     assert_eq!(
         log_of(&world, &prepare("runner.example")),
