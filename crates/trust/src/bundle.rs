@@ -107,6 +107,11 @@ impl Bundle {
         &self.private
     }
 
+    /// The certificates that are the system's only.
+    pub fn system(&self) -> &[TrustedCertificate] {
+        &self.system
+    }
+
     /// How many certificates are the system's only.
     pub fn system_count(&self) -> usize {
         self.system.len()

@@ -80,4 +80,5 @@ pub use store::{
     Consulted, Generation, SkippedBlock, Source, SourceContent, Store, StoreBuilder,
     TrustedCertificate,
 };
+pub use truststore::java_truststore;
 pub use verify::{Usage, VerifiedChain, VerifiedChains, chain_pem, verify, verify_at};

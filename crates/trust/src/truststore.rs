@@ -4,6 +4,10 @@
 //! reading 150 roots. Java shows a certificate as trusted only with an attribute of its own; without it the store
 //! looks empty.
 
+use std::collections::BTreeMap;
+
+use crate::certificate::Certificate;
+
 /// PFX version 3.
 const VERSION: &[u8] = &[3];
 /// `pkcs7-data`.
@@ -34,6 +38,19 @@ pub(crate) struct Entry<'a> {
     pub(crate) alias: &'a str,
     /// DER.
     pub(crate) certificate: &'a [u8],
+}
+
+/// A truststore for Java with these certificates, without encryption and without a password; a fingerprint is the name
+/// of each.
+pub fn java_truststore<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Vec<u8> {
+    let mut entries = BTreeMap::new();
+    for certificate in certificates {
+        entries.insert(certificate.fingerprint().to_string(), certificate);
+    }
+    encode(entries.iter().map(|(alias, certificate)| Entry {
+        alias,
+        certificate: certificate.der(),
+    }))
 }
 
 /// The store as bytes.

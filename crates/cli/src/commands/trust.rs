@@ -5,9 +5,11 @@
 
 mod check;
 mod explain;
+mod export;
 mod fetch;
 mod fingerprint;
 mod import;
+mod legs;
 mod opened;
 mod show;
 mod shown_certificate;
@@ -45,6 +47,8 @@ enum Action {
     Explain(explain::Explain),
     /// Turn DER, PKCS#7, PKCS#12 or damaged PEM into a clean PEM file
     Import(import::Import),
+    /// Write what a connection trusts as PEM, DER or a Java truststore
+    Export(export::Export),
 }
 
 const EXAMPLES: &str = "\
@@ -67,6 +71,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         Action::Show(show) => show::run(&show, session),
         Action::Explain(explain) => explain::run(&explain, session),
         Action::Import(import) => import::run(&import, session).await,
+        Action::Export(export) => export::run(&export, session),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `courser trust show`: which trust each connection is handed, and what its files hold now.
 
-mod legs;
-
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -9,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use courser_net::legs::{LookedPair, LookedSource, SourceState, Unusable};
 use courser_trust::{Moment, Source, Store};
 
-use self::legs::{Handed, Row};
+use super::legs::{self, Handed, Row};
 use super::now;
 use super::shown_certificate::ShownCertificate;
 use crate::config_file::{ConfigFile, ConfigOption};
