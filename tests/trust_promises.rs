@@ -12,7 +12,7 @@ mod mutual_tls;
 mod predefined;
 mod proxies;
 mod rotation;
-mod site;
+pub(crate) mod site;
 mod system_store;
 mod tool_matrix;
 mod tools;

@@ -9,6 +9,7 @@ use courser_executor::Host;
 use courser_helper::LightEnvironment;
 use courser_net::{Client, ClientSettings, TlsOptions, TrustSettings};
 use courser_runner::client::{Api, BadUrl};
+use courser_runner::metrics::Metrics;
 use courser_runner::{InProcessHelper, RunnerSettings};
 use url::Url;
 
@@ -107,5 +108,6 @@ pub(crate) fn runner_settings(
         host_name,
         temporary_directory: std::env::temp_dir(),
         keep_alive: Duration::from_secs(30),
+        metrics: Metrics::default(),
     })
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use jiff::{Timestamp, Zoned};
 use serde_json::Value;
@@ -77,9 +77,36 @@ pub(crate) struct Log {
     filter: reload::Handle<Targets, Registry>,
     level_is_given: bool,
     format_is_given: bool,
+    counts: Arc<LineCounts>,
+}
+
+/// Lines of warning and above since the start.
+#[derive(Debug, Default)]
+struct LineCounts {
+    warning: AtomicU64,
+    error: AtomicU64,
+    fatal: AtomicU64,
+    panic: AtomicU64,
 }
 
 impl Log {
+    /// How many lines of warning and above there were, by level.
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 4] {
+        let LineCounts {
+            warning,
+            error,
+            fatal,
+            panic,
+        } = &*self.counts;
+        [
+            ("panic", panic),
+            ("fatal", fatal),
+            ("error", error),
+            ("warning", warning),
+        ]
+        .map(|(level, count)| (level, count.load(Ordering::Relaxed)))
+    }
+
     /// Takes level and format over from `config.toml`; what was given on the command line wins.
     pub(crate) fn follow_config(
         &self,
@@ -124,7 +151,9 @@ pub(crate) fn start(options: &GlobalOptions, kind: Kind) -> Result<Log, Failure>
         *format.as_ref().unwrap_or(&Format::Runner) as u8
     ));
     let (filter, handle) = reload::Layer::new(targets(general, runner));
+    let counts = Arc::<LineCounts>::default();
     let lines = Lines {
+        counts: Arc::clone(&counts),
         format: Arc::clone(&shared),
         terminal: std::io::stderr().is_terminal(),
         start: Timestamp::now(),
@@ -138,6 +167,7 @@ pub(crate) fn start(options: &GlobalOptions, kind: Kind) -> Result<Log, Failure>
     format?;
     Ok(Log {
         format: shared,
+        counts,
         filter: handle,
         level_is_given,
         format_is_given: options.log_format.is_some(),
@@ -230,6 +260,7 @@ impl Severity {
 
 /// Turns events into lines.
 struct Lines {
+    counts: Arc<LineCounts>,
     format: Arc<AtomicU8>,
     terminal: bool,
     start: Timestamp,
@@ -252,6 +283,7 @@ where
             fields: BTreeMap::new(),
         };
         event.record(&mut entry);
+        self.counts.add(entry.severity);
         let mut line = String::with_capacity(160);
         match self.format.load(Ordering::Relaxed) {
             format if format == Format::Json as u8 => entry.write_json(&mut line, &Zoned::now())?,
@@ -263,6 +295,19 @@ where
             _ => entry.write_runner(&mut line)?,
         }
         writer.write_str(&line)
+    }
+}
+
+impl LineCounts {
+    fn add(&self, severity: Severity) {
+        let count = match severity {
+            Severity::Trace | Severity::Debug | Severity::Info => return,
+            Severity::Warning => &self.warning,
+            Severity::Error => &self.error,
+            Severity::Fatal => &self.fatal,
+            Severity::Panic => &self.panic,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -19,6 +19,7 @@ mod failure;
 mod go_flags;
 mod job_streams;
 mod logging;
+mod metrics;
 mod problems;
 mod project;
 mod questions;

@@ -32,6 +32,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<ConfigChange> {
         ),
         ("log_level", old.log_level != new.log_level),
         ("log_format", old.log_format != new.log_format),
+        ("listen_address", old.listen_address != new.listen_address),
         ("labels", old.labels != new.labels),
     ];
     let mut changes: Vec<_> = globals

@@ -25,6 +25,8 @@ pub struct Config {
     pub log_level: Option<String>,
     /// `log_format`.
     pub log_format: Option<String>,
+    /// `listen_address` of metrics; empty = none. A change needs a restart.
+    pub listen_address: String,
     /// `labels`.
     pub labels: BTreeMap<String, String>,
     /// `[[runners]]`.
@@ -149,6 +151,7 @@ pub(crate) const ACTED: &[&str] = &[
     "shutdown_timeout",
     "log_level",
     "log_format",
+    "listen_address",
     "labels",
     "runners.name",
     "runners.url",
@@ -209,6 +212,7 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(30),
             log_level: None,
             log_format: None,
+            listen_address: String::new(),
             labels: BTreeMap::new(),
             runners: Vec::new(),
         }
@@ -281,6 +285,7 @@ impl Config {
             shutdown_timeout: seconds(file, "shutdown_timeout").unwrap_or(default.shutdown_timeout),
             log_level: file.text("log_level").map(ToOwned::to_owned),
             log_format: file.text("log_format").map(ToOwned::to_owned),
+            listen_address: file.text("listen_address").unwrap_or_default().to_owned(),
             runners: file
                 .tables("runners")
                 .iter()

@@ -85,6 +85,7 @@ fn global(config: &Config, path: &str) -> String {
         "shutdown_timeout" => config.shutdown_timeout.as_secs().to_string(),
         "log_level" => quoted(config.log_level.as_deref().unwrap_or("info")),
         "log_format" => quoted(config.log_format.as_deref().unwrap_or("runner")),
+        "listen_address" => quoted(&config.listen_address),
         "labels" => map(&config.labels, |text| quoted(text)),
         other => unreachable_key(other),
     }

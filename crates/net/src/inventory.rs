@@ -294,7 +294,7 @@ mod tests {
             Store::builder()
                 .add(
                     Source::System("/bundle".into()),
-                    (pem.clone() + &Authority::root("Two").issue().certificate_pem()).as_bytes(),
+                    (pem + &Authority::root("Two").issue().certificate_pem()).as_bytes(),
                 )
                 .build(Generation(1)),
         );

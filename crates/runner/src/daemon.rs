@@ -81,6 +81,11 @@ impl Runner {
     fn apply(&mut self) {
         let config = Arc::clone(&self.config.borrow_and_update());
         self.slots.resize(config.concurrent);
+        let limits = config.runners.iter();
+        let limits = limits.map(|runner| (self.settings.labels_of(runner), runner.limit));
+        self.settings
+            .metrics
+            .configured(config.concurrent, limits.collect());
         let mut before = std::mem::take(&mut self.served);
         for runner in &config.runners {
             let entry = Entry::build(runner, &config, &self.settings, &mut self.connections);

@@ -13,6 +13,7 @@ use courser_net::{
 use courser_protocol::{Info, short_token};
 
 use crate::client::{Api, BadUrl, info};
+use crate::metrics::{Metrics, RunnerLabels, RunnerMetrics};
 use crate::tool_trust::ToolTrustMaker;
 
 /// What every runner of this process shares: facts of the machine and of the process, captured by `cli`.
@@ -34,6 +35,8 @@ pub struct RunnerSettings {
     pub temporary_directory: PathBuf,
     /// Silence after which a job reports itself alive, and hears of a cancel. Upstream: 30 s.
     pub keep_alive: Duration,
+    /// What is counted of runners and jobs.
+    pub metrics: Metrics,
 }
 
 /// Why a runner cannot ask for jobs. It counts as an unhealthy answer each time.
@@ -120,7 +123,8 @@ impl Connections {
             &runner.url,
             runner.token.clone(),
             settings.system_id.clone(),
-        )?;
+        )?
+        .counted(settings.metrics_of(runner));
         if key.full_chain {
             let settings = with_trust(settings.legs.issuers());
             let issuers = Issuers::new(settings, Addresses::Any, IssuerLimits::default());
@@ -134,6 +138,20 @@ impl Connections {
     /// Drops what no runner and no job uses any more.
     pub(crate) fn forget_unused(&mut self) {
         self.by_key.retain(|_, api| Arc::strong_count(api) > 1);
+    }
+}
+
+impl RunnerSettings {
+    pub(crate) fn labels_of(&self, runner: &RunnerConfig) -> RunnerLabels {
+        RunnerLabels {
+            runner: short_token(runner.token.expose()).to_owned(),
+            name: runner.name.clone(),
+            system_id: self.system_id.clone(),
+        }
+    }
+
+    fn metrics_of(&self, runner: &RunnerConfig) -> RunnerMetrics {
+        self.metrics.of_runner(self.labels_of(runner))
     }
 }
 
@@ -164,6 +182,11 @@ impl Entry {
             tool_trust: ToolTrustMaker::new(runner),
             ready,
         }
+    }
+
+    /// Where its jobs are counted.
+    pub(crate) fn metrics(&self) -> RunnerMetrics {
+        self.settings.metrics_of(&self.config)
     }
 
     pub(crate) fn short_token(&self) -> &str {

@@ -25,6 +25,7 @@ mod entry;
 mod job_task;
 mod light_helper;
 mod log;
+pub mod metrics;
 mod report;
 mod shutdown;
 mod single;

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::{Config, ConfigChange, changes};
+use courser_net::PageListener;
 use courser_protocol::short_token;
+use courser_runner::metrics::Metrics;
 use courser_runner::{Ended, Phase, Runner, Shutdown};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use crate::config_file::{ConfigFile, ConfigOption};
 use crate::connection;
 use crate::failure::Failure;
+use crate::metrics::{self, Pages};
 use crate::session::Session;
 
 /// How often the modification time of the file is looked at.
@@ -41,7 +45,8 @@ pub(crate) struct Arguments {
     /// Also log to the system log
     #[arg(long, env = "LOG_SYSLOG", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
     syslog: bool,
-    /// Address of the metrics server
+    /// Address of metrics and debug pages: HOST:PORT, port 9252 if none is given. Has no
+    /// authorization: keep it private
     #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
     listen_address: Option<String>,
 }
@@ -49,7 +54,9 @@ pub(crate) struct Arguments {
 /// Runs until a signal ends it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     session.announce_mode(false);
-    arguments.warn_of_what_is_not_built();
+    if arguments.syslog {
+        tracing::warn!("--syslog is not built yet: log lines go to standard error only");
+    }
     let directory = working_directory(arguments.working_directory.as_deref(), session)?;
     let path = directory.join(arguments.config.path(session));
     let file = ConfigFile::open(&path, session)?;
@@ -65,11 +72,22 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let settings = connection::runner_settings(session, directory, user, system_id)?;
     settings.legs.system().read_ahead();
 
+    let counted = settings.metrics.clone();
     let shutdown = Shutdown::new();
     let mut modified = file.modified;
     let config = watch::Sender::new(Arc::new(file.config));
     let runner = Runner::new(settings, config.subscribe(), shutdown.clone());
     tracing::info!(builds = 0, "Configuration loaded");
+    counted.configuration_loaded();
+    let pages = Pages {
+        metrics: counted.clone(),
+        log: session.log.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let given = arguments.listen_address.as_deref();
+    let given = given.filter(|address| !address.is_empty());
+    let listen_address = config.borrow().listen_address.clone();
+    let _serving = listen(given, &listen_address, pages).await?;
     let mut signals = Signals::install()?;
     let reload = Notify::new();
     let follow = async {
@@ -83,7 +101,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
                 .ok();
             if asked || now != modified {
                 modified = now;
-                load_again(&path, session, &config);
+                load_again(&path, session, &config, &counted);
             }
         }
     };
@@ -102,22 +120,31 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     })
 }
 
-impl Arguments {
-    fn warn_of_what_is_not_built(&self) {
-        if self.syslog {
-            tracing::warn!("--syslog is not built yet: log lines go to standard error only");
-        }
-        match self.listen_address.as_deref() {
-            None | Some("") => tracing::info!(
-                builds = 0,
-                "listen_address not defined, metrics & debug endpoints disabled"
-            ),
-            Some(address) => tracing::warn!(
-                "--listen-address {address}: metrics & debug endpoints are not built yet"
-            ),
-        }
+/// Serves the pages of `listen_address`, where there is one. Read once: a change needs a restart.
+async fn listen(given: Option<&str>, configured: &str, pages: Pages) -> Result<Serving, Failure> {
+    let address = given.unwrap_or(configured);
+    let mut serving = Serving::new();
+    if address.is_empty() {
+        tracing::info!(
+            builds = 0,
+            "listen_address not defined, metrics & debug endpoints disabled"
+        );
+        return Ok(serving);
     }
+    let listener = PageListener::bind(address, metrics::DEFAULT_PORT)
+        .await
+        .map_err(|error| Failure::internal(format!("cannot listen on {address}: {error}")))?;
+    tracing::info!(
+        address = %listener.address(),
+        builds = 0,
+        "Metrics server listening"
+    );
+    serving.spawn(listener.serve(move |path| pages.page(path)));
+    Ok(serving)
 }
+
+/// Ends with its owner.
+type Serving = JoinSet<()>;
 
 /// The directory that `--working-directory` names; it must exist.
 pub(crate) fn working_directory(
@@ -153,12 +180,18 @@ fn check(config: &Config, path: &Path, session: &Session) -> Result<(), Failure>
 }
 
 /// Puts a changed file in force. One that cannot be used changes nothing.
-fn load_again(path: &Path, session: &Session, config: &watch::Sender<Arc<Config>>) {
+fn load_again(
+    path: &Path,
+    session: &Session,
+    config: &watch::Sender<Arc<Config>>,
+    counted: &Metrics,
+) {
     let opened = ConfigFile::open(path, session)
         .and_then(|file| check(&file.config, path, session).map(|()| file.config));
     let new = match opened {
         Ok(new) => new,
         Err(failure) => {
+            counted.configuration_not_loaded();
             tracing::error!(
                 "Failed to load config, the previous one stays in force: {}",
                 failure.message()
@@ -171,6 +204,7 @@ fn load_again(path: &Path, session: &Session, config: &watch::Sender<Arc<Config>
         log_change(difference);
     }
     tracing::info!("Configuration loaded");
+    counted.configuration_loaded();
     // Also without a difference: a reload gives paused runners another chance.
     config.send_replace(Arc::new(new));
 }
@@ -179,6 +213,9 @@ fn log_change(change: &ConfigChange) {
     let (what, runner) = match change {
         ConfigChange::Global(key) => {
             tracing::info!("Configuration: {key} changed");
+            if *key == "listen_address" {
+                tracing::warn!("a new listen_address needs a restart");
+            }
             return;
         }
         ConfigChange::RunnerAdded(runner) => ("added", runner),

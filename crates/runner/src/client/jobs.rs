@@ -115,6 +115,7 @@ impl Api {
             }
             Err(error) => Err(error),
         };
+        self.count("request_job", "post", &answer);
         match answer {
             Ok(answer) => self.read_request_answer(answer).await,
             Err(error) => {
@@ -230,6 +231,7 @@ impl Api {
             }
             Err(error) => Err(error),
         };
+        self.count("update_job", "put", &answer);
         match answer {
             Ok(answer) => {
                 let said = Said::of(&answer, update_result);
@@ -277,6 +279,7 @@ impl Api {
             }
             Err(error) => Err(error),
         };
+        self.count("patch_trace", "patch", &answer);
         match answer {
             Ok(answer) => {
                 let stored = ContentRange::stored_size(header_text(&answer, &header::RANGE));

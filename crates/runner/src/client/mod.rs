@@ -16,6 +16,8 @@ use http::{HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
 use url::Url;
 
+use crate::metrics::RunnerMetrics;
+
 const RUNNER_TOKEN: HeaderName = HeaderName::from_static("runner-token");
 const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
 const LAST_UPDATE: HeaderName = HeaderName::from_static("x-gitlab-last-update");
@@ -62,6 +64,7 @@ pub struct Api {
     token: Secret,
     system_id: String,
     last_update: Mutex<String>,
+    metrics: Option<RunnerMetrics>,
     /// Completes the chains that jobs get, where that is wanted.
     issuers: Option<Issuers>,
 }
@@ -80,6 +83,7 @@ impl Api {
             token,
             system_id,
             last_update: Mutex::new(String::new()),
+            metrics: None,
             issuers: None,
         })
     }
@@ -97,6 +101,25 @@ impl Api {
     fn host(&self) -> &str {
         let host = self.base.host_str().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Has the server's answers counted.
+    #[must_use]
+    pub(crate) fn counted(mut self, metrics: RunnerMetrics) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// Counts an answer by the names that gitlab-runner's metrics have for calls.
+    fn count(
+        &self,
+        endpoint: &'static str,
+        method: &'static str,
+        answer: &Result<Answer, CallError>,
+    ) {
+        if let (Some(metrics), Ok(answer)) = (&self.metrics, answer) {
+            metrics.answered(endpoint, answer.status.as_u16(), method);
+        }
     }
 
     /// A call to `path` below `/api/v4/`.

@@ -41,6 +41,8 @@ pub(crate) struct Dispatcher {
     entry: Arc<Entry>,
     entries: watch::Receiver<Arc<Entry>>,
     phase: watch::Receiver<Phase>,
+    /// A server that was not trusted may be now.
+    trust: watch::Receiver<u64>,
     slots: Slots,
     request_slots: RequestSlots,
     health: Health,
@@ -65,6 +67,7 @@ impl Dispatcher {
             entry,
             entries,
             phase,
+            trust: courser_net::trust_changes(),
             slots,
             numbers: Numbers::default(),
             requests: JoinSet::new(),
@@ -104,6 +107,7 @@ impl Dispatcher {
                     }
                     Err(_) => self.drain(),
                 },
+                Ok(()) = self.trust.changed(), if !self.draining => self.ask(),
                 changed = self.phase.changed(), if !self.draining => {
                     if changed.is_err() {
                         self.drain();

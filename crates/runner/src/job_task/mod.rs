@@ -69,6 +69,12 @@ pub(crate) async fn run_job(task: JobTask) {
         "Checking for jobs... received"
     );
     let started = Instant::now();
+    let info = &payload.job_info;
+    let counted = entry.metrics().job(
+        &entry.config.executor,
+        info.time_in_queue_seconds,
+        &info.project_jobs_running_on_instance_runners_count,
+    );
     let work = async {
         match Job::accept(payload, context) {
             Ok(job) => {
@@ -90,6 +96,10 @@ pub(crate) async fn run_job(task: JobTask) {
     let end = Box::pin(work).await;
     let duration = started.elapsed().as_secs_f64();
     let (job, runner) = (credentials.id, entry.short_token());
+    if let End::Reported(outcome) = &end {
+        let reason = outcome.reason.as_ref();
+        counted.ended(duration, reason.map(FailureReason::as_str));
+    }
     match end {
         End::Reported(Outcome { reason: None, .. }) => {
             tracing::info!(job, project, duration_s = duration, runner = %runner, "Job succeeded");

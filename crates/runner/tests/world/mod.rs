@@ -76,6 +76,7 @@ impl World {
             host_name: "testhost".to_owned(),
             temporary_directory: self.path().to_owned(),
             keep_alive: Duration::from_secs(30),
+            metrics: courser_runner::metrics::Metrics::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use courser_executor::Host;
 use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
 use courser_protocol::Secret;
+use courser_runner::metrics::Metrics;
 use courser_runner::{InProcessHelper, Runner, RunnerSettings, Shutdown};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -94,6 +95,7 @@ pub(super) fn start(
         temporary_directory: run.root().to_owned(),
         // The server is in this process: asking it often costs nothing, and Ctrl-C is heard at once.
         keep_alive: Duration::from_millis(500),
+        metrics: Metrics::default(),
     };
     let config = watch::Sender::new(Arc::new(config));
     let shutdown = Shutdown::new();
