@@ -89,9 +89,21 @@ fn a_proxy_may_speak_tls_itself_with_a_certificate_of_the_same_authority() {
     assert_eq!(run_pipeline(&site, runner), "success", "{}", site.logs());
 }
 
+/// One job that needs Git, one that needs artifacts and no Git.
+const LEGS: &str = r#"
+clone:
+  script: ["true"]
+
+upload:
+  variables: {GIT_STRATEGY: none}
+  script: ["echo made > made.txt"]
+  artifacts:
+    paths: [made.txt]
+"#;
+
 #[test]
-fn t45_an_intercepting_proxy_is_told_by_git_and_by_the_runner() {
-    let site = Site::start_named(WHOLE);
+fn t45_an_intercepting_proxy_is_told_by_git_by_artifacts_and_by_the_runner() {
+    let site = Site::start_named(LEGS);
     let (_, inspection) = inspection();
     let proxy = InterceptingProxy::start(&inspection, &site.certificates.root);
     // The jobs go through the proxy, the runner does not.
@@ -102,25 +114,22 @@ fn t45_an_intercepting_proxy_is_told_by_git_and_by_the_runner() {
     );
     let runner = knowing_the_name(&site.world, &site.run_command());
     assert_eq!(run_pipeline(&site, runner), "failed", "{}", site.logs());
+    let logs = site.logs();
     let words = words_of_git(&site.world);
-    assert!(site.logs().contains(words), "{words}\n{}", site.logs());
+    assert!(logs.contains(words), "{words}\n{logs}");
+    assert_tells_of_interception(&logs, &proxy);
     // Now the runner too.
     let mut verify = site.world.courser(["verify", "--config"]);
     verify
         .arg(site.world.path("config/config.toml"))
         .env("HTTPS_PROXY", proxy.url());
-    let refused = run(&mut verify);
-    assert!(
-        refused.stderr.contains(UNKNOWN_AUTHORITY),
-        "{}",
-        refused.all()
-    );
-    assert!(
-        refused.stderr.contains("CN=Company Root"),
-        "{}",
-        refused.all()
-    );
-    assert!(refused.stderr.contains(&proxy.url()), "{}", refused.all());
+    assert_tells_of_interception(&run(&mut verify).stderr, &proxy);
+}
+
+fn assert_tells_of_interception(text: &str, proxy: &InterceptingProxy) {
+    for part in [UNKNOWN_AUTHORITY, "CN=Company Root", &proxy.url()] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
 }
 
 /// What the installed Git says of a chain whose root it does not know. Upstream quotes OpenSSL's words;
