@@ -67,10 +67,7 @@ impl ProcessEnvironment {
 
     /// Directory of `config.toml`, `certs` and `.runner_system_id`.
     pub(crate) fn configuration_directory(&self) -> PathBuf {
-        match self.mode {
-            Mode::System => PathBuf::from("/etc/gitlab-runner"),
-            Mode::User => self.home.join(".gitlab-runner"),
-        }
+        configuration_directory(cfg!(unix), self.mode, &self.home, &self.working_directory)
     }
 
     /// `config.toml` where none is named.
@@ -132,6 +129,16 @@ fn proxies(variables: &Environment) -> ProxySettings {
         http: either("HTTP_PROXY", "http_proxy"),
         https: either("HTTPS_PROXY", "https_proxy"),
         no_proxy: either("NO_PROXY", "no_proxy"),
+    }
+}
+
+/// Systems that are not Unix have no place of their own for it: it lies where the command was started
+/// (`runner-tls.md` 2.3).
+fn configuration_directory(is_unix: bool, mode: Mode, home: &Path, started_in: &Path) -> PathBuf {
+    match mode {
+        _ if !is_unix => started_in.to_owned(),
+        Mode::System => PathBuf::from("/etc/gitlab-runner"),
+        Mode::User => home.join(".gitlab-runner"),
     }
 }
 
@@ -203,6 +210,24 @@ mod tests {
         assert_eq!(settings.http.as_deref(), Some("http://lower:1"));
         assert_eq!(settings.https.as_deref(), Some("http://upper:1"));
         assert_eq!(settings.no_proxy, None);
+    }
+
+    #[test]
+    fn t13_elsewhere_than_on_unix_certificates_lie_where_the_command_was_started() {
+        let (home, started_in) = (Path::new("/h"), Path::new("/started/here"));
+        let certificates = |is_unix, mode| {
+            let directory = configuration_directory(is_unix, mode, home, started_in);
+            directory.join("certs").display().to_string()
+        };
+        let table = [
+            (true, Mode::System, "/etc/gitlab-runner/certs"),
+            (true, Mode::User, "/h/.gitlab-runner/certs"),
+            (false, Mode::System, "/started/here/certs"),
+            (false, Mode::User, "/started/here/certs"),
+        ];
+        for (is_unix, mode, expected) in table {
+            assert_eq!(certificates(is_unix, mode), expected);
+        }
     }
 
     #[test]

@@ -168,6 +168,24 @@ mod tests {
     }
 
     #[test]
+    fn t14_a_service_started_somewhere_else_finds_the_named_file_and_no_predefined_one() {
+        // Windows starts services in its own directory, where nobody has put certificates.
+        let system = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.certificate_directory = Some(system.path().join("certs"));
+        let mut found = |ca_file: Option<PathBuf>| {
+            settings.ca_file = ca_file;
+            let ca = settings.files_for("gitlab.example.com").ca;
+            ca.filter(|file| file.path().is_file())
+                .map(|file| file.path().to_owned())
+        };
+        assert_eq!(found(None), None);
+        let named = system.path().join("ca.crt");
+        std::fs::write(&named, "x").unwrap();
+        assert_eq!(found(Some(named.clone())), Some(named));
+    }
+
+    #[test]
     fn a_file_named_in_the_case_as_typed_is_found() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("GitLab.Example.com.crt"), "x").unwrap();
