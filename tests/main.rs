@@ -9,6 +9,7 @@ mod registration;
 mod transfer_commands;
 mod trust_check;
 mod trust_command;
+mod trust_errors;
 mod trust_fetch;
 mod trust_promises;
 mod wire;

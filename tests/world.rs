@@ -221,22 +221,27 @@ impl Running {
 
     /// The next line that holds `text`, also among those already seen but not yet asked for.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        self.wait_for_any(&[text])
+    }
+
+    /// The next line that holds one of the texts.
+    pub(crate) fn wait_for_any(&mut self, texts: &[&str]) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if line.contains(text) {
+                    if texts.iter().any(|text| line.contains(text)) {
                         return line;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("no line with {text:?} in\n{}", self.seen.join("\n"))
+                    panic!("no line with {texts:?} in\n{}", self.seen.join("\n"))
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!(
-                        "the program ended without a line with {text:?}:\n{}",
+                        "the program ended without a line with {texts:?}:\n{}",
                         self.seen.join("\n")
                     )
                 }

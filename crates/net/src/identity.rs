@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 use crate::disk::Disk;
 use crate::inventory::{self, Inventory, Role};
 use crate::key_pair::{KeyPair, PairChange, PairFiles};
-use crate::tls::certified_key;
+use crate::tls::{certified_key, with_key_file};
 use crate::watch::{self, Settled, Watched};
 
 /// Certificate chain and key a listener presents.
@@ -102,6 +102,7 @@ impl Watched for Identity {
             }
             None => {}
         }
+        let key_file = key;
         let (certificate, key) = (certificate.display(), key.display());
         match change {
             Some(PairChange::New) => {
@@ -110,9 +111,12 @@ impl Watched for Identity {
                     self.current.store(Arc::clone(new));
                 }
             }
-            Some(PairChange::Refused(error)) => tracing::error!(
-                "Failed to load {certificate} {key}: {error}; the certificate in use stays"
-            ),
+            Some(PairChange::Refused(error)) => {
+                let error = with_key_file(&error, key_file);
+                tracing::error!(
+                    "Failed to load {certificate} {key}: {error}; the certificate in use stays"
+                );
+            }
             Some(PairChange::Gone) => tracing::error!(
                 "{certificate} or {key} is gone; the certificate in use stays until the next start"
             ),
@@ -141,7 +145,7 @@ fn first(mut files: KeyPair) -> Result<(Arc<CertifiedKey>, KeyPair), String> {
     }
     let PairFiles { certificate, key } = files.files();
     let error = match change {
-        Some(PairChange::Refused(error)) => error,
+        Some(PairChange::Refused(error)) => with_key_file(&error, key),
         _ => "no such file".to_owned(),
     };
     let (certificate, key) = (certificate.display(), key.display());

@@ -45,6 +45,7 @@ mod issuers;
 mod key_pair;
 pub mod legs;
 mod plain_server;
+mod played;
 mod proxy;
 pub mod server;
 mod system_roots;
@@ -63,6 +64,7 @@ pub use inventory::{Dated, Refusals, Role, SystemStore, TrustReport, trust_repor
 pub use issuers::{CompletionError, IssuerLimits, Issuers};
 pub use legs::{Legs, TlsOptions};
 pub use plain_server::{Page, PageListener};
+pub use played::{Part, PlayedServer, PlayedTls};
 pub use proxy::ProxySettings;
 pub use server::{Clients, ListenError, Listener, ServerIdentity};
 pub use trust_files::{SystemRoots, TrustSettings};

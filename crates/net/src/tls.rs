@@ -1,6 +1,7 @@
 //! The only place that makes TLS configurations.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use courser_trust::{
@@ -269,6 +270,30 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
+/// Configuration of a server that plays a fault: whatever certificate, and clients perhaps with one.
+pub(crate) fn played_config(
+    certificate: Arc<dyn ResolvesServerCert>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let config = ServerConfig::builder_with_provider(crypto_provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])?;
+    let config = match clients {
+        Some(clients) => config.with_client_cert_verifier(clients),
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_cert_resolver(certificate);
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    Ok(config)
+}
+
+/// Stands for the name of the key's file in texts of [`certified_key`], which sees bytes only.
+const KEY_FILE: &str = "<key file>";
+
+/// An error of [`certified_key`] with the file's name.
+pub(crate) fn with_key_file(error: &str, key: &Path) -> String {
+    error.replace(KEY_FILE, &key.display().to_string())
+}
+
 /// Reads a chain and its key; the key must be the leaf's.
 pub(crate) fn certified_key(chain_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, String> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain_pem)
@@ -279,14 +304,18 @@ pub(crate) fn certified_key(chain_pem: &[u8], key_pem: &[u8]) -> Result<Certifie
     }
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| {
         if is_encrypted(key_pem) {
-            "the key is encrypted; write it without a passphrase: openssl pkey -in KEY -out PLAIN"
-                .to_owned()
+            format!(
+                "the key is encrypted; write it without a passphrase: openssl pkey -in {KEY_FILE} -out {KEY_FILE}.plain && \
+                 mv {KEY_FILE}.plain {KEY_FILE}"
+            )
         } else {
             format!("the key file holds no private key in PEM form: {error}")
         }
     })?;
     CertifiedKey::from_der(chain, key, &crypto_provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => "the private key is not the certificate's".to_owned(),
+        rustls::Error::InconsistentKeys(_) => {
+            "the private key is not the certificate's; name the key with which the certificate was requested".to_owned()
+        }
         other => format!("certificate and key cannot be used: {other}"),
     })
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
-    SanType, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType, SignatureAlgorithm, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -60,6 +60,20 @@ impl Issued {
         Order {
             params,
             issuer: Some(self),
+            key: &PKCS_ECDSA_P256_SHA256,
+            existing_key: Some(key.expect("a key that was written can be read")),
+        }
+    }
+
+    /// The same certificate with the same key, valid again.
+    pub fn renewed(&self) -> Order<'static> {
+        let mut params = self.params.clone();
+        params.not_before = date_time_ymd(2024, 1, 1);
+        params.not_after = date_time_ymd(2044, 1, 1);
+        let key = KeyPair::from_pem(&self.key.serialize_pem());
+        Order {
+            params,
+            issuer: None,
             key: &PKCS_ECDSA_P256_SHA256,
             existing_key: Some(key.expect("a key that was written can be read")),
         }
@@ -154,6 +168,32 @@ impl Order<'_> {
     #[must_use]
     pub fn usages(mut self, usages: &[ExtendedKeyUsagePurpose]) -> Self {
         self.params.extended_key_usages = usages.to_vec();
+        self
+    }
+
+    /// A CA that may have this many CAs below it.
+    #[must_use]
+    pub fn path_length(mut self, length: u8) -> Self {
+        self.params.is_ca = IsCa::Ca(BasicConstraints::Constrained(length));
+        self
+    }
+
+    /// A CA for names below this domain only.
+    #[must_use]
+    pub fn only_below(mut self, domain: &str) -> Self {
+        self.params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName(domain.to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        self
+    }
+
+    /// With a critical extension that nobody knows.
+    #[must_use]
+    pub fn odd_critical_extension(mut self) -> Self {
+        let mut odd = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 1], vec![5, 0]);
+        odd.set_criticality(true);
+        self.params.custom_extensions.push(odd);
         self
     }
 

@@ -129,6 +129,17 @@ impl FakeServer {
         Self::start(Some((presented, None)), Arc::new(handler))
     }
 
+    /// HTTPS that sends these certificates, whatever they are, and has the leaf's key.
+    pub fn https_chain(
+        chain: Vec<rustls_pki_types::CertificateDer<'static>>,
+        leaf: &Issued,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let presented = Presented::new(leaf);
+        presented.present(chain, leaf);
+        Self::start(Some((presented, None)), Arc::new(handler))
+    }
+
     /// HTTPS that demands client certificates issued by `clients`.
     pub fn mutual_tls(
         leaf: &Issued,

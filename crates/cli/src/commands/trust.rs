@@ -11,6 +11,7 @@ mod fingerprint;
 mod import;
 mod legs;
 mod opened;
+mod rehearse;
 mod show;
 mod shown_certificate;
 mod trust_file;
@@ -39,6 +40,8 @@ enum Action {
     Fetch(Box<fetch::Fetch>),
     /// Show the certificate of a server, and trust it alone after a look at the fingerprint
     Pin(Box<fetch::Pin>),
+    /// Play the classic faults here: what each looks like, and what cures it
+    Rehearse(rehearse::Rehearse),
     /// Judge a chain from files as a connection would
     Verify(Box<verify::Verify>),
     /// Show which trust each connection is handed, and what its files hold
@@ -66,6 +69,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     match arguments.action {
         Action::Check(check) => check::run(*check, session).await,
         Action::Fetch(fetch) => fetch::fetch(*fetch, session).await,
+        Action::Rehearse(rehearse) => rehearse::run(rehearse, session).await,
         Action::Pin(pin) => fetch::pin(*pin, session).await,
         Action::Verify(verify) => verify::run(*verify, session),
         Action::Show(show) => show::run(&show, session),

@@ -352,6 +352,7 @@ impl Current {
                 if !inventory::file_refused(certificate, pair.contents().fingerprint()) {
                     return;
                 }
+                let error = tls::with_key_file(&error, key);
                 tracing::error!("Failed to load {shown} {shown_key} {error}");
                 if pair.current().is_some() {
                     tracing::warn!("the last good client certificate of {shown} stays in use");

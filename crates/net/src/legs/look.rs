@@ -127,8 +127,9 @@ fn looked_pair(PairFiles { certificate, key }: PairFiles) -> LookedPair {
         _ => Vec::new(),
     };
     let unusable = match (chain_bytes, key_bytes) {
-        (Reading::Bytes(chain), Reading::Bytes(key)) => {
-            tls::certified_key(&chain, &key).err().map(Unusable::Broken)
+        (Reading::Bytes(chain), Reading::Bytes(key_bytes)) => {
+            let error = tls::certified_key(&chain, &key_bytes).err();
+            error.map(|error| Unusable::Broken(tls::with_key_file(&error, &key)))
         }
         (Reading::Unreadable(error), _) => Some(broken(&certificate, &error)),
         (_, Reading::Unreadable(error)) => Some(broken(&key, &error)),
