@@ -12,6 +12,7 @@ mod trust_command;
 mod trust_errors;
 mod trust_fetch;
 mod trust_promises;
+mod trust_rehearse;
 mod wire;
 mod world;
 

@@ -38,18 +38,30 @@ pub(crate) fn check(root: &Path, binary: &Path) -> Result<()> {
 
 fn pages(root: &Path, binary: &Path) -> Result<Vec<(PathBuf, String)>> {
     let images = root.join("docs/images");
-    let recording = images.join("exec.txt");
-    let text = std::fs::read_to_string(&recording)
-        .with_context(|| format!("read {}", recording.display()))?;
-    Ok(vec![
-        (root.join("docs/commands.md"), commands(binary)?),
-        (images.join("exec.svg"), picture::draw(&text, RUN)?),
-    ])
+    let mut pages = vec![(root.join("docs/commands.md"), commands(binary)?)];
+    for (name, title) in PICTURES {
+        let recording = images.join(format!("{name}.txt"));
+        let text = std::fs::read_to_string(&recording)
+            .with_context(|| format!("read {}", recording.display()))?;
+        let picture = picture::draw(&text, title)?;
+        pages.push((images.join(format!("{name}.svg")), picture));
+    }
+    Ok(pages)
 }
 
-/// What the picture of a run shows, in words.
-const RUN: &str = "Terminal: courser exec examples/matrix runs seven jobs in three stages, each passes, \
-    and the summary names times and artifacts";
+/// Recordings that are drawn, and what each shows, in words.
+const PICTURES: [(&str, &str); 2] = [
+    (
+        "exec",
+        "Terminal: courser exec examples/matrix runs seven jobs in three stages, each passes, \
+         and the summary names times and artifacts",
+    ),
+    (
+        "trust-check",
+        "Terminal: courser trust check finds a server that leaves out its intermediate certificate, \
+         names the missing link and the files looked at, and proposes one command",
+    ),
+];
 
 /// `docs/commands.md`: the help of every command.
 fn commands(binary: &Path) -> Result<String> {

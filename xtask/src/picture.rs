@@ -1,7 +1,9 @@
-//! The picture of a run: a recorded terminal session, played to its last screen and drawn as SVG.
+//! A recorded terminal session, played to its last screen and drawn as SVG.
 //!
 //! `docs/images/exec.txt` is what util-linux `script` wrote of a real run:
 //! `XDG_STATE_HOME=/tmp/state script -qec 'courser exec examples/matrix' docs/images/exec.txt`.
+//! `docs/images/trust-check.txt` is `courser trust check https://gitlab.example.com/group/project.git` in a mount
+//! namespace where that name is loopback, against `openssl s_server` with the leaf alone.
 //! The same recording always gives the same picture.
 
 use std::fmt::Write as _;
