@@ -69,7 +69,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     match arguments.action {
         Action::Check(check) => check::run(*check, session).await,
         Action::Fetch(fetch) => fetch::fetch(*fetch, session).await,
-        Action::Rehearse(rehearse) => rehearse::run(rehearse, session).await,
+        Action::Rehearse(rehearse) => rehearse::run(rehearse).await,
         Action::Pin(pin) => fetch::pin(*pin, session).await,
         Action::Verify(verify) => verify::run(*verify, session),
         Action::Show(show) => show::run(&show, session),

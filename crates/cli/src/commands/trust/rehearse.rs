@@ -17,7 +17,6 @@ use url::Url;
 
 use self::plays::{Play, Scene};
 use crate::failure::{Code, Failure};
-use crate::session::Session;
 use crate::stdout::print_text;
 use crate::version;
 
@@ -54,7 +53,7 @@ fn parse_play(name: &str) -> Result<Play, String> {
 }
 
 /// Runs it.
-pub(super) async fn run(rehearse: Rehearse, session: &Session) -> Result<ExitCode, Failure> {
+pub(super) async fn run(rehearse: Rehearse) -> Result<ExitCode, Failure> {
     if rehearse.list {
         let mut text = String::new();
         for play in Play::ALL {
@@ -77,7 +76,7 @@ pub(super) async fn run(rehearse: Rehearse, session: &Session) -> Result<ExitCod
     };
     let mut failed = 0;
     for play in plays {
-        if !perform(play, session).await? {
+        if !perform(play).await? {
             failed += 1;
         }
     }
@@ -89,7 +88,7 @@ pub(super) async fn run(rehearse: Rehearse, session: &Session) -> Result<ExitCod
 }
 
 /// Plays one fault and its cure; whether both went as they should.
-async fn perform(play: Play, session: &Session) -> Result<bool, Failure> {
+async fn perform(play: Play) -> Result<bool, Failure> {
     let bold = Style::new().bold();
     let (good, bad) = (
         AnsiColor::Green.on_default().bold(),
@@ -101,8 +100,8 @@ async fn perform(play: Play, session: &Session) -> Result<bool, Failure> {
         play.name(),
         play.story()
     ))?;
-    let before = look(&scene.before, play, session).await?;
-    let after = look(&scene.after, play, session).await?;
+    let before = look(&scene.before).await?;
+    let after = look(&scene.after).await?;
     let mut text = String::new();
     let expected = match &before {
         Some(fault) => {
@@ -133,7 +132,7 @@ fn unmade(error: impl std::fmt::Display) -> Failure {
 }
 
 /// One look at a scene: `None` when the server is accepted.
-async fn look(scene: &Scene, play: Play, session: &Session) -> Result<Option<Fault>, Failure> {
+async fn look(scene: &Scene) -> Result<Option<Fault>, Failure> {
     let server = PlayedServer::start(scene.part()).await.map_err(unmade)?;
     let directory = TempDir::new().map_err(unmade)?;
     let mut trust = TrustSettings {
@@ -153,8 +152,6 @@ async fn look(scene: &Scene, play: Play, session: &Session) -> Result<Option<Fau
     let url = if scene.through_proxy {
         proxy.https = Some(format!("http://{}", server.address()));
         format!("https://{}/", plays::DISTANT_HOST)
-    } else if play == Play::PlainHttp && scene.tls.is_none() {
-        format!("https://localhost:{port}/")
     } else {
         format!("https://{}:{port}/", scene.host)
     };
@@ -164,7 +161,6 @@ async fn look(scene: &Scene, play: Play, session: &Session) -> Result<Option<Fau
         user_agent: version::user_agent(),
         connection_max_age: Duration::ZERO,
     });
-    let _ = session;
     let url = Url::parse(&url).map_err(unmade)?;
     let target = Target::from_url(&url).ok_or_else(|| unmade("no target"))?;
     let seen = client.inspect(&target, Route::AsCalls).await;
