@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use courser_net::{ClientCertificate, Fault, Inspection};
-use courser_trust::{Certificate, Consulted, Source};
+use courser_trust::{Certificate, Consulted, Source, VerifyError};
 
 use super::look::Finding;
 use crate::commands::trust::shown_certificate::ShownCertificate;
@@ -229,7 +229,7 @@ impl Report<'_> {
             "days_left": leaf.map(|leaf| self.days_left(leaf)),
             "chain": chain,
             "anchor": anchor,
-            "missing": refused.and_then(courser_trust::VerifyError::missing_link),
+            "missing": refused.and_then(VerifyError::missing_link),
             "consulted": refused.map(|error| trusted(error.consulted())),
             "client_certificate": client,
             "issuer_without_proxy": finding.issuer_without_proxy,
@@ -342,12 +342,12 @@ fn same_fault(one: &Finding, other: &Finding) -> bool {
     let facts = |finding: &Finding| {
         let fault = finding.fault.as_ref()?;
         let inspection = finding.inspection.as_ref()?;
-        let consulted = fault.refused().map(|refused| trusted(refused.consulted()));
+        let missing = fault.refused().and_then(VerifyError::missing_link);
         Some((
             inspection.host.clone(),
             inspection.port,
             fault.summary().to_owned(),
-            consulted,
+            missing,
         ))
     };
     let own = facts(one);
@@ -443,6 +443,13 @@ fn date(certificate: &Certificate) -> String {
     whole.split('T').next().unwrap_or_default().to_owned()
 }
 
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 /// Where trusted certificates were looked for; the many files of the system as one.
 fn trusted(consulted: &[Consulted]) -> Vec<String> {
     let of_system = |one: &&Consulted| matches!(*one.source, Source::System(_));
@@ -451,13 +458,14 @@ fn trusted(consulted: &[Consulted]) -> Vec<String> {
     if !system.is_empty() {
         let sum: usize = system.iter().map(|one| one.certificates).sum();
         lines.push(format!(
-            "system store: {sum} certificates in {} files",
-            system.len()
+            "system store: {} in {}",
+            count(sum, "certificate"),
+            count(system.len(), "file")
         ));
     }
     for one in consulted.iter().filter(|one| !of_system(one)) {
         lines.push(if one.found {
-            format!("{}: {} certificates", one.source, one.certificates)
+            format!("{}: {}", one.source, count(one.certificates, "certificate"))
         } else {
             format!("{}: not there", one.source)
         });
