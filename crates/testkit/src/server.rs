@@ -163,9 +163,22 @@ impl FakeServer {
     ///
     /// For a server without TLS.
     pub fn present(&self, leaf: &Issued) {
+        self.present_chain(leaf.chain(), leaf);
+    }
+
+    /// The same with other certificates than those above the leaf; the leaf is the first.
+    ///
+    /// # Panics
+    ///
+    /// For a server without TLS.
+    pub fn present_chain(
+        &self,
+        chain: Vec<rustls_pki_types::CertificateDer<'static>>,
+        leaf: &Issued,
+    ) {
         let presented = self.certificate.as_ref();
         let presented = presented.expect("the server speaks TLS");
-        presented.present(leaf.chain(), leaf);
+        presented.present(chain, leaf);
     }
 
     /// Where it listens.

@@ -123,3 +123,41 @@ fn the_request_says_what_the_settings_say() {
         Some("/b/abcdefghi/0/group/p.tmp/CI_SERVER_TLS_CA_FILE")
     );
 }
+
+#[test]
+fn trust_is_for_the_host_and_port_that_git_really_talks_to() {
+    let base = |clone_url: &str, repo_url: &str| {
+        let context = RunnerContext {
+            clone_url: clone_url.to_owned(),
+            ..context()
+        };
+        let change = json!({
+            "git_info": {"repo_url": repo_url, "sha": "0123456789"},
+            "variables": [
+                {"key": "CI_PROJECT_PATH", "value": "group/p"},
+                {"key": "CI_SERVER_TLS_CERT_FILE", "value": "PEM", "file": true},
+                {"key": "CI_SERVER_TLS_KEY_FILE", "value": "PEM", "file": true},
+            ],
+        });
+        let request = request(&Job::accept(payload(change), context).expect("accepted"));
+        assert!(request.tls_ca_file.is_none() && request.tls_client_pair.is_some());
+        request.tls_base
+    };
+    let repo = "https://gitlab-ci-token:tok@gitlab.example:8443/group/p.git";
+    for (clone_url, repo_url, expected) in [
+        ("", repo, Some("https://gitlab.example:8443")),
+        (
+            "https://me:pw@inside:9443/gitlab/",
+            repo,
+            Some("https://inside:9443"),
+        ),
+        ("https://inside", repo, Some("https://inside")),
+        ("", "/srv/p.git", None),
+    ] {
+        assert_eq!(
+            base(clone_url, repo_url).as_deref(),
+            expected,
+            "{clone_url}"
+        );
+    }
+}

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use courser_net::{Addresses, IssuerLimits, Issuers, TrustSettings};
+use courser_net::{Addresses, ClientSettings, IssuerLimits, Issuers, ProxySettings, TrustSettings};
 use courser_testkit::pki::{Authority, Encoding, Issued, certs_only};
+use courser_testkit::proxy::FakeProxy;
 use courser_testkit::server::{FakeServer, Reply};
 use courser_trust::{Certificate, VerifiedChains};
 
@@ -346,4 +347,62 @@ async fn strangers_certificates_do_not_lead_into_the_own_network() {
         assert!(error.contains(host), "{error}");
     }
     assert_eq!(pki.asked(), 0);
+}
+
+#[tokio::test]
+async fn all_chains_count_in_order_and_each_certificate_once() {
+    let pki = Pki::http();
+    let old = Authority::root("old").issue();
+    let new = Authority::root("new").issuer_at(&[&pki.url("/")]).issue();
+    let new_by_old = old.cross_signed(&new).issue();
+    let leaf = new.server(NAMES).issue();
+    let mut served = leaf.chain();
+    served.push(new_by_old.der().clone());
+    let server = FakeServer::https(&leaf, |_| Reply::status(204));
+    server.present_chain(served, &leaf);
+    let roots = new.certificate_pem() + &old.certificate_pem();
+    let client = client(trusting(roots));
+    let answer = client.send(get(&server.url("/"))).await.unwrap();
+    let chains = answer.verified_chains.unwrap();
+    assert_eq!(chains.chains().len(), 2);
+    let expected = [&leaf, &new, &new_by_old, &old]
+        .map(Issued::certificate_pem)
+        .concat();
+    let expected = expected.replace("\r\n", "\n");
+    assert_eq!(chains.to_pem(), expected.trim_end());
+    let full = issuers(no_trust()).full_chain_pem(&chains).await.unwrap();
+    assert_eq!(full, chains.to_pem(), "both end with a root");
+    assert_eq!(pki.asked(), 0);
+}
+
+#[tokio::test]
+async fn issuers_are_fetched_through_the_proxy_which_may_be_a_private_host() {
+    let authority = Authority::root("of the PKI").issue();
+    let leaf = authority.server(&["pki.test"]).issue();
+    let pki = Pki::start(|answer| FakeServer::https(&leaf, move |request| answer(&request.target)));
+    let proxy = FakeProxy::start(&[("pki.test:443", pki.server.address())], None);
+    let wanted = incomplete("https://pki.test/").await;
+    pki.holds("/", &wanted.root);
+    let through = ClientSettings {
+        proxy: ProxySettings {
+            https: Some(format!("http://{}", proxy.address())),
+            ..ProxySettings::default()
+        },
+        ..settings(trusting(authority.certificate_pem()))
+    };
+    let issuers = Issuers::new(through, Addresses::PublicOnly, tight());
+    let chain = issuers.complete(&wanted.chains).await.unwrap();
+    assert_eq!(names(&chain), ["localhost", "middle", "root"]);
+    // An address is no name that only the proxy knows.
+    let wanted = incomplete("https://10.0.0.1/").await;
+    let error = issuers
+        .complete(&wanted.chains)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no address of the public internet"),
+        "{error}"
+    );
+    assert_eq!(proxy.requests().len(), 1);
 }
