@@ -155,6 +155,49 @@ fn other_files_are_called_by_their_names_with_what_to_do() {
 }
 
 #[test]
+fn a_file_with_a_password_says_so() {
+    let world = World::new();
+    let root = Authority::root("Site root").issue();
+    world.write("work/ca.crt", root.certificate_pem());
+    world.write("work/PASSWORD", "s3cret\n");
+    let export = "pkcs12 -export -nokeys -in ca.crt -passout file:PASSWORD -out ca.p12";
+    let made = run(world.program("openssl").args(export.split(' ')));
+    assert_eq!(made.code(), 0, "{}", made.all());
+    let finished = explain(&world, "ca.p12", &[]);
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    assert!(
+        finished
+            .stdout
+            .contains("not opened: it is protected by a password\n"),
+        "{}",
+        finished.all()
+    );
+    let opened = explain(&world, "ca.p12", &["--password-file", "PASSWORD"]);
+    assert_eq!(opened.code(), 0, "{}", opened.all());
+    assert!(
+        opened.stdout.contains("  0. CN=Site root\n"),
+        "{}",
+        opened.all()
+    );
+    let command = finished
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("  $ courser "));
+    let words: Vec<&str> = command
+        .expect("a command")
+        .split(' ')
+        .chain(["--yes"])
+        .collect();
+    let cured = run(&mut world.courser(words));
+    assert_eq!(cured.code(), 0, "{}", cured.all());
+    assert!(
+        world
+            .read("work/ca.p12.pem")
+            .ends_with(&root.certificate_pem())
+    );
+}
+
+#[test]
 fn the_remedy_for_a_file_in_another_form_cures_it() {
     let world = World::new();
     let root = Authority::root("Site root").issue();

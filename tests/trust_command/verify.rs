@@ -166,6 +166,24 @@ fn what_cannot_be_asked_ends_with_2() {
         );
         assert!(finished.stderr.contains(name), "{name}: {}", finished.all());
     }
+    let files = [
+        "--ca",
+        "der",
+        "--chain",
+        "chain.crt",
+        "--host",
+        "h",
+        "--json",
+    ];
+    let finished = site.verify(&files);
+    assert_eq!(finished.code(), 2, "{}", finished.all());
+    let answer: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(answer["accepted"], json!(false));
+    assert!(
+        answer["error"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("unusable input: der: "))
+    );
     for name in ["empty", "text", "der", "utf16", "cut", "key"] {
         let finished = site.verify(&["--ca", "ca.crt", "--chain", name, "--host", "h"]);
         assert_eq!(finished.code(), 2, "{name}: {}", finished.all());
@@ -236,6 +254,20 @@ fn files_in_the_forms_people_have_are_read() {
     let finished = site.ask(&["--host", "gitlab.test"]);
     assert_eq!(finished.code(), 0, "{}", finished.all());
     assert!(finished.stderr.contains("indented"), "{}", finished.all());
+    // Standard input, as a pipe is.
+    let mut command = site.world.courser([
+        "trust",
+        "verify",
+        "--ca",
+        "ca.crt",
+        "--no-system",
+        "--chain",
+        "-",
+        "--host",
+        "gitlab.test",
+    ]);
+    let finished = run(command.stdin(Stdio::from(site.file(&chain))));
+    assert_eq!(finished.code(), 0, "{}", finished.all());
     // Several files add up.
     let other = Authority::root("Other").issue();
     site.world.write("work/other.crt", other.certificate_pem());

@@ -10,6 +10,7 @@ mod fetch;
 mod fingerprint;
 mod import;
 mod legs;
+mod named_file;
 mod opened;
 mod rehearse;
 mod show;

@@ -1,5 +1,6 @@
 //! `courser trust explain`: what a file is, what is in it, and what it would do as `tls-ca-file`.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use crate::stdout::{print_json, print_text};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub(super) struct Explain {
-    /// A file of any kind: PEM, DER, PKCS#7, PKCS#12, a key, a request, a revocation list, …
+    /// A file of any kind: PEM, DER, PKCS#7, PKCS#12, a key, a request, …; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -62,6 +63,8 @@ pub(super) fn run(explain: &Explain, session: &Session) -> Result<ExitCode, Fail
 struct Explanation {
     file: String,
     form: String,
+    /// Why it could not be opened.
+    locked: Option<String>,
     contents: Vec<Content>,
     /// What is wrong with the order, for files that hold a server's chain.
     order: Option<String>,
@@ -104,10 +107,15 @@ impl Explanation {
             let skipped = content.skipped().iter();
             skipped.filter(|block| !block.reason.is_harmless())
         };
-        let certificates: Vec<&Certificate> = file.certificates().collect();
+        let mut seen = HashSet::new();
+        let certificates: Vec<&Certificate> = file
+            .certificates()
+            .filter(|one| seen.insert(one.fingerprint()))
+            .collect();
         Self {
             file: path.display().to_string(),
             form,
+            locked: file.locked.as_ref().map(ToString::to_string),
             contents: file
                 .items
                 .iter()
@@ -130,6 +138,9 @@ impl Explanation {
 
     fn text(&self) -> String {
         let mut text = format!("{}: {}\n", self.file, self.form);
+        if let Some(locked) = &self.locked {
+            let _ = writeln!(text, "  not opened: {locked}");
+        }
         let mut number = 0;
         for content in &self.contents {
             let line = content
@@ -255,7 +266,8 @@ fn as_trust(path: &Path, content: &SourceContent, certificates: &[&Certificate])
              system store"
         ),
         (count, all) if count < all => {
-            format!("{count} of its {all} certificates are trusted beside the system store")
+            let verb = if count == 1 { "is" } else { "are" };
+            format!("{count} of its {all} certificates {verb} trusted beside the system store")
         }
         (1, _) => "its certificate is trusted beside the system store".to_owned(),
         (count, _) => format!("its {count} certificates are trusted beside the system store"),

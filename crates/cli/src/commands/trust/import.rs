@@ -22,7 +22,7 @@ use crate::stdout::print_text;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub(super) struct Import {
-    /// A file with certificates: PEM, DER, PKCS#7, PKCS#12, UTF-16 text, …
+    /// A file with certificates: PEM, DER, PKCS#7, PKCS#12, UTF-16 text, …; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// File to write or to add to; FILE itself is replaced [default: standard output]

@@ -3,10 +3,10 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use courser_net::read_trust_file;
-use courser_trust::{CertificateFile, Pkcs12Error, Reading};
+use courser_trust::{CertificateFile, Pkcs12Error};
 use rustix::termios::{self, LocalModes, OptionalActions};
 
+use super::named_file;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -30,10 +30,9 @@ pub(super) fn open(
     password: &PasswordOption,
     session: &Session,
 ) -> Result<Opened, Failure> {
-    let directory = &session.environment.working_directory;
-    let bytes = read(&directory.join(path), path)?;
+    let bytes = named_file::read(path, session)?;
     let given = match &password.password_file {
-        Some(file) => Some(first_line(&read(&directory.join(file), file)?, file)?),
+        Some(file) => Some(first_line(&named_file::read(file, session)?, file)?),
         None => None,
     };
     let mut file = CertificateFile::read(&bytes, given.as_deref());
@@ -43,17 +42,6 @@ pub(super) fn open(
         file = CertificateFile::read(&bytes, Some(&typed));
     }
     Ok(Opened { bytes, file })
-}
-
-fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, Failure> {
-    let shown = shown.display();
-    match read_trust_file(path) {
-        Reading::Bytes(bytes) => Ok(bytes),
-        Reading::Absent => Err(Failure::invalid(format!("{shown} does not exist"))),
-        Reading::Unreadable(error) => {
-            Err(Failure::invalid(format!("cannot read {shown}: {error}")))
-        }
-    }
 }
 
 fn first_line(bytes: &[u8], path: &Path) -> Result<String, Failure> {

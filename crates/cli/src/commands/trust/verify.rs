@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use courser_net::read_trust_file;
 use courser_trust::{
-    Generation, Moment, Reading, Remedy, SkippedBlock, Source, SourceContent, Store,
-    VerifiedChains, VerifyError,
+    Generation, Moment, Remedy, SkippedBlock, Source, SourceContent, Store, VerifiedChains,
+    VerifyError,
 };
 
 use self::question::{Purpose, Question, Unusable, trusted};
+use super::named_file;
 use super::now;
 use super::shown_certificate::ShownCertificate;
 use crate::failure::{Code, Failure};
@@ -75,7 +75,7 @@ subjectAltName only.
 
 --json prints an object: accepted, error (the sentence, or null), host, purpose, at, received,
 chains (each leaf first, trust anchor last, with the file and line it is trusted from),
-consulted, skipped, remedy, explanation.
+consulted, skipped, remedy, explanation; accepted and error alone for unusable input.
 
 --batch reads objects {\"id\", \"ca\", \"chain\", \"host\", \"at\", \"purpose\"}, one a line: ca and chain
 hold PEM text, at and purpose may be left out, other keys have no meaning. Each line is answered
@@ -98,32 +98,16 @@ pub(super) fn run(verify: Verify, session: &Session) -> Result<ExitCode, Failure
             .then(|| session.environment.system_roots.load());
         return batch::run(file, system);
     }
-    let directory = &session.environment.working_directory;
-    let mut builder = Store::builder();
-    if !verify.no_system {
-        builder = builder.include(&session.environment.system_roots.load());
-    }
-    for path in &verify.ca {
-        let bytes = read(&directory.join(path), path)?;
-        let content = SourceContent::read(Source::Configured(path.clone()), &bytes);
-        let content = trusted(content).map_err(|unusable| failure(path, &unusable))?;
-        warn(content.skipped());
-        builder = builder.add_content(&content);
-    }
-    let store = Arc::new(builder.build(Generation(1)));
-    let path = verify.chain.as_deref().unwrap_or_else(|| {
-        unreachable!("clap asks for --chain where there is no --batch");
-    });
-    let chain = read(&directory.join(path), path)?;
-    let question = Question::new(
-        store,
-        Source::Configured(path.to_owned()),
-        &chain,
-        verify.host.as_deref(),
-        verify.at.unwrap_or_else(now),
-        verify.purpose,
-    )
-    .map_err(|unusable| failure(path, &unusable))?;
+    let question = match question(&verify, session) {
+        Ok(question) => question,
+        Err(failure) => {
+            if verify.json {
+                let error = format!("unusable input: {}", failure.message());
+                print_json(&serde_json::json!({ "accepted": false, "error": error }))?;
+            }
+            return Err(failure);
+        }
+    };
     let verdict = question.answer();
     if verify.json {
         print_json(&Answer::new(&question, &verdict))?;
@@ -136,18 +120,33 @@ pub(super) fn run(verify: Verify, session: &Session) -> Result<ExitCode, Failure
     })
 }
 
-fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, Failure> {
-    match read_trust_file(path) {
-        Reading::Bytes(bytes) => Ok(bytes),
-        Reading::Absent => Err(Failure::invalid(format!(
-            "{} does not exist",
-            shown.display()
-        ))),
-        Reading::Unreadable(error) => Err(Failure::invalid(format!(
-            "cannot read {}: {error}",
-            shown.display()
-        ))),
+/// What the arguments ask.
+fn question(verify: &Verify, session: &Session) -> Result<Question, Failure> {
+    let mut builder = Store::builder();
+    if !verify.no_system {
+        builder = builder.include(&session.environment.system_roots.load());
     }
+    for path in &verify.ca {
+        let bytes = named_file::read(path, session)?;
+        let content = SourceContent::read(Source::Configured(path.clone()), &bytes);
+        let content = trusted(content).map_err(|unusable| failure(path, &unusable))?;
+        warn(content.skipped());
+        builder = builder.add_content(&content);
+    }
+    let store = Arc::new(builder.build(Generation(1)));
+    let path = verify.chain.as_deref().unwrap_or_else(|| {
+        unreachable!("clap asks for --chain where there is no --batch");
+    });
+    let chain = named_file::read(path, session)?;
+    Question::new(
+        store,
+        Source::Configured(path.to_owned()),
+        &chain,
+        verify.host.as_deref(),
+        verify.at.unwrap_or_else(now),
+        verify.purpose,
+    )
+    .map_err(|unusable| failure(path, &unusable))
 }
 
 fn failure(path: &Path, unusable: &Unusable) -> Failure {
