@@ -1,3 +1,3 @@
 module courser.test/go-x509
 
-go 1.24
+go 1.26

@@ -1,3 +1,3 @@
 module courser.test/go-verdicts
 
-go 1.24
+go 1.26

@@ -51,6 +51,8 @@ pub struct Draft {
     pub key_info: Option<Vec<u8>>,
     /// Puts other bytes in the place of the signature.
     pub signature: Option<Vec<u8>>,
+    /// Bits at the end of the signature that shall not count.
+    pub unused_signature_bits: u8,
     /// Names another issuer than the one that signs; encoded.
     pub issuer: Option<Vec<u8>>,
     /// Puts other bytes in the place of the validity.
@@ -73,6 +75,7 @@ pub fn draft(common_name: &str) -> Draft {
         claimed_algorithm: None,
         key_info: None,
         signature: None,
+        unused_signature_bits: 0,
         issuer: None,
         encoded_validity: None,
         outer_algorithm: None,
@@ -193,7 +196,8 @@ impl Draft {
             (None, None) => signer.sign(&signed).expect("a signature"),
         };
         let outer = self.outer_algorithm.clone().unwrap_or(algorithm);
-        let whole = sequence(&[&signed, &outer, &der(3, &[&[0], &signature])]);
+        let unused = &[self.unused_signature_bits];
+        let whole = sequence(&[&signed, &outer, &der(3, &[unused, &signature])]);
         CertificateDer::from(whole)
     }
 }

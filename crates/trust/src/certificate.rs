@@ -78,6 +78,7 @@ pub struct Certificate {
     signed: Range<usize>,
     signature_algorithm: Range<usize>,
     signature: Range<usize>,
+    signature_is_whole: bool,
     issuer_der: Range<usize>,
     subject_der: Range<usize>,
     key_info: Range<usize>,
@@ -156,6 +157,7 @@ impl Certificate {
             serial,
             signed: signed.range(),
             signature_algorithm: algorithm.content_range(),
+            signature_is_whole: signature.unused_bits == 0,
             signature: signature.range,
             issuer_der: issuer.range(),
             subject_der: subject.range(),
@@ -277,6 +279,11 @@ impl Certificate {
         &self.der[self.signature.clone()]
     }
 
+    /// Whether the signature is made of octets, as those of all algorithms are.
+    pub(crate) fn signature_is_whole(&self) -> bool {
+        self.signature_is_whole
+    }
+
     /// 1, 2 or 3.
     pub(crate) fn version(&self) -> u8 {
         self.version
@@ -346,6 +353,7 @@ fn serial(tbs: &mut Reader<'_>) -> Result<Range<usize>, CertificateError> {
 
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const ELLIPTIC_CURVE: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+const DSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 1];
 const ED25519: &[u8] = &[0x2b, 101, 112];
 
 /// Checks the key's form for the kinds that Go knows; any other kind is kept and refused only where it is used.
@@ -367,7 +375,7 @@ fn key_kind(mut algorithm: Reader<'_>, key: &BitString<'_>) -> Result<KeyKind, C
             let modulus = numbers.integer("RSA modulus")?;
             let exponent = numbers.integer("RSA public exponent")?;
             for (number, what) in [(modulus, "modulus"), (exponent, "public exponent")] {
-                if number[0] & 0x80 != 0 || number == [0] {
+                if !is_positive(number) {
                     return Err(CertificateError(format!(
                         "RSA {what} is not a positive number"
                     )));
@@ -404,11 +412,34 @@ fn key_kind(mut algorithm: Reader<'_>, key: &BitString<'_>) -> Result<KeyKind, C
             if parameters.is_some() {
                 return Err("Ed25519 key encoded with illegal parameters".into());
             }
-            if key.bytes.len() != 32 {
+            if key.bytes.len() != 32 || key.unused_bits != 0 {
                 return Err("wrong Ed25519 public key size".into());
+            }
+            Ok(KeyKind::Other)
+        }
+        DSA => {
+            // Nobody here verifies with it, but a malformed one spoils the certificate.
+            let mut parameters = parameters
+                .filter(|parameters| parameters.tag == der::SEQUENCE)
+                .ok_or("invalid DSA parameters")?
+                .reader();
+            let mut key = Reader::new(key.bytes);
+            let numbers = [
+                key.integer("DSA public key")?,
+                parameters.integer("DSA parameters")?,
+                parameters.integer("DSA parameters")?,
+                parameters.integer("DSA parameters")?,
+            ];
+            if numbers.iter().any(|number| !is_positive(number)) {
+                return Err("zero or negative DSA parameter".into());
             }
             Ok(KeyKind::Other)
         }
         _ => Ok(KeyKind::Other),
     }
+}
+
+/// Whether an integer in its shortest form is greater than 0.
+fn is_positive(number: &[u8]) -> bool {
+    number[0] & 0x80 == 0 && number != [0]
 }

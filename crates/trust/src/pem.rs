@@ -99,7 +99,7 @@ fn unreadable_as_a_whole(bytes: &[u8]) -> Option<SkipReason> {
     }
     let marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     let wide = |bytes: &[u8]| bytes.starts_with(b"-\0-\0") || bytes.starts_with(b"\0-\0-");
-    if marked || wide(bytes) {
+    if (marked || wide(bytes)) && find(bytes, BEGIN).is_none() {
         return Some(SkipReason::Utf16);
     }
     if bytes[0] == crate::der::SEQUENCE && find(bytes, BEGIN).is_none() {

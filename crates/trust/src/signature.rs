@@ -50,6 +50,16 @@ pub(crate) fn check_issued_by(
         return Err(SignatureError::Insecure(name));
     }
     check_rsa(issuer)?;
+    let wrong = || {
+        SignatureError::Wrong(match issuer.key_kind() {
+            KeyKind::Rsa { .. } => "crypto/rsa: verification error",
+            _ if id == ED25519 => "x509: Ed25519 verification failure",
+            _ => "x509: ECDSA verification failure",
+        })
+    };
+    if !certificate.signature_is_whole() {
+        return Err(wrong());
+    }
     let verifier = PROVIDER
         .signature_verification_algorithms
         .all
@@ -67,13 +77,7 @@ pub(crate) fn check_issued_by(
         .ok_or(SignatureError::Unsupported)?;
     verifier
         .verify_signature(issuer.key(), certificate.signed(), certificate.signature())
-        .map_err(|_| {
-            SignatureError::Wrong(match issuer.key_kind() {
-                KeyKind::Rsa { .. } => "crypto/rsa: verification error",
-                _ if id == ED25519 => "x509: Ed25519 verification failure",
-                _ => "x509: ECDSA verification failure",
-            })
-        })
+        .map_err(|_| wrong())
 }
 
 /// About how many microseconds [`check_issued_by`] takes at most, on a machine of 2026.

@@ -7,10 +7,10 @@ use crate::host_name;
 
 /// Refuses URI names that Go's URL parser refuses: such a name spoils the whole certificate.
 pub(crate) fn check(uri: &str) -> Result<(), CertificateError> {
-    let sound = match authority(uri) {
+    let sound = match Authority::of(uri) {
         Ok(None) => true,
-        Ok(Some(authority)) => host_is_sound(authority),
-        Err(()) => false,
+        Ok(Some(authority)) => authority.is_sound(),
+        Err(Malformed) => false,
     };
     if sound {
         Ok(())
@@ -21,64 +21,114 @@ pub(crate) fn check(uri: &str) -> Result<(), CertificateError> {
 
 /// The host of a URI name in lower case, for name constraints; an error text when it has none or it is an address.
 pub(crate) fn constrained_host(uri: &str) -> Result<String, String> {
-    let host = match authority(uri) {
-        Ok(Some(host)) if !host.is_empty() => host.to_ascii_lowercase(),
-        _ => {
-            return Err(format!(
-                "URI with empty host ({uri:?}) cannot be matched against constraints"
-            ));
-        }
+    let cannot =
+        |why: &str| format!("URI with {why} ({uri:?}) cannot be matched against constraints");
+    let host = match Authority::of(uri) {
+        Ok(Some(authority)) if !authority.host.is_empty() => authority.host.to_ascii_lowercase(),
+        _ => return Err(cannot("empty host")),
     };
-    let without_port = match host.rsplit_once(':') {
-        Some((name, port)) if !host.ends_with(']') && port.bytes().all(|b| b.is_ascii_digit()) => {
-            name
-        }
-        _ => &host,
-    };
-    if without_port.starts_with('[') || without_port.parse::<IpAddr>().is_ok() {
-        return Err(format!(
-            "URI with IP ({uri:?}) cannot be matched against constraints"
-        ));
+    if host.starts_with('[') {
+        return Err(cannot("IP"));
     }
-    Ok(without_port.to_owned())
+    let (name, port) = host.split_once(':').unwrap_or((&host, ""));
+    if port.contains(':') {
+        return Err(cannot("several ports"));
+    }
+    if name.parse::<IpAddr>().is_ok() {
+        return Err(cannot("IP"));
+    }
+    Ok(name.to_owned())
 }
 
-/// Host and port between `//` and the path, without user information; `None` when there is no `//`.
-fn authority(uri: &str) -> Result<Option<&str>, ()> {
-    if uri.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
-        return Err(());
+/// What stands between `//` and the path.
+struct Authority<'a> {
+    scheme: &'a str,
+    user: &'a str,
+    /// With its port.
+    host: &'a str,
+}
+
+/// No URI, as Go's parser sees it.
+struct Malformed;
+
+impl<'a> Authority<'a> {
+    /// `None` when there is no `//`.
+    fn of(uri: &'a str) -> Result<Option<Self>, Malformed> {
+        let (uri, fragment) = uri.split_once('#').unwrap_or((uri, ""));
+        if !escapes_are_whole(fragment) || uri.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+            return Err(Malformed);
+        }
+        let (scheme, rest) = split_scheme(uri)?;
+        let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
+        if !scheme.is_empty() && !rest.starts_with('/') {
+            // `mailto:` and the like: what follows is not looked at.
+            return Ok(None);
+        }
+        if !escapes_are_whole(rest) {
+            return Err(Malformed);
+        }
+        let Some(rest) = rest.strip_prefix("//") else {
+            return Ok(None);
+        };
+        let authority = rest.split('/').next().unwrap_or_default();
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        Ok(Some(Self { scheme, user, host }))
     }
-    let (uri, fragment) = uri.split_once('#').unwrap_or((uri, ""));
-    let before_query = uri.split_once('?').map_or(uri, |(before, _)| before);
-    if !(escapes_are_whole(fragment) && escapes_are_whole(before_query)) {
-        return Err(());
+
+    fn is_sound(&self) -> bool {
+        let host = self.host;
+        if !self
+            .user
+            .bytes()
+            .all(|byte| is_unreserved(byte) || b":@%".contains(&byte))
+        {
+            return false;
+        }
+        if let Some(inner) = host.strip_prefix('[') {
+            let Some((address, after)) = inner.split_once(']') else {
+                return false;
+            };
+            let (address, zone) = address.split_once("%25").unwrap_or((address, "zone"));
+            return address.parse::<Ipv6Addr>().is_ok()
+                && !zone.is_empty()
+                && zone.bytes().all(is_of_host)
+                && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
+        }
+        if host.contains('[') {
+            return false;
+        }
+        // Databases have lists of hosts with ports in their URIs: only the last port counts there.
+        let port = match self.scheme {
+            "http" | "https" => host.split_once(':'),
+            _ => host.rsplit_once(':'),
+        };
+        if port.is_some_and(|(_, port)| !is_port(port)) {
+            return false;
+        }
+        // A host may escape nothing but the percent sign, in the range that names have.
+        let host = host.replace("%25", "");
+        host.bytes().all(is_of_host) && host_name::is_sound(&host, false)
     }
-    let rest = match uri.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))) {
-        // A colon before anything that ends a scheme: the scheme itself must start with a letter.
+}
+
+/// The scheme, or none, and what follows its colon.
+fn split_scheme(uri: &str) -> Result<(&str, &str), Malformed> {
+    match uri.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))) {
         Some(end) if uri[end..].starts_with(':') => {
-            if !uri.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                return Err(());
+            if uri.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                Ok((&uri[..end], &uri[end + 1..]))
+            } else {
+                Err(Malformed)
             }
-            &uri[end + 1..]
         }
         _ => {
             let first_segment = uri.split(['/', '?']).next().unwrap_or_default();
             if first_segment.contains(':') {
-                return Err(());
+                return Err(Malformed);
             }
-            uri
+            Ok(("", uri))
         }
-    };
-    let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
-    let Some(rest) = rest.strip_prefix("//") else {
-        return Ok(None);
-    };
-    let authority = rest.split('/').next().unwrap_or_default();
-    Ok(Some(
-        authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host),
-    ))
+    }
 }
 
 /// Whether every `%` is followed by two hexadecimal digits.
@@ -89,24 +139,17 @@ fn escapes_are_whole(part: &str) -> bool {
     })
 }
 
-fn host_is_sound(host: &str) -> bool {
-    let port_is_sound = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some(inner) = host.strip_prefix('[') {
-        let Some((address, after)) = inner.split_once(']') else {
-            return false;
-        };
-        let address = address.split_once("%25").map_or(address, |(ip, _)| ip);
-        return address.parse::<Ipv6Addr>().is_ok()
-            && (after.is_empty() || after.strip_prefix(':').is_some_and(port_is_sound));
-    }
-    if let Some((_, port)) = host.split_once(':')
-        && !port_is_sound(port)
-    {
-        return false;
-    }
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]<>\"%".contains(&byte);
-    host.bytes().all(allowed) && host_name::is_sound(host, false)
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Letters that need no escape, and those that separate parts of a component.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+}
+
+fn is_of_host(byte: u8) -> bool {
+    is_unreserved(byte) || b":[]<>\"".contains(&byte)
 }
 
 #[cfg(test)]
@@ -134,6 +177,17 @@ mod tests {
             ("http://x/%41?%", true),
             ("http://x/%4", false),
             ("http://x/#%zz", false),
+            ("http://x/#\u{1}", true),
+            ("mailto:a%zz", true),
+            ("http://u er@x/", false),
+            ("http://u%20er:p@ss@x/", true),
+            ("http://a%41b/", false),
+            ("http://a%25b/", true),
+            ("http://a[b/", false),
+            ("http://[fe80::1%25en0]/", true),
+            ("http://[fe80::1%25]/", false),
+            ("http://a:1,b:2/", false),
+            ("db://a:1,b:2/", true),
         ];
         for (uri, sound) in cases {
             assert_eq!(check(uri).is_ok(), sound, "{uri}");
@@ -149,5 +203,6 @@ mod tests {
         assert!(constrained_host("https://192.0.2.1/").is_err());
         assert!(constrained_host("https://[::1]/").is_err());
         assert!(constrained_host("mailto:a@b").is_err());
+        assert!(constrained_host("db://a:1,b:2/").is_err());
     }
 }

@@ -36,6 +36,16 @@ fn pss(hash: u8, mask: u8, salt: u8) -> Vec<u8> {
     ])
 }
 
+const DSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 1];
+
+/// A DSA key with this generator.
+fn dsa(generator: &[u8]) -> Vec<u8> {
+    let number = |octets: &[u8]| der(2, &[octets]);
+    let parameters = sequence(&[&number(&[23]), &number(&[11]), &number(generator)]);
+    let algorithm = sequence(&[&der(6, &[DSA]), &parameters]);
+    sequence(&[&algorithm, &der(3, &[&[0], &number(&[5])])])
+}
+
 /// How a leaf is signed: claimed algorithm, options of `openssl dgst`.
 type Way = (&'static str, Vec<u8>, &'static [&'static str]);
 
@@ -242,6 +252,12 @@ pub(super) fn add(suite: &mut Suite) {
         }),
         ("x25519", x25519_key_info()),
         ("dsa", OpensslKey::dsa().key_info()),
+        ("dsa-negative", dsa(&[0x81])),
+        ("dsa-zero", dsa(&[0])),
+        ("dsa-without-parameters", {
+            let algorithm = sequence(&[&der(6, &[DSA])]);
+            sequence(&[&algorithm, &der(3, &[&[0], &der(2, &[&[5]])])])
+        }),
         ("p224", OpensslKey::on_curve("P-224").key_info()),
         ("p192", OpensslKey::on_curve("P-192").key_info()),
         ("secp256k1", OpensslKey::on_curve("secp256k1").key_info()),

@@ -267,6 +267,46 @@ pub(super) fn add(suite: &mut Suite) {
         let draft = draft("x").with(subject_alternative_names(names));
         suite.leaf(&format!("name/{id}"), draft).host(host);
     }
+    for (id, uri) in [
+        ("opaque", "mailto:someone@example.com"),
+        ("opaque-bad-escape", "mailto:a%zz"),
+        ("user", "https://user:p%40ss@example.com/"),
+        ("user-with-blank", "https://us er@example.com/"),
+        ("user-with-at", "https://us@er@example.com/"),
+        ("control", "https://example.com/\u{1}"),
+        ("control-in-fragment", "https://example.com/#\u{1}"),
+        ("escape-in-host", "https://ex%61mple.com/"),
+        ("percent-in-host", "https://ex%25ample.com/"),
+        ("bracket-in-host", "https://ex[ample.com/"),
+        ("port", "https://example.com:8443/"),
+        ("port-empty", "https://example.com:/"),
+        ("port-letters", "https://example.com:https/"),
+        ("ports", "https://a.example.com:1,b.example.com:2/"),
+        (
+            "ports-of-a-database",
+            "postgres://a.example.com:1,b.example.com:2/",
+        ),
+        ("address", "https://192.0.2.1/"),
+        ("address-6", "https://[2001:db8::1]:443/"),
+        ("address-6-zone", "https://[fe80::1%25eth0]/"),
+        ("address-6-empty-zone", "https://[fe80::1%25]/"),
+        ("address-4-in-brackets", "https://[192.0.2.1]/"),
+        ("no-scheme", "example.com/path"),
+        ("no-scheme-but-colon", "example.com:443"),
+        ("scheme-with-digit-first", "1http://example.com"),
+        ("empty", ""),
+        ("slashes", "///path"),
+        ("trailing-dot", "https://example.com./"),
+        ("non-ascii", "https://\u{e9}xample.com/"),
+    ] {
+        let names = [(2, HOST.as_bytes()), (6, uri.as_bytes())];
+        let names = || draft("x").with(subject_alternative_names(&names));
+        suite.leaf(&format!("uri/{id}"), names());
+        let bound = name_constraints(None, Some((0x86, b"other.example")), true);
+        let root = ca("root").with(bound).self_signed();
+        let leaf = names().issued_by(&root);
+        suite.add(&format!("uri/{id}-constrained"), &[&root], &[&leaf]);
+    }
     suite.leaf("name/common-name-only", draft(HOST));
     suite.leaf(
         "name/none-at-all",

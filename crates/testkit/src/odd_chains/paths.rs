@@ -200,6 +200,18 @@ pub(super) fn add(suite: &mut Suite) {
     }
     .issued_by(&root);
     suite.add("signature/empty", &trusted, &[&odd]);
+    // An ECDSA signature may end in any bits; the last octet is made even by trying.
+    let partial = (1..=20)
+        .map(|serial| {
+            let draft = Draft {
+                unused_signature_bits: 1,
+                ..leaf(HOST)
+            };
+            draft.serial(&[serial]).issued_by(&root)
+        })
+        .find(|odd| odd.certificate.last().is_some_and(|last| last % 2 == 0))
+        .expect("every other signature is even");
+    suite.add("signature/unused-bits", &trusted, &[&partial]);
     let renamed = Draft {
         issuer: Some(name("root ")),
         ..leaf(HOST)

@@ -51,6 +51,19 @@ fn clean_bundles_give_all_their_certificates() {
 }
 
 #[test]
+fn stray_octets_before_the_first_line_hide_nothing() {
+    for stray in [
+        &[0xff, 0xfe, b'\n'][..],
+        &[0xfe, 0xff, b'\n'],
+        b"-\0-\0\n",
+        b"0\n",
+    ] {
+        let text = [stray, one().as_bytes()].concat();
+        assert_eq!(read(&text).0, [2], "{stray:x?}");
+    }
+}
+
+#[test]
 fn a_certificate_that_comes_twice_counts_once() {
     let text = one();
     let store = Store::builder()
