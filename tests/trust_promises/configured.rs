@@ -135,3 +135,21 @@ fn t10_the_leaf_that_openssl_s_client_shows_is_enough() {
         verified.all()
     );
 }
+
+#[test]
+fn t49_the_help_of_an_error_leads_to_gitlabs_own_page_about_the_servers_side() {
+    let site = Site::start(TRIVIAL);
+    site.config(&site.url, "");
+    let refused = site.verify();
+    let help = refused.stderr.lines().find_map(|line| {
+        let (page, section) = line.strip_prefix("help: ")?.trim().split_once('#')?;
+        Some((page.to_owned(), section.to_owned()))
+    });
+    let (page, section) = help.unwrap_or_else(|| panic!("{}", refused.all()));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join(&page)).expect("the page that is named");
+    let anchors = page.lines().filter_map(|line| line.strip_prefix("## "));
+    let mut anchors = anchors.map(|heading| heading.to_lowercase().replace(' ', "-"));
+    assert!(anchors.any(|anchor| anchor == section), "{section}");
+    assert!(page.contains("https://docs.gitlab.com/omnibus/settings/ssl/ssl_troubleshooting/"));
+}
