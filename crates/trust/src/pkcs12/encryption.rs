@@ -295,3 +295,55 @@ fn add(number: &mut [u8], addend: &[u8]) {
         carry = sum >> 8;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_derived_as_everybody_derives_them() {
+        let one = NonZeroU32::MIN;
+        let derived = |purpose, length| {
+            let salt = hex::decode("0a58cf64530d823f").unwrap();
+            let sha1 = &digest::SHA1_FOR_LEGACY_USE_ONLY;
+            hex::encode(derive(
+                sha1,
+                purpose,
+                &Password::of("smeg"),
+                &salt,
+                one,
+                length,
+            ))
+        };
+        assert_eq!(
+            derived(Purpose::Key, 24),
+            "8aaae6297b6cb04642ab5b077851284eb7128f1a2a7fbca3"
+        );
+        assert_eq!(derived(Purpose::Iv, 8), "79993dfe048d3b76");
+    }
+
+    #[test]
+    fn no_file_gets_more_rounds_than_honest_ones_need() {
+        let mut work = Work::default();
+        assert!(work.spend(&[0]).is_err());
+        assert!(work.spend(&[0x7f, 0xff]).is_ok());
+        // Nine million, twice.
+        assert!(work.spend(&[0, 0x89, 0x54, 0x40]).is_ok());
+        assert!(matches!(
+            work.spend(&[0, 0x89, 0x54, 0x40]),
+            Err(Pkcs12Error::TooMuchWork(_))
+        ));
+        let huge = [0x7f; 9];
+        let spent = Work::default().spend(&huge);
+        assert!(matches!(spent, Err(Pkcs12Error::TooMuchWork(_))));
+    }
+
+    #[test]
+    fn padding_that_is_none_means_a_wrong_password() {
+        let cipher = triple_des(&[7; 24]).unwrap();
+        for text in [&[][..], &[0; 7], &[0; 16]] {
+            let plain = chained(&cipher, &[0; 8], text);
+            assert_eq!(plain, Err(Pkcs12Error::WrongPassword), "{text:?}");
+        }
+    }
+}
