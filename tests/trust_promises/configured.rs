@@ -153,3 +153,37 @@ fn t49_the_help_of_an_error_leads_to_gitlabs_own_page_about_the_servers_side() {
     assert!(anchors.any(|anchor| anchor == section), "{section}");
     assert!(page.contains("https://docs.gitlab.com/omnibus/settings/ssl/ssl_troubleshooting/"));
 }
+
+#[test]
+fn public_roots_stay_trusted_where_a_private_ca_is_added() {
+    let (private, public) = (Site::start(TRIVIAL), Site::start(TRIVIAL));
+    // Both tables name the private root; the other server's is in the system's store alone.
+    let key = private.ca_file("tls/root.pem");
+    let tables = [&private, &public].map(|site| {
+        let (url, token) = (&site.url, site.runner_token());
+        format!(
+            "[[runners]]\n  url = \"{url}\"\n  token = \"{token}\"\n  executor = \"shell\"\n{key}\n"
+        )
+    });
+    let config = private.world.write("config/config.toml", tables.concat());
+    let mut verify = private.world.courser(["verify", "--config"]);
+    verify
+        .arg(&config)
+        .env("SSL_CERT_FILE", public.world.path("tls/root.pem"));
+    let verified = run(&mut verify);
+    let valid = verified.stderr.matches("Verifying runner... is valid");
+    assert_eq!(valid.count(), 2, "{}", verified.all());
+
+    // Without the system's store it is the private one alone that is reached.
+    verify
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent");
+    let verified = run(&mut verify);
+    let valid = verified.stderr.matches("Verifying runner... is valid");
+    assert_eq!(valid.count(), 1, "{}", verified.all());
+    assert!(
+        verified.stderr.contains(UNKNOWN_AUTHORITY),
+        "{}",
+        verified.all()
+    );
+}

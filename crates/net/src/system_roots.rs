@@ -1,9 +1,13 @@
-//! The platform's own roots, on Linux exactly where Go looks for them (`dependencies.md` 3.3).
+//! The platform's own roots, on Linux exactly where Go looks for them (`dependencies.md` 3.3). macOS and Windows have
+//! a store that is no file (`native`); there the two variables replace it.
+
+#[cfg(any(target_os = "macos", windows))]
+mod native;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use courser_trust::{Reading, Source, Store};
 
@@ -24,6 +28,11 @@ const BUNDLES: [&str; 6] = [
 
 /// Directories, every file of which counts beside the bundle.
 const DIRECTORIES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
+/// Whether this platform has a store that is no file.
+const NATIVE: bool = cfg!(any(target_os = "macos", windows));
+/// How often such a store is read again: it has no date, and reading it is work.
+const NATIVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the platform's own roots come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +56,8 @@ struct Loaded {
     places: Vec<Option<Stamp>>,
     /// The files that were read, by the directories' listing.
     files: Vec<(PathBuf, Option<Stamp>)>,
+    /// When the platform's store that is no file was read.
+    native_at: Option<Instant>,
 }
 
 /// What lies in the places of a setting.
@@ -85,7 +96,13 @@ impl SystemRoots {
             let mut files = loaded.files.iter();
             is_current = files.all(|(path, stamp)| disk.stamp(path) == *stamp);
         }
+        if self.is_native(NATIVE) {
+            is_current &= loaded
+                .native_at
+                .is_some_and(|at| disk.at().saturating_duration_since(at) < NATIVE_EVERY);
+        }
         if !is_current {
+            loaded.native_at = Some(disk.at());
             loaded.places = places;
             let found = self.read(disk, &mut loaded.files);
             loaded.take(found, disk.at());
@@ -94,11 +111,25 @@ impl SystemRoots {
         Arc::clone(loaded.anchors.store())
     }
 
+    /// Whether the platform is asked for its store, where it has one that is no file.
+    fn is_native(&self, has_one: bool) -> bool {
+        let named = |path: &PathBuf| !path.as_os_str().is_empty();
+        match self {
+            Self::None => false,
+            Self::Platform { file, directories } => {
+                has_one
+                    && !file.as_ref().is_some_and(named)
+                    && !directories.iter().flatten().any(named)
+            }
+        }
+    }
+
     fn bundles(&self) -> Vec<PathBuf> {
         match self {
             Self::None => Vec::new(),
             Self::Platform { file, .. } => match file {
                 Some(file) if !file.as_os_str().is_empty() => vec![file.clone()],
+                _ if NATIVE => Vec::new(),
                 _ => BUNDLES.map(PathBuf::from).into(),
             },
         }
@@ -111,6 +142,7 @@ impl SystemRoots {
                 Some(named) if named.iter().any(|path| !path.as_os_str().is_empty()) => {
                     named.clone()
                 }
+                _ if NATIVE => Vec::new(),
                 _ => DIRECTORIES.map(PathBuf::from).into(),
             },
         }
@@ -121,6 +153,10 @@ impl SystemRoots {
         files.clear();
         let mut readings = Vec::new();
         let mut failure = None;
+        #[cfg(any(target_os = "macos", windows))]
+        if self.is_native(NATIVE) {
+            readings.push((Source::System(native::NAME.into()), native::read()));
+        }
         for path in self.bundles() {
             let stamp = disk.stamp(&path);
             match read(&path) {
@@ -264,6 +300,20 @@ mod tests {
             + &Authority::root("three").issue().certificate_pem();
         std::fs::write(&file, two).unwrap();
         assert_eq!(roots.load().certificates().len(), 2);
+    }
+
+    #[test]
+    fn t4_a_platform_with_a_store_of_its_own_is_asked_for_it_unless_a_variable_replaces_it() {
+        let roots = |file: Option<&str>, directory: Option<&str>| SystemRoots::Platform {
+            file: file.map(PathBuf::from),
+            directories: directory.map(|path| vec![path.into()]),
+        };
+        assert!(roots(None, None).is_native(true));
+        assert!(roots(Some(""), Some("")).is_native(true));
+        assert!(!roots(Some("/bundle.pem"), None).is_native(true));
+        assert!(!roots(None, Some("/certs")).is_native(true));
+        assert!(!roots(None, None).is_native(false));
+        assert!(!SystemRoots::None.is_native(true));
     }
 
     #[test]
