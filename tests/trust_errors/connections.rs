@@ -36,6 +36,21 @@ pub(super) fn a_client_certificate_is_demanded(anchor: &str) {
     scene.world.write("work/own.key", own.key_pem());
     scene.configure(&pair(&scene));
     scene.cured();
+    in_tls_1_2(anchor);
+}
+
+/// Servers of OpenSSL's then say no more than that the handshake has failed.
+fn in_tls_1_2(anchor: &str) {
+    let world = World::new();
+    let root = Authority::root("Root").issue();
+    let leaf = root.server(NAMES).issue();
+    world.write("tls/leaf.pem", leaf.chain_pem());
+    world.write("tls/leaf.key", leaf.key_pem());
+    let demanding = ["-tls1_2", "-Verify", "1", "-verify_return_error"];
+    let server = OpensslServer::start(&world, "tls/leaf.pem", "tls/leaf.key", &demanding);
+    let scene = Scene::trusting(&server.url(), &root.certificate_pem());
+    let told = scene.refused_with(anchor, "remote error: tls: ", &[]);
+    assert!(told.advice.contains("tls-cert-file"), "{}", told.advice);
 }
 
 pub(super) fn a_client_certificate_is_refused(anchor: &str) {
@@ -200,6 +215,13 @@ pub(super) fn a_proxy_replaces_certificates(anchor: &str) {
         .envs(variables);
     let typed = with_hosts(&scene, &typed);
     assert_eq!(typed.code(), 0, "{}", typed.all());
+    assert!(
+        typed
+            .stdout
+            .contains("without it the server's is issued by CN=Root"),
+        "who confirms it is told: {}",
+        typed.all()
+    );
     let through = check_with_hosts(&scene, &variables);
     assert_eq!(through.code(), 0, "{}", through.all());
     assert!(

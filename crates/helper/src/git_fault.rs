@@ -8,7 +8,6 @@ use std::time::Duration;
 use courser_job::helper_request::GetSources;
 use courser_job::messages;
 use courser_net::{Client, ClientSettings, Fault, Route, Target, TlsOptions, TrustSettings};
-use courser_trust::Certificate;
 use url::Url;
 
 use crate::output::Output;
@@ -16,8 +15,6 @@ use crate::{HelperEnvironment, HelperError};
 
 /// Longest look; the job has failed already.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
-/// The look past a proxy, which a firewall may swallow.
-const DIRECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What Git (with OpenSSL or GnuTLS), libcurl and git-lfs say when TLS fails.
 const COMPLAINTS: [&str; 7] = [
@@ -97,14 +94,8 @@ async fn look(
     if inspection.proxy.is_none() {
         return Some(fault);
     }
-    let past = client.inspect(target, Route::Direct);
-    let past = tokio::time::timeout(DIRECT_TIMEOUT, past).await;
-    let leaf = past.ok().and_then(Result::ok).and_then(|direct| {
-        let leaf = direct.received.first()?;
-        Certificate::parse(leaf).ok()
-    });
-    Some(match leaf {
-        Some(leaf) => fault.with_direct_issuer(leaf.issuer().to_string()),
+    Some(match client.issuer_past_proxy(target).await {
+        Some(issuer) => fault.with_direct_issuer(issuer),
         None => fault,
     })
 }

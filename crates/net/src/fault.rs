@@ -26,6 +26,8 @@ pub struct Fault {
     remedy: Option<Remedy>,
     help: Option<&'static str>,
     refused: Option<Box<VerifyError>>,
+    /// The proxy whose own TLS failed.
+    proxy: Option<String>,
 }
 
 impl Fault {
@@ -36,6 +38,7 @@ impl Fault {
             remedy: None,
             help: None,
             refused: None,
+            proxy: None,
         }
     }
 
@@ -62,10 +65,10 @@ impl Fault {
         Self::plain(error.to_string())
     }
 
-    /// A web server's answer, with this status, that it misses a client certificate.
-    pub fn client_certificate_demanded(host: &str, status: u16) -> Self {
+    /// The server let us know in its own way, which is the summary, that it misses a client certificate.
+    pub fn client_certificate_demanded(host: &str, summary: impl Into<String>) -> Self {
         Self::mendable(
-            format!("HTTP status {status}: no required client certificate was sent"),
+            summary,
             wants_client_certificate(host),
             "client-certificate-demanded",
         )
@@ -111,7 +114,15 @@ impl Fault {
             remedy: Some(refused.remedy()),
             help: Some(refused.help()),
             refused: Some(Box::new(refused)),
+            proxy: None,
         }
+    }
+
+    /// The same, of the proxy on the way.
+    pub(crate) fn of_proxy(mut self, proxy: &str) -> Self {
+        self.proxy = Some(proxy.to_owned());
+        self.summary = format!("proxy {proxy}: {}", self.summary);
+        self
     }
 
     /// One line; for TLS Go's words, which people and monitoring search for.
@@ -137,6 +148,9 @@ impl Fault {
     /// Adds who issued what the server shows without the proxy, see [`VerifyError::with_direct_issuer`].
     #[must_use]
     pub fn with_direct_issuer(mut self, issuer: String) -> Self {
+        if self.proxy.is_some() {
+            return self;
+        }
         match self.refused.take() {
             Some(refused) => Self::refused_by_us(refused.with_direct_issuer(issuer)),
             None => self,
@@ -147,6 +161,9 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(refused) = &self.refused {
+            if let Some(proxy) = &self.proxy {
+                write!(f, "proxy {proxy}: ")?;
+            }
             return write!(
                 f,
                 "tls: failed to verify certificate: {}",

@@ -68,14 +68,14 @@ pub(super) enum ConnectError {
     #[error("proxy {proxy}: {message}")]
     Proxy { proxy: String, message: String },
     #[error("{0}")]
-    ProxyAuthentication(Box<Fault>),
+    ProxyFault(Box<Fault>),
 }
 
 impl ConnectError {
     /// The failure with its explanation, for those who show it in parts.
     pub(super) fn into_fault(self) -> Fault {
         match self {
-            Self::Handshake { fault } | Self::ProxyAuthentication(fault) => *fault,
+            Self::Handshake { fault } | Self::ProxyFault(fault) => *fault,
             other => Fault::plain(other.to_string()),
         }
     }
@@ -266,7 +266,12 @@ fn tunnel_failed(error: &(dyn Error + 'static), proxy: &Proxy) -> ConnectError {
             )),
             "proxy-wants-a-password",
         );
-        return ConnectError::ProxyAuthentication(Box::new(fault));
+        return ConnectError::ProxyFault(Box::new(fault));
+    }
+    let mut layers_of_ours = layers(error).filter_map(|layer| layer.downcast_ref::<ConnectError>());
+    if let Some(ConnectError::Handshake { fault }) = layers_of_ours.next() {
+        let fault = fault.as_ref().clone().of_proxy(&proxy.to_string());
+        return ConnectError::ProxyFault(Box::new(fault));
     }
     let inner = layers(error).find_map(|layer| layer.downcast_ref::<ConnectError>());
     ConnectError::Proxy {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courser_trust::VerifiedChains;
+use courser_trust::{Certificate, VerifiedChains};
 use http::Uri;
 use rustls::ClientConnection;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -23,6 +23,9 @@ use crate::tls::{Asked, Observer};
 
 /// Longest handshake. The connection below it has the limits of calls.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The look past a proxy, which a firewall may swallow.
+const PAST_PROXY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long a TLS 1.3 server that asked for a client certificate may take to refuse it: it does so after the handshake.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -165,6 +168,18 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Who issued the certificate that a server shows past the proxy; `None` when it cannot be seen from here. Another
+    /// issuer than through the proxy means that the proxy replaces certificates.
+    pub async fn issuer_past_proxy(&self, target: &Target) -> Option<String> {
+        let looking = self.inspect(target, Route::Direct);
+        let past = tokio::time::timeout(PAST_PROXY_TIMEOUT, looking).await;
+        let leaf = past.ok()?.ok()?.received.into_iter().next()?;
+        let leaf = Certificate::parse(&leaf).ok()?;
+        Some(leaf.issuer().to_string())
+    }
+}
+
 impl Inspection {
     fn new(endpoint: &Endpoint) -> Self {
         Self {
@@ -240,13 +255,23 @@ impl Inspection {
             None => observer
                 .verdict(&endpoint.host)
                 .ok_or_else(|| Fault::plain("the verified chain is not on record")),
-            Some(error) => Err(observer.fault(&error, endpoint)),
+            Some(error) => Err(self.fault_of(observer.fault(&error, endpoint))),
         };
         connection.send_close_notify();
         let mut goodbye = Vec::new();
         if connection.write_tls(&mut goodbye).is_ok() {
             // The peer may be gone; there is nothing more to learn from it.
             io.write_all(&goodbye).await.ok();
+        }
+    }
+
+    /// In TLS 1.2 a server that gets no certificate may say no more than that the handshake has failed.
+    fn fault_of(&self, fault: Fault) -> Fault {
+        let unanswered = self.client_certificate == ClientCertificate::NotOffered;
+        if unanswered && fault.help() == Some("no-common-cipher") {
+            Fault::client_certificate_demanded(&self.host, fault.summary())
+        } else {
+            fault
         }
     }
 

@@ -140,6 +140,25 @@ async fn a_proxy_that_wants_a_password_is_named_with_the_variable_to_set() {
     assert!(text.contains(&wanted), "{text}");
 }
 
+#[tokio::test]
+async fn a_proxy_whose_own_certificate_is_refused_is_named() {
+    let proxys = Authority::root("Proxy CA").issue();
+    let proxy = FakeServer::https(&proxys.server(NAMES).issue(), |_| Reply::status(200));
+    let mut settings = settings(no_trust());
+    let address = proxy.url("");
+    settings.proxy.https = Some(address.clone());
+    let client = courser_net::Client::new(settings);
+    let seen = look(&client, "https://gitlab.test/").await;
+    let fault = seen.outcome.unwrap_err();
+    let expected = format!(
+        "proxy {address}: tls: failed to verify certificate: x509: certificate signed by unknown authority"
+    );
+    assert_eq!(fault.summary(), expected);
+    assert!(fault.to_string().starts_with(&expected), "{fault}");
+    assert!(fault.remedy().is_some());
+    assert!(proxy.requests().is_empty());
+}
+
 #[test]
 fn targets_are_https_or_tls_with_a_port() {
     let table = [

@@ -129,6 +129,8 @@ struct Server {
     inspection: Inspection,
     /// At least the leaf, which comes first.
     received: Vec<Arc<Certificate>>,
+    /// The issuer of the server's own certificate, when a proxy shows another in its place.
+    replaced: Option<String>,
     file: PathBuf,
 }
 
@@ -163,7 +165,8 @@ impl Server {
                 format!("{} cannot be looked at: {fault}", common.host),
             )
         };
-        let inspection = Client::new(settings).inspect(&target, route).await;
+        let client = Client::new(settings);
+        let inspection = client.inspect(&target, route).await;
         let inspection = inspection.map_err(|fault| unreachable(fault.to_string()))?;
         let received: Vec<_> = inspection
             .received
@@ -177,7 +180,12 @@ impl Server {
                 |fault| fault.to_string(),
             )));
         }
+        let issuer_past_proxy = match inspection.proxy {
+            Some(_) => client.issuer_past_proxy(&target).await,
+            None => None,
+        };
         Ok(Self {
+            replaced: issuer_past_proxy.filter(|past| *past != received[0].issuer().to_string()),
             target,
             inspection,
             received,
@@ -309,6 +317,7 @@ impl Server {
                 "host": self.inspection.host,
                 "port": self.inspection.port,
                 "proxy": self.inspection.proxy,
+                "issuer_without_proxy": self.replaced,
                 "chain": chain,
                 "wanted": colons(wanted.fingerprint()),
                 "file": self.file,
@@ -354,6 +363,12 @@ impl Server {
         }
         if inspection.outcome.is_ok() {
             text.push_str("It is trusted already.\n");
+        }
+        if let Some(issuer) = &self.replaced {
+            let _ = writeln!(
+                text,
+                "The proxy replaces certificates: without it the server's is issued by {issuer} (--direct shows it)."
+            );
         }
         let wanted = &choice.wanted;
         let _ = writeln!(

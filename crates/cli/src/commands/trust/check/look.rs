@@ -21,8 +21,6 @@ use crate::version;
 
 /// Longest look at a server, and longest request.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
-/// The look past a proxy, which a firewall may swallow.
-const DIRECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longest chain of redirects.
 const MOST_REDIRECTS: usize = 5;
 /// Longest answer that is read.
@@ -121,7 +119,7 @@ impl<'a> Looker<'a> {
             };
             finding.received = readable(&inspection);
             if inspection.proxy.is_some() {
-                finding.issuer_without_proxy = issuer_past_the_proxy(&client, &target).await;
+                finding.issuer_without_proxy = client.issuer_past_proxy(&target).await;
             }
             let fault = inspection.outcome.as_ref().err().cloned();
             finding.fault = match (fault, &finding.issuer_without_proxy) {
@@ -182,7 +180,10 @@ impl<'a> Looker<'a> {
         // 495 and 496 are nginx's own; it shows them as 400.
         if unanswered && matches!(status, 400 | 495 | 496) {
             let host = leg.url.host_str().unwrap_or_default();
-            finding.fault = Some(Fault::client_certificate_demanded(host, status));
+            finding.fault = Some(Fault::client_certificate_demanded(
+                host,
+                format!("HTTP status {status}: no required client certificate was sent"),
+            ));
             return None;
         }
         if answer.status.is_redirection() {
@@ -206,13 +207,6 @@ fn readable(inspection: &Inspection) -> Vec<Arc<Certificate>> {
         .iter()
         .filter_map(|der| Certificate::parse(der).ok().map(Arc::new))
         .collect()
-}
-
-async fn issuer_past_the_proxy(client: &Client, target: &Target) -> Option<String> {
-    let looking = client.inspect(target, Route::Direct);
-    let direct = tokio::time::timeout(DIRECT_TIMEOUT, looking).await.ok()?;
-    let leaf = Certificate::parse(direct.ok()?.received.first()?).ok()?;
-    Some(leaf.issuer().to_string())
 }
 
 /// Where LFS sends its reader for the first object.
