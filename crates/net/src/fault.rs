@@ -362,7 +362,7 @@ mod tests {
             ),
             (
                 AlertDescription::ProtocolVersion,
-                "remote error: tls: protocol version",
+                "remote error: tls: protocol version not supported",
                 "switch TLS 1.2 on",
             ),
         ];
