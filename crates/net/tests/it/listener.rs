@@ -151,7 +151,10 @@ async fn a_listener_does_not_start_with_a_pair_that_cannot_work() {
         .err()
         .unwrap()
         .to_string();
-    assert_eq!(error, "the private key is not the certificate's");
+    assert_eq!(
+        error,
+        "the private key is not the certificate's; name the key with which the certificate was requested"
+    );
     let missing = ServerIdentity::Files {
         certificate: "/nonexistent/a.crt".into(),
         key: "/nonexistent/a.key".into(),
