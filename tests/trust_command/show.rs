@@ -89,7 +89,9 @@ fn files_are_shown_with_what_they_hold_and_what_is_skipped() {
     assert_eq!(pair["usable"], json!(false));
     assert_eq!(
         pair["problem"],
-        json!("the private key is not the certificate's")
+        json!(
+            "the private key is not the certificate's; name the key with which the certificate was requested"
+        )
     );
     assert_eq!(pair["key_mode_too_open"], json!(true));
     let git = leg(&all, "one", "git");
