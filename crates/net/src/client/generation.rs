@@ -59,14 +59,19 @@ struct Pool {
     since: Instant,
 }
 
-/// What a host's files gave, the last good state of each, and what was made of it.
+/// A host's files and what was made of them.
 struct Current {
+    read: ReadFiles,
+    made: Made,
+}
+
+/// What a host's files gave, the last good state of each.
+struct ReadFiles {
     files: HostFiles,
     ca_stamp: Option<Stamp>,
     anchors: Anchors,
     ca_bytes: Option<Bytes>,
     pair: Option<KeyPair>,
-    made: Made,
 }
 
 /// A generation and what it was made of.
@@ -119,7 +124,7 @@ impl Generations {
     }
 
     pub(super) fn ca_file_bytes(&self, host: &str) -> Option<Bytes> {
-        let bytes = self.refreshed(host, |current| current.ca_bytes.clone());
+        let bytes = self.refreshed(host, |current| current.read.ca_bytes.clone());
         bytes.ok().flatten()
     }
 
@@ -169,39 +174,31 @@ impl Generations {
     }
 
     fn first(&self, host: &str, disk: &mut Disk) -> Result<Current, String> {
-        let files = self.trust.files_at(host, disk);
-        let mut current = Current {
-            ca_stamp: None,
-            anchors: Anchors::default(),
-            ca_bytes: None,
-            pair: files.pair.clone().map(KeyPair::new),
-            made: self.make(Trusted::default(), None)?,
-            files,
-        };
-        current.look_at_ca(self.trust.inline_ca.as_deref(), disk);
-        current.look_at_pair(disk);
-        let trusted = Trusted {
+        let mut read = ReadFiles::of(self.trust.files_at(host, disk));
+        let trusted = self.read(&mut read, disk);
+        let made = self.make(trusted, read.identity())?;
+        Ok(Current { read, made })
+    }
+
+    /// Reads what is new on the disk.
+    fn read(&self, read: &mut ReadFiles, disk: &mut Disk) -> Trusted {
+        read.look_at_ca(self.trust.inline_ca.as_deref(), disk);
+        read.look_at_pair(disk);
+        Trusted {
             system: disk.system(&self.trust.system),
-            configured: Arc::clone(current.anchors.store()),
-        };
-        current.made = self.make(trusted, current.identity())?;
-        Ok(current)
+            configured: Arc::clone(read.anchors.store()),
+        }
     }
 
     /// Brings a host's trust up to date. What was made before stays when nothing that counts is different.
     fn follow(&self, current: &mut Current, host: &str, disk: &mut Disk) -> Result<(), String> {
         let files = self.trust.files_at(host, disk);
-        if files.pair != current.files.pair {
-            current.pair = files.pair.clone().map(KeyPair::new);
+        if files.pair != current.read.files.pair {
+            current.read.pair = files.pair.clone().map(KeyPair::new);
         }
-        current.files = files;
-        current.look_at_ca(self.trust.inline_ca.as_deref(), disk);
-        current.look_at_pair(disk);
-        let trusted = Trusted {
-            system: disk.system(&self.trust.system),
-            configured: Arc::clone(current.anchors.store()),
-        };
-        let identity = current.identity();
+        current.read.files = files;
+        let trusted = self.read(&mut current.read, disk);
+        let identity = current.read.identity();
         let made = &current.made;
         let same_identity = match (&made.identity, &identity) {
             (Some(last), Some(new)) => Arc::ptr_eq(last, new),
@@ -254,7 +251,7 @@ impl Watched for Generations {
             if let Err(error) = self.follow(current, host, disk) {
                 tracing::error!("{error}");
             }
-            settled = settled.and(current.settled());
+            settled = settled.and(current.read.settled());
         }
         settled
     }
@@ -264,7 +261,7 @@ impl Watched for Generations {
             let Made { trusted, store, .. } = &current.made;
             let generation = store.generation().0;
             inventory.trusted(generation, &trusted.system, &trusted.configured);
-            if let Some(pair) = &current.pair
+            if let Some(pair) = &current.read.pair
                 && let Some(leaf) = pair.current().and_then(|shown| shown.cert.first())
             {
                 inventory.shown(Role::Client, &pair.files().certificate, leaf);
@@ -273,7 +270,17 @@ impl Watched for Generations {
     }
 }
 
-impl Current {
+impl ReadFiles {
+    fn of(files: HostFiles) -> Self {
+        Self {
+            ca_stamp: None,
+            anchors: Anchors::default(),
+            ca_bytes: None,
+            pair: files.pair.clone().map(KeyPair::new),
+            files,
+        }
+    }
+
     fn identity(&self) -> Option<Arc<CertifiedKey>> {
         self.pair.as_ref().and_then(KeyPair::current).cloned()
     }
