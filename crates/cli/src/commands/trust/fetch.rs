@@ -107,7 +107,7 @@ pub(super) async fn fetch(fetch: Fetch, session: &Session) -> Result<ExitCode, F
         server.received.clone()
     };
     let chain = linked(&completed);
-    let choice = server.authority(&chain, &completed)?;
+    let choice = server.authority(&chain)?;
     server.confirm_and_write(&fetch.common, &choice).await
 }
 
@@ -236,11 +236,7 @@ impl Server {
     }
 
     /// The CA to trust: the topmost certificate, and what lies between it and what the server sends.
-    fn authority(
-        &self,
-        chain: &[Arc<Certificate>],
-        all: &[Arc<Certificate>],
-    ) -> Result<Choice, Failure> {
+    fn authority(&self, chain: &[Arc<Certificate>]) -> Result<Choice, Failure> {
         let top = chain
             .last()
             .unwrap_or_else(|| unreachable!("the leaf is there"));
@@ -281,7 +277,6 @@ impl Server {
             .cloned()
             .collect();
         added.push(Arc::clone(top));
-        debug_assert!(all.len() >= chain.len());
         Ok(Choice {
             chain: chain.to_vec(),
             wanted: Arc::clone(top),
@@ -423,26 +418,21 @@ impl Server {
         })
     }
 
-    /// Whether the server is accepted with what is to be added.
+    /// Whether the server is accepted with the certificate that is confirmed, and with what leads to it: nothing is
+    /// added that the confirmed one does not vouch for.
     fn would_help(&self, choice: &Choice) -> Result<(), String> {
         let source = Source::Configured(self.file.clone());
-        let pem = chain_pem(&choice.added);
         let store = Store::builder()
-            .add(source, pem.as_bytes())
+            .add(source, chain_pem([&choice.wanted]).as_bytes())
             .build(Generation(1));
-        let ders: Vec<_> = self.received.iter().map(|one| one.der().clone()).collect();
+        let others = self.received[1..].iter().chain(&choice.added);
+        let others: Vec<_> = others.map(|one| one.der().clone()).collect();
         let name = PeerName::from_host(&self.inspection.host);
         let now = jiff::Timestamp::now();
-        verify(
-            &ders[0],
-            &ders[1..],
-            &store,
-            Some(&name),
-            now,
-            Usage::ServerAuth,
-        )
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+        let leaf = self.leaf().der();
+        verify(leaf, &others, &store, Some(&name), now, Usage::ServerAuth)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     }
 
     /// `host` or `host:port`.
