@@ -60,7 +60,7 @@ struct Common {
     /// SHA-256 fingerprint of the certificate that is to be trusted; nothing is asked then
     #[arg(long, value_name = "SHA256", value_parser = fingerprint::parse)]
     fingerprint: Option<Fingerprint>,
-    /// File to add it to [default: the tls-ca-file of the host's runner, else the predefined file <host>.crt]
+    /// File to add it to [default: the tls-ca-file of the host's runner, else its predefined file]
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
     /// Go past any proxy

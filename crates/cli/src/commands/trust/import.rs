@@ -28,7 +28,7 @@ pub(super) struct Import {
     /// File to write or to add to; FILE itself is replaced [default: standard output]
     #[arg(long, value_name = "PATH", conflicts_with = "host")]
     to: Option<PathBuf>,
-    /// Write to the predefined file of this host, <host>.crt
+    /// Write to the predefined file of this host, certs/HOST.crt
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
     /// Take the certificate with this fingerprint only; may be given several times; nothing is asked then
