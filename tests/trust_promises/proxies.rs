@@ -63,7 +63,7 @@ fn t46_git_curl_verbose_shows_the_proxy_in_the_log_of_the_job() {
         logs.contains(&format!("port {}", proxy.address().port())),
         "{logs}"
     );
-    assert!(proxy.accesses().contains(&tunnel), "{}", proxy.accesses());
+    proxy.accesses_with(&tunnel);
 }
 
 #[test]

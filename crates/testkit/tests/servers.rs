@@ -213,11 +213,7 @@ fn squid_tunnels_by_names_of_its_own() {
     ] {
         let curl = format!("curl -sS --proxy {address} --proxy-cacert $CA --cacert $CA {url}");
         assert_eq!(done(&world, &[&root, &proxy_root], &curl), "hello\n");
-        assert!(
-            proxy.accesses().contains("CONNECT gitlab.test:"),
-            "{}",
-            proxy.accesses()
-        );
+        proxy.accesses_with("CONNECT gitlab.test:");
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::{Daemon, program, write};
 use crate::pki::Issued;
@@ -72,9 +73,22 @@ impl ForwardProxy {
         self.daemon.address
     }
 
-    /// Its access log: a line a finished tunnel.
-    pub fn accesses(&self) -> String {
-        self.daemon.read("access")
+    /// Its access log once it holds `wanted`. A tunnel's line is written when the tunnel ends, which the client does
+    /// not wait for.
+    ///
+    /// # Panics
+    ///
+    /// When the text is not there within ten seconds; the message is the log.
+    pub fn accesses_with(&self, wanted: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let accesses = self.daemon.read("access");
+            if accesses.contains(wanted) {
+                return accesses;
+            }
+            assert!(Instant::now() < deadline, "no {wanted:?} in {accesses}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
