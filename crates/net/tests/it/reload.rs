@@ -78,8 +78,13 @@ impl Rotation {
     }
 }
 
+/// Held for writing by tests that no watch must disturb: a watch looks at the files of all clients of its process, and
+/// what is said once is said on its thread then.
+pub(crate) static WATCHING: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
 /// Runs a test with the watch of a daemon beside it.
 async fn watched<T>(test: impl Future<Output = T>) -> T {
+    let _watching = WATCHING.read().await;
     tokio::select! {
         done = test => done,
         () = watch_trust_files() => unreachable!("it ends with its future"),

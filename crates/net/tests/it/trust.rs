@@ -1,6 +1,7 @@
 //! Which servers are trusted, when files say so, and what is said when not (T1, T5 to T10, T15, T16).
 
-use std::sync::{Arc, Mutex};
+use std::cell::RefCell;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use courser_net::{ClientSettings, ProxySettings, SystemRoots, TrustSettings};
@@ -8,6 +9,7 @@ use courser_testkit::World;
 use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::server::{FakeServer, Reply};
 
+use crate::reload::WATCHING;
 use crate::{client, failure, get, no_trust, status, trusting};
 
 const NAMES: &[&str] = &["localhost", "127.0.0.1"];
@@ -224,15 +226,25 @@ async fn t7_a_der_file_is_not_used() {
 
 /// What is logged while the files for a host are looked at, on this thread.
 fn logged(client: &courser_net::Client) -> String {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .without_time()
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || client.ca_file_bytes("127.0.0.1"));
-    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    listen();
+    LOG.set(Some(Vec::new()));
+    client.ca_file_bytes("127.0.0.1");
+    String::from_utf8(LOG.take().unwrap()).unwrap()
+}
+
+/// One subscriber for the process. One per thread would lose lines: whether a line counts at all is decided once, on
+/// the thread of whichever test comes by first, which may be one without a subscriber.
+fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(|| Log)
+            .init();
+        // For lines that others came by meanwhile.
+        tracing::callsite::rebuild_interest_cache();
+    });
 }
 
 /// The same for a change that is left alone first.
@@ -248,12 +260,17 @@ fn logged_soon(client: &courser_net::Client) -> String {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread logs, while somebody wants to know.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct Log;
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        LOG.with_borrow_mut(|log| log.as_mut().map(|log| log.extend_from_slice(bytes)));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -263,6 +280,7 @@ impl std::io::Write for Log {
 
 #[test]
 fn the_log_has_upstreams_words_once_and_the_repair() {
+    let _alone = WATCHING.blocking_write();
     let world = World::new();
     let path = world.path("ca.pem");
     let shown = path.display().to_string();
@@ -406,6 +424,12 @@ async fn the_client_certificate_is_sent_and_follows_its_files() {
         status(&client, &server.url("/")).await,
         204,
         "the last good pair stays"
+    );
+    let (certificate, key) = client.client_pair("127.0.0.1").unwrap();
+    assert_eq!(
+        (certificate, key),
+        (me.certificate_pem().into(), me.key_pem().into()),
+        "and is what jobs get"
     );
 }
 
