@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use courser_job::helper_request::GetSources;
 use courser_job::messages;
-use courser_net::{Client, ClientSettings, Fault, Route, Target, TlsOptions, TrustSettings};
+use courser_net::{Client, ClientSettings, Fault, Legs, Route, Target, TlsOptions, TrustSettings};
 use url::Url;
 
 use crate::output::Output;
@@ -50,7 +50,18 @@ pub(crate) async fn explain(
     let Some(target) = Target::from_url(url) else {
         return Ok(());
     };
-    let trust = trust(sources, environment, command == "lfs");
+    let asked = match (command.as_str(), &elsewhere) {
+        ("lfs", Some(_)) => Asked::Storage,
+        ("lfs", None) => Asked::Lfs,
+        _ => Asked::Git,
+    };
+    let pair = sources.tls_client_pair.as_ref();
+    let given = TlsOptions {
+        ca_file: sources.tls_ca_file.as_deref(),
+        cert_file: pair.map(|(certificate, _)| certificate.as_str()),
+        key_file: pair.map(|(_, key)| key.as_str()),
+    };
+    let trust = trust(given, &environment.legs, asked);
     if let Some(fault) = look(&target, trust, environment).await {
         let place = format!("{}:{}", target.host(), target.port());
         output.log(&messages::tls_explanation(&place, &fault.to_string()))?;
@@ -58,21 +69,28 @@ pub(crate) async fn explain(
     Ok(())
 }
 
-/// The trust that Git was given. git-lfs adds the file to the system's roots, Git puts it in their place.
-fn trust(sources: &GetSources, environment: &HelperEnvironment, lfs: bool) -> TrustSettings {
-    let (certificate, key) = match &sources.tls_client_pair {
-        Some((certificate, key)) => (Some(certificate.as_str()), Some(key.as_str())),
-        None => (None, None),
-    };
-    let options = TlsOptions {
-        ca_file: sources.tls_ca_file.as_deref(),
-        cert_file: certificate,
-        key_file: key,
-    };
-    if lfs {
-        environment.legs.transfers(options)
-    } else {
-        environment.legs.git(options)
+/// Which connection has failed.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Git's, to the server of the sources.
+    Git,
+    /// git-lfs', to the same.
+    Lfs,
+    /// git-lfs', to wherever that server says the objects lie.
+    Storage,
+}
+
+/// The trust that Git was given. git-lfs adds the file to the system's roots, Git puts it in their place. The client
+/// certificate is for the server of the sources; another one is not shown who we are.
+fn trust(given: TlsOptions<'_>, legs: &Legs, asked: Asked) -> TrustSettings {
+    match asked {
+        Asked::Git => legs.git(given),
+        Asked::Lfs => legs.transfers(given),
+        Asked::Storage => legs.transfers(TlsOptions {
+            cert_file: None,
+            key_file: None,
+            ..given
+        }),
     }
 }
 
@@ -135,5 +153,25 @@ mod tests {
             storage_in("LFS: https://gitlab.example/x: x509: no", &remote),
             None
         );
+    }
+
+    #[test]
+    fn storage_elsewhere_is_looked_at_without_the_client_certificate() {
+        let legs = Legs::only(None, "/work".into());
+        let given = TlsOptions {
+            ca_file: Some("ca"),
+            cert_file: Some("crt"),
+            key_file: Some("key"),
+        };
+        for (asked, shown) in [
+            (Asked::Git, true),
+            (Asked::Lfs, true),
+            (Asked::Storage, false),
+        ] {
+            let trust = trust(given, &legs, asked);
+            assert_eq!(trust.ca_file, Some("/work/ca".into()));
+            assert_eq!(trust.cert_file.is_some(), shown);
+            assert_eq!(trust.key_file.is_some(), shown);
+        }
     }
 }
