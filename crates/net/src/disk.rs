@@ -144,6 +144,10 @@ fn identity(_: &std::fs::Metadata) -> Identity {
 /// What there is at a path: a regular file of bounded size, or why not.
 pub fn read(path: &Path) -> Reading {
     let read = || {
+        // Before it is opened: to open a pipe is to wait for its writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
         let file = std::fs::File::open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
@@ -176,6 +180,19 @@ mod tests {
         assert!(matches!(read(directory.path()), Reading::Unreadable(_)));
         std::fs::write(&path, "text").unwrap();
         assert!(matches!(read(&path), Reading::Bytes(text) if text == b"text"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("ca.crt");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert_eq!(
+            read(&pipe),
+            Reading::Unreadable("not a regular file".to_owned())
+        );
     }
 
     #[cfg(unix)]
