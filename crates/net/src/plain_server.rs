@@ -61,7 +61,7 @@ impl PageListener {
     }
 
     /// Serves the page of a path to GET and HEAD until dropped; other methods are refused with 405, paths without
-    /// a page with 404.
+    /// a page with 404. Pages are made on threads that may block.
     pub async fn serve(self, page: impl Fn(&str) -> Option<Page> + Send + Sync + 'static) {
         let page = Arc::new(page);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -81,8 +81,8 @@ impl PageListener {
             let page = Arc::clone(&page);
             connections.spawn(async move {
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                    let answer = answer(&request, &*page);
-                    async move { Ok::<_, std::convert::Infallible>(answer) }
+                    let page = Arc::clone(&page);
+                    tokio::task::spawn_blocking(move || answer(&request, &*page))
                 });
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
