@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower::Service;
 use url::Url;
@@ -333,6 +333,26 @@ impl Service<Uri> for Connector {
     }
 }
 
+impl Conn {
+    /// In TLS 1.3 a server that refuses our certificate sends its alert and closes while we write the request already:
+    /// the alert is the reason, that nothing can be written any more is not.
+    fn or_parting_word<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(error)) = polled else {
+            return polled;
+        };
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        match Pin::new(self.io.inner_mut()).poll_read(context, &mut buffer) {
+            Poll::Ready(Err(word)) => Poll::Ready(Err(word)),
+            _ => Poll::Ready(Err(error)),
+        }
+    }
+}
+
 impl Connection for Conn {
     fn connected(&self) -> Connected {
         let connected = Connected::new()
@@ -373,14 +393,79 @@ impl Write for Conn {
             self.sending = true;
             self.usage.request_begins();
         }
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.or_parting_word(polled, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        let polled = Pin::new(&mut self.io).poll_flush(context);
+        self.or_parting_word(polled, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Closed by its peer; what the peer said last can still be read, if it said anything.
+    struct Closed(Option<&'static str>);
+
+    impl AsyncRead for Closed {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(self.0.map_or(Ok(()), |said| Err(io::Error::other(said))))
+        }
+    }
+
+    impl AsyncWrite for Closed {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_peer_that_closed_is_heard_before_the_broken_pipe_is_told() {
+        let context = &mut Context::from_waker(Waker::noop());
+        for (said, expected) in [
+            (Some("certificate required"), "certificate required"),
+            (None, "broken pipe"),
+        ] {
+            let mut conn = Conn {
+                io: TokioIo::new(Box::new(Closed(said)) as Box<dyn Stream>),
+                forwarded: false,
+                peer: None,
+                usage: Arc::new(Opened::default()).enter(),
+                sending: false,
+            };
+            let Poll::Ready(Err(written)) = Pin::new(&mut conn).poll_write(context, b"GET") else {
+                panic!("written");
+            };
+            let Poll::Ready(Err(flushed)) = Pin::new(&mut conn).poll_flush(context) else {
+                panic!("flushed");
+            };
+            assert_eq!(written.to_string(), expected);
+            assert_eq!(flushed.to_string(), expected);
+        }
     }
 }
