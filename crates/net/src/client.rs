@@ -182,7 +182,8 @@ impl Client {
         self.inner.generations.is_without_system_roots()
     }
 
-    /// Client certificate and key files' contents, fresh from disk, only when both could be read.
+    /// Contents of the client certificate and key files, only when both could be read: those of the pair in use, also
+    /// while new files are half written or wrong. Files that never were a pair are handed over as they are.
     pub fn client_pair(&self, host: &str) -> Option<(Bytes, Bytes)> {
         self.inner.generations.client_pair(host)
     }

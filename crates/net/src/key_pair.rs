@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use courser_trust::Reading;
 use rustls::sign::CertifiedKey;
+use secrecy::SecretSlice;
 
 use crate::disk::{Disk, Stamp, read};
 use crate::followed::{Contents, Look};
@@ -24,8 +26,16 @@ pub(crate) struct KeyPair {
     files: PairFiles,
     stamps: [Option<Stamp>; 2],
     contents: Contents,
-    current: Option<Arc<CertifiedKey>>,
+    current: Option<InUse>,
     failure: Option<String>,
+}
+
+/// A pair that was found good, and the contents of its files, for jobs.
+#[derive(Debug)]
+struct InUse {
+    shown: Arc<CertifiedKey>,
+    certificate: Bytes,
+    key: SecretSlice<u8>,
 }
 
 /// What a look at the files led to.
@@ -55,7 +65,14 @@ impl KeyPair {
     }
 
     pub(crate) fn current(&self) -> Option<&Arc<CertifiedKey>> {
-        self.current.as_ref()
+        self.current.as_ref().map(|pair| &pair.shown)
+    }
+
+    /// The contents of the files as they were when the pair in use was read: certificate and key that belong together,
+    /// also while the files are being replaced.
+    pub(crate) fn contents_in_use(&self) -> Option<(&Bytes, &SecretSlice<u8>)> {
+        let pair = self.current.as_ref()?;
+        Some((&pair.certificate, &pair.key))
     }
 
     pub(crate) fn contents(&self) -> &Contents {
@@ -95,7 +112,11 @@ impl KeyPair {
         let refused = match readings {
             [Reading::Bytes(certificate), Reading::Bytes(key)] => match check(certificate, key) {
                 Ok(pair) => {
-                    self.current = Some(Arc::new(pair));
+                    self.current = Some(InUse {
+                        shown: Arc::new(pair),
+                        certificate: Bytes::copy_from_slice(certificate),
+                        key: SecretSlice::from(key.clone()),
+                    });
                     self.failure = None;
                     self.contents.judged(false);
                     return Some(PairChange::New);

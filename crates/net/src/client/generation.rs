@@ -14,6 +14,7 @@ use hyper_util::client::legacy::{Client as Http, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use rustls::sign::CertifiedKey;
+use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use super::connect::Connector;
@@ -148,6 +149,18 @@ impl Generations {
     }
 
     pub(super) fn client_pair(&self, host: &str) -> Option<(Bytes, Bytes)> {
+        let in_use = self.refreshed(host, |current| {
+            let pair = current.read.pair.as_ref()?;
+            let (certificate, key) = pair.contents_in_use()?;
+            Some((
+                certificate.clone(),
+                Bytes::copy_from_slice(key.expose_secret()),
+            ))
+        });
+        if let Ok(Some(pair)) = in_use {
+            return Some(pair);
+        }
+        // As upstream, which does not ask whether they form a pair.
         let PairFiles { certificate, key } = self.trust.files_for(host).pair?;
         match (read(&certificate), read(&key)) {
             (Reading::Bytes(certificate), Reading::Bytes(key)) => {

@@ -37,6 +37,14 @@ pub struct ReceivedJob {
     pub trusted: Option<Trusted>,
 }
 
+/// What the runner's trust files hold as a job comes.
+#[derive(Default)]
+struct FilesForJob {
+    trusted: Option<Trusted>,
+    ca: Option<Bytes>,
+    client_pair: Option<(Bytes, Bytes)>,
+}
+
 /// Outcome of `POST jobs/request`.
 #[derive(Debug)]
 pub struct RequestOutcome {
@@ -159,13 +167,14 @@ impl Api {
     async fn read_job(&self, answer: Answer) -> Result<ReceivedJob, String> {
         let correlation_id = answer.correlation_id.clone();
         let chains = answer.verified_chains.clone();
-        let trusted = self.client.trusted(self.host());
+        let files = self.files_for_job().await;
         let body = answer
             .bytes(PAYLOAD_LIMIT)
             .await
             .map_err(|error| error.to_string())?;
         let payload = JobResponse::from_json(&body).map_err(|error| error.to_string())?;
-        let tls = self.job_tls(chains).await;
+        let trusted = files.trusted.clone();
+        let tls = self.job_tls(files, chains).await;
         Ok(ReceivedJob {
             payload,
             correlation_id,
@@ -176,14 +185,13 @@ impl Api {
 
     /// The CA file verbatim, else the chains with which the server was accepted on the connection that delivered the
     /// job; the client pair only when both files are there (1.6).
-    async fn job_tls(&self, chains: Option<Arc<VerifiedChains>>) -> JobTls {
-        let host = self.host();
-        let ca_chain = match (self.client.ca_file_bytes(host), chains) {
+    async fn job_tls(&self, files: FilesForJob, chains: Option<Arc<VerifiedChains>>) -> JobTls {
+        let ca_chain = match (files.ca, chains) {
             (Some(file), _) => String::from_utf8_lossy(&file).into_owned(),
             (None, Some(chains)) => self.chain_for_job(chains).await,
             (None, None) => String::new(),
         };
-        let client_pair = self.client.client_pair(host).map(|(certificate, key)| {
+        let client_pair = files.client_pair.map(|(certificate, key)| {
             (
                 String::from_utf8_lossy(&certificate).into_owned(),
                 Secret::new(String::from_utf8_lossy(&key).into_owned()),
@@ -195,6 +203,20 @@ impl Api {
             ca_chain_only: self.client.is_without_system_roots(),
             tools: None,
         }
+    }
+
+    /// Looks at the disk, so on a thread that may block.
+    async fn files_for_job(&self) -> FilesForJob {
+        let (client, host) = (self.client.clone(), self.host().to_owned());
+        let looking = tokio::task::spawn_blocking(move || FilesForJob {
+            trusted: client.trusted(&host),
+            ca: client.ca_file_bytes(&host),
+            client_pair: client.client_pair(&host),
+        });
+        looking.await.unwrap_or_else(|error| {
+            tracing::error!("loading the certificates for a job: {error}");
+            FilesForJob::default()
+        })
     }
 
     /// Unlike upstream, a chain that cannot be completed is handed over as it was verified: it worked for us.
