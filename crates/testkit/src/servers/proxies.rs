@@ -57,7 +57,8 @@ impl ForwardProxy {
             let configuration = write(directory, "squid.conf", &text);
             give_to_proxy(directory);
             let mut command = Command::new(program("squid"));
-            command.arg("-N").arg("-f").arg(configuration);
+            // What it dies of goes to standard error, too.
+            command.args(["-N", "-d", "1", "-f"]).arg(configuration);
             command
         });
         Self { daemon, scheme }
