@@ -22,7 +22,7 @@ make:
   stage: first
   script:
     - touch "$DRILL/started"
-    - while [ -d "$DRILL" ] && [ ! -e "$DRILL/go" ]; do sleep 0.02; done
+    - for i in $(seq 6000); do if [ ! -d "$DRILL" ] || [ -e "$DRILL/go" ]; then break; fi; sleep 0.02; done
     - git fetch --quiet origin
     - curl --silent --show-error --output /dev/null --cacert "$CI_SERVER_TLS_CA_FILE" "$CI_API_V4_URL/version"
     - echo made > made.txt

@@ -116,8 +116,7 @@ impl GitLab {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_soft_cancel_ends_the_script_s_tree_and_runs_after_script() {
-    let script =
-        "setsid sleep 600 & echo child $!; while sleep 0.1; do echo tick; done; echo never";
+    let script = "setsid sleep 600 & echo child $!; for i in $(seq 6000); do sleep 0.1; echo tick; done; echo never";
     let (gitlab, _server, world) = GitLab::start(script, "echo after: $CI_JOB_STATUS");
     let child = || {
         let log = gitlab.log();
@@ -159,7 +158,7 @@ async fn a_job_whose_acknowledgement_is_refused_never_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_ignores_a_forceful_end_is_killed_in_time_and_reported() {
-    let script = "trap '' TERM; echo pid $$; while :; do sleep 600; done";
+    let script = "trap '' TERM; echo pid $$; for i in 1 2 3 4 5; do sleep 120; done";
     let (gitlab, _server, mut world) = GitLab::start(script, "echo after");
     world.grace = Duration::from_secs(600);
     world.change(|config| config.shutdown_timeout = Duration::from_secs(4));

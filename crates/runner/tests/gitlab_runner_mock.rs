@@ -234,7 +234,7 @@ async fn jobs_run_side_by_side_up_to_concurrent() {
     let meet = |number: usize| {
         let place = world.path().display();
         format!(
-            "touch {place}/{number}; until [ -e {place}/0 -a -e {place}/1 -a -e {place}/2 ]; do sleep 0.01; done; echo id $CI_CONCURRENT_ID"
+            "touch {place}/{number}; for i in $(seq 6000); do [ -e {place}/0 -a -e {place}/1 -a -e {place}/2 ] && break; sleep 0.01; done; echo id $CI_CONCURRENT_ID"
         )
     };
     let jobs: Vec<_> = (0..3)
