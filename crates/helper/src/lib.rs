@@ -204,7 +204,7 @@ pub async fn run(
         } => prepare(
             temporary_dir,
             via,
-            tool_trust::Wanted::new(tools.as_ref(), git_server.as_ref()),
+            tool_trust::Wanted::new(tools.as_deref(), git_server.as_ref()),
             &environment.host_name,
             &environment.variables,
             output,
@@ -293,7 +293,7 @@ pub fn run_light(
         } => prepare(
             temporary_dir,
             via,
-            tool_trust::Wanted::new(tools.as_ref(), git_server.as_ref()),
+            tool_trust::Wanted::new(tools.as_deref(), git_server.as_ref()),
             &environment.host_name,
             &environment.variables,
             &mut output,

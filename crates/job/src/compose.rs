@@ -23,7 +23,7 @@ impl Job {
             Stage::PrepareScript => StageWork::Helper(vec![HelperRequest::Prepare {
                 temporary_dir: self.directories().temporary.clone(),
                 via: self.context().hostname.clone(),
-                tools: self.context().tls.tools.as_deref().cloned(),
+                tools: self.context().tls.tools.clone(),
                 git_server: sources::git_server(self),
             }]),
             Stage::GetSources => self.get_sources(status),

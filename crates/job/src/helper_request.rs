@@ -6,6 +6,7 @@
 //! 0, or 1 after an `ERROR: …`/`FATAL: …` line. Git's own output passes through.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -41,9 +42,9 @@ pub enum HelperRequest {
         temporary_dir: String,
         /// Name after `via`, empty = none.
         via: String,
-        /// Written to [`ToolFiles`](crate::ToolFiles).
-        #[serde(default)]
-        tools: Option<ToolTrust>,
+        /// Written to [`ToolFiles`](crate::ToolFiles). One for all jobs of a generation: it is large.
+        #[serde(default, with = "shared")]
+        tools: Option<Arc<ToolTrust>>,
         /// The server of the sources, for the job's own calls of Git.
         #[serde(default)]
         git_server: Option<GitServer>,
@@ -134,6 +135,27 @@ pub struct GetSources {
     pub tls_ca_file_only: bool,
     /// `scheme://host` for `git credential reject`; `None` = nothing to reject.
     pub credential_reject_url: Option<String>,
+}
+
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::ToolTrust;
+
+    pub(super) fn serialize<S: Serializer>(
+        tools: &Option<Arc<ToolTrust>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        tools.as_deref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Arc<ToolTrust>>, D::Error> {
+        Ok(Option::<ToolTrust>::deserialize(from)?.map(Arc::new))
+    }
 }
 
 /// Git's TLS files for one server, by path.

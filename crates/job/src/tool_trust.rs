@@ -175,8 +175,10 @@ mod as_hexadecimal {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::HelperRequest;
 
     #[test]
     fn a_variable_is_set_before_those_that_ask_for_it_could_mistake_it_for_the_users() {
@@ -227,14 +229,20 @@ mod tests {
             private: 1,
             system: 2,
         };
-        let text = serde_json::to_string(&trust).expect("JSON");
-        assert_eq!(
-            serde_json::from_str::<ToolTrust>(&text).expect("reads"),
-            trust
-        );
         assert_eq!(
             format!("{trust:?}"),
             "ToolTrust { private: 1, system: 2, .. }"
         );
+        for tools in [Some(Arc::new(trust)), None] {
+            let request = HelperRequest::Prepare {
+                temporary_dir: "/b/p.tmp".to_owned(),
+                via: String::new(),
+                tools,
+                git_server: None,
+            };
+            let text = serde_json::to_string(&request).expect("JSON");
+            let read: HelperRequest = serde_json::from_str(&text).expect("reads");
+            assert_eq!(read, request);
+        }
     }
 }
