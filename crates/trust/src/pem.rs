@@ -140,24 +140,26 @@ fn explain_skipped(
     skipped: &mut Vec<(usize, SkipReason)>,
 ) {
     let mut position = stretch.start;
+    let mut line_before = 0;
     while let Some(found) = find(&bytes[position..stretch.end], BEGIN) {
         let begin = position + found;
         let after = begin + BEGIN.len();
         let next = find(&bytes[after..stretch.end], BEGIN).map(|next| after + next);
-        skipped.push((
-            lines.number(begin),
-            skip_reason(bytes, begin, next.unwrap_or(stretch.end)),
-        ));
+        let line = lines.number(begin);
+        // What stands before it on its line is looked at once a line: a line can have any number of them.
+        let reason = if line == line_before {
+            SkipReason::Joined
+        } else {
+            skip_reason(bytes, lines.start(line), begin, next.unwrap_or(stretch.end))
+        };
+        skipped.push((line, reason));
+        line_before = line;
         position = after;
     }
 }
 
-/// Why there is no block at this `BEGIN`; `until` is where the next one starts.
-fn skip_reason(bytes: &[u8], begin: usize, until: usize) -> SkipReason {
-    let line_start = bytes[..begin]
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |newline| newline + 1);
+/// Why there is no block at this `BEGIN`, the first of its line; `until` is where the next one starts.
+fn skip_reason(bytes: &[u8], line_start: usize, begin: usize, until: usize) -> SkipReason {
     let before = &bytes[line_start..begin];
     if before == b"\xef\xbb\xbf" {
         return SkipReason::ByteOrderMark;
@@ -321,6 +323,11 @@ impl Lines {
     /// Counted from 1.
     fn number(&self, offset: usize) -> usize {
         self.0.partition_point(|&start| start <= offset)
+    }
+
+    /// Offset at which a line starts.
+    fn start(&self, line: usize) -> usize {
+        self.0[line - 1]
     }
 }
 

@@ -271,3 +271,16 @@ fn the_proposed_commands_repair_the_file() {
         assert_eq!(read().certificates().len(), expected, "{command}");
     }
 }
+
+#[test]
+fn a_line_full_of_begins_is_read_in_one_go() {
+    // As much as is read of a file. What stands before each was once looked at each time: minutes.
+    let count = 4 * 1024 * 1024 / 11;
+    let started = std::time::Instant::now();
+    let (found, skipped) = read(("-----BEGIN ".repeat(count) + "\n").as_bytes());
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
+    assert!(found.is_empty());
+    assert_eq!(skipped.len(), count);
+    assert_eq!(skipped[0], (1, SkipReason::MalformedBegin));
+    assert_eq!(skipped[1], (1, SkipReason::Joined));
+}
