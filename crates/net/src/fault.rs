@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use courser_trust::{Certificate, Remedy, VerifyError, find_verify_error};
+use courser_trust::{Certificate, Remedy, VerifyError, find_verify_error, shell_word};
 use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
 
 use crate::client::failure::layers;
@@ -99,7 +99,7 @@ impl Fault {
                     "{} does not speak TLS at port {}: write http:// if that is meant, or the port where it speaks TLS",
                     endpoint.host, endpoint.port
                 ))
-                .with_command(format!("curl -sv http://{}/", endpoint.authority())),
+                .with_command(format!("curl -sv {}", endpoint.url("http"))),
                 "plain-http-on-the-tls-port",
             ),
             rustls::Error::PeerIncompatible(why) => of_incompatible(why, endpoint),
@@ -193,6 +193,11 @@ impl Endpoint {
             format!("{}:{}", self.host, self.port)
         }
     }
+
+    /// Its URL as a word of a command line: a host can have characters that a shell would act on.
+    fn url(&self, scheme: &str) -> String {
+        shell_word(&format!("{scheme}://{}", self.authority()))
+    }
 }
 
 /// An alert of the server's. Which alert stands for a missing client certificate differs: TLS 1.3 has one of its own,
@@ -200,7 +205,7 @@ impl Endpoint {
 fn of_alert(alert: AlertDescription, endpoint: &Endpoint, identity: Option<&Certificate>) -> Fault {
     let summary = format!("remote error: tls: {}", alert_words(alert));
     let host = &endpoint.host;
-    let check = format!("courser trust check https://{}", endpoint.authority());
+    let check = format!("courser trust check {}", endpoint.url("https"));
     let about_clients = matches!(
         alert,
         AlertDescription::CertificateRequired
@@ -221,7 +226,7 @@ fn of_alert(alert: AlertDescription, endpoint: &Endpoint, identity: Option<&Cert
             ))
             .with_command(format!(
                 "openssl s_client -tls1_2 -connect {} </dev/null",
-                endpoint.authority()
+                shell_word(&endpoint.authority())
             )),
             "old-tls-version",
         ),
@@ -288,7 +293,7 @@ fn of_incompatible(why: &PeerIncompatible, endpoint: &Endpoint) -> Fault {
             ))
             .with_command(format!(
                 "openssl s_client -tls1_2 -connect {} </dev/null",
-                endpoint.authority()
+                shell_word(&endpoint.authority())
             )),
             "old-tls-version",
         );

@@ -432,17 +432,21 @@ fn untrusted(end: &Certificate, facts: &Facts, host: &str) -> Remedy {
     };
     let advice = match (&facts.proxy, &facts.direct_issuer) {
         (Some(proxy), Some(direct)) if facts.is_intercepted() => format!(
-            "the proxy {proxy} replaces the server's certificate, which is issued by {direct}: set NO_PROXY={host} to \
-             go past it; or {advice}"
+            "the proxy {proxy} replaces the server's certificate, which is issued by {direct}: set NO_PROXY={} to go \
+             past it; or {advice}",
+            shell_word(host)
         ),
         (Some(proxy), None) => format!(
             "{advice}; it came through the proxy {proxy}, which may have put it in place of the server's: `courser \
-             trust check https://{}` compares",
-            endpoint(facts, host)
+             trust check {}` compares",
+            shell_word(&format!("https://{}", endpoint(facts, host)))
         ),
         _ => advice,
     };
-    let command = format!("courser trust {verb} {}", endpoint(facts, host));
+    let command = format!(
+        "courser trust {verb} {}",
+        shell_word(&endpoint(facts, host))
+    );
     Remedy::advice(advice).with_command(format!("{command}{}", into_configured_file(facts)))
 }
 
@@ -484,7 +488,8 @@ fn look_at(facts: &Facts, host: &str, how: &str) -> String {
     )
 }
 
-/// `host` or `host:port`, as commands take it.
+/// `host` or `host:port`, as commands take it. Not yet a word for a shell: a host out of a redirect can have any
+/// character that a URL's may have, `$` and `;` among them.
 fn endpoint(facts: &Facts, host: &str) -> String {
     let host = match &facts.peer {
         Some(PeerName::Ip(address)) if address.is_ipv6() => format!("[{address}]"),
@@ -499,9 +504,14 @@ fn endpoint(facts: &Facts, host: &str) -> String {
 /// The arguments of `openssl s_client`.
 fn openssl_endpoint(facts: &Facts, host: &str) -> String {
     match &facts.peer {
-        Some(PeerName::Ip(address)) if address.is_ipv6() => format!("[{address}]:{}", facts.port),
+        Some(PeerName::Ip(address)) if address.is_ipv6() => {
+            shell_word(&format!("[{address}]:{}", facts.port))
+        }
         Some(PeerName::Ip(address)) => format!("{address}:{}", facts.port),
-        _ => format!("{host}:{} -servername {host}", facts.port),
+        _ => {
+            let address = format!("{host}:{}", facts.port);
+            format!("{} -servername {}", shell_word(&address), shell_word(host))
+        }
     }
 }
 

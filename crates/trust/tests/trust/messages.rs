@@ -172,3 +172,19 @@ fn hostile_names_stay_on_their_line() {
     assert!(!error.to_string().contains('\n'));
     assert!(!error.explain().contains("\nlevel="));
 }
+
+#[test]
+fn a_host_out_of_a_redirect_does_not_reach_a_shell() {
+    let hostile = "$(reboot).test";
+    let root = ca("root").self_signed();
+    let unknown = leaf(hostile).issued_by(&root);
+    let other_name = leaf("other.test").issued_by(&root);
+    for (trusted, served) in [(vec![], &unknown), (vec![&root], &other_name)] {
+        let error = judge(&trusted, &[served], hostile).expect_err("a refusal");
+        let command = error.with_port(8443).remedy().command.expect("a command");
+        let quoted = command.split('\'').skip(1).step_by(2).collect::<String>();
+        assert!(quoted.contains("$(reboot)"), "{command}");
+        let bare: String = command.split('\'').step_by(2).collect();
+        assert!(!bare.contains('$'), "{command}");
+    }
+}

@@ -14,7 +14,8 @@ use courser_net::{
     Addresses, Client, Inspection, IssuerLimits, Issuers, Route, Target, TrustSettings,
 };
 use courser_trust::{
-    Certificate, Fingerprint, Generation, PeerName, Source, Store, Usage, chain_pem, verify,
+    Certificate, Fingerprint, Generation, PeerName, Source, Store, Usage, chain_pem, shell_word,
+    verify,
 };
 use url::Url;
 
@@ -241,7 +242,7 @@ impl Server {
             .last()
             .unwrap_or_else(|| unreachable!("the leaf is there"));
         let host = &self.inspection.host;
-        let place = self.place();
+        let place = shell_word(&self.place());
         if chain.len() == 1 {
             let failure = Failure::new(
                 Code::Failed,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use courser_net::legs::{LookedPair, LookedSource, SourceState, Unusable};
-use courser_trust::{Moment, Source, Store};
+use courser_trust::{Moment, Source, Store, shell_word};
 
 use super::legs::{self, Handed, Row};
 use super::now;
@@ -337,7 +337,7 @@ impl ShownLeg {
                 let _ = writeln!(
                     text,
                     "      {red}others may read the key{red:#} (mode {mode}): chmod 600 {}",
-                    pair.key
+                    shell_word(&pair.key)
                 );
             }
             for certificate in &pair.certificates {
