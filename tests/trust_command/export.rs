@@ -124,3 +124,18 @@ fn it_says_when_there_is_nothing_or_no_telling_what() {
     std::fs::remove_file(world.path("work/config.toml")).expect("removed");
     assert!(exported(&world, &["-o", "-"]).contains("# CN=System root\n"));
 }
+
+#[test]
+fn a_pipe_is_written_to_and_stays() {
+    let (world, [_, private, _]) = site();
+    let pipe = world.path("work/pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    exported(&world, &["--private-only", "-o", "pipe"]);
+    assert!(!std::fs::symlink_metadata(&pipe).unwrap().is_file());
+    assert!(reader.join().unwrap().contains(&private.certificate_pem()));
+}

@@ -95,10 +95,16 @@ impl TrustFile {
     }
 }
 
-/// Writes a file that everybody may read, since jobs run as other users.
+/// Writes a file that everybody may read, since jobs run as other users. A file that is there keeps its owner and mode; a
+/// device or a pipe is written to, never replaced.
 pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 
+    let old = std::fs::metadata(path).ok();
+    if old.as_ref().is_some_and(|old| !old.is_file()) {
+        let mut there = std::fs::OpenOptions::new().write(true).open(path)?;
+        return there.write_all(text);
+    }
     // Behind a link it is the linked file that is replaced, not the link.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = match path.parent() {
@@ -108,10 +114,14 @@ pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     let mut fresh = tempfile::NamedTempFile::new_in(directory)?;
     fresh.write_all(text)?;
-    let permissions = std::fs::metadata(&path).map_or_else(
-        |_| std::fs::Permissions::from_mode(0o644),
-        |old| old.permissions(),
-    );
+    let permissions = match &old {
+        Some(old) => {
+            // Only root may give files away; for others a replaced file becomes their own.
+            fchown(fresh.as_file(), Some(old.uid()), Some(old.gid())).ok();
+            old.permissions()
+        }
+        None => std::fs::Permissions::from_mode(0o644),
+    };
     fresh.as_file().set_permissions(permissions)?;
     fresh.as_file().sync_all()?;
     fresh.persist(&path)?;
