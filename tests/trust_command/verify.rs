@@ -284,6 +284,24 @@ fn files_in_the_forms_people_have_are_read() {
 }
 
 #[test]
+fn warnings_are_coloured_on_a_terminal_only() {
+    let site = Site::new();
+    let indented = site
+        .root
+        .certificate_pem()
+        .replace("-----BEGIN", "  -----BEGIN");
+    site.world
+        .write("work/messy.crt", site.root.certificate_pem() + &indented);
+    let finished = site.verify(&["--ca", "messy.crt", "--chain", "chain.crt", "--host", "x"]);
+    assert!(
+        finished.stderr.starts_with("WARNING: "),
+        "{}",
+        finished.all()
+    );
+    assert!(!finished.stderr.contains('\u{1b}'), "{}", finished.all());
+}
+
+#[test]
 fn json_has_the_verdict_the_chains_and_the_remedy() {
     let site = Site::new();
     let accepted = site.ask(&["--host", "gitlab.test", "--json"]);
@@ -401,6 +419,23 @@ fn a_batch_answers_every_line_in_order() {
         assert!(error.starts_with("unusable input: "), "{error}");
     }
     assert_eq!(answers[ids.len()]["accepted"], json!(true));
+}
+
+#[test]
+fn a_byte_order_mark_before_a_batch_hides_nothing() {
+    let site = Site::new();
+    let question = json!({
+        "id": "marked",
+        "ca": site.root.certificate_pem(),
+        "chain": site.server.chain_pem(),
+        "host": "gitlab.test",
+    });
+    let (code, answers) = site.batch(&format!("\u{feff}{question}\r\n\r\n"));
+    assert_eq!(code, 0);
+    assert_eq!(
+        answers,
+        [json!({"id": "marked", "accepted": true, "error": null})]
+    );
 }
 
 #[test]

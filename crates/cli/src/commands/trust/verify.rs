@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use courser_trust::{
     Generation, Moment, Remedy, SkippedBlock, Source, SourceContent, Store, VerifiedChains,
-    VerifyError,
+    VerifyError, shell_word,
 };
 
 use self::question::{Purpose, Question, Unusable, trusted};
@@ -78,8 +78,8 @@ chains (each leaf first, trust anchor last, with the file and line it is trusted
 consulted, skipped, remedy, explanation; accepted and error alone for unusable input.
 
 --batch reads objects {\"id\", \"ca\", \"chain\", \"host\", \"at\", \"purpose\"}, one a line: ca and chain
-hold PEM text, at and purpose may be left out, other keys have no meaning. Each line is answered
-in order by {\"id\", \"accepted\", \"error\"}. The ca text is all that is trusted, unless --system
+hold PEM text, at and purpose may be left out, other keys have no meaning. Each line that is not
+blank is answered in order by {\"id\", \"accepted\", \"error\"}. The ca text is all that is trusted, unless --system
 adds the system store.
 
 Exit codes: 0 accepted, 1 refused, 2 unusable input; with --batch 0, or 2 when a line could not
@@ -154,9 +154,14 @@ fn failure(path: &Path, unusable: &Unusable) -> Failure {
         Unusable::Host(_) => unusable.to_string(),
         _ => format!("{}: {unusable}", path.display()),
     });
-    match unusable.repair() {
-        Some(repair) => failure.hint(repair.to_string()),
-        None => failure,
+    match unusable {
+        // The repair of a harmless block is for files that hold certificates beside it.
+        Unusable::Pem(block) if block.reason.is_harmless() => failure.hint(format!(
+            "courser trust explain {} says what it is",
+            shell_word(&path.display().to_string())
+        )),
+        Unusable::Pem(block) => failure.hint(block.repair().to_string()),
+        Unusable::Nothing | Unusable::Host(_) => failure,
     }
 }
 

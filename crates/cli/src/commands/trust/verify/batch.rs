@@ -16,6 +16,9 @@ use crate::failure::{Code, Failure};
 /// A bundle of all roots of the world and a chain that fills a handshake have a tenth of this.
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 
+/// Programs of Windows begin files with it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Bundles that are kept parsed, and the largest text that is.
 const KEPT_BUNDLES: usize = 16;
 const LARGEST_KEPT_BUNDLE: usize = 1024 * 1024;
@@ -34,7 +37,11 @@ pub(super) fn run(file: &Path, system: Option<Arc<Store>>) -> Result<ExitCode, F
     let mut bundles = Bundles::new(system);
     let mut all_usable = true;
     let mut line = Vec::new();
+    let mut is_first = true;
     while let Some(whole) = read_line(&mut input, &mut line).map_err(unreadable)? {
+        if std::mem::take(&mut is_first) && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
         if whole && line.trim_ascii().is_empty() {
             continue;
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use courser_trust::{
-    Certificate, Moment, PeerName, Remedy, ServedChain, SkipReason, SkippedBlock, Source,
-    SourceContent, Store, Usage, VerifiedChains, VerifyError,
+    Certificate, Moment, PeerName, ServedChain, SkipReason, SkippedBlock, Source, SourceContent,
+    Store, Usage, VerifiedChains, VerifyError,
 };
 
 /// What the peer is.
@@ -34,16 +34,6 @@ pub(super) enum Unusable {
 
 fn place(block: &SkippedBlock) -> String {
     format!("line {}", block.line)
-}
-
-impl Unusable {
-    /// What to do about it.
-    pub(super) fn repair(&self) -> Option<Remedy> {
-        match self {
-            Self::Pem(block) => Some(block.repair()),
-            Self::Nothing | Self::Host(_) => None,
-        }
-    }
 }
 
 /// A chain, its roots, its name, its time.
