@@ -302,3 +302,16 @@ fn a_gitaly_address_is_a_handshake_and_nothing_else() {
     let without_port = check(&world, &["tls://gitaly.example.com"]);
     assert_eq!(without_port.code(), 2, "{}", without_port.all());
 }
+
+#[test]
+fn a_closed_port_is_told_once_and_sent_nothing() {
+    let world = World::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port");
+    let shown = check(&world, &[&format!("https://{closed}")]);
+    assert_eq!(shown.code(), 1);
+    let refused = shown.stdout.matches("Connection refused").count();
+    assert_eq!(refused, 1, "{}", shown.all());
+    assert!(!shown.stdout.contains("sent"), "{}", shown.all());
+}

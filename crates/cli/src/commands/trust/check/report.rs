@@ -328,7 +328,8 @@ fn fault(text: &mut String, finding: &Finding, earlier: Option<&Finding>) {
 /// Whether both legs ended at one server with one certificate.
 fn same_server(one: &Finding, other: &Finding) -> bool {
     let place = |finding: &Finding| {
-        let inspection = finding.inspection.as_ref()?;
+        let inspection = finding.inspection.as_ref();
+        let inspection = inspection.filter(|inspection| !inspection.received.is_empty())?;
         let proxy = inspection.proxy.clone();
         let received = inspection.received.clone();
         Some((inspection.host.clone(), inspection.port, proxy, received))
