@@ -226,3 +226,17 @@ fn the_remedy_for_a_file_in_another_form_cures_it() {
         assert_eq!(value["remedy"], Value::Null, "{name}");
     }
 }
+
+#[test]
+fn a_label_does_not_steer_the_terminal() {
+    let world = World::new();
+    let label = "X\u{1b}[31mY";
+    let block = format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+    world.write("work/label.pem", block);
+    let finished = explain(&world, "label.pem", &[]);
+    assert!(
+        finished.stdout.contains("X\\u{1b}[31mY"),
+        "{}",
+        finished.all()
+    );
+}

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 
 use crate::commands::Kind;
+use crate::control_characters::written_out;
 
 /// Exit codes of Courser's own commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +126,9 @@ impl Failure {
         }
         let red = AnsiColor::Red.on_default().bold();
         let cyan = Style::new().fg_color(Some(AnsiColor::Cyan.into())).bold();
-        anstream::eprintln!("{red}error{red:#}: {}", self.message);
+        anstream::eprintln!("{red}error{red:#}: {}", written_out(&self.message));
         for hint in &self.hints {
-            anstream::eprintln!("\n{cyan}hint{cyan:#}: {hint}");
+            anstream::eprintln!("\n{cyan}hint{cyan:#}: {}", written_out(hint));
         }
         self.code.into()
     }

@@ -3,7 +3,6 @@
 //! Other crates log with `tracing`, fields as in `tracing::info!(runner = %short, "message")`; the
 //! messages and field names are an interface. Job output never comes through here.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
@@ -23,6 +22,7 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::arguments::GlobalOptions;
 use crate::commands::Kind;
+use crate::control_characters::written_out;
 use crate::failure::Failure;
 
 /// Target that makes an error line a fatal one; `tracing` has no such level.
@@ -156,6 +156,8 @@ pub(crate) fn start(options: &GlobalOptions, kind: Kind) -> Result<Log, Failure>
         counts: Arc::clone(&counts),
         format: Arc::clone(&shared),
         terminal: std::io::stderr().is_terminal(),
+        colours: kind.speaks_as_runner()
+            || anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never,
         start: Timestamp::now(),
     };
     let layer = tracing_subscriber::fmt::layer()
@@ -263,6 +265,8 @@ struct Lines {
     counts: Arc<LineCounts>,
     format: Arc<AtomicU8>,
     terminal: bool,
+    /// gitlab-runner's own format is coloured wherever it goes; for Courser's commands a terminal decides.
+    colours: bool,
     start: Timestamp,
 }
 
@@ -294,7 +298,11 @@ where
             format if format == Format::Text as u8 => entry.write_text(&mut line, &Zoned::now())?,
             _ => entry.write_runner(&mut line)?,
         }
-        writer.write_str(&line)
+        if self.colours {
+            writer.write_str(&line)
+        } else {
+            write!(writer, "{}", anstream::adapter::strip_str(&line))
+        }
     }
 }
 
@@ -361,10 +369,14 @@ impl Entry {
         write!(
             line,
             "{colour}{prefix}{:<width$}{RESET} ",
-            harmless(&self.message)
+            written_out(&self.message)
         )?;
         for (name, value) in &self.fields {
-            write!(line, " {colour}{name}{RESET}={}", harmless(&plain(value)))?;
+            write!(
+                line,
+                " {colour}{name}{RESET}={}",
+                written_out(&plain(value))
+            )?;
         }
         line.push('\n');
         Ok(())
@@ -390,7 +402,7 @@ impl Entry {
         write!(
             line,
             "\x1b[{colour}m{letters}\x1b[0m[{seconds:04}] {:<44} ",
-            harmless(&self.message)
+            written_out(&self.message)
         )?;
         for (name, value) in &self.fields {
             let value = quoted(&plain(value));
@@ -422,24 +434,6 @@ impl Entry {
         line.push('\n');
         Ok(())
     }
-}
-
-/// Texts of servers and jobs must not steer the terminal that shows them: control characters are written
-/// out. Lines end where Courser's own messages end them.
-fn harmless(text: &str) -> Cow<'_, str> {
-    let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
-    if !text.contains(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut written = String::with_capacity(text.len() + 16);
-    for letter in text.chars() {
-        if steers(letter) {
-            written.extend(letter.escape_unicode());
-        } else {
-            written.push(letter);
-        }
-    }
-    Cow::Owned(written)
 }
 
 /// A field that has the name of a fixed one is moved aside.

@@ -14,6 +14,7 @@ mod arguments;
 mod commands;
 mod config_file;
 mod connection;
+mod control_characters;
 mod environment;
 mod failure;
 mod go_flags;

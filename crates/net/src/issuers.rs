@@ -185,7 +185,7 @@ impl Issuers {
                 ),
                 Ok(None) => {}
                 Err(error) => {
-                    let error = format!("{url}: {error}");
+                    let error = format!("{}: {error}", url.escape_debug());
                     warn_of(last.as_deref(), &error, "Certificate decoding error");
                     return Err(CompletionError(Failure::Url(Issuer::Decoding(error))));
                 }
@@ -220,7 +220,8 @@ impl Issuers {
         let result = match fetching.await {
             Ok(result) => result,
             Err(_) => Err(format!(
-                "{url}: the {} s that the issuers of a chain may take are over",
+                "{}: the {} s that the issuers of a chain may take are over",
+                url.escape_debug(),
                 self.limits.total.as_secs_f64()
             )),
         };
@@ -229,7 +230,7 @@ impl Issuers {
     }
 
     async fn fetch(&self, url: &str) -> Result<Bytes, String> {
-        let parsed = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+        let parsed = Url::parse(url).map_err(|error| format!("{}: {error}", url.escape_debug()))?;
         let call = Call {
             timeouts: Timeouts {
                 response_header: self.limits.fetch,
@@ -243,7 +244,8 @@ impl Issuers {
         if answer.status != StatusCode::OK {
             let code = answer.status.as_u16();
             return Err(format!(
-                "{url}: HTTP request failed with status code: {code}"
+                "{}: HTTP request failed with status code: {code}",
+                url.escape_debug()
             ));
         }
         answer

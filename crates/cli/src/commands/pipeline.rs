@@ -10,7 +10,7 @@ use crate::failure::{Code, Failure};
 use crate::problems::{self, Severity};
 use crate::project::{OpenProject, Project};
 use crate::session::Session;
-use crate::stdout::{print_json, print_text};
+use crate::stdout::{print_document, print_json, print_text};
 
 /// Arguments of `pipeline`.
 #[derive(Debug, clap::Args)]
@@ -230,7 +230,7 @@ fn run_show(show: &Show, directory: &Path) -> Result<ExitCode, Failure> {
     match courser_pipeline::merge(&project.project.file, &project, &event) {
         Ok(tree) => {
             match show.format {
-                Format::Yaml => print_text(&tree.to_yaml())?,
+                Format::Yaml => print_document(&tree.to_yaml())?,
                 Format::Json => print_json(&tree)?,
             }
             Ok(answer(true))

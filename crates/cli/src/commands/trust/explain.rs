@@ -204,7 +204,11 @@ impl Content {
                 None,
             ),
             ItemContent::Damaged(why) => ("damaged block", Some(why.clone()), None),
-            ItemContent::Other(label) => ("other content", Some(label.clone()), None),
+            ItemContent::Other(label) => (
+                "other content",
+                Some(label.escape_debug().to_string()),
+                None,
+            ),
             _ => ("other content", None, None),
         };
         Self {
