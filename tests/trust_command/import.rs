@@ -180,18 +180,14 @@ fn pkcs12_of_every_age_is_opened_with_its_password() {
             finished.all()
         );
     }
-    // A key that is there already stays.
-    let again = import(
-        &world,
-        &[
-            "0.p12",
-            "--password-file",
-            "password",
-            "--key",
-            "client.key",
-        ],
-    );
-    assert_eq!(again.code(), 2, "{}", again.all());
+    // A key that is there already stays, a key and a certificate share no file, and neither leaves half of it done.
+    let open = ["0.p12", "--password-file", "password"];
+    for key in ["client.key", "new.crt"] {
+        let more = ["--to", "new.crt", "--yes", "--key", key];
+        let again = import(&world, &[&open[..], &more].concat());
+        assert_eq!(again.code(), 2, "{}", again.all());
+        assert!(!world.path("work/new.crt").exists(), "{}", again.all());
+    }
 }
 
 #[test]

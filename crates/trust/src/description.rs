@@ -1,18 +1,10 @@
-//! What a certificate says beside what trust needs: names of all kinds, its key, its purposes, for people to read.
+//! What a certificate says beside what trust needs: its key, its purposes, for people to read.
 
 use crate::certificate::{Certificate, KeyKind};
 use crate::der::{self, Reader};
 use crate::signature;
 
 impl Certificate {
-    /// Other entries of its SAN that are read: mail addresses and URIs.
-    pub fn other_names(&self) -> impl Iterator<Item = &str> {
-        let names = self.extensions().subject_alternative_names.iter();
-        names
-            .flat_map(|names| names.mail.iter().chain(&names.uri))
-            .map(String::as_str)
-    }
-
     /// Kind and size of its key, such as `RSA 2048` or `ECDSA P-256`; another kind is its object identifier.
     pub fn key_name(&self) -> String {
         if let KeyKind::Rsa { bits, .. } = self.key_kind() {

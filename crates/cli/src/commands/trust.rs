@@ -15,6 +15,7 @@ mod opened;
 mod rehearse;
 mod show;
 mod shown_certificate;
+mod shown_remedy;
 mod trust_file;
 mod verify;
 

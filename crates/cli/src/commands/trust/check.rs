@@ -16,6 +16,7 @@ use url::Url;
 use self::legs::{Leg, Origin, Planner};
 use self::look::{Finding, Looker};
 use self::report::Report;
+use super::now;
 use crate::config_file::{ConfigFile, ConfigOption};
 use crate::connection;
 use crate::failure::{Code, Failure};
@@ -130,7 +131,7 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
         directory: certificates.runner,
         job_directory: certificates.job,
         findings: &findings,
-        now: jiff::Timestamp::now().as_second(),
+        now: now(),
     };
     if check.json {
         print_json(&report.json())?;

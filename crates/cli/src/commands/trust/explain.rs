@@ -13,6 +13,7 @@ use courser_trust::{
 use super::now;
 use super::opened::{self, Opened, PasswordOption};
 use super::shown_certificate::ShownCertificate;
+use super::shown_remedy::ShownRemedy;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
 use crate::stdout::{print_json, print_text};
@@ -89,12 +90,6 @@ struct AsTrust {
     skipped: Vec<String>,
 }
 
-#[derive(serde::Serialize)]
-struct ShownRemedy {
-    advice: String,
-    command: Option<String>,
-}
-
 impl Explanation {
     fn new(path: &Path, opened: &Opened, now: Moment) -> Self {
         let file = &opened.file;
@@ -129,10 +124,7 @@ impl Explanation {
                     .map(|block| format!("line {}: {}", block.line, block.reason))
                     .collect(),
             },
-            remedy: remedy(path, opened, worrying().next().is_some()).map(|remedy| ShownRemedy {
-                advice: remedy.advice,
-                command: remedy.command,
-            }),
+            remedy: remedy(path, opened, worrying().next().is_some()).map(ShownRemedy::from),
         }
     }
 

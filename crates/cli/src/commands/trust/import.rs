@@ -71,6 +71,15 @@ pub(super) async fn run(import: &Import, session: &Session) -> Result<ExitCode, 
     };
     let source = session.environment.working_directory.join(&import.file);
     let target = target(import, session)?;
+    if let Some((path, _)) = &key
+        && (path.symlink_metadata().is_ok() || target.as_ref() == Some(path))
+    {
+        let path = path.display();
+        return Err(Failure::invalid(format!(
+            "{path} is there already, and keys replace nothing: nothing was written"
+        ))
+        .hint("name another file with --key"));
+    }
     let in_place = target
         .as_ref()
         .is_some_and(|target| same_file(&source, target));

@@ -9,14 +9,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use courser_trust::{
-    Generation, Moment, Remedy, SkippedBlock, Source, SourceContent, Store, VerifiedChains,
-    VerifyError, shell_word,
+    Generation, Moment, SkippedBlock, Source, SourceContent, Store, VerifiedChains, VerifyError,
+    shell_word,
 };
 
 use self::question::{Purpose, Question, Unusable, trusted};
 use super::named_file;
 use super::now;
 use super::shown_certificate::ShownCertificate;
+use super::shown_remedy::ShownRemedy;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
 use crate::stdout::{print_json, print_text};
@@ -201,21 +202,6 @@ struct ShownSkipped {
     line: usize,
     reason: String,
     repair: String,
-}
-
-#[derive(serde::Serialize)]
-struct ShownRemedy {
-    advice: String,
-    command: Option<String>,
-}
-
-impl From<Remedy> for ShownRemedy {
-    fn from(remedy: Remedy) -> Self {
-        Self {
-            advice: remedy.advice,
-            command: remedy.command,
-        }
-    }
 }
 
 impl Answer {

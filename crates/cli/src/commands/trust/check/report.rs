@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use courser_net::{ClientCertificate, Fault, Inspection};
-use courser_trust::{Certificate, Consulted, Source, VerifyError};
+use courser_trust::{Certificate, Consulted, Moment, Source, VerifyError};
 
 use super::look::Finding;
-use crate::commands::trust::shown_certificate::ShownCertificate;
+use crate::commands::trust::shown_certificate::{ShownCertificate, days_left};
+use crate::commands::trust::shown_remedy::ShownRemedy;
 
 /// Days left from which a certificate is warned about.
 const SOON: i64 = 30;
-const DAY: i64 = 24 * 60 * 60;
 /// Names of a certificate that are shown; some have hundreds.
 const MOST_NAMES: usize = 6;
 
@@ -32,8 +32,7 @@ pub(super) struct Report<'a> {
     /// Predefined files of a job's legs.
     pub(super) job_directory: PathBuf,
     pub(super) findings: &'a [Finding],
-    /// Seconds since the epoch.
-    pub(super) now: i64,
+    pub(super) now: Moment,
 }
 
 impl Report<'_> {
@@ -106,7 +105,7 @@ impl Report<'_> {
     }
 
     fn certificate(&self, number: usize, certificate: &Certificate) -> String {
-        let left = self.days_left(certificate);
+        let left = days_left(certificate, self.now);
         let until = match left {
             ..0 => format!("{BAD}expired {}{BAD:#}", date(certificate)),
             0..SOON => format!(
@@ -146,7 +145,7 @@ impl Report<'_> {
             }
         }
         for certificate in &certificates {
-            let left = self.days_left(certificate);
+            let left = days_left(certificate, self.now);
             if (0..SOON).contains(&left) {
                 warnings.push(format!(
                     "{} expires in {left} days, at {}",
@@ -168,10 +167,6 @@ impl Report<'_> {
             ));
         }
         warnings
-    }
-
-    fn days_left(&self, certificate: &Certificate) -> i64 {
-        (certificate.not_after().unix_seconds() - self.now).div_euclid(DAY)
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
@@ -226,7 +221,7 @@ impl Report<'_> {
             "handshake_ms": inspection.map(|one| milliseconds(one.handshake)),
             "received": shown(&finding.received),
             "names": leaf.map(|leaf| all_names(leaf)),
-            "days_left": leaf.map(|leaf| self.days_left(leaf)),
+            "days_left": leaf.map(|leaf| days_left(leaf, self.now)),
             "chain": chain,
             "anchor": anchor,
             "missing": refused.and_then(VerifyError::missing_link),
@@ -236,10 +231,7 @@ impl Report<'_> {
             "http_status": finding.http_status,
             "warnings": self.warnings(finding),
             "error": fault.map(Fault::summary),
-            "remedy": remedy.map(|remedy| serde_json::json!({
-                "advice": remedy.advice,
-                "command": remedy.command,
-            })),
+            "remedy": remedy.cloned().map(ShownRemedy::from),
             "help": fault.and_then(Fault::help).map(|help| format!("docs/trust-errors.md#{help}")),
         })
     }
