@@ -1,6 +1,7 @@
 //! Pages over HTTP without TLS and without authorization, for whoever scrapes metrics (`runner-cli.md` 10).
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ use tokio::task::JoinSet;
 /// A scraper has one connection, a curious human another.
 const CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How old a connection gets, and how long its last page may then take: a client that does not read its pages keeps no
+/// place from others.
+const AGE: Duration = Duration::from_secs(5 * 60);
+const LAST_PAGE: Duration = Duration::from_secs(30);
 /// After an accept that failed for lack of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,8 +93,18 @@ impl PageListener {
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
-                    tracing::debug!("connection for pages: {error}");
+                let mut connection = pin!(connection);
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => Ok(ended),
+                    () = tokio::time::sleep(AGE) => {
+                        connection.as_mut().graceful_shutdown();
+                        tokio::time::timeout(LAST_PAGE, connection).await
+                    }
+                };
+                match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!("connection for pages: {error}"),
+                    Err(_) => tracing::debug!("a client does not read its page; it is cut off"),
                 }
                 drop(place);
             });
@@ -164,6 +179,8 @@ fn service(name: &str) -> std::io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -201,5 +218,34 @@ mod tests {
         assert_eq!(status(Method::HEAD, "/metrics?x=1"), 200);
         assert_eq!(status(Method::POST, "/metrics"), 405);
         assert_eq!(status(Method::GET, "/debug/pprof/"), 404);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_cut_off() {
+        const LENGTH: usize = 64 * 1024 * 1024;
+        let listener = PageListener::bind("127.0.0.1:0", 0).await.unwrap();
+        let address = listener.address();
+        let serving = listener.serve(|_| {
+            Some(Page {
+                content_type: "text/plain",
+                text: "x".repeat(LENGTH),
+            })
+        });
+        let client = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                .await
+                .unwrap();
+            // The clock runs ahead while nobody does anything.
+            tokio::time::sleep(2 * (AGE + LAST_PAGE)).await;
+            let mut received = Vec::new();
+            let ended = stream.read_to_end(&mut received).await;
+            assert!(received.len() < LENGTH, "{ended:?}");
+        };
+        tokio::select! {
+            () = client => {}
+            () = serving => unreachable!("it serves until dropped"),
+        }
     }
 }
