@@ -21,6 +21,8 @@ use crate::tls;
 
 /// A connection that takes longer is dropped.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// After an accept that failed for lack of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest head of a request that is read.
 const LONGEST_HEAD: usize = 16 * 1024;
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\nConnection: close\r\n\r\nrehearsal\n";
@@ -80,6 +82,8 @@ impl PlayedServer {
                     connections.spawn(async move {
                         drop(tokio::time::timeout(PATIENCE, answering).await);
                     });
+                } else {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 while connections.try_join_next().is_some() {}
             }
