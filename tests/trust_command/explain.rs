@@ -240,3 +240,19 @@ fn a_label_does_not_steer_the_terminal() {
         finished.all()
     );
 }
+
+#[test]
+fn what_comes_through_a_pipe_gets_a_file_of_its_own() {
+    let world = World::new();
+    let der = Authority::root("Site root").issue().der().to_vec();
+    let input = std::fs::File::open(world.write("root.der", der)).unwrap();
+    let mut command = world.courser(["trust", "explain", "-"]);
+    let finished = run(command.stdin(std::process::Stdio::from(input)));
+    assert!(
+        finished
+            .stdout
+            .contains("$ courser trust import - --to certificates.pem"),
+        "{}",
+        finished.all()
+    );
+}

@@ -1,7 +1,7 @@
 //! `courser trust`: look at certificates, and say what is wrong with them.
 //!
-//! Exit codes of the whole tree: 0 yes, 1 no, 2 the question could not be asked (arguments, files). One file per
-//! subcommand below this one, each with its clap arguments and `run`.
+//! Exit codes of the whole tree: 0 yes, 1 no, 2 the question could not be asked (arguments, files), 4 the surroundings
+//! fail. One file per subcommand below this one, each with its clap arguments and `run`.
 
 mod check;
 mod explain;
@@ -64,7 +64,8 @@ Examples:
   courser trust show --all
   courser trust explain server.p12
 
-Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable files).";
+Exit codes: 0 yes, 1 no, 2 the question could not be asked (arguments, unusable files), 4 a server
+that is to be trusted (fetch, pin) cannot be reached.";
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {

@@ -274,18 +274,12 @@ fn as_trust(path: &Path, content: &SourceContent, certificates: &[&Certificate])
 fn remedy(path: &Path, opened: &Opened, skipped: bool) -> Option<Remedy> {
     let file = &opened.file;
     let word = shell_word(&path.display().to_string());
-    let advice = |advice: &str| {
-        Some(Remedy {
-            advice: advice.to_owned(),
-            command: None,
-        })
+    let clean = match word.as_str() {
+        "-" => "certificates.pem".to_owned(),
+        word => format!("{word}.pem"),
     };
-    let with = |advice: &str, command: String| {
-        Some(Remedy {
-            advice: advice.to_owned(),
-            command: Some(command),
-        })
-    };
+    let advice = |advice: &str| Some(Remedy::advice(advice));
+    let with = |advice: &str, command: String| Some(Remedy::advice(advice).with_command(command));
     if file.certificates().next().is_some() {
         let usable = file.form == FileForm::Pem && !skipped;
         return if usable {
@@ -293,7 +287,7 @@ fn remedy(path: &Path, opened: &Opened, skipped: bool) -> Option<Remedy> {
         } else {
             with(
                 "write its certificates as plain PEM",
-                format!("courser trust import {word} --to {word}.pem"),
+                format!("courser trust import {word} --to {clean}"),
             )
         };
     }
@@ -301,13 +295,13 @@ fn remedy(path: &Path, opened: &Opened, skipped: bool) -> Option<Remedy> {
         Some(Pkcs12Error::PasswordNeeded | Pkcs12Error::WrongPassword) => {
             return with(
                 "give the password that it was made with, in the first line of a file",
-                format!("courser trust import {word} --password-file PASSWORD --to {word}.pem"),
+                format!("courser trust import {word} --password-file PASSWORD --to {clean}"),
             );
         }
         Some(error) => {
             return with(
                 &format!("{error}; OpenSSL may open it"),
-                format!("openssl pkcs12 -legacy -nokeys -in {word} -out {word}.pem"),
+                format!("openssl pkcs12 -legacy -nokeys -in {word} -out {clean}"),
             );
         }
         None => {}

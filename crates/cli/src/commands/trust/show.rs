@@ -70,6 +70,7 @@ pub(super) fn run(show: &Show, session: &Session) -> Result<ExitCode, Failure> {
     let system = session.environment.system_roots.load();
     let shown = Shown {
         config: path.exists().then(|| path.display().to_string()),
+        looked_at: path.display().to_string(),
         certificate_directory: session
             .environment
             .certificate_directory()
@@ -89,7 +90,10 @@ pub(super) fn run(show: &Show, session: &Session) -> Result<ExitCode, Failure> {
 /// The object of `--json`.
 #[derive(serde::Serialize)]
 struct Shown {
+    /// Absent where the file is not there.
     config: Option<String>,
+    #[serde(skip)]
+    looked_at: String,
     certificate_directory: String,
     system: ShownSystem,
     legs: Vec<ShownLeg>,
@@ -282,7 +286,9 @@ impl Shown {
             Some(path) => {
                 let _ = writeln!(text, "configuration: {path}");
             }
-            None => text.push_str("configuration: there is none\n"),
+            None => {
+                let _ = writeln!(text, "configuration: {} is not there", self.looked_at);
+            }
         }
         let _ = writeln!(text, "predefined files: {}", self.certificate_directory);
         let _ = writeln!(
