@@ -43,7 +43,7 @@ struct InUse {
 pub(crate) enum PairChange {
     /// This pair from now on.
     New,
-    /// One of the files is gone, and the pair with it.
+    /// One of the files is gone, and with it the pair, or what was refused as one.
     Gone,
     /// The files cannot be used; a pair that was there stays in use.
     Refused(String),
@@ -136,10 +136,11 @@ impl KeyPair {
             return None;
         }
         self.contents.judged(false);
+        let was_refused = self.failure.is_some();
         self.failure.clone_from(&refused);
         match refused {
             Some(error) => Some(PairChange::Refused(error)),
-            None => self.current.take().map(|_| PairChange::Gone),
+            None => (self.current.take().is_some() || was_refused).then_some(PairChange::Gone),
         }
     }
 }
@@ -196,5 +197,15 @@ mod tests {
         let change = take(&mut pair, cert_two, Reading::Absent, now);
         assert!(matches!(change, Some(PairChange::Gone)));
         assert!(pair.current().is_none());
+
+        let broken = bytes("none".to_owned());
+        let change = take(&mut pair, broken.clone(), broken, now);
+        assert!(matches!(change, Some(PairChange::Refused(_))));
+        now += Duration::from_millis(250);
+        let change = take(&mut pair, Reading::Absent, Reading::Absent, now);
+        assert!(
+            matches!(change, Some(PairChange::Gone)),
+            "it is not refused any more"
+        );
     }
 }

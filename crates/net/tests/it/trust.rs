@@ -198,6 +198,7 @@ async fn a_file_that_appears_later_is_used() {
 
 #[tokio::test]
 async fn t7_a_bad_new_file_leaves_the_last_good_one() {
+    let _alone = WATCHING.write().await;
     let world = World::new();
     let root = Authority::root("Root").issue();
     let server = server(&root.server(NAMES).issue());
