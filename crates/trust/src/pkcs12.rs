@@ -133,10 +133,11 @@ fn contents(
 ) -> Result<Vec<ItemContent>, Pkcs12Error> {
     let mut found = Vec::new();
     let mut parts = Reader::new(safe).read(der::SEQUENCE, WHAT)?.reader();
-    for _ in 0..MOST_PARTS {
-        if parts.is_empty() {
-            break;
-        }
+    let mut left = MOST_PARTS;
+    while !parts.is_empty() {
+        left = left
+            .checked_sub(1)
+            .ok_or_else(|| Pkcs12Error::Malformed("it has too many parts".to_owned()))?;
         let mut info = parts.read(der::SEQUENCE, WHAT)?.reader();
         let kind = info.object_identifier(WHAT)?;
         let mut explicit = info.read(der::context_constructed(0), WHAT)?.reader();
@@ -216,4 +217,29 @@ fn bags(
 
 fn key(der: &[u8]) -> ItemContent {
     ItemContent::PrivateKey(PrivateKey::new("PRIVATE KEY", der.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pkcs7::tests::definite;
+
+    fn content_info(content: &[u8]) -> Vec<u8> {
+        let kind = definite(der::OBJECT_IDENTIFIER, &[DATA]);
+        let content = definite(der::OCTET_STRING, &[content]);
+        definite(der::SEQUENCE, &[&kind, &definite(0xa0, &[&content])])
+    }
+
+    fn with_parts(count: usize) -> Vec<u8> {
+        let part = content_info(&definite(der::SEQUENCE, &[]));
+        let safe = definite(der::SEQUENCE, &[&part.repeat(count)]);
+        definite(der::SEQUENCE, &[&[2, 1, 3], &content_info(&safe)])
+    }
+
+    #[test]
+    fn a_file_of_too_many_parts_is_refused_and_not_cut() {
+        assert!(read(&with_parts(MOST_PARTS), None).is_ok());
+        let error = read(&with_parts(MOST_PARTS + 1), None).unwrap_err();
+        assert_eq!(error.to_string(), "it has too many parts");
+    }
 }
