@@ -80,8 +80,8 @@ consulted, skipped, remedy, explanation; accepted and error alone for unusable i
 
 --batch reads objects {\"id\", \"ca\", \"chain\", \"host\", \"at\", \"purpose\"}, one a line: ca and chain
 hold PEM text, at and purpose may be left out, other keys have no meaning. Each line that is not
-blank is answered in order by {\"id\", \"accepted\", \"error\"}. The ca text is all that is trusted, unless --system
-adds the system store.
+blank is answered in order by {\"id\", \"accepted\", \"error\"}. The ca text is all that is trusted,
+unless --system adds the system store.
 
 Exit codes: 0 accepted, 1 refused, 2 unusable input; with --batch 0, or 2 when a line could not
 be used.";
