@@ -76,13 +76,18 @@ impl Daemon {
             directory,
         };
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
+        loop {
+            let listens = TcpStream::connect(address).is_ok();
+            // Asked also when somebody listens: it may be another program that has taken the port.
             let ended = daemon.child.try_wait().expect("a child can be waited for");
             assert!(
                 ended.is_none() && Instant::now() < deadline,
                 "{command:?} does not listen on {address} ({ended:?}):\n{}",
                 daemon.read("output")
             );
+            if listens {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         daemon
