@@ -90,6 +90,8 @@ pub(crate) struct Facts {
     pub(crate) usage: Usage,
     pub(crate) received: Vec<Arc<Certificate>>,
     pub(crate) consulted: Vec<Consulted>,
+    /// Different certificates of the platform's store.
+    pub(crate) system_certificates: usize,
     /// Those that somebody may have meant as certificates.
     pub(crate) skipped: Vec<SkippedBlock>,
     pub(crate) generation: Generation,
@@ -117,6 +119,11 @@ impl VerifyError {
             usage,
             received: received.to_vec(),
             consulted: store.consulted().to_vec(),
+            system_certificates: store
+                .certificates()
+                .iter()
+                .filter(|one| explain::is_system(one.source()))
+                .count(),
             skipped: store.skipped().iter().filter(worrying).cloned().collect(),
             generation: store.generation(),
             checked_at,
@@ -165,9 +172,9 @@ impl VerifyError {
         &self.0.received
     }
 
-    /// The sources of trusted certificates, with counts.
-    pub fn consulted(&self) -> &[Consulted] {
-        &self.0.consulted
+    /// Where trusted certificates were looked for, a line each; none when nothing was given.
+    pub fn trusted_here(&self) -> Vec<String> {
+        explain::trusted_here(&self.0)
     }
 
     /// The one thing to do about it.

@@ -114,32 +114,13 @@ fn trusted(text: &mut String, facts: &Facts) {
         return;
     }
     let _ = writeln!(text, "trusted here (generation {}):", facts.generation);
-    // A platform's store can be hundreds of files; they are one line.
-    let of_system = |source: &Source| matches!(source, Source::System(_));
-    let system = facts.consulted.iter().filter(|one| of_system(&one.source));
-    let (files, certificates) = system.fold((0, 0), |(files, sum), one| {
-        (files + 1, sum + one.certificates)
-    });
-    if files > 0 {
-        let _ = writeln!(
-            text,
-            "  system store: {} in {}",
-            count(certificates, "certificate"),
-            count(files, "file")
-        );
-    }
-    for one in facts.consulted.iter().filter(|one| !of_system(&one.source)) {
-        let found = if one.found {
-            count(one.certificates, "certificate")
-        } else {
-            "not there".to_owned()
-        };
-        let _ = writeln!(text, "  {}: {found}", one.source);
+    for line in trusted_here(facts) {
+        let _ = writeln!(text, "  {line}");
     }
     for block in facts
         .skipped
         .iter()
-        .filter(|block| !of_system(&block.source))
+        .filter(|block| !is_system(&block.source))
     {
         let _ = writeln!(
             text,
@@ -149,6 +130,34 @@ fn trusted(text: &mut String, facts: &Facts) {
             block.reason
         );
     }
+}
+
+/// Where trusted certificates were looked for, a line each. A platform's store can be hundreds of files; they are one
+/// line, and what several of them hold counts once.
+pub(crate) fn trusted_here(facts: &Facts) -> Vec<String> {
+    let (system, others): (Vec<_>, Vec<_>) = facts
+        .consulted
+        .iter()
+        .partition(|one| is_system(&one.source));
+    let system = (!system.is_empty()).then(|| {
+        format!(
+            "system store: {} in {}",
+            count(facts.system_certificates, "certificate"),
+            count(system.len(), "file")
+        )
+    });
+    let others = others.into_iter().map(|one| {
+        if one.found {
+            format!("{}: {}", one.source, count(one.certificates, "certificate"))
+        } else {
+            format!("{}: not there", one.source)
+        }
+    });
+    system.into_iter().chain(others).collect()
+}
+
+pub(crate) fn is_system(source: &Source) -> bool {
+    matches!(source, Source::System(_))
 }
 
 /// The link without which no path can be built, when that is what failed.

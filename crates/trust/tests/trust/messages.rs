@@ -188,3 +188,29 @@ fn a_host_out_of_a_redirect_does_not_reach_a_shell() {
         assert!(!bare.contains('$'), "{command}");
     }
 }
+
+#[test]
+fn what_two_files_of_the_system_hold_counts_once() {
+    let root = ca("root").self_signed();
+    let store = ["one.pem", "two.pem"]
+        .into_iter()
+        .fold(Store::builder(), |store, file| {
+            store.add(Source::System(file.into()), root.pem().as_bytes())
+        })
+        .build(Generation(1));
+    let name = PeerName::from_host(HOST);
+    let stranger = leaf(HOST).self_signed();
+    let error = verify(
+        &stranger.certificate,
+        &[],
+        &store,
+        Some(&name),
+        now(),
+        Usage::ServerAuth,
+    )
+    .expect_err("a refusal");
+    assert_eq!(
+        error.trusted_here(),
+        ["system store: 1 certificate in 2 files"]
+    );
+}

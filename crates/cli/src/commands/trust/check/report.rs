@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use courser_net::{ClientCertificate, Fault, Inspection};
-use courser_trust::{Certificate, Consulted, Moment, Source, VerifyError};
+use courser_trust::{Certificate, Moment, Source, VerifyError};
 
 use super::look::Finding;
 use crate::commands::trust::shown_certificate::{ShownCertificate, days_left};
@@ -225,7 +225,7 @@ impl Report<'_> {
             "chain": chain,
             "anchor": anchor,
             "missing": refused.and_then(VerifyError::missing_link),
-            "consulted": refused.map(|error| trusted(error.consulted())),
+            "consulted": refused.map(trusted),
             "client_certificate": client,
             "issuer_without_proxy": finding.issuer_without_proxy,
             "http_status": finding.http_status,
@@ -288,7 +288,7 @@ fn fault(text: &mut String, finding: &Finding, earlier: Option<&Finding>) {
         if let Some(missing) = refused.missing_link() {
             wrapped(text, "missing", &missing, BAD);
         }
-        for (number, one) in trusted(refused.consulted()).iter().enumerate() {
+        for (number, one) in trusted(refused).iter().enumerate() {
             line(text, if number == 0 { "trusted" } else { "" }, one);
         }
     }
@@ -436,33 +436,9 @@ fn date(certificate: &Certificate) -> String {
     whole.split('T').next().unwrap_or_default().to_owned()
 }
 
-fn count(number: usize, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
-}
-
-/// Where trusted certificates were looked for; the many files of the system as one.
-fn trusted(consulted: &[Consulted]) -> Vec<String> {
-    let of_system = |one: &&Consulted| matches!(*one.source, Source::System(_));
-    let system: Vec<_> = consulted.iter().filter(of_system).collect();
-    let mut lines = Vec::new();
-    if !system.is_empty() {
-        let sum: usize = system.iter().map(|one| one.certificates).sum();
-        lines.push(format!(
-            "system store: {} in {}",
-            count(sum, "certificate"),
-            count(system.len(), "file")
-        ));
-    }
-    for one in consulted.iter().filter(|one| !of_system(one)) {
-        lines.push(if one.found {
-            format!("{}: {}", one.source, count(one.certificates, "certificate"))
-        } else {
-            format!("{}: not there", one.source)
-        });
-    }
+/// Where trusted certificates were looked for.
+fn trusted(refused: &VerifyError) -> Vec<String> {
+    let mut lines = refused.trusted_here();
     if lines.is_empty() {
         lines.push("nothing: no source of trusted certificates was given".to_owned());
     }
