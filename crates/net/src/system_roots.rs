@@ -90,8 +90,11 @@ impl SystemRoots {
         let loaded = all.entry(self.clone()).or_default();
         let places = self.bundles().into_iter().chain(self.directories());
         let places: Vec<_> = places.map(|path| disk.stamp(&path)).collect();
-        let mut is_current =
-            places == loaded.places && !loaded.anchors.contents().must_be_read_again(disk.at());
+        let contents = loaded.anchors.contents();
+        // Not for each call of a process that has just begun: hundreds of files.
+        let must_be_read =
+            contents.is_waiting() || (disk.is_thorough() && contents.must_be_read_again(disk.at()));
+        let mut is_current = places == loaded.places && !must_be_read;
         if is_current && disk.is_thorough() {
             let mut files = loaded.files.iter();
             is_current = files.all(|(path, stamp)| disk.stamp(path) == *stamp);
