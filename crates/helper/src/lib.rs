@@ -7,15 +7,15 @@
 //!
 //! ```
 //! use courser_config::Environment;
-//! use courser_helper::{HelperRequest, LightEnvironment, run_light};
+//! use courser_helper::{HelperRequest, LightEnvironment, Prepare, run_light};
 //!
 //! let directory = tempfile::tempdir()?;
-//! let request = HelperRequest::Prepare {
+//! let request = HelperRequest::Prepare(Prepare {
 //!     temporary_dir: directory.path().display().to_string(),
 //!     via: "runner.example".into(),
 //!     tools: None,
 //!     git_server: None,
-//! };
+//! });
 //! let environment = LightEnvironment {
 //!     variables: Environment::default(),
 //!     host_name: "build.example".into(),
@@ -48,7 +48,7 @@ use courser_job::messages;
 use courser_net::{Legs, ProxySettings};
 
 pub use courser_job::HelperRequest;
-pub use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
+pub use courser_job::helper_request::{DownloadArtifacts, Prepare, UploadArtifacts};
 pub use output::{Output, Programs};
 
 /// What the helper may know of its process. Captured once by `cli`.
@@ -196,19 +196,9 @@ pub async fn run(
             artifacts::upload(upload, environment, output).await
         }
         HelperRequest::CleanUp(work) => cleanup::clean_up(work, &environment.variables, output),
-        HelperRequest::Prepare {
-            temporary_dir,
-            via,
-            tools,
-            git_server,
-        } => prepare(
-            temporary_dir,
-            via,
-            tool_trust::Wanted::new(tools.as_deref(), git_server.as_ref()),
-            &environment.host_name,
-            &environment.variables,
-            output,
-        ),
+        HelperRequest::Prepare(work) => {
+            prepare(work, &environment.host_name, &environment.variables, output)
+        }
     };
     last_line(result, output)
 }
@@ -236,15 +226,14 @@ pub async fn run_command(
 
 /// `prepare_script`.
 fn prepare(
-    temporary_dir: &str,
-    via: &str,
-    tools: Option<tool_trust::Wanted<'_>>,
+    work: &Prepare,
     host_name: &str,
     variables: &Environment,
     output: &mut Output<'_>,
 ) -> Result<(), HelperError> {
-    cleanup::prepare(temporary_dir.as_ref(), host_name, via, output)?;
-    tool_trust::renew(temporary_dir, tools, variables, output)
+    cleanup::prepare(work.temporary_dir.as_ref(), host_name, &work.via, output)?;
+    let wanted = tool_trust::Wanted::new(work.tools.as_deref(), work.git_server.as_ref());
+    tool_trust::renew(&work.temporary_dir, wanted, variables, output)
 }
 
 /// On failure the log ends with the reason.
@@ -264,7 +253,7 @@ fn last_line(result: Result<(), HelperError>, output: &mut Output<'_>) -> Result
 /// Whether the work is so small that no process is worth it: a few file operations, no Git, no network.
 pub fn is_light(request: &HelperRequest, environment: &LightEnvironment) -> bool {
     match request {
-        HelperRequest::Prepare { .. } => true,
+        HelperRequest::Prepare(_) => true,
         HelperRequest::GetSources(sources) => !sources.strategy.uses_git(),
         HelperRequest::CleanUp(work) => !cleanup::needs_git(work, &environment.variables),
         _ => false,
@@ -285,15 +274,8 @@ pub fn run_light(
         programs: Programs::Capture,
     };
     match request {
-        HelperRequest::Prepare {
-            temporary_dir,
-            via,
-            tools,
-            git_server,
-        } => prepare(
-            temporary_dir,
-            via,
-            tool_trust::Wanted::new(tools.as_deref(), git_server.as_ref()),
+        HelperRequest::Prepare(work) => prepare(
+            work,
             &environment.host_name,
             &environment.variables,
             &mut output,

@@ -2,7 +2,7 @@
 
 use crate::cache::{self, CacheWork};
 use crate::helper_request::{
-    CacheRequest, CleanUp, DownloadArtifacts, HelperRequest, UploadArtifacts,
+    CacheRequest, CleanUp, DownloadArtifacts, HelperRequest, Prepare, UploadArtifacts,
 };
 use crate::job::AFTER_SCRIPT;
 use crate::job_variables::variable_list;
@@ -20,12 +20,12 @@ impl Job {
         }
         let work = match stage {
             Stage::PrepareExecutor => return None,
-            Stage::PrepareScript => StageWork::Helper(vec![HelperRequest::Prepare {
+            Stage::PrepareScript => StageWork::Helper(vec![HelperRequest::Prepare(Prepare {
                 temporary_dir: self.directories().temporary.clone(),
                 via: self.context().hostname.clone(),
                 tools: self.context().tls.tools.clone(),
                 git_server: sources::git_server(self),
-            }]),
+            })]),
             Stage::GetSources => self.get_sources(status),
             Stage::ClearWorktree => {
                 let mut body = Body::new(&self.style);

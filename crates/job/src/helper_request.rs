@@ -37,18 +37,22 @@ pub enum HelperRequest {
     /// `cleanup_file_variables` (2.9).
     CleanUp(CleanUp),
     /// `prepare_script`: `Running on …`, leftovers of `GITLAB_ENV` away (2.9), trust for the job's tools.
-    Prepare {
-        /// `<project dir>.tmp`.
-        temporary_dir: String,
-        /// Name after `via`, empty = none.
-        via: String,
-        /// Written to [`ToolFiles`](crate::ToolFiles). One for all jobs of a generation: it is large.
-        #[serde(default, with = "shared")]
-        tools: Option<Arc<ToolTrust>>,
-        /// The server of the sources, for the job's own calls of Git.
-        #[serde(default)]
-        git_server: Option<GitServer>,
-    },
+    Prepare(Prepare),
+}
+
+/// [`HelperRequest::Prepare`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// `<project dir>.tmp`.
+    pub temporary_dir: String,
+    /// Name after `via`, empty = none.
+    pub via: String,
+    /// Written to [`ToolFiles`](crate::ToolFiles). One for all jobs of a generation: it is large.
+    #[serde(default, with = "shared")]
+    pub tools: Option<Arc<ToolTrust>>,
+    /// The server of the sources, for the job's own calls of Git.
+    #[serde(default)]
+    pub git_server: Option<GitServer>,
 }
 
 impl HelperRequest {

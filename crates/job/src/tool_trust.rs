@@ -179,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::HelperRequest;
+    use crate::helper_request::Prepare;
 
     #[test]
     fn a_variable_is_set_before_those_that_ask_for_it_could_mistake_it_for_the_users() {
@@ -234,12 +235,12 @@ mod tests {
             "ToolTrust { private: 1, system: 2, .. }"
         );
         for tools in [Some(Arc::new(trust)), None] {
-            let request = HelperRequest::Prepare {
+            let request = HelperRequest::Prepare(Prepare {
                 temporary_dir: "/b/p.tmp".to_owned(),
                 via: String::new(),
                 tools,
                 git_server: None,
-            };
+            });
             let text = serde_json::to_string(&request).expect("JSON");
             let read: HelperRequest = serde_json::from_str(&text).expect("reads");
             assert_eq!(read, request);

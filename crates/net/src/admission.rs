@@ -4,18 +4,13 @@
 //! closes the door and opens another, so that a connection never outlives the trust it was accepted with.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use courser_trust::{ClientVerifier, Reason, Source, Store, VerifyError, find_verify_error};
+use courser_trust::{ClientVerifier, Source, Store, VerifyError};
 use jiff::Timestamp;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -188,8 +183,8 @@ impl Authorities {
 impl Door {
     fn open(identity: &Arc<Identity>, authorities: Option<&Arc<Store>>) -> Result<Self, String> {
         let verifier = authorities.map(|store| {
-            let verifier = ClientVerifier::new(Arc::clone(store), Arc::new(Timestamp::now));
-            Arc::new(Remembering(verifier)) as Arc<dyn ClientCertVerifier>
+            let clock = Arc::new(Timestamp::now);
+            Arc::new(ClientVerifier::new(Arc::clone(store), clock, remember)) as _
         });
         let demands = verifier.is_some();
         let mut config = tls::server_config(Arc::clone(identity) as _, verifier)
@@ -206,6 +201,11 @@ impl Door {
     }
 }
 
+/// Keeps the reason of a refusal for [`with_reason`]. Outside of a handshake of ours there is nobody to tell.
+fn remember(refused: VerifyError) {
+    drop(REFUSED.try_with(|slot| slot.replace(Some(refused))));
+}
+
 /// Runs a handshake, and says why its client was refused if that is what happened.
 pub(crate) async fn with_reason<T>(handshake: impl Future<Output = T>) -> (T, Option<VerifyError>) {
     REFUSED
@@ -214,63 +214,4 @@ pub(crate) async fn with_reason<T>(handshake: impl Future<Output = T>) -> (T, Op
             (done, REFUSED.with(RefCell::take))
         })
         .await
-}
-
-/// Keeps the reason of a refusal, and answers the client with the alert that Go's server sends for it.
-struct Remembering(ClientVerifier);
-
-impl fmt::Debug for Remembering {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl ClientCertVerifier for Remembering {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verdict = self.0.verify_client_cert(end_entity, intermediates, now);
-        verdict.map_err(|error| {
-            let Some(refused) = find_verify_error(&error) else {
-                return error;
-            };
-            let alert = match refused.reason() {
-                Reason::UnknownAuthority { .. } => CertificateError::UnknownIssuer,
-                Reason::OutsideValidity(_) => CertificateError::Expired,
-                _ => CertificateError::BadEncoding,
-            };
-            // Outside of a handshake of ours there is nobody to tell.
-            drop(REFUSED.try_with(|slot| slot.replace(Some(refused.clone()))));
-            rustls::Error::InvalidCertificate(alert)
-        })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }

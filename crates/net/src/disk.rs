@@ -170,6 +170,8 @@ pub fn read(path: &Path) -> Reading {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -225,12 +227,14 @@ mod tests {
         changed("another file under its name");
 
         // The clock of the file system ticks every few milliseconds.
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        let before = Stamp::of(&path);
         let date = std::fs::metadata(&path).unwrap().modified().unwrap();
-        let file = std::fs::File::options().write(true).open(&path).unwrap();
-        io::Write::write_all(&mut &file, b"TEXT").unwrap();
-        file.set_modified(date).unwrap();
-        drop(file);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Stamp::of(&path) == before && Instant::now() < deadline {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            io::Write::write_all(&mut &file, b"TEXT").unwrap();
+            file.set_modified(date).unwrap();
+        }
         changed("other text of the same length with the old date");
 
         std::fs::remove_file(&path).unwrap();

@@ -5,23 +5,22 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::server_verifier::{Clock, parsed};
+use crate::error::{Reason, VerifyError};
+use crate::server_verifier::Clock;
 use crate::signature;
 use crate::store::Store;
 use crate::verify::{Usage, verify};
 
 /// Verifies clients against one generation of trusted certificates. A certificate is demanded of every client.
 ///
-/// As with servers, a new generation means a new verifier. A refusal is a [`VerifyError`](crate::VerifyError) inside
-/// the error, to be found with [`find_verify_error`](crate::find_verify_error).
+/// As with servers, a new generation means a new verifier. A refused client gets the alert that Go's server sends.
 pub struct ClientVerifier {
     store: Arc<Store>,
     clock: Clock,
+    refused: fn(VerifyError),
     hints: Vec<DistinguishedName>,
 }
 
@@ -30,8 +29,9 @@ pub struct ClientVerifier {
 const HINTS: usize = 64;
 
 impl ClientVerifier {
-    /// A verifier over one store.
-    pub fn new(store: Arc<Store>, clock: Clock) -> Self {
+    /// A verifier over one store. `refused` hears why, on the thread of the handshake, since rustls passes on the alert
+    /// alone.
+    pub fn new(store: Arc<Store>, clock: Clock, refused: fn(VerifyError)) -> Self {
         let anchors = store.certificates();
         let hints = if anchors.len() > HINTS {
             Vec::new()
@@ -44,6 +44,7 @@ impl ClientVerifier {
         Self {
             store,
             clock,
+            refused,
             hints,
         }
     }
@@ -80,8 +81,13 @@ impl ClientCertVerifier for ClientVerifier {
         )
         .map(|_| ClientCertVerified::assertion())
         .map_err(|error| {
-            let error = OtherError(Arc::new(error));
-            rustls::Error::InvalidCertificate(CertificateError::Other(error))
+            let alert = match error.reason() {
+                Reason::UnknownAuthority { .. } => CertificateError::UnknownIssuer,
+                Reason::OutsideValidity(_) => CertificateError::Expired,
+                _ => CertificateError::BadEncoding,
+            };
+            (self.refused)(error);
+            rustls::Error::InvalidCertificate(alert)
         })
     }
 
@@ -91,7 +97,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature::check_tls12_signature(message, cert, &parsed(cert)?, dss)
+        signature::check_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -100,7 +106,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature::check_tls13_signature(message, &parsed(cert)?, dss)
+        signature::check_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -10,7 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::certificate::{Certificate, Fingerprint};
+use crate::certificate::Fingerprint;
 use crate::error::VerifyError;
 use crate::host_name::PeerName;
 use crate::moment::Moment;
@@ -125,7 +125,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature::check_tls12_signature(message, cert, &parsed(cert)?, dss)
+        signature::check_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -134,17 +134,12 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature::check_tls13_signature(message, &parsed(cert)?, dss)
+        signature::check_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         signature::supported_schemes()
     }
-}
-
-pub(crate) fn parsed(der: &CertificateDer<'_>) -> Result<Certificate, rustls::Error> {
-    Certificate::parse(der)
-        .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))
 }
 
 fn peer_name(name: &ServerName<'_>) -> Result<PeerName, rustls::Error> {

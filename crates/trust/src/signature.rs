@@ -140,12 +140,12 @@ pub(crate) fn supported_schemes() -> Vec<SignatureScheme> {
 /// once more with webpki, which refuses some that are pinned.
 pub(crate) fn check_tls13_signature(
     message: &[u8],
-    certificate: &Certificate,
+    der: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
 ) -> Result<HandshakeSignatureValid, rustls::Error> {
     rustls::crypto::verify_tls13_signature_with_raw_key(
         message,
-        &SubjectPublicKeyInfoDer::from(certificate.key_info()),
+        &SubjectPublicKeyInfoDer::from(parsed(der)?.key_info()),
         signed,
         &PROVIDER.signature_verification_algorithms,
     )
@@ -155,9 +155,9 @@ pub(crate) fn check_tls13_signature(
 pub(crate) fn check_tls12_signature(
     message: &[u8],
     der: &CertificateDer<'_>,
-    certificate: &Certificate,
     signed: &DigitallySignedStruct,
 ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let certificate = parsed(der)?;
     let algorithms = &PROVIDER.signature_verification_algorithms;
     let first = rustls::crypto::verify_tls12_signature(message, der, signed, algorithms);
     let Err(rustls::Error::InvalidCertificate(why)) = &first else {
@@ -181,6 +181,11 @@ pub(crate) fn check_tls12_signature(
         }
     }
     first
+}
+
+fn parsed(der: &CertificateDer<'_>) -> Result<Certificate, rustls::Error> {
+    Certificate::parse(der)
+        .map_err(|_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding))
 }
 
 fn check_rsa(certificate: &Certificate) -> Result<(), SignatureError> {

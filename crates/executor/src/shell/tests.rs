@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use courser_job::helper_request::Prepare;
 use courser_job::{Stage, StageWork};
 
 use super::*;
@@ -37,7 +38,7 @@ struct CountingHelper;
 
 impl LightHelper for CountingHelper {
     fn can_run(&self, request: &HelperRequest) -> bool {
-        matches!(request, HelperRequest::Prepare { .. })
+        matches!(request, HelperRequest::Prepare(_))
     }
 
     fn run(&self, _request: &HelperRequest, output: &mut dyn Output) -> Exit {
@@ -264,12 +265,12 @@ async fn dropping_a_running_stage_kills_its_tree() {
 async fn helper_requests_run_here_or_in_a_helper_process() {
     let stage = StageScript {
         stage: Stage::PrepareScript,
-        work: StageWork::Helper(vec![HelperRequest::Prepare {
+        work: StageWork::Helper(vec![HelperRequest::Prepare(Prepare {
             temporary_dir: "/t".to_owned(),
             via: String::new(),
             tools: None,
             git_server: None,
-        }]),
+        })]),
     };
     let mut log = Log::default();
     let exit = environment(Duration::from_secs(5))

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use courser_config::Environment;
-use courser_helper::{HelperRequest, LightEnvironment, is_light, run_light};
+use courser_helper::{HelperRequest, LightEnvironment, Prepare, is_light, run_light};
 use courser_job::helper_request::{CleanUp, GitStrategy};
 
 use crate::world::{World, plain};
@@ -29,11 +29,13 @@ fn preparing_names_the_machine_and_forgets_the_job_before() {
     for name in ["gitlab_runner_env", "masking.db", "CA_FILE"] {
         fs::write(world.path("p.tmp").join(name), "").expect("file");
     }
-    let prepare = |via: &str| HelperRequest::Prepare {
-        temporary_dir: world.text("p.tmp"),
-        via: via.to_owned(),
-        tools: None,
-        git_server: None,
+    let prepare = |via: &str| {
+        HelperRequest::Prepare(Prepare {
+            temporary_dir: world.text("p.tmp"),
+            via: via.to_owned(),
+            tools: None,
+            git_server: None,
+        })
     };
     assert_eq!(
         log_of(&world, &prepare("runner.example")),
