@@ -197,7 +197,7 @@ fn certificates_that_end_soon_are_told_of_once() {
     site.world.write("tls/ca.pem", both);
     site.config(&site.url, &site.ca_file("tls/ca.pem"));
     let mut runner = Running::start(&mut site.run_command());
-    let line = runner.wait_for("Ends soon");
+    let line = runner.wait_for("the trusted certificate CN=Ends soon of");
     assert!(
         line.contains("WARNING: the trusted certificate CN=Ends soon of")
             && line.contains("expires in 4 days, on "),

@@ -250,10 +250,11 @@ pub(crate) fn refused() {
 /// The content of a file cannot be used. `true`: nobody has said so yet; a hundred clients may follow one file.
 pub(crate) fn file_refused(file: &Path, content: Fingerprint) -> bool {
     let mut all = locked(&REFUSED);
-    if all.len() >= FILES {
+    let name = file.display().to_string();
+    if all.len() >= FILES && !all.contains_key(&name) {
         return true;
     }
-    let refusals = all.entry(file.display().to_string()).or_default();
+    let refusals = all.entry(name).or_default();
     if refusals.now == Some(content) {
         return false;
     }

@@ -128,7 +128,7 @@ fn acceptor(part: PlayedTls) -> io::Result<TlsAcceptor> {
             .map_err(|error| broken("the CA of clients", &error))
     });
     let resolver = Arc::new(AsItIs(Arc::new(CertifiedKey::new(chain, key))));
-    let config = tls::played_config(resolver, clients.transpose()?)
+    let config = tls::server_config(resolver, clients.transpose()?)
         .map_err(|error| broken("TLS", &error))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -270,22 +270,6 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
-/// Configuration of a server that plays a fault: whatever certificate, and clients perhaps with one.
-pub(crate) fn played_config(
-    certificate: Arc<dyn ResolvesServerCert>,
-    clients: Option<Arc<dyn ClientCertVerifier>>,
-) -> Result<ServerConfig, rustls::Error> {
-    let config = ServerConfig::builder_with_provider(crypto_provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])?;
-    let config = match clients {
-        Some(clients) => config.with_client_cert_verifier(clients),
-        None => config.with_no_client_auth(),
-    };
-    let mut config = config.with_cert_resolver(certificate);
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    Ok(config)
-}
-
 /// Stands for the name of the key's file in texts of [`certified_key`], which sees bytes only.
 const KEY_FILE: &str = "<key file>";
 

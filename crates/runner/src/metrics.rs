@@ -20,6 +20,8 @@ const QUEUE_SECONDS: &[f64] = &[
 /// Payloads that say how many jobs of a project run say one of a handful of texts; a server that does not
 /// must not fill the page.
 const QUEUES: usize = 20;
+/// Bytes of such a text: a number, or "+Inf".
+const QUEUE_NAME: usize = 32;
 
 /// The counters of a daemon. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
@@ -283,7 +285,8 @@ impl RunnerMetrics {
         self.count_in(&mut counts, |runner| {
             runner.running += 1;
             runner.jobs += 1;
-            if runner.queued.len() < QUEUES || runner.queued.contains_key(project_jobs) {
+            let is_known = runner.queued.contains_key(project_jobs);
+            if is_known || (runner.queued.len() < QUEUES && project_jobs.len() <= QUEUE_NAME) {
                 runner
                     .queued
                     .entry(project_jobs.to_owned())

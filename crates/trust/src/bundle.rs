@@ -7,12 +7,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use crate::certificate::{Certificate, Fingerprint};
+use crate::pem;
 use crate::store::{Source, Store, TrustedCertificate};
 use crate::truststore;
+use crate::verify::{Usage, permits};
 
 /// Certificates for other programs. The same stores and the same limit give the same bytes.
 #[derive(Debug, Clone, Default)]
@@ -170,10 +169,7 @@ fn reason_to_leave_out(
     certificate: &Certificate,
     limit: Option<&[Fingerprint]>,
 ) -> Option<LeftOutBecause> {
-    const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
-    const ANY: &[u8] = &[0x55, 0x1d, 0x25, 0];
     let extensions = certificate.extensions();
-    let usages = &extensions.extended_key_usages;
     // A version 1 root has no extensions to say what it is (`dependencies.md` 3.2).
     let is_authority =
         certificate.is_ca() || (certificate.version() < 3 && certificate.is_self_issued());
@@ -181,11 +177,7 @@ fn reason_to_leave_out(
         Some(LeftOutBecause::NotAnAuthority)
     } else if !extensions.key_usage.may_sign_certificates() {
         Some(LeftOutBecause::MayNotSign)
-    } else if !usages.is_empty()
-        && !usages
-            .iter()
-            .any(|usage| usage == SERVER_AUTH || usage == ANY)
-    {
+    } else if !permits(certificate, Usage::ServerAuth) {
         Some(LeftOutBecause::NotForServers)
     } else if limit.is_some_and(|limit| !limit.contains(&certificate.fingerprint())) {
         Some(LeftOutBecause::KeptBack)
@@ -203,13 +195,7 @@ fn push_pem(text: &mut String, trusted: &TrustedCertificate) {
         trusted.line()
     );
     text.push_str(&comment);
-    text.push_str("-----BEGIN CERTIFICATE-----\n");
-    // 64 characters a line.
-    for line in certificate.der().chunks(48) {
-        STANDARD.encode_string(line, text);
-        text.push('\n');
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
+    text.push_str(&pem::encode(certificate.der()));
 }
 
 /// Printable ASCII: some readers of bundles stumble over anything else, and a name must not begin a block of its own.

@@ -273,11 +273,14 @@ fn acceptable(
 
 /// Extended key usages nest: every certificate that names some must name this one, or "any".
 fn allows(path: &[Arc<Certificate>], usage: Usage) -> bool {
-    path.iter().all(|certificate| {
-        let usages = &certificate.extensions().extended_key_usages;
-        usages.is_empty()
-            || usages
-                .iter()
-                .any(|own| own == usage.object_identifier() || own == ANY_USAGE)
-    })
+    path.iter().all(|certificate| permits(certificate, usage))
+}
+
+/// Whether a certificate names no extended key usage, this one, or "any".
+pub(crate) fn permits(certificate: &Certificate, usage: Usage) -> bool {
+    let usages = &certificate.extensions().extended_key_usages;
+    usages.is_empty()
+        || usages
+            .iter()
+            .any(|own| own == usage.object_identifier() || own == ANY_USAGE)
 }

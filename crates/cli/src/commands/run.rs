@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::config_file::{ConfigFile, ConfigOption};
 use crate::connection;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::metrics::{self, Pages};
 use crate::session::Session;
 
@@ -133,7 +133,13 @@ async fn listen(given: Option<&str>, configured: &str, pages: Pages) -> Result<S
     }
     let listener = PageListener::bind(address, metrics::DEFAULT_PORT)
         .await
-        .map_err(|error| Failure::internal(format!("cannot listen on {address}: {error}")))?;
+        .map_err(|error| {
+            Failure::new(
+                Code::Surroundings,
+                format!("cannot listen on {address}: {error}"),
+            )
+            .hint("name a free HOST:PORT in listen_address or --listen-address, or leave it empty")
+        })?;
     tracing::info!(
         address = %listener.address(),
         builds = 0,

@@ -78,6 +78,10 @@ pub(super) async fn upload(
     Ok((StatusCode::CREATED, axum::Json(serde_json::json!({}))).into_response())
 }
 
+/// Parts of a form before the file; runners send four at the most. A token may be among them, so until the file nobody
+/// knows whose form it is.
+const WORDS: usize = 16;
+
 impl Api {
     async fn may_upload(&self, job: i64, given: String) -> Result<(), Refusal> {
         let access = self
@@ -96,6 +100,7 @@ impl Api {
         let api = self;
         let was_given = !given.is_empty();
         let bad = |error: MultipartError| Refusal::bad_request(error.body_text());
+        let mut words_left = WORDS;
         let field = loop {
             let Some(field) = form.next_field().await.map_err(bad)? else {
                 return Err(Refusal::bad_request("the form has no part named file"));
@@ -104,6 +109,9 @@ impl Api {
             if name == "file" {
                 break field;
             }
+            words_left = words_left.checked_sub(1).ok_or_else(|| {
+                Refusal::bad_request("the form has too many parts before the one named file")
+            })?;
             let text = short_text(field).await?;
             match name.as_str() {
                 "token" if !was_given => given = text,

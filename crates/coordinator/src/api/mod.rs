@@ -160,7 +160,6 @@ impl Api {
             .route("/projects/{id}/jobs/{job}/trace", get(projects::trace))
             .layer(DefaultBodyLimit::max(JSON_LIMIT))
             .merge(
-                // Limited while it is read, so that the answer is the protocol's 413.
                 Router::new()
                     // Limited while they are read, so that the answers are the protocol's.
                     .route("/jobs/{id}/trace", patch(trace::append))

@@ -222,10 +222,14 @@ impl Planner<'_> {
 impl Leg {
     /// Where an answer of this leg sends its reader, with the same trust.
     pub(super) fn storage(&self, url: Url) -> Self {
-        let trust = match &self.trust {
-            // LFS asks its storage with the system's roots too.
-            Trust::OfGit(settings, _) => Trust::Settings(settings.clone()),
-            same @ Trust::Settings(_) => same.clone(),
+        let trust = match (self.name, &self.trust) {
+            // LFS asks its storage with the system's roots too, and does not say who we are.
+            ("lfs", Trust::OfGit(settings, _)) => Trust::Settings(TrustSettings {
+                cert_file: None,
+                key_file: None,
+                ..settings.clone()
+            }),
+            (_, same) => same.clone(),
         };
         Self {
             name: match self.name {
