@@ -8,6 +8,8 @@ use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript};
 use courser_protocol::FailureReason;
 use tokio_util::sync::CancellationToken;
 
+use crate::Footprint;
+
 /// A boxed future of the contract, so that executors can be trait objects.
 pub type EnvironmentFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -43,6 +45,10 @@ pub trait Environment: Send {
         output: &'a mut dyn Output,
         stop: StopSignal,
     ) -> EnvironmentFuture<'a, Result<Exit, RunError>>;
+
+    /// What finds the job's processes and files again should this process die. Known before the first
+    /// stage, the same until the end.
+    fn footprint(&self) -> Footprint;
 
     /// Tears the surroundings down and gives the place back.
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>>;

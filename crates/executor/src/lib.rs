@@ -18,6 +18,7 @@
 //! ```
 
 mod contract;
+mod footprint;
 mod registry;
 #[cfg(unix)]
 mod shell;
@@ -26,6 +27,7 @@ pub use contract::{
     Environment, EnvironmentFuture, Executor, Exit, Facts, LightHelper, NoPlace, Output, Place,
     PrepareError, RunError, StopSignal, Stream,
 };
+pub use footprint::{Footprint, Orphan, Swept, sweep};
 pub use registry::{Host, UnusableExecutor, executor_for, features_of};
 #[cfg(unix)]
 pub use shell::REPOSITORY_VARIABLES;

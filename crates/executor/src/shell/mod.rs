@@ -1,10 +1,11 @@
 //! The shell executor: jobs are processes of this machine (`runner-build-lifecycle.md` 6.2).
 
+mod mark;
 mod output;
 mod process;
 mod survivors;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
@@ -13,11 +14,13 @@ use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript, StageWork};
 use courser_protocol::Features;
 
 use crate::{
-    Environment, EnvironmentFuture, Executor, Exit, Facts, Host, NoPlace, Output, Place,
-    PrepareError, RunError, StopSignal, UnusableExecutor,
+    Environment, EnvironmentFuture, Executor, Exit, Facts, Footprint, Host, NoPlace, Orphan,
+    Output, Place, PrepareError, RunError, StopSignal, UnusableExecutor,
 };
+pub(crate) use mark::Mark;
 pub use process::REPOSITORY_VARIABLES;
 use process::{Invocation, run_to_end};
+use survivors::Survivor;
 
 /// Runs jobs as processes of this machine.
 pub(crate) struct ShellExecutor {
@@ -106,7 +109,7 @@ fn absolute(configured: &str, default: &str, working_directory: &Path) -> String
         .join(configured)
         .components()
         .filter(|part| !matches!(part, std::path::Component::CurDir))
-        .collect::<std::path::PathBuf>()
+        .collect::<PathBuf>()
         .to_string_lossy()
         .into_owned()
 }
@@ -123,11 +126,13 @@ impl Executor for ShellExecutor {
     fn prepare<'a>(
         &'a self,
         place: Place,
-        _job: &'a Job,
+        job: &'a Job,
     ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>> {
         let environment: Box<dyn Environment> = Box::new(ShellEnvironment {
             shell: self.shell,
             host: self.host.clone(),
+            mark: Mark::new(),
+            temporary_directory: PathBuf::from(&job.directories().temporary),
             _place: place,
         });
         Box::pin(std::future::ready(Ok(environment)))
@@ -137,12 +142,16 @@ impl Executor for ShellExecutor {
 struct ShellEnvironment {
     shell: Shell,
     host: Host,
+    /// Carried by every process of the job.
+    mark: Mark,
+    /// Beside the working copy; holds file variables and credentials.
+    temporary_directory: PathBuf,
     _place: Place,
 }
 
 impl ShellEnvironment {
     fn start<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
-        Invocation::new(program, arguments, &self.host.working_directory)
+        Invocation::new(program, arguments, &self.host.working_directory, &self.mark)
     }
 
     /// `<shell> -l`, or the same through `su` (3.1).
@@ -241,9 +250,26 @@ impl Environment for ShellEnvironment {
         })
     }
 
+    fn footprint(&self) -> Footprint {
+        Footprint::new(self.mark.clone(), vec![self.temporary_directory.clone()])
+    }
+
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>> {
         Box::pin(std::future::ready(Ok(())))
     }
+}
+
+/// Kills what is left of a job of another process; gives what was killed and what lives nevertheless.
+pub(crate) fn kill_orphans(mark: &Mark, patience: Duration) -> (Vec<Orphan>, Vec<Orphan>) {
+    let orphans = |survivors: Vec<Survivor>| {
+        let orphan = |survivor: Survivor| Orphan {
+            pid: survivor.pid.unsigned_abs(),
+            name: survivor.name,
+        };
+        survivors.into_iter().map(orphan).collect()
+    };
+    let (killed, left) = survivors::kill_all(mark, patience);
+    (orphans(killed), orphans(left))
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
+use super::mark::Mark;
 use super::output::Pipes;
-use super::survivors::Marker;
+use super::survivors;
 use crate::{Exit, Output, RunError, StopSignal};
 
 /// How long a killed process may take to disappear.
@@ -32,6 +33,9 @@ pub const REPOSITORY_VARIABLES: [&str; 9] = [
     "GIT_SHALLOW_FILE",
 ];
 
+/// How long dropping a running stage may block.
+const DROP_WAIT: Duration = Duration::from_secs(2);
+
 /// How long background processes of a stopped stage may outlive its leader.
 const SURVIVOR_WAIT: Duration = Duration::from_secs(5);
 
@@ -41,6 +45,8 @@ pub(super) struct Invocation {
     arguments: Vec<OsString>,
     /// Where it starts; scripts change to their own directory.
     directory: PathBuf,
+    /// What it and all that it starts carry.
+    mark: Mark,
 }
 
 impl Invocation {
@@ -48,11 +54,13 @@ impl Invocation {
         program: &str,
         arguments: impl IntoIterator<Item = &'a str>,
         directory: &Path,
+        mark: &Mark,
     ) -> Self {
         Self {
             program: program.into(),
             arguments: arguments.into_iter().map(OsString::from).collect(),
             directory: directory.to_owned(),
+            mark: mark.clone(),
         }
     }
 
@@ -101,7 +109,7 @@ struct ProcessTree {
     leader: Child,
     pid: Pid,
     pipes: Pipes,
-    marker: Marker,
+    mark: Mark,
     /// Standard input of the leader.
     input: File,
     /// Nothing is left that has to be killed when this is dropped.
@@ -110,7 +118,7 @@ struct ProcessTree {
 
 impl ProcessTree {
     fn start(invocation: Invocation, input: &[u8]) -> io::Result<Self> {
-        let marker = Marker::new();
+        let mark = invocation.mark;
         let input = standard_input(input)?;
         let mut command = Command::new(&invocation.program);
         for name in REPOSITORY_VARIABLES {
@@ -119,7 +127,7 @@ impl ProcessTree {
         let mut leader = command
             .args(&invocation.arguments)
             .current_dir(&invocation.directory)
-            .env(marker.name(), "")
+            .env(mark.variable(), "")
             .process_group(0)
             .stdin(input.try_clone()?)
             .stdout(Stdio::piped())
@@ -129,6 +137,7 @@ impl ProcessTree {
             .id()
             .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
             .ok_or_else(|| io::Error::other("process has no id"))?;
+        mark.put_on(pid);
         let stdout = leader.stdout.take().map(|pipe| pipe.into_owned_fd());
         let stderr = leader.stderr.take().map(|pipe| pipe.into_owned_fd());
         let pipes = match (stdout, stderr) {
@@ -139,7 +148,7 @@ impl ProcessTree {
             leader,
             pid,
             pipes,
-            marker,
+            mark,
             input,
             finished: false,
         })
@@ -176,11 +185,14 @@ impl ProcessTree {
         let deadline = tokio::time::Instant::now() + grace;
         let pid = self.raw_pid();
         let delivered = self.signal_group(Signal::TERM);
-        let (marker, group) = (self.marker.clone(), self.pid);
+        self.signal_group(Signal::CONT).ok();
+        let (mark, group) = (self.mark.clone(), self.pid);
         scan(move || {
-            for survivor in marker.find() {
+            for survivor in survivors::find(&mark) {
                 if !survivor.is_in_group(group) {
                     survivor.signal(Signal::TERM);
+                    // One that is stopped takes no notice before it goes on.
+                    survivor.signal(Signal::CONT);
                 }
             }
         })
@@ -198,8 +210,8 @@ impl ProcessTree {
             .await
             .ok();
         self.signal_group(Signal::KILL).ok();
-        let marker = self.marker.clone();
-        scan(move || marker.kill_all()).await;
+        let mark = self.mark.clone();
+        scan(move || survivors::kill_all(&mark, KILL_WAIT)).await;
         match tokio::time::timeout(KILL_WAIT, self.follow(output)).await {
             Ok(result) => result,
             Err(_) => Err(RunError::Dormant { pid }),
@@ -210,8 +222,8 @@ impl ProcessTree {
     async fn await_survivors(&self) {
         let mut pause = Duration::from_millis(5);
         loop {
-            let marker = self.marker.clone();
-            if scan(move || marker.find().is_empty()).await {
+            let mark = self.mark.clone();
+            if scan(move || survivors::find(&mark).is_empty()).await {
                 return;
             }
             tokio::time::sleep(pause).await;
@@ -232,7 +244,7 @@ impl Drop for ProcessTree {
     fn drop(&mut self) {
         if !self.finished {
             self.signal_group(Signal::KILL).ok();
-            self.marker.kill_all();
+            survivors::kill_all(&self.mark, DROP_WAIT);
         }
     }
 }

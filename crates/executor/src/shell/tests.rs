@@ -9,6 +9,8 @@ use courser_job::{Stage, StageWork};
 use super::*;
 use crate::{LightHelper, Stream};
 
+mod orphans;
+
 #[derive(Default)]
 struct Log {
     stdout: Vec<u8>,
@@ -57,6 +59,8 @@ fn environment(grace: Duration) -> ShellEnvironment {
             light_helper: Arc::new(CountingHelper),
             grace,
         },
+        mark: Mark::new(),
+        temporary_directory: std::env::temp_dir().join("none"),
         _place: Place::unlimited(),
     }
 }
@@ -94,14 +98,19 @@ async fn run_and_stop(text: &str, grace: Duration) -> (Exit, Log) {
     (exit.expect("the tree ends"), log)
 }
 
-/// Whether the process lives, and goes on living: one that was killed may take a moment to be gone.
-fn stays_alive(pid: &str) -> bool {
+/// Whether anything of the process still runs.
+fn lives(pid: &str) -> bool {
     let pid = pid.trim();
     assert!(!pid.is_empty(), "the script printed no process id");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Whether the process lives, and goes on living: one that was killed may take a moment to be gone.
+fn stays_alive(pid: &str) -> bool {
     let patience = Instant::now() + Duration::from_millis(500);
     while Instant::now() < patience {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        if !stat.is_ok_and(|stat| !stat.contains(") Z ")) {
+        if !lives(pid) {
             return false;
         }
         std::thread::sleep(Duration::from_millis(2));

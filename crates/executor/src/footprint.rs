@@ -1,0 +1,116 @@
+//! What a job leaves behind when its runner dies, and taking that away: from a record made while it ran,
+//! by another process.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::shell;
+
+/// How long killed processes may take to disappear.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Names the processes and private files of one job's [environment](crate::Environment). Holds no secret;
+/// to be kept (as JSON, say) from before the job's first stage until it is reported, and handed to
+/// [`sweep`] by the process that finds the record of a dead one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// What the job's processes carry.
+    pub(crate) mark: shell::Mark,
+    /// Start of the machine at which they were started.
+    pub(crate) boot: String,
+    /// Directories that are emptied: they hold file variables and credentials.
+    pub(crate) private: Vec<PathBuf>,
+}
+
+impl Footprint {
+    pub(crate) fn new(mark: shell::Mark, private: Vec<PathBuf>) -> Self {
+        Self {
+            mark,
+            boot: boot(),
+            private,
+        }
+    }
+}
+
+/// What [`sweep`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Processes that were killed.
+    pub killed: Vec<Orphan>,
+    /// Processes that live nevertheless, ten seconds after they were killed (in an unending system call).
+    pub left: Vec<Orphan>,
+    /// Files and directories that were removed.
+    pub removed: Vec<PathBuf>,
+    /// What could not be removed, and why.
+    pub not_removed: Vec<(PathBuf, String)>,
+}
+
+/// A process of a job whose runner died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its number.
+    pub pid: u32,
+    /// Name of its program, cut by the kernel at 15 bytes.
+    pub name: String,
+}
+
+/// Kills every process that a dead runner's job left behind, at once by SIGKILL, and removes its private
+/// files. Its working copy stays, as after any job. Does nothing, quickly, where nothing was left, and
+/// may be repeated.
+///
+/// Before a new job can be given the same directories: its files would be taken for the dead one's.
+pub async fn sweep(footprint: Footprint) -> Swept {
+    let work = move || {
+        let mut swept = Swept::default();
+        // Whatever ran before the machine was started again is gone.
+        if footprint.boot == boot() {
+            (swept.killed, swept.left) = shell::kill_orphans(&footprint.mark, PATIENCE);
+        }
+        for directory in &footprint.private {
+            empty(directory, &mut swept);
+        }
+        swept
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_default()
+}
+
+/// Removes what is in a directory, following no link.
+fn empty(directory: &Path, swept: &mut Swept) {
+    let is_directory = fs::symlink_metadata(directory).is_ok_and(|data| data.is_dir());
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    if !is_directory {
+        return;
+    }
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let result = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => swept.removed.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => swept.not_removed.push((path, error.to_string())),
+        }
+    }
+}
+
+/// Names the time between two starts of this machine.
+#[cfg(target_os = "linux")]
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// Unknown: orphans are looked for in any case.
+#[cfg(not(target_os = "linux"))]
+fn boot() -> String {
+    String::new()
+}
