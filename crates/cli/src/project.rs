@@ -91,7 +91,8 @@ pub(crate) struct OpenProject {
 
 impl Files for OpenProject {
     fn read(&self, path: &str) -> Option<String> {
-        if path == self.project.file {
+        let outside = Path::new(path).is_absolute();
+        if path == self.project.file && (outside || !self.repository.is_committed()) {
             // The user named it, so it may be a link to somewhere else.
             return read_bounded(&self.project.root.join(path));
         }

@@ -214,6 +214,8 @@ fn git_info(
     let name = &context.ref_name;
     let pipeline = format!("+refs/pipelines/{pipeline_id}:refs/pipelines/{pipeline_id}");
     let refspecs = match (depth, context.tag) {
+        // A merge request's commit is reached by the pipeline's own ref.
+        (1.., _) if is_merge_request(name) => vec![pipeline],
         (0, _) => vec![
             pipeline,
             "+refs/heads/*:refs/remotes/origin/*".to_owned(),
@@ -239,6 +241,20 @@ fn git_info(
         refspecs,
         depth,
         protected: Some(context.is_protected()),
+    }
+}
+
+/// A merge request's ref is written in full: `refs/merge-requests/7/head`.
+pub(crate) fn is_merge_request(ref_name: &str) -> bool {
+    ref_name.starts_with("refs/merge-requests/")
+}
+
+/// `refs/heads/main`, `refs/tags/v1`, `refs/merge-requests/7/head`.
+pub(crate) fn full_ref(ref_name: &str, tag: bool) -> String {
+    match tag {
+        true => format!("refs/tags/{ref_name}"),
+        false if is_merge_request(ref_name) => ref_name.to_owned(),
+        false => format!("refs/heads/{ref_name}"),
     }
 }
 

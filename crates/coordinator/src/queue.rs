@@ -17,7 +17,7 @@ use courser_protocol::Secret;
 
 use crate::cache_keys::CacheKeys;
 use crate::events::{CoordinatorEvent, JobEnd};
-use crate::payload::{JobTemplate, ServerFacts, plans};
+use crate::payload::{JobTemplate, ServerFacts, full_ref, plans};
 use crate::pipeline_run::{Change, Event, JobState, PipelineRun, PipelineStatus, Position};
 use crate::project::Project;
 use crate::settings::{Clock, NewPipeline};
@@ -192,9 +192,8 @@ impl Queue {
         }
         let now = self.now();
         let id = self.next.pipeline;
-        let (kind, name) = (if new.tag { "tags" } else { "heads" }, &new.ref_name);
         let repository = &project.repository;
-        repository.set_ref(&format!("refs/{kind}/{name}"), &new.sha)?;
+        repository.set_ref(&full_ref(&new.ref_name, new.tag), &new.sha)?;
         repository.set_ref(&format!("refs/pipelines/{id}"), &new.sha)?;
         let mut predefined = new.predefined;
         predefined.insert("CI_PIPELINE_CREATED_AT".to_owned(), format!("{now:.0}"));

@@ -95,7 +95,7 @@ pub struct NewPipeline {
     pub project_id: i64,
     /// The evaluated file.
     pub pipeline: courser_pipeline::Pipeline,
-    /// Branch or tag.
+    /// Branch or tag; of a merge request `refs/merge-requests/<number>/head`.
     pub ref_name: String,
     /// Whether it is a tag.
     pub tag: bool,

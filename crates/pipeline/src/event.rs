@@ -42,7 +42,7 @@ pub enum ChangedFiles {
 pub struct Event {
     /// `CI_PIPELINE_SOURCE`, for example `push`.
     pub source: String,
-    /// Branch or tag.
+    /// Branch or tag; of a merge request its ref.
     pub ref_name: String,
     /// Whether it is a tag.
     pub tag: bool,

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::revision::{Repositories, ServedProject};
 use crate::failure::{Code, Failure};
-use crate::repository::{Repository, git};
+use crate::repository::{Occasion, Repository, git};
 use crate::session::Session;
 
 /// Arguments of `coordinator`.
@@ -150,7 +150,7 @@ fn open(path: &Path, id: i64, state: &Path) -> Result<(ServedProject, Project), 
     let git_dir = state.join(format!("repositories/{id}.git"));
     let beside =
         ServedRepository::create(&git_dir, &origin).map_err(|error| named(error.to_string()))?;
-    let event = repository.event("api", None, false);
+    let event = repository.event(&Occasion::from_source("api"));
     let path = event
         .predefined
         .get("CI_PROJECT_PATH")

@@ -11,7 +11,6 @@ mod runner;
 mod selection;
 mod snapshot;
 pub(crate) mod state;
-mod variables;
 mod view;
 
 use std::path::PathBuf;
@@ -32,6 +31,7 @@ use self::follow::Followed;
 use self::project::{Evaluated, Target};
 use self::snapshot::Snapshot;
 use self::state::{ProjectState, RunState};
+use crate::event_options::{EventOptions, Origin};
 use crate::failure::{Code, Failure};
 use crate::problems::{self, Severity};
 use crate::session::Session;
@@ -59,13 +59,6 @@ pub(crate) struct Arguments {
     /// Take the directory as it lies there, whatever Git knows of it
     #[arg(long)]
     no_git: bool,
-    /// Set a pipeline variable; without a value, that of the environment. Beats those of the file
-    #[arg(long = "variable", value_name = "KEY[=VALUE]")]
-    variables: Vec<String>,
-    /// JSON object of pipeline variables: NAME: "text" or NAME: {"value", "file", "masked", "raw"};
-    /// must be readable by you only
-    #[arg(long = "variables-file", value_name = "FILE")]
-    variables_files: Vec<PathBuf>,
     /// Jobs at once [default: the number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -75,10 +68,13 @@ pub(crate) struct Arguments {
     /// Only failing jobs
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    event: EventOptions,
 }
 
 /// Runs it.
-pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(mut arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+    arguments.names.extend(arguments.event.word_behind_tag());
     let json = arguments.json;
     let outcome = Box::pin(execute(arguments, session)).await;
     if json && let Err(failure) = &outcome {
@@ -97,9 +93,9 @@ async fn execute(arguments: Arguments, session: &Session) -> Result<ExitCode, Fa
         arguments.names.clone(),
         !arguments.no_git,
     )?;
-    let variables = pipeline_variables(&arguments, session)?;
+    let variables = arguments.event.variables(&session.environment)?;
     if arguments.list {
-        let evaluated = evaluate(target.clone(), variables, arguments.json).await?;
+        let evaluated = evaluate(&target, &arguments, variables).await?;
         let pipeline = selection::select(evaluated.pipeline, &target.names, arguments.needs)?;
         list(&pipeline, arguments.json);
         return Ok(ExitCode::SUCCESS);
@@ -131,15 +127,24 @@ async fn run_pipeline(
     run: &RunState,
     began: Instant,
 ) -> Result<ExitCode, Failure> {
-    // Three things that do not need each other; the first fault ends them all.
-    let (evaluated, snapshot, coordinator) = tokio::try_join!(
-        evaluate(target.clone(), variables.clone(), arguments.json),
-        take_snapshot(target, run, Timestamp::now()),
-        start_coordinator(run),
-    )?;
+    let evaluating = evaluate(target, arguments, variables.clone());
+    let (evaluated, snapshot, coordinator) = if arguments.event.names_a_ref() {
+        // Which commit that is has to be known first.
+        let evaluated = evaluating.await?;
+        let taking = take_snapshot(target, &evaluated.origin, run, Timestamp::now());
+        let (snapshot, coordinator) = tokio::try_join!(taking, start_coordinator(run))?;
+        (evaluated, snapshot, coordinator)
+    } else {
+        // Three things that do not need each other; the first fault ends them all.
+        tokio::try_join!(
+            evaluating,
+            take_snapshot(target, &Origin::WorkingTree, run, Timestamp::now()),
+            start_coordinator(run),
+        )?
+    };
     let pipeline = selection::select(evaluated.pipeline.clone(), &target.names, arguments.needs)?;
     if !arguments.quiet {
-        warn(&pipeline, arguments.json);
+        warn(&evaluated.origin, &pipeline, arguments.json);
     }
     let project = Project {
         id: 1,
@@ -169,31 +174,17 @@ async fn run_pipeline(
     Ok(exit_code(&followed))
 }
 
-/// Level 11 of `gitlab-ci-yaml.md` 17.2: files first, so that `--variable` wins.
-fn pipeline_variables(
-    arguments: &Arguments,
-    session: &Session,
-) -> Result<Vec<JobVariable>, Failure> {
-    let environment = &session.environment;
-    let mut all = Vec::new();
-    for file in &arguments.variables_files {
-        all.extend(variables::from_file(
-            &environment.working_directory.join(file),
-        )?);
-    }
-    for argument in &arguments.variables {
-        all.push(variables::from_argument(argument, environment)?);
-    }
-    Ok(all)
-}
-
 async fn evaluate(
-    target: Target,
+    target: &Target,
+    arguments: &Arguments,
     variables: Vec<JobVariable>,
-    json: bool,
 ) -> Result<Evaluated, Failure> {
+    let (target, options) = (target.clone(), arguments.event.clone());
+    let json = arguments.json;
     tokio::task::spawn_blocking(move || {
-        target.evaluate(&variables, |errors| report(errors, Severity::Error, json))
+        target.evaluate(&options, &variables, |errors| {
+            report(errors, Severity::Error, json);
+        })
     })
     .await
     .map_err(|error| Failure::from_error(Code::Internal, &error))?
@@ -209,19 +200,23 @@ fn report(problems: &[Problem], severity: Severity, json: bool) {
 
 async fn take_snapshot(
     target: &Target,
+    origin: &Origin,
     run: &RunState,
     now: Timestamp,
 ) -> Result<Snapshot, Failure> {
-    snapshot::take(&target.project.root, &run.git(), target.with_git, now)
-        .await
-        .map_err(|error| {
-            let failure = Failure::from_error(Code::Surroundings, &error);
-            if error.is_missing_git() {
-                failure.hint("jobs fetch their sources with Git, also with --no-git: install git")
-            } else {
-                failure
-            }
-        })
+    let (root, git_dir) = (&target.project.root, run.git());
+    let taken = match origin {
+        Origin::Commit(reference) => snapshot::of_commit(root, &git_dir, &reference.sha, now).await,
+        _ => snapshot::take(root, &git_dir, target.with_git, now).await,
+    };
+    taken.map_err(|error| {
+        let failure = Failure::from_error(Code::Surroundings, &error);
+        if error.is_missing_git() {
+            failure.hint("jobs fetch their sources with Git, also with --no-git: install git")
+        } else {
+            failure
+        }
+    })
 }
 
 async fn start_coordinator(run: &RunState) -> Result<Handle, Failure> {
@@ -269,8 +264,11 @@ fn new_pipeline(
     }
 }
 
-/// What is accepted but does nothing here, each once.
-fn warn(pipeline: &Pipeline, json: bool) {
+/// Which sources run, and what is accepted but does nothing here, each once.
+fn warn(origin: &Origin, pipeline: &Pipeline, json: bool) {
+    if let Some(note) = origin.note() {
+        say(&note, json);
+    }
     let mut warnings = pipeline.warnings.clone();
     warnings.extend(pipeline.not_run_here.iter().cloned());
     report(&warnings, Severity::Warning, json);
@@ -288,11 +286,15 @@ fn warn(pipeline: &Pipeline, json: bool) {
         let message = format!(
             "image and services of {first}{more} are ignored: jobs run in a shell on this machine"
         );
-        if json {
-            view::Json::warning(&message);
-        } else {
-            anstream::eprintln!("warning: {message}\n");
-        }
+        say(&message, json);
+    }
+}
+
+fn say(message: &str, json: bool) {
+    if json {
+        view::Json::warning(message);
+    } else {
+        anstream::eprintln!("warning: {message}\n");
     }
 }
 

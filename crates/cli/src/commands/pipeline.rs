@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use courser_pipeline::{ChangedFiles, Event, Pipeline, Problem};
+use courser_pipeline::{Event, Pipeline, Problem};
 
+use crate::environment::ProcessEnvironment;
+use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
 use crate::problems::{self, Severity};
 use crate::project::{OpenProject, Project};
+use crate::repository::Occasion;
 use crate::session::Session;
 use crate::stdout::{print_document, print_json, print_text};
 
@@ -37,6 +40,8 @@ struct Lint {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    event: EventOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,21 +52,8 @@ struct List {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Branch or tag [default: what is checked out]
-    #[arg(long = "ref", value_name = "NAME")]
-    ref_name: Option<String>,
-    /// The ref is a tag
-    #[arg(long)]
-    tag: bool,
-    /// Source of the pipeline (CI_PIPELINE_SOURCE)
-    #[arg(long, default_value = "push", value_name = "SOURCE")]
-    source: String,
-    /// Variable of the pipeline; beats those of the file
-    #[arg(long = "variable", value_name = "KEY=VALUE", value_parser = parse_variable)]
-    variables: Vec<(String, String)>,
-    /// A file that has changed; without this Git tells
-    #[arg(long = "changed-file", value_name = "PATH")]
-    changed_files: Vec<String>,
+    #[command(flatten)]
+    event: EventOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,20 +72,13 @@ enum Format {
     Json,
 }
 
-fn parse_variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write it as KEY=VALUE".to_owned()),
-    }
-}
-
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    let directory = &session.environment.working_directory;
+    let environment = &session.environment;
     match arguments.action {
-        Action::Lint(lint) => run_lint(&lint, directory),
-        Action::List(list) => run_list(list, directory),
-        Action::Show(show) => run_show(&show, directory),
+        Action::Lint(lint) => run_lint(&lint, environment),
+        Action::List(list) => run_list(&list, environment),
+        Action::Show(show) => run_show(&show, &environment.working_directory),
     }
 }
 
@@ -126,9 +111,22 @@ fn report(problems: &[Problem], severity: Severity) {
     anstream::eprint!("{}", problems::render(problems, severity));
 }
 
-fn run_lint(lint: &Lint, directory: &Path) -> Result<ExitCode, Failure> {
-    let project = open(directory, lint.file.as_deref())?;
-    let event = project.repository.event("push", None, false);
+/// The working tree as if it were on the ref that the options name.
+fn event(
+    options: &EventOptions,
+    project: &OpenProject,
+    environment: &ProcessEnvironment,
+) -> Result<Event, Failure> {
+    let variables = options.variables(environment)?;
+    let occasion = options.occasion()?;
+    options
+        .event(&project.repository, &occasion, &variables, true)
+        .map_err(|error| Failure::from_error(Code::Invalid, &error))
+}
+
+fn run_lint(lint: &Lint, environment: &ProcessEnvironment) -> Result<ExitCode, Failure> {
+    let project = open(&environment.working_directory, lint.file.as_deref())?;
+    let event = event(&lint.event, &project, environment)?;
     let found = courser_pipeline::lint(&project.project.file, &project, &event);
     if lint.json {
         print_json(&found)?;
@@ -142,25 +140,9 @@ fn run_lint(lint: &Lint, directory: &Path) -> Result<ExitCode, Failure> {
     Ok(answer(found.valid))
 }
 
-fn run_list(list: List, directory: &Path) -> Result<ExitCode, Failure> {
-    let project = open(directory, list.file.as_deref())?;
-    let repository = &project.repository;
-    let event = repository.event(&list.source, list.ref_name.as_deref(), list.tag);
-    let changed_files = if list.changed_files.is_empty() {
-        let asked = match list.source.as_str() {
-            "push" if !event.tag => repository.changed_files(),
-            "merge_request_event" => repository.changed_files_of_merge_request(),
-            _ => Ok(ChangedFiles::Unknown),
-        };
-        asked.map_err(|error| Failure::from_error(Code::Invalid, &error))?
-    } else {
-        ChangedFiles::Given(list.changed_files)
-    };
-    let event = Event {
-        pipeline_variables: list.variables,
-        changed_files,
-        ..event
-    };
+fn run_list(list: &List, environment: &ProcessEnvironment) -> Result<ExitCode, Failure> {
+    let project = open(&environment.working_directory, list.file.as_deref())?;
+    let event = event(&list.event, &project, environment)?;
     match courser_pipeline::evaluate(&project.project.file, &project, &event) {
         Ok(pipeline) => {
             if list.json {
@@ -226,7 +208,7 @@ fn job_list(pipeline: &Pipeline) -> String {
 
 fn run_show(show: &Show, directory: &Path) -> Result<ExitCode, Failure> {
     let project = open(directory, show.file.as_deref())?;
-    let event = project.repository.event("push", None, false);
+    let event = project.repository.event(&Occasion::push());
     match courser_pipeline::merge(&project.project.file, &project, &event) {
         Ok(tree) => {
             match show.format {

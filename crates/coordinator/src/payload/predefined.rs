@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use courser_pipeline::{environment_slug, slug};
 use courser_protocol::{JobVariable, Secret};
 
-use super::{HandOut, ServerFacts};
+use super::{HandOut, ServerFacts, full_ref, is_merge_request};
 use crate::project::Project;
 use crate::variables::{self, masked, public};
 
@@ -79,10 +79,9 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
         public(
             "CI_CONFIG_REF_URI",
             format!(
-                "{}//.gitlab-ci.yml@refs/{}/{}",
+                "{}//.gitlab-ci.yml@{}",
                 project_url.trim_start_matches("https://"),
-                if context.tag { "tags" } else { "heads" },
-                context.ref_name
+                full_ref(&context.ref_name, context.tag)
             ),
         ),
         public("CI_CONFIG_PATH", ".gitlab-ci.yml"),
@@ -101,12 +100,11 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
         public("CI_COMMIT_REF_NAME", &*context.ref_name),
         public("CI_COMMIT_REF_SLUG", slug(&context.ref_name)),
     ];
-    let name = if context.tag {
-        "CI_COMMIT_TAG"
-    } else {
-        "CI_COMMIT_BRANCH"
-    };
-    variables.push(public(name, &*context.ref_name));
+    if context.tag {
+        variables.push(public("CI_COMMIT_TAG", &*context.ref_name));
+    } else if !is_merge_request(&context.ref_name) {
+        variables.push(public("CI_COMMIT_BRANCH", &*context.ref_name));
+    }
     variables
 }
 

@@ -3,10 +3,9 @@
 use std::sync::Mutex;
 
 use courser_coordinator::{NewPipeline, PipelineSource};
-use courser_pipeline::Files;
 use courser_protocol::{JobVariable, Secret};
 
-use crate::repository::{Repository, git};
+use crate::repository::{Occasion, Repository};
 
 const FILE: &str = ".gitlab-ci.yml";
 /// Problems shown to a caller of the API; the rest is counted.
@@ -54,18 +53,18 @@ impl PipelineSource for Repositories {
             Some((repository, kind == "tags"))
         });
         let (repository, tag) = found.ok_or("Reference not found")?;
-        let mut event = repository.event("api", Some(ref_name), tag);
+        let mut event = repository.event(&Occasion {
+            ref_name: Some(ref_name.to_owned()),
+            tag,
+            ..Occasion::from_source("api")
+        });
         event.pipeline_variables = variables.to_vec();
         let sha = event
             .predefined
             .get("CI_COMMIT_SHA")
             .cloned()
             .unwrap_or_default();
-        let files = CommitFiles {
-            repository: &repository,
-            sha: &sha,
-        };
-        let pipeline = courser_pipeline::evaluate(FILE, &files, &event).map_err(|found| {
+        let pipeline = courser_pipeline::evaluate(FILE, &repository, &event).map_err(|found| {
             let problems = &found.errors;
             let lines = problems.iter().take(SHOWN).map(|problem| {
                 format!(
@@ -100,38 +99,5 @@ impl PipelineSource for Repositories {
                 .collect(),
             sha,
         })
-    }
-}
-
-/// Files of a commit.
-struct CommitFiles<'a> {
-    repository: &'a Repository,
-    sha: &'a str,
-}
-
-impl Files for CommitFiles<'_> {
-    fn read(&self, path: &str) -> Option<String> {
-        let object = format!("{}:{path}", self.sha);
-        git(&self.repository.root, ["cat-file", "blob", &object]).ok()
-    }
-
-    fn list(&self) -> Vec<String> {
-        let listing = git(
-            &self.repository.root,
-            [
-                "ls-tree",
-                "-r",
-                "-z",
-                "--name-only",
-                "--full-tree",
-                self.sha,
-            ],
-        );
-        let listing = listing.unwrap_or_default();
-        listing
-            .split('\0')
-            .filter(|path| !path.is_empty())
-            .map(str::to_owned)
-            .collect()
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use courser_pipeline::{Event, Files, Pipeline, Problem};
 use courser_protocol::JobVariable;
 
+use crate::event_options::{EventOptions, Origin};
 use crate::failure::{Code, Failure};
 use crate::project::{FILE, OpenProject, Project};
 
@@ -23,6 +24,8 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Evaluated {
     pub(super) event: Event,
+    /// Where the jobs' sources come from.
+    pub(super) origin: Origin,
     pub(super) pipeline: Pipeline,
 }
 
@@ -63,27 +66,21 @@ impl Target {
         })
     }
 
-    /// Evaluates the file for a push of the working tree. Errors in it go to `report`.
+    /// Evaluates the file for the event that the options tell. Errors in it go to `report`.
     pub(super) fn evaluate(
         &self,
+        options: &EventOptions,
         variables: &[JobVariable],
         report: impl FnOnce(&[Problem]),
     ) -> Result<Evaluated, Failure> {
-        let files = self
-            .project
-            .open(self.with_git)
-            .map_err(|error| Failure::from_error(Code::Surroundings, &error))?;
-        let repository = &files.repository;
-        let mut event = repository.event("push", None, false);
-        event.pipeline_variables = variables
-            .iter()
-            .map(|variable| (variable.key.clone(), variable.value.expose().to_owned()))
-            .collect();
-        if self.asks_for_changes(&files) {
-            event.changed_files = repository
-                .changed_files()
-                .map_err(|error| Failure::from_error(Code::Surroundings, &error))?;
-        }
+        let git_failed = |error| Failure::from_error(Code::Surroundings, &error);
+        let mut files = self.project.open(self.with_git).map_err(git_failed)?;
+        let (repository, occasion, origin) = options.place(files.repository)?;
+        files.repository = repository;
+        let ask_git = self.asks_for_changes(&files);
+        let event = options
+            .event(&files.repository, &occasion, variables, ask_git)
+            .map_err(git_failed)?;
         let pipeline =
             courser_pipeline::evaluate(&self.project.file, &files, &event).map_err(|found| {
                 report(&found.errors);
@@ -97,7 +94,11 @@ impl Target {
                 "Pipeline filtered out by workflow rules.",
             ));
         }
-        Ok(Evaluated { event, pipeline })
+        Ok(Evaluated {
+            event,
+            origin,
+            pipeline,
+        })
     }
 
     /// Asking Git for changed files takes three processes; most pipelines don't need them.
@@ -161,9 +162,10 @@ mod tests {
         let world = world();
         let root = world.path().join("project");
         let target = find(&root, &[], Some("other.yml")).expect("found");
+        let options = EventOptions::default();
         assert!(
             target
-                .evaluate(&[], |_| {})
+                .evaluate(&options, &[], |_| {})
                 .expect_err("invalid")
                 .message()
                 .contains("other.yml has 1 error")
@@ -171,7 +173,7 @@ mod tests {
         let target = find(&root, &[], None).expect("found");
         assert_eq!(
             target
-                .evaluate(&[], |_| {})
+                .evaluate(&options, &[], |_| {})
                 .expect("valid")
                 .pipeline
                 .jobs

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use courser_pipeline::{JobWhen, Pipeline, PipelineJob};
 
 use crate::failure::{Code, Failure};
+use crate::suggestion::nearest;
 
 /// Job names shown when none is near.
 const LISTED: usize = 20;
@@ -60,19 +61,8 @@ pub(super) fn select(
 
 /// The nearest names, else all of them.
 fn suggestion<'a>(known: impl Iterator<Item = &'a str> + Clone, name: &str) -> String {
-    let limit = 1 + name.chars().count() / 4;
-    let plain = name.to_lowercase();
-    let near: Vec<_> = known
-        .clone()
-        .filter(|known| {
-            let known = known.to_lowercase();
-            known.starts_with(&plain) || distance(&known, &plain) <= limit
-        })
-        .take(5)
-        .map(|known| format!("{known:?}"))
-        .collect();
-    if !near.is_empty() {
-        return format!("did you mean {}?", near.join(" or "));
+    if let Some(near) = nearest(known.clone(), name) {
+        return near;
     }
     let some: Vec<_> = known.clone().take(LISTED).collect();
     let more = known.count().saturating_sub(LISTED);
@@ -82,22 +72,6 @@ fn suggestion<'a>(known: impl Iterator<Item = &'a str> + Clone, name: &str) -> S
         String::new()
     };
     format!("its jobs: {}{more}", some.join(", "))
-}
-
-/// Edits of one character (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }
 
 fn is_named(job: &PipelineJob, name: &str) -> bool {

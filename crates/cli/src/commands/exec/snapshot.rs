@@ -79,6 +79,54 @@ pub(crate) async fn take(
     }
 }
 
+/// A commit of the repository that `directory` is in, as it was committed. Below the top, that directory
+/// becomes the root of a commit without history.
+pub(crate) async fn of_commit(
+    directory: &Path,
+    git_dir: &Path,
+    sha: &str,
+    now: Timestamp,
+) -> Result<Snapshot, SnapshotError> {
+    let Some(sources) = sources(directory).await? else {
+        return Err(SnapshotError::Git {
+            command: "rev-parse".to_owned(),
+            directory: directory.to_owned(),
+            message: "not a working tree".to_owned(),
+        });
+    };
+    let repository = ServedRepository::create(git_dir, &sources.origin())?;
+    let prefix = sources.prefix(directory);
+    if prefix.as_os_str().is_empty() {
+        return Ok(Snapshot {
+            repository,
+            commit: sha.to_owned(),
+        });
+    }
+    let mut tree = git(directory);
+    tree.args(["rev-parse", "--verify", "--end-of-options"]);
+    tree.arg(format!("{sha}:./"));
+    let tree = run(directory, &mut tree).await?;
+    let commit = commit(directory, git_dir, &tree, None, now).await?;
+    Ok(Snapshot { repository, commit })
+}
+
+impl Sources {
+    fn origin(&self) -> Origin {
+        Origin {
+            objects: Some(self.objects.clone()),
+            shallow: self.shallow.is_file().then(|| self.shallow.clone()),
+            object_format: self.object_format.clone(),
+        }
+    }
+
+    /// Where `directory` lies below the top.
+    fn prefix<'a>(&self, directory: &'a Path) -> &'a Path {
+        directory
+            .strip_prefix(&self.top)
+            .unwrap_or_else(|_| Path::new(""))
+    }
+}
+
 async fn sources(directory: &Path) -> Result<Option<Sources>, SnapshotError> {
     let output = git(directory)
         .args(["rev-parse", "--path-format=absolute", "--show-toplevel"])
@@ -123,14 +171,7 @@ async fn of_repository(
     sources: &Sources,
     now: Timestamp,
 ) -> Result<Snapshot, SnapshotError> {
-    let repository = ServedRepository::create(
-        git_dir,
-        &Origin {
-            objects: Some(sources.objects.clone()),
-            shallow: sources.shallow.is_file().then(|| sources.shallow.clone()),
-            object_format: sources.object_format.clone(),
-        },
-    )?;
+    let repository = ServedRepository::create(git_dir, &sources.origin())?;
     let index = git_dir.join("index");
     if sources.index.is_file() {
         // A copy keeps what Git knows of unchanged files, so that they are not read again.
@@ -148,9 +189,7 @@ async fn of_repository(
     let mut write_tree = git(directory);
     beside(&mut write_tree);
     write_tree.arg("write-tree");
-    let prefix = directory
-        .strip_prefix(&sources.top)
-        .unwrap_or_else(|_| Path::new(""));
+    let prefix = sources.prefix(directory);
     let is_top = prefix.as_os_str().is_empty();
     if !is_top {
         let mut argument = OsStr::new("--prefix=").to_owned();

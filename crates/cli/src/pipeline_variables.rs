@@ -1,4 +1,5 @@
-//! Pipeline variables from the command line: `--variable` and `--variables-file`.
+//! Pipeline variables from the command line: `--variable` and `--variables-file` (level 11 of
+//! `gitlab-ci-yaml.md` 17.2).
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -30,7 +31,7 @@ struct Flagged {
 }
 
 /// `K=V`, or `K` with the value of the environment.
-pub(super) fn from_argument(
+pub(crate) fn from_argument(
     argument: &str,
     environment: &ProcessEnvironment,
 ) -> Result<JobVariable, Failure> {
@@ -59,7 +60,7 @@ pub(super) fn from_argument(
 
 /// A JSON object: name to text, or to `{"value", "file", "masked", "raw"}`. It holds secrets, so a
 /// file that others may read is refused.
-pub(super) fn from_file(path: &Path) -> Result<Vec<JobVariable>, Failure> {
+pub(crate) fn from_file(path: &Path) -> Result<Vec<JobVariable>, Failure> {
     let named = |message: String| Failure::invalid(format!("{}: {message}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
     if metadata.mode() & 0o077 != 0 {
