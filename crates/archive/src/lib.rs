@@ -36,4 +36,4 @@ pub use destination::Limits;
 pub use error::ArchiveError;
 pub use format::{Format, Level, extract, write};
 pub use glob::{Glob, GlobError};
-pub use selection::{Finding, Selection, Wanted, select};
+pub use selection::{Finding, Selection, Wanted, is_excluded, select};

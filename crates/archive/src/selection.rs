@@ -126,6 +126,14 @@ pub fn select(root: &Path, wanted: Wanted<'_>) -> Selection {
     }
 }
 
+/// Whether `exclude` leaves out a path below `root`, which [`select`] did not meet.
+pub fn is_excluded(root: &Path, exclude: &[String], path: &Path) -> bool {
+    let rules = exclude.iter().map(|rule| Rule::new(root, rule));
+    rules
+        .take_while(|rule| !matches!(rule.meaning, RuleMeaning::Outside))
+        .any(|rule| rule.matches(path.as_os_str().as_bytes()))
+}
+
 struct Chosen<'a> {
     root: &'a Path,
     real_root: PathBuf,
@@ -160,6 +168,10 @@ impl Rule {
             meaning,
             count: 0,
         }
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        matches!(&self.meaning, RuleMeaning::Matches(glob) if glob.is_match(path))
     }
 }
 
@@ -230,15 +242,12 @@ impl Chosen<'_> {
     /// Adds a path met `visits` times; whether it is in.
     fn add(&mut self, path: &[u8], visits: usize) -> bool {
         for rule in &mut self.rules {
-            match &rule.meaning {
-                RuleMeaning::Outside => break,
-                RuleMeaning::Broken => {}
-                RuleMeaning::Matches(glob) => {
-                    if glob.is_match(path) {
-                        rule.count += visits;
-                        return false;
-                    }
-                }
+            if matches!(rule.meaning, RuleMeaning::Outside) {
+                break;
+            }
+            if rule.matches(path) {
+                rule.count += visits;
+                return false;
             }
         }
         if !self.files.contains(path) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use courser_config::GoDuration;
+use courser_config::{Environment, GoDuration};
 use courser_helper::{HelperEnvironment, HelperError, Output, Programs, TransferCommand};
 use courser_protocol::Secret;
 
@@ -12,6 +12,9 @@ use crate::failure::Failure;
 use crate::job_streams::Ordered;
 use crate::session::Session;
 use crate::version;
+
+/// Pause before the second try of a transfer.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Which job of which server.
 #[derive(Debug, clap::Args)]
@@ -72,6 +75,56 @@ pub(crate) struct FileFlags {
     verbose: bool,
 }
 
+/// How often a transfer is tried again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RetryFlags {
+    /// How many times to retry after the first try
+    #[arg(long, default_value_t = 2)]
+    pub(crate) retry: u32,
+    /// How long to wait between tries
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
+    pub(crate) retry_time: Duration,
+    /// Interval of progress lines (has no effect)
+    #[arg(long)]
+    transfer_meter_frequency: Option<String>,
+}
+
+/// A cache's server, which is refused by name, and what would concern it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CacheServerFlags {
+    /// URL of the cache (not built yet)
+    #[arg(long)]
+    url: Option<String>,
+    /// Go Cloud URL of the cache (not built yet)
+    #[arg(long)]
+    gocloud_url: Option<String>,
+    /// Minutes a transfer may take (no effect on local archives)
+    #[arg(long, default_value_t = 0)]
+    timeout: u64,
+    /// File with credentials of the server (no effect on local archives)
+    #[arg(long)]
+    env_file: Option<PathBuf>,
+    /// Bytes copied at once (no effect on local archives)
+    #[arg(long, default_value_t = 0)]
+    transfer_buffer_size: u64,
+    /// Bytes of a part (no effect on local archives)
+    #[arg(long, default_value_t = 0)]
+    chunk_size: u64,
+    /// Parts at once (no effect on local archives)
+    #[arg(long, default_value_t = 0)]
+    concurrency: u64,
+    #[command(flatten)]
+    pub(crate) retries: RetryFlags,
+}
+
+impl CacheServerFlags {
+    /// An error that names the flag, when there is a server.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        refuse_cache_server("--url", &self.url)?;
+        refuse_cache_server("--gocloud-url", &self.gocloud_url)
+    }
+}
+
 /// A duration in Go's notation that is not negative.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = GoDuration::parse(text).map_err(|error| error.to_string())?;
@@ -89,7 +142,8 @@ pub(crate) fn helper_environment(session: &Session) -> HelperEnvironment {
         legs: environment.legs(),
         host_name: environment.host_name(),
         user_agent: version::user_agent(),
-        retry_pause: Duration::from_secs(1),
+        started: jiff::Timestamp::now(),
+        retry_pause: RETRY_PAUSE,
         temporary_directory: temporary_directory(),
     }
 }
@@ -109,23 +163,33 @@ pub(crate) fn working_directory(session: &Session) -> Result<String, Failure> {
 }
 
 /// Caches on a server come later: saying nothing would look like a cache that never hits.
-pub(crate) fn refuse_cache_server(
-    url: &Option<String>,
-    gocloud_url: &Option<String>,
-) -> Result<(), Failure> {
-    for (flag, value) in [("--url", url), ("--gocloud-url", gocloud_url)] {
-        if value.as_ref().is_some_and(|value| !value.is_empty()) {
-            return Err(Failure::invalid(format!(
-                "caches on a server ({flag}) are not built yet, only local ones"
-            )));
-        }
+pub(crate) fn refuse_cache_server(flag: &str, value: &Option<String>) -> Result<(), Failure> {
+    if value.as_ref().is_none_or(String::is_empty) {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::invalid(format!(
+        "caches on a server ({flag}) are not built yet, only local ones"
+    )))
 }
 
-/// Runs one command in the current directory.
-pub(crate) async fn run(command: &TransferCommand, session: &Session) -> ExitCode {
-    let environment = helper_environment(session);
+/// Runs one command in the current directory. `variables` are those that flags stand for.
+pub(crate) async fn run<const N: usize>(
+    command: &TransferCommand,
+    variables: [(&str, Option<String>); N],
+    retry_pause: Duration,
+    session: &Session,
+) -> ExitCode {
+    let mut environment = helper_environment(session);
+    environment.retry_pause = retry_pause;
+    let given = variables
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let captured = environment.variables.iter();
+    environment.variables = Environment::new(
+        captured
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .chain(given),
+    );
     let mut output = Output {
         out: &mut Ordered::new(std::io::stdout(), std::io::stderr()),
         err: &mut Ordered::new(std::io::stderr(), std::io::stdout()),

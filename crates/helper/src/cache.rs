@@ -9,11 +9,12 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use courser_archive::{Format, Level, Limits};
+use courser_archive::{Format, Level, Limits, Wanted};
 use courser_config::Environment;
 use courser_job::helper_request::{CacheEntry, CacheRequest};
 use courser_job::messages;
 
+use crate::expansion::expand;
 use crate::output::Output;
 use crate::selection_log::{Entry, select_and_log};
 use crate::{ArchiveCache, HelperEnvironment, HelperError};
@@ -26,7 +27,11 @@ const METADATA: &str = "metadata.json";
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `restore_cache`: for each entry the first key that has a cache.
-pub(crate) fn restore(request: &CacheRequest, output: &mut Output<'_>) -> Result<(), HelperError> {
+pub(crate) fn restore(
+    request: &CacheRequest,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
     let project_dir = Path::new(&request.project_dir);
     for entry in &request.entries {
         for key in std::iter::once(&entry.key).chain(&entry.fallback_keys) {
@@ -41,8 +46,54 @@ pub(crate) fn restore(request: &CacheRequest, output: &mut Output<'_>) -> Result
                     output.say(&messages::extracted_cache())?;
                     break;
                 }
-                Err(HelperError::NoCache) => output.say(&messages::failed_to_extract_cache())?,
+                Err(HelperError::NoCache) => {
+                    output.say(&messages::failed_to_extract_cache())?;
+                    if request.clean_up_failed {
+                        remove_paths(project_dir, entry, &environment.variables, output)?;
+                    }
+                }
                 Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a failed extraction may have left at the paths of a cache. Links are removed, not
+/// followed; directories that hold other files stay.
+fn remove_paths(
+    project_dir: &Path,
+    entry: &CacheEntry,
+    variables: &Environment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    for path in &entry.paths {
+        let Ok(path) = expand(path, variables) else {
+            continue;
+        };
+        output.say(&messages::removing_cache_path(&path))?;
+        let wanted = Wanted {
+            paths: &[path],
+            exclude: &[],
+            untracked: None,
+        };
+        // Sorted: what is in a directory comes after it.
+        for file in courser_archive::select(project_dir, wanted)
+            .files
+            .iter()
+            .rev()
+        {
+            let full = project_dir.join(file);
+            let removed = match full.symlink_metadata() {
+                Ok(found) if found.is_dir() => fs::remove_dir(&full),
+                Ok(_) => fs::remove_file(&full),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
+                output.log(&messages::path_problem(
+                    &file.to_string_lossy(),
+                    &error.to_string(),
+                ))?;
             }
         }
     }

@@ -43,12 +43,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use courser_config::Environment;
 use courser_job::messages;
 use courser_net::{Legs, ProxySettings};
 
 pub use courser_job::HelperRequest;
-pub use courser_job::helper_request::{DownloadArtifacts, Prepare, UploadArtifacts};
+pub use courser_job::helper_request::{DownloadArtifacts, Prepare, Provenance, UploadArtifacts};
 pub use output::{Output, Programs};
 
 /// What the helper may know of its process. Captured once by `cli`.
@@ -64,6 +66,8 @@ pub struct HelperEnvironment {
     pub host_name: String,
     /// `User-Agent` of uploads and downloads.
     pub user_agent: String,
+    /// When this process started.
+    pub started: Timestamp,
     /// Pause before the second try of a transfer. Upstream waits one second.
     pub retry_pause: Duration,
     /// Where temporary files go when `ARCHIVER_STAGING_DIR` is not set.
@@ -187,7 +191,7 @@ pub async fn run(
         HelperRequest::ClearWorktree { project_dir } => {
             sources::clear(project_dir.as_ref(), output)
         }
-        HelperRequest::RestoreCache(caches) => cache::restore(caches, output),
+        HelperRequest::RestoreCache(caches) => cache::restore(caches, environment, output),
         HelperRequest::ArchiveCache(caches) => cache::archive(caches, environment, output),
         HelperRequest::DownloadArtifacts(download) => {
             artifacts::download(download, environment, output).await

@@ -64,6 +64,28 @@ fn expanded(
     Ok(done)
 }
 
+/// Adds a file that was made after the selection, in its place; excludes hold for it too.
+pub(crate) fn add_unless_excluded(
+    files: &mut Vec<PathBuf>,
+    path: PathBuf,
+    project_dir: &Path,
+    entry: &Entry<'_>,
+    variables: &Environment,
+) {
+    // What could not be expanded has been told.
+    let exclude: Vec<String> = entry
+        .exclude
+        .iter()
+        .map(|text| expand(text, variables).unwrap_or_else(|_| text.clone()))
+        .collect();
+    if courser_archive::is_excluded(project_dir, &exclude, &path) {
+        return;
+    }
+    if let Err(at) = files.binary_search_by(|file| file.as_os_str().cmp(path.as_os_str())) {
+        files.insert(at, path);
+    }
+}
+
 /// What Git does not track, ignored files included.
 fn untracked(project_dir: &Path) -> Option<Vec<PathBuf>> {
     let git = Git {

@@ -205,6 +205,7 @@ impl<'a> Work<'a> {
             project_dir: self.job.directories().project.clone(),
             cache_root: self.job.directories().cache_root.clone(),
             hash_keys: self.job.features().hash_cache_keys,
+            clean_up_failed: self.job.features().clean_up_failed_cache_extract,
             entries: vec![entry],
         }));
     }

@@ -2,13 +2,16 @@
 
 use crate::cache::{self, CacheWork};
 use crate::helper_request::{
-    CacheRequest, CleanUp, DownloadArtifacts, HelperRequest, Prepare, UploadArtifacts,
+    CacheRequest, CleanUp, DownloadArtifacts, HelperRequest, Prepare, Provenance, UploadArtifacts,
 };
 use crate::job::AFTER_SCRIPT;
 use crate::job_variables::variable_list;
 use crate::script::Body;
 use crate::tool_trust::{self, ToolFiles};
 use crate::{Job, JobStatus, Stage, StageScript, StageWork, Variables, messages, sources};
+
+/// Tries of a download after the first one (4.7).
+const DOWNLOAD_RETRIES: u32 = 2;
 
 impl Job {
     /// What `stage` runs, or `None` when it has nothing to do (then it prints nothing either).
@@ -190,6 +193,7 @@ impl Job {
                     job_name: dependency.name.clone(),
                     token: dependency.token.clone(),
                     direct_download: self.features().direct_download,
+                    retries: DOWNLOAD_RETRIES,
                     tls_ca_file: tls_ca_file.clone(),
                     tls_client_pair: tls_client_pair.clone(),
                 })
@@ -224,11 +228,40 @@ impl Job {
                         .context()
                         .artifact_response_header_timeout
                         .as_secs(),
+                    provenance: self.provenance(&entry.artifact_format).map(Box::new),
                     tls_ca_file: tls_ca_file.clone(),
                     tls_client_pair: tls_client_pair.clone(),
                 })
             })
             .collect()
+    }
+
+    /// Facts for a provenance statement, which only an entry gets whose format says `zip` (4.6).
+    fn provenance(&self, format: &str) -> Option<Provenance> {
+        if !self.settings().generate_artifacts_metadata || format != "zip" {
+            return None;
+        }
+        let (context, payload) = (self.context(), self.payload());
+        let version = self.variables().text("SLSA_PROVENANCE_SCHEMA_VERSION");
+        Some(Provenance {
+            runner_id: self.variables().text("CI_RUNNER_ID").into_owned(),
+            repo_url: sources::repository_page(payload.git_info.repo_url.expose()),
+            repo_digest: payload.git_info.sha.clone(),
+            job_name: payload.job_info.name.clone(),
+            executor_name: context.executor.clone(),
+            runner_name: context.name.clone(),
+            started_at: String::new(),
+            ended_at: String::new(),
+            schema_version: match version.as_ref() {
+                "" => "unknown".to_owned(),
+                version => version.to_owned(),
+            },
+            parameters: payload
+                .variables
+                .iter()
+                .map(|variable| variable.key.clone())
+                .collect(),
+        })
     }
 
     fn step(&self, name: &str, status: JobStatus) -> StageWork {

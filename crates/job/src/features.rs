@@ -46,6 +46,7 @@ features! {
     git_urls_without_tokens = "FF_GIT_URLS_WITHOUT_TOKENS",
     git_native_clone = "FF_USE_GIT_NATIVE_CLONE",
     hash_cache_keys = "FF_HASH_CACHE_KEYS",
+    clean_up_failed_cache_extract = "FF_CLEAN_UP_FAILED_CACHE_EXTRACT",
 }
 
 impl Features {

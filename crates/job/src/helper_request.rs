@@ -183,6 +183,9 @@ pub struct CacheRequest {
     /// `FF_HASH_CACHE_KEYS`: archives lie under the hash of their key.
     #[serde(default)]
     pub hash_keys: bool,
+    /// `FF_CLEAN_UP_FAILED_CACHE_EXTRACT`: what a failed restore left at the cache's paths is removed.
+    #[serde(default)]
+    pub clean_up_failed: bool,
     /// Entries in order, already filtered by policy and `when`.
     pub entries: Vec<CacheEntry>,
 }
@@ -237,6 +240,8 @@ pub struct DownloadArtifacts {
     pub token: Secret,
     /// `FF_USE_DIRECT_DOWNLOAD`.
     pub direct_download: bool,
+    /// Tries after the first one; upstream 2.
+    pub retries: u32,
     /// `CI_SERVER_TLS_*` paths: CA, then certificate and key.
     pub tls_ca_file: Option<String>,
     /// See above.
@@ -272,10 +277,38 @@ pub struct UploadArtifacts {
     pub timeout_seconds: u64,
     /// Response header, seconds.
     pub response_header_timeout_seconds: u64,
+    /// What a provenance statement says of the job; `None` = no statement.
+    #[serde(default)]
+    pub provenance: Option<Box<Provenance>>,
     /// `CI_SERVER_TLS_*` paths.
     pub tls_ca_file: Option<String>,
     /// See above.
     pub tls_client_pair: Option<(String, String)>,
+}
+
+/// What a provenance statement says of a job (4.6); the files come from the helper.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// `CI_RUNNER_ID`.
+    pub runner_id: String,
+    /// Repository without credentials, query and `.git`.
+    pub repo_url: String,
+    /// Commit.
+    pub repo_digest: String,
+    /// Name of the job.
+    pub job_name: String,
+    /// `shell`, …
+    pub executor_name: String,
+    /// Name of the runner.
+    pub runner_name: String,
+    /// RFC 3339; empty = the helper's `CI_JOB_STARTED_AT`, and without one its own start.
+    pub started_at: String,
+    /// RFC 3339; empty = when the helper started.
+    pub ended_at: String,
+    /// `SLSA_PROVENANCE_SCHEMA_VERSION`, or `unknown`.
+    pub schema_version: String,
+    /// Names of the job's variables.
+    pub parameters: Vec<String>,
 }
 
 /// What is removed when a job is over.

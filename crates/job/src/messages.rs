@@ -392,6 +392,11 @@ pub fn not_uploading_cache(key: &str) -> String {
     notice(&format!("Not uploading cache {key} due to policy"))
 }
 
+/// A failed restore leaves nothing behind.
+pub fn removing_cache_path(path: &str) -> String {
+    notice(&format!("Removing {path}"))
+}
+
 /// Before a cache is saved.
 pub fn creating_cache(key: &str) -> String {
     notice(&format!("Creating cache {key}..."))
@@ -581,6 +586,19 @@ pub fn untracked_files(count: usize) -> String {
 /// An upload with nothing in it; the job goes on.
 pub fn no_files_to_upload() -> String {
     work_error("No files to upload", &[])
+}
+
+/// Before a provenance statement is made.
+pub fn generating_statement() -> String {
+    work_info("Generating artifacts statement", &[])
+}
+
+/// A provenance version that nobody knows.
+pub fn unknown_provenance_version(version: &str) -> String {
+    work_warning(
+        &format!("Unknown SLSA provenance version {version}, defaulting to v1"),
+        &[],
+    )
 }
 
 /// An archive name that cannot be expanded.

@@ -36,6 +36,8 @@ pub struct Settings {
     pub artifact_download_attempts: u32,
     /// `AFTER_SCRIPT_IGNORE_ERRORS`.
     pub after_script_ignore_errors: bool,
+    /// `RUNNER_GENERATE_ARTIFACTS_METADATA`: zip artifacts get a provenance statement.
+    pub generate_artifacts_metadata: bool,
     /// `RUNNER_SCRIPT_TIMEOUT`, judged when the first step starts.
     pub script_timeout: TimeoutVariable,
     /// `RUNNER_AFTER_SCRIPT_TIMEOUT`, judged at the same time.
@@ -126,6 +128,7 @@ impl Settings {
             restore_cache_attempts: reader.attempts("RESTORE_CACHE_ATTEMPTS"),
             artifact_download_attempts: reader.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS"),
             after_script_ignore_errors: reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true),
+            generate_artifacts_metadata: reader.bool("RUNNER_GENERATE_ARTIFACTS_METADATA", false),
             script_timeout: reader.timeout(SCRIPT_TIMEOUT),
             after_script_timeout: reader.timeout(AFTER_SCRIPT_TIMEOUT),
         }

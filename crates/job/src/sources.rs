@@ -70,6 +70,16 @@ impl<'a> RemoteUrl<'a> {
     }
 }
 
+/// Where people look at a repository: its URL without credentials, query and `.git`.
+pub(crate) fn repository_page(repo_url: &str) -> String {
+    let url = RemoteUrl::parse(repo_url).map_or_else(
+        || repo_url.to_owned(),
+        |parsed| parsed.without_credentials(),
+    );
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    url.strip_suffix(".git").unwrap_or(url).to_owned()
+}
+
 /// The remote of a job and how Git gets at it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Remote {

@@ -163,7 +163,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::off(
         "FF_CLEAN_UP_FAILED_CACHE_EXTRACT",
-        "No effect yet: what a failed cache extraction leaves is kept.",
+        "What a failed cache extraction left at the paths of the cache is removed.",
     ),
     FeatureFlag::off(
         "FF_USE_WINDOWS_JOB_OBJECT",

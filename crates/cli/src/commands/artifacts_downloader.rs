@@ -6,7 +6,7 @@ use courser_helper::{DownloadArtifacts, TransferCommand};
 
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::transfer::{self, JobFlags};
+use crate::transfer::{self, JobFlags, RetryFlags};
 
 /// Arguments of `artifacts-downloader`.
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,11 @@ pub(crate) struct Arguments {
     /// Ask the server for a redirect to its object storage
     #[arg(long, env = "FF_USE_DIRECT_DOWNLOAD", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
     direct_download: bool,
+    /// Directory that keeps the archive while it is extracted
+    #[arg(long, env = "ARCHIVER_STAGING_DIR")]
+    archiver_staging_dir: Option<String>,
+    #[command(flatten)]
+    retries: RetryFlags,
 }
 
 /// Downloads and extracts into the working directory.
@@ -31,8 +36,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         job_name: String::new(),
         token: job.token.clone(),
         direct_download: arguments.direct_download,
+        retries: arguments.retries.retry,
         tls_ca_file: job.ca_file(),
         tls_client_pair: job.client_pair(),
     });
-    Ok(transfer::run(&command, session).await)
+    let staging = ("ARCHIVER_STAGING_DIR", arguments.archiver_staging_dir);
+    Ok(transfer::run(&command, [staging], arguments.retries.retry_time, session).await)
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use courser_helper::{TransferCommand, UploadArtifacts};
+use courser_helper::{Provenance, TransferCommand, UploadArtifacts};
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -34,9 +34,55 @@ pub(crate) struct Arguments {
     /// Timeout until the response header is there
     #[arg(long, default_value = "10m", value_parser = parse_duration)]
     response_header_timeout: Duration,
-    /// Write a provenance statement (not built yet)
+    /// fastest, fast, default, slow or slowest
+    #[arg(long, env = "ARTIFACT_COMPRESSION_LEVEL")]
+    compression_level: Option<String>,
+    /// Log details of the answer (has no effect)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
+    ci_debug_trace: bool,
+    /// Interval of progress lines (has no effect)
+    #[arg(long)]
+    transfer_meter_frequency: Option<String>,
+    /// Add a provenance statement to the archive
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = crate::go_flags::parse_bool, value_name = "BOOL")]
     generate_artifacts_metadata: bool,
+    #[command(flatten)]
+    statement: Box<StatementFlags>,
+}
+
+/// What the provenance statement says.
+#[derive(Debug, clap::Args)]
+struct StatementFlags {
+    /// Runner id
+    #[arg(long, default_value = "")]
+    runner_id: String,
+    /// Repository URL
+    #[arg(long, default_value = "")]
+    repo_url: String,
+    /// Commit
+    #[arg(long, default_value = "")]
+    repo_digest: String,
+    /// Name of the job
+    #[arg(long, default_value = "")]
+    job_name: String,
+    /// Name of the executor
+    #[arg(long, default_value = "")]
+    executor_name: String,
+    /// Name of the runner
+    #[arg(long, default_value = "")]
+    runner_name: String,
+    /// Name of a job variable
+    #[arg(long)]
+    metadata_parameter: Vec<String>,
+    /// When the job started, RFC 3339
+    #[arg(long, default_value = "")]
+    started_at: String,
+    /// When the job ended, RFC 3339
+    #[arg(long, default_value = "")]
+    ended_at: String,
+    /// Version of the statement; v1 is the only one
+    #[arg(long, default_value = "v1")]
+    schema_version: String,
 }
 
 /// Uploads.
@@ -45,11 +91,21 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     if !job.are_complete() {
         return Err(Failure::invalid("Missing URL, token or job ID"));
     }
-    if arguments.generate_artifacts_metadata {
-        return Err(Failure::invalid(
-            "--generate-artifacts-metadata is not built yet",
-        ));
-    }
+    let statement = &arguments.statement;
+    let provenance = arguments.generate_artifacts_metadata.then(|| {
+        Box::new(Provenance {
+            runner_id: statement.runner_id.clone(),
+            repo_url: statement.repo_url.clone(),
+            repo_digest: statement.repo_digest.clone(),
+            job_name: statement.job_name.clone(),
+            executor_name: statement.executor_name.clone(),
+            runner_name: statement.runner_name.clone(),
+            started_at: statement.started_at.clone(),
+            ended_at: statement.ended_at.clone(),
+            schema_version: statement.schema_version.clone(),
+            parameters: statement.metadata_parameter.clone(),
+        })
+    });
     let command = TransferCommand::UploadArtifacts(UploadArtifacts {
         project_dir: transfer::working_directory(session)?,
         url: job.url.clone(),
@@ -64,8 +120,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         artifact_type: arguments.artifact_type.clone(),
         timeout_seconds: arguments.timeout.as_secs(),
         response_header_timeout_seconds: arguments.response_header_timeout.as_secs(),
+        provenance,
         tls_ca_file: job.ca_file(),
         tls_client_pair: job.client_pair(),
     });
-    Ok(transfer::run(&command, session).await)
+    let level = ("ARTIFACT_COMPRESSION_LEVEL", arguments.compression_level);
+    Ok(transfer::run(&command, [level], transfer::RETRY_PAUSE, session).await)
 }

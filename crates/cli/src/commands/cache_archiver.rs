@@ -8,7 +8,7 @@ use courser_helper::{ArchiveCache, TransferCommand};
 
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::transfer::{self, FileFlags};
+use crate::transfer::{self, CacheServerFlags, FileFlags};
 
 /// Arguments of `cache-archiver`.
 #[derive(Debug, clap::Args)]
@@ -21,23 +21,31 @@ pub(crate) struct Arguments {
     /// An archive that is renamed to --file when that is missing
     #[arg(long)]
     alternate_file: Option<PathBuf>,
-    /// URL to upload to (not built yet)
+    /// fastest, fast, default, slow or slowest
+    #[arg(long, env = "CACHE_COMPRESSION_LEVEL")]
+    compression_level: Option<String>,
+    /// zip, tarzstd or zipzstd
+    #[arg(long, env = "CACHE_COMPRESSION_FORMAT")]
+    compression_format: Option<String>,
+    /// Largest archive to upload, bytes (no effect on local archives)
+    #[arg(long, default_value_t = 0)]
+    max_uploaded_archive_size: u64,
+    /// URL that tells whether the cache is there already (no effect on local archives)
     #[arg(long)]
-    url: Option<String>,
-    /// Go Cloud URL to upload to (not built yet)
+    check_url: Option<String>,
+    /// Header of the upload (no effect on local archives)
     #[arg(long)]
-    gocloud_url: Option<String>,
+    header: Vec<String>,
+    #[command(flatten)]
+    server: CacheServerFlags,
     /// Metadata of the cache, a JSON object
     #[arg(long, env = "CACHE_METADATA")]
     metadata: Option<String>,
-    /// Minutes an upload may take (no effect on local archives)
-    #[arg(long, default_value_t = 0)]
-    timeout: u64,
 }
 
 /// Makes the archive where files are newer.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    transfer::refuse_cache_server(&arguments.url, &arguments.gocloud_url)?;
+    arguments.server.refuse()?;
     let file = arguments
         .file
         .filter(|file| !file.as_os_str().is_empty())
@@ -63,5 +71,15 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
             .map(|(name, value): (String, serde_json::Value)| (name.to_lowercase(), value))
             .collect(),
     });
-    Ok(transfer::run(&command, session).await)
+    let variables = [
+        ("CACHE_COMPRESSION_LEVEL", arguments.compression_level),
+        ("CACHE_COMPRESSION_FORMAT", arguments.compression_format),
+    ];
+    Ok(transfer::run(
+        &command,
+        variables,
+        arguments.server.retries.retry_time,
+        session,
+    )
+    .await)
 }

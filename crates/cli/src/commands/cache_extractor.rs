@@ -8,7 +8,7 @@ use courser_helper::TransferCommand;
 
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::transfer;
+use crate::transfer::{self, CacheServerFlags};
 
 /// Arguments of `cache-extractor`.
 #[derive(Debug, clap::Args)]
@@ -16,20 +16,27 @@ pub(crate) struct Arguments {
     /// The path of the archive
     #[arg(long)]
     file: Option<PathBuf>,
-    /// URL to download from (not built yet)
+    #[command(flatten)]
+    server: CacheServerFlags,
+    /// URL of the same cache under its other key (not built yet)
     #[arg(long)]
-    url: Option<String>,
-    /// Go Cloud URL to download from (not built yet)
+    alternate_url: Option<String>,
+    /// Go Cloud URL of the same cache under its other key (not built yet)
     #[arg(long)]
-    gocloud_url: Option<String>,
-    /// Minutes a download may take (no effect on local archives)
-    #[arg(long, default_value_t = 0)]
-    timeout: u64,
+    alternate_gocloud_url: Option<String>,
+    /// URL that tells the cache's age (no effect on local archives)
+    #[arg(long)]
+    head_url: Option<String>,
+    /// URL that tells the other cache's age (no effect on local archives)
+    #[arg(long)]
+    alternate_head_url: Option<String>,
 }
 
 /// Extracts into the working directory.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    transfer::refuse_cache_server(&arguments.url, &arguments.gocloud_url)?;
+    arguments.server.refuse()?;
+    transfer::refuse_cache_server("--alternate-url", &arguments.alternate_url)?;
+    transfer::refuse_cache_server("--alternate-gocloud-url", &arguments.alternate_gocloud_url)?;
     let file = arguments
         .file
         .filter(|file| !file.as_os_str().is_empty())
@@ -39,5 +46,5 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         file: project_dir.join(file),
         project_dir,
     };
-    Ok(transfer::run(&command, session).await)
+    Ok(transfer::run(&command, [], arguments.server.retries.retry_time, session).await)
 }

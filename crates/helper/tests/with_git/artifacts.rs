@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use courser_archive::{Format, Level};
 use courser_helper::HelperRequest;
-use courser_job::helper_request::{DownloadArtifacts, UploadArtifacts};
+use courser_job::helper_request::{DownloadArtifacts, Provenance, UploadArtifacts};
 use courser_protocol::Secret;
 use courser_testkit::http_message::Request;
 use courser_testkit::pki::{Authority, Issued};
@@ -52,6 +52,7 @@ fn upload(world: &World, server: &FakeServer) -> UploadArtifacts {
         artifact_type: "archive".to_owned(),
         timeout_seconds: 30,
         response_header_timeout_seconds: 30,
+        provenance: None,
         tls_ca_file: Some(world.text("ca.pem")),
         tls_client_pair: None,
     }
@@ -271,6 +272,7 @@ fn download(world: &World, server: &FakeServer, direct: bool) -> DownloadArtifac
         job_name: "build".to_owned(),
         token: Secret::new("glcbt-64_t0ken-of-the-other"),
         direct_download: direct,
+        retries: 2,
         tls_ca_file: Some(world.text("ca.pem")),
         tls_client_pair: None,
     }
@@ -425,4 +427,83 @@ fn statuses_of_a_download_decide_about_more_tries() {
             assert_eq!(request.target, "/api/v4/jobs/6/artifacts");
         }
     }
+}
+
+/// The statement of an upload, as the server got it within the archive.
+fn statement(world: &World, request: &UploadArtifacts) -> (serde_json::Value, String) {
+    let (result, log) = run(world, request.clone());
+    assert_eq!(result, Ok(()), "{log}");
+    let text = world.path("project/build-metadata.json");
+    let value = fs::read(&text).expect("the statement stays in the project");
+    (serde_json::from_slice(&value).expect("JSON"), log)
+}
+
+#[test]
+fn a_provenance_statement_names_each_file_and_joins_the_archive() {
+    let world = World::new();
+    let server = server(&world, |_| Reply::json(201, &serde_json::json!({})));
+    let mut request = upload(&world, &server);
+    let facts = Provenance {
+        runner_id: "12".to_owned(),
+        repo_url: "https://gitlab.example/g/p".to_owned(),
+        repo_digest: "0123abcd".to_owned(),
+        job_name: "build".to_owned(),
+        executor_name: "shell".to_owned(),
+        runner_name: "one".to_owned(),
+        started_at: "2026-11-21T11:59:58.5+01:00".to_owned(),
+        schema_version: "v2".to_owned(),
+        parameters: vec!["CI_JOB_TOKEN".to_owned()],
+        ..Provenance::default()
+    };
+    request.provenance = Some(Box::new(facts));
+    // A link with the statement's name is replaced, not followed.
+    let precious = world.write("precious", "kept");
+    std::os::unix::fs::symlink(precious, world.path("project/build-metadata.json")).expect("link");
+    let (statement, log) = statement(&world, &request);
+    assert_eq!(
+        fs::read_to_string(world.path("precious")).expect("file"),
+        "kept"
+    );
+    for line in [
+        "Generating artifacts statement",
+        "WARNING: Unknown SLSA provenance version v2, defaulting to v1",
+    ] {
+        assert!(log.contains(line), "{log}");
+    }
+    let subject = serde_json::json!([{
+        "name": "out/report.txt",
+        "digest": {
+            "sha256": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        },
+    }]);
+    assert_eq!(statement["subject"], subject);
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v0.1");
+    let definition = &statement["predicate"]["buildDefinition"];
+    assert_eq!(
+        definition["externalParameters"],
+        serde_json::json!({"CI_JOB_TOKEN": "", "entryPoint": "build", "source": "https://gitlab.example/g/p"})
+    );
+    assert_eq!(definition["internalParameters"]["job"], "7");
+    let details = &statement["predicate"]["runDetails"];
+    assert_eq!(
+        details["builder"]["id"],
+        "https://gitlab.example/g/p/-/runners/12"
+    );
+    assert_eq!(
+        details["metadata"],
+        serde_json::json!({
+            "invocationId": "7",
+            "startedOn": "2026-11-21T10:59:58.5Z",
+            "finishedOn": "2026-11-21T12:00:00Z",
+        })
+    );
+    let body = server.requests()[0].body.clone();
+    let body = String::from_utf8_lossy(&body);
+    assert!(body.contains("build-metadata.json"));
+
+    // Excludes hold for it too.
+    request.exclude.push("*-metadata.json".to_owned());
+    run(&world, request).0.expect("uploads");
+    let body = server.requests()[1].body.clone();
+    assert!(!String::from_utf8_lossy(&body).contains("build-metadata.json"));
 }

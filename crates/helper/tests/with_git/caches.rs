@@ -13,6 +13,7 @@ fn caches(world: &World, key: &str, fallback_keys: &[&str]) -> CacheRequest {
         project_dir: world.text("project"),
         cache_root: world.text("cache/group/project"),
         hash_keys: false,
+        clean_up_failed: false,
         entries: vec![CacheEntry {
             key: key.to_owned(),
             fallback_keys: fallback_keys.iter().map(|key| (*key).to_owned()).collect(),
@@ -213,4 +214,24 @@ fn a_cache_made_with_plain_keys_is_taken_over_by_hashed_ones() {
         "{}",
         log.out
     );
+}
+
+#[test]
+fn what_a_failed_restore_left_is_removed_where_that_is_wanted() {
+    let world = World::new();
+    world.write("project/vendor/lib/half", "extracted");
+    world.write("project/vendor/kept", "not of the cache");
+    let outside = world.write("outside/kept", "x");
+    std::os::unix::fs::symlink(world.path("outside"), world.path("project/vendor/lib/link"))
+        .expect("link");
+    world.write("cache/group/project/k/cache.zip", "no archive");
+    let mut request = caches(&world, "k", &[]);
+    request.clean_up_failed = true;
+    let request = HelperRequest::RestoreCache(request);
+    let (result, log) = world.run_in(&request, &world.environment(&[("DIR", "lib")]));
+    result.expect("a miss never fails a job");
+    assert!(plain(&log.out).ends_with("Failed to extract cache\nRemoving vendor/lib\n"));
+    assert!(!world.path("project/vendor/lib").exists());
+    assert!(world.path("project/vendor/kept").exists());
+    assert!(fs::exists(outside).expect("readable"));
 }

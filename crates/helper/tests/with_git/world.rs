@@ -105,6 +105,7 @@ impl World {
             legs: Legs::only(None, self.root.path().to_owned()),
             host_name: "build.example".to_owned(),
             user_agent: "gitlab-runner-helper 19.4.0".to_owned(),
+            started: "2026-11-21T12:00:00Z".parse().expect("a time"),
             retry_pause: std::time::Duration::from_millis(1),
             temporary_directory: self.root.path().to_owned(),
         }

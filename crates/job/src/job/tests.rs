@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cache::CacheWork;
-use crate::helper_request::CacheRequest;
+use crate::helper_request::{CacheRequest, Provenance};
 use crate::{DirectoryLayout, HelperRequest, JobTls, StageWork};
 
 pub(crate) fn context() -> RunnerContext {
@@ -307,6 +307,40 @@ fn uploads_follow_when_and_downloads_need_a_file() {
     );
 }
 
+#[test]
+fn only_zip_artifacts_get_a_statement() {
+    let artifacts = json!([
+        {"name": "zip", "paths": ["a"], "artifact_format": "zip"},
+        {"name": "default", "paths": ["a"]},
+        {"name": "report", "paths": ["a"], "artifact_format": "gzip"},
+    ]);
+    let statements = |switch: &str| -> Vec<Option<Box<Provenance>>> {
+        let variables = json!([
+            {"key": "RUNNER_GENERATE_ARTIFACTS_METADATA", "value": switch},
+            {"key": "CI_RUNNER_ID", "value": "12"},
+        ]);
+        let job = job(json!({"artifacts": artifacts, "variables": variables}));
+        let uploads = job.uploads(false).into_iter();
+        uploads
+            .map(|request| match request {
+                HelperRequest::UploadArtifacts(upload) => upload.provenance,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    assert_eq!(statements("false"), [None, None, None]);
+    let [Some(statement), None, None] = &statements("true")[..] else {
+        panic!("the first one only");
+    };
+    assert_eq!(statement.repo_url, "https://gitlab.example/group/p");
+    assert_eq!(statement.runner_id, "12");
+    assert_eq!(statement.schema_version, "unknown");
+    assert_eq!(
+        statement.parameters,
+        ["RUNNER_GENERATE_ARTIFACTS_METADATA", "CI_RUNNER_ID"]
+    );
+}
+
 fn cache_lines(work: Vec<CacheWork>) -> Vec<String> {
     let strip = |line: String| {
         line.replace("\u{1b}[32;1m", "")
@@ -385,6 +419,7 @@ fn hashed_cache_keys_keep_their_text_for_messages() {
         project_dir: String::new(),
         cache_root: String::new(),
         hash_keys: true,
+        clean_up_failed: false,
         entries: Vec::new(),
     };
     assert_eq!(

@@ -33,6 +33,18 @@ fn urls_are_split_as_text() {
 }
 
 #[test]
+fn a_repository_page_has_no_credentials() {
+    for (url, page) in [
+        ("https://u:p@h:8443/g/p.git", "https://h:8443/g/p"),
+        ("https://h/g/p.git?token=x#y", "https://h/g/p"),
+        ("https://h/g/p", "https://h/g/p"),
+        ("/srv/p.git", "/srv/p"),
+    ] {
+        assert_eq!(repository_page(url), page, "{url}");
+    }
+}
+
+#[test]
 fn credentials_live_in_the_rewrites_only() {
     let remote = remote(json!({}), "");
     assert_eq!(remote.url, "https://gitlab.example/group/p.git");

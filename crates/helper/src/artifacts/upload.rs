@@ -1,0 +1,319 @@
+//! One entry of a job's artifacts: selected, packed, sent (`runner-build-lifecycle.md` 4.1 to 4.6).
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use courser_archive::{ArchiveError, Format, Level};
+use courser_job::helper_request::UploadArtifacts;
+use courser_job::messages::{self, upload_context, work_error, work_info, work_warning};
+use courser_net::{Body, Call, Client, Timeouts};
+use courser_protocol::short_token;
+use http::{Method, StatusCode};
+use url::Url;
+
+use super::{FAILED, JOB_TOKEN, broken_off, lost, provenance, staging_file};
+use crate::cache::compression_level;
+use crate::expansion::expand;
+use crate::output::Output;
+use crate::selection_log::{Entry, add_unless_excluded, select_and_log};
+use crate::transfer::{artifacts_url, client};
+use crate::{HelperEnvironment, HelperError};
+
+/// Tries of an upload, and of one that a busy server refuses with 503.
+const UPLOAD_TRIES: u32 = 3;
+const BUSY_TRIES: u32 = 6;
+
+/// Pauses between tries of an upload double up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// One entry of a job's artifacts. No matching files are an error in the log, not of the job.
+pub(crate) async fn upload(
+    request: &UploadArtifacts,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    output.say(&messages::uploading_artifacts())?;
+    send(request, environment, output).await
+}
+
+/// The same without the notice of the calling script (`artifacts-uploader`).
+pub(crate) async fn send(
+    request: &UploadArtifacts,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<(), HelperError> {
+    let project_dir = Path::new(&request.project_dir);
+    let format = Format::from_name(&request.format).ok_or_else(|| {
+        HelperError::Request(format!("unsupported archive format: {}", request.format))
+    })?;
+    let wanted = Entry {
+        paths: &request.paths,
+        exclude: &request.exclude,
+        untracked: request.untracked,
+    };
+    let mut files = select_and_log(project_dir, &wanted, &environment.variables, output)?;
+    if files.is_empty() {
+        output.log(&messages::no_files_to_upload())?;
+        return Ok(());
+    }
+    let name = base_name(request, environment, output)?;
+    if let Some(facts) = &request.provenance {
+        output.log(&messages::generating_statement())?;
+        if facts.schema_version != provenance::SCHEMA_VERSION {
+            let version = &facts.schema_version;
+            output.log(&messages::unknown_provenance_version(version))?;
+        }
+        let statement = provenance::write(
+            facts,
+            request.job_id,
+            &name,
+            project_dir,
+            &files,
+            environment,
+        )?;
+        add_unless_excluded(
+            &mut files,
+            statement,
+            project_dir,
+            &wanted,
+            &environment.variables,
+        );
+    }
+    let level = compression_level("ARTIFACT_COMPRESSION_LEVEL", &environment.variables, output)?;
+    let archive = packed(format, level, project_dir, files, environment).await?;
+    let upload = Upload {
+        request,
+        file_name: format!("{name}{}", format.suffix()),
+        archive: archive.path.clone(),
+        client: client(
+            environment,
+            request.tls_ca_file.as_ref(),
+            request.tls_client_pair.as_ref(),
+        ),
+        first_pause: environment.retry_pause,
+    };
+    upload.run(output).await
+}
+
+/// Writes the archive.
+async fn packed(
+    format: Format,
+    level: Level,
+    project_dir: &Path,
+    files: Vec<PathBuf>,
+    environment: &HelperEnvironment,
+) -> Result<Staged, HelperError> {
+    let mut archive = Staged::new(environment)?;
+    let root = project_dir.to_owned();
+    let task = tokio::task::spawn_blocking(move || {
+        courser_archive::write(format, level, &root, &files, &mut archive.file)?;
+        Ok::<_, ArchiveError>(archive)
+    });
+    Ok(task.await.map_err(lost)??)
+}
+
+/// A file that only we can read. Nothing is left of it, also when this process is killed.
+struct Staged {
+    file: File,
+    /// Where it can be opened while this value lives.
+    path: PathBuf,
+    /// Where files without a name cannot be opened again, it has one until it is dropped.
+    _name: Option<tempfile::TempPath>,
+}
+
+impl Staged {
+    fn new(environment: &HelperEnvironment) -> Result<Self, HelperError> {
+        let (file, name) = staging_file(environment)?.into_parts();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(if path.exists() {
+            Self {
+                file,
+                path,
+                _name: None,
+            }
+        } else {
+            Self {
+                file,
+                path: name.to_path_buf(),
+                _name: Some(name),
+            }
+        })
+    }
+}
+
+/// Name of the archive without its suffix: the last component of what the job calls it.
+fn base_name(
+    request: &UploadArtifacts,
+    environment: &HelperEnvironment,
+    output: &mut Output<'_>,
+) -> Result<String, HelperError> {
+    let name = match request.name.as_str() {
+        "" => "artifacts",
+        name => name,
+    };
+    let name = match expand(name, &environment.variables) {
+        Ok(name) => name,
+        Err(error) => {
+            output.log(&messages::invalid_artifact_name(&error.to_string()))?;
+            name.to_owned()
+        }
+    };
+    let base = name
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    Ok(match base {
+        "" | "." => "default".to_owned(),
+        base => base.to_owned(),
+    })
+}
+
+struct Upload<'a> {
+    request: &'a UploadArtifacts,
+    file_name: String,
+    archive: PathBuf,
+    client: Client,
+    first_pause: Duration,
+}
+
+/// How one try ended.
+enum Try {
+    Done,
+    /// Not to be tried again.
+    Refused(&'static str),
+    /// To be tried again, so many times in all.
+    Again {
+        error: &'static str,
+        tries: u32,
+    },
+}
+
+impl Upload<'_> {
+    async fn run(&self, output: &mut Output<'_>) -> Result<(), HelperError> {
+        let mut base = self.request.url.clone();
+        let mut pause = self.first_pause;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.once(&mut base, output).await? {
+                Try::Done => return Ok(()),
+                Try::Refused(error) => return Err(HelperError::Transfer(error.to_owned())),
+                Try::Again { error, tries } if attempt >= tries => {
+                    return Err(HelperError::Transfer(error.to_owned()));
+                }
+                Try::Again { error, .. } => {
+                    output.log(&messages::retrying_transfer("artifacts-uploader", error))?;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn once(&self, base: &mut String, output: &mut Output<'_>) -> Result<Try, HelperError> {
+        let request = self.request;
+        let prefix = upload_context(&request.artifact_type);
+        let id = request.job_id.to_string();
+        let token = short_token(request.token.expose()).to_owned();
+        let mut call = Call::new(Method::POST, self.url(base)?)
+            .secret_header(JOB_TOKEN, request.token.expose());
+        call.body = Body::MultipartFile {
+            file_name: self.file_name.clone(),
+            path: self.archive.clone(),
+        };
+        call.timeouts = Timeouts {
+            response_header: Duration::from_secs(request.response_header_timeout_seconds),
+            total: Duration::from_secs(request.timeout_seconds),
+        };
+        let answer = match self.client.send(call).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                output.log(&broken_off(
+                    &prefix,
+                    &failure,
+                    request.job_id,
+                    &request.token,
+                ))?;
+                return Ok(Try::Again {
+                    error: FAILED,
+                    tries: UPLOAD_TRIES,
+                });
+            }
+        };
+        let status = answer.status;
+        let code = status.as_u16().to_string();
+        let correlation_id = answer.correlation_id.clone();
+        let location = answer
+            .headers
+            .get(http::header::LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| Url::parse(text).ok());
+        let text = answer.describe().await;
+        let fields = [
+            ("correlation_id", correlation_id),
+            ("id", id),
+            ("status", code),
+            ("token", token),
+        ];
+        let message = format!("{prefix} {text}");
+        if status == StatusCode::TEMPORARY_REDIRECT
+            && let Some(location) = location
+        {
+            *base = location.origin().ascii_serialization();
+            output.log(&messages::upload_redirected(base))?;
+            output.log(&work_error(
+                &format!("{prefix} request redirected"),
+                &fields,
+            ))?;
+            return Ok(Try::Again {
+                error: "request redirected",
+                tries: UPLOAD_TRIES,
+            });
+        }
+        let (line, end) = match status {
+            StatusCode::CREATED => (work_info(&message, &fields), Try::Done),
+            StatusCode::FORBIDDEN => (
+                work_error(&message, &fields),
+                Try::Refused("permission denied"),
+            ),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                (work_error(&message, &fields), Try::Refused("too large"))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => (
+                work_error(&message, &fields),
+                Try::Again {
+                    error: "service unavailable",
+                    tries: BUSY_TRIES,
+                },
+            ),
+            _ => (
+                work_warning(&message, &fields),
+                Try::Again {
+                    error: FAILED,
+                    tries: UPLOAD_TRIES,
+                },
+            ),
+        };
+        output.log(&line)?;
+        Ok(end)
+    }
+
+    fn url(&self, base: &str) -> Result<Url, HelperError> {
+        let request = self.request;
+        let mut url = artifacts_url(base, request.job_id)?;
+        let query = [
+            ("artifact_format", &request.format),
+            ("artifact_type", &request.artifact_type),
+            ("expire_in", &request.expire_in),
+        ];
+        for (key, value) in query {
+            if !value.is_empty() {
+                url.query_pairs_mut().append_pair(key, value);
+            }
+        }
+        Ok(url)
+    }
+}
