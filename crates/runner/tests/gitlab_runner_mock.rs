@@ -56,6 +56,7 @@ async fn helper_process() {
         legs: courser_net::Legs::only(None, std::env::temp_dir()),
         host_name: "testhost".to_owned(),
         user_agent: "gitlab-runner test".to_owned(),
+        started: jiff::Timestamp::now(),
         retry_pause: std::time::Duration::from_millis(10),
         temporary_directory: std::env::temp_dir(),
     };
