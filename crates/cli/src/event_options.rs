@@ -231,6 +231,11 @@ impl EventOptions {
             .iter()
             .map(|variable| (variable.key.clone(), variable.value.expose().to_owned()))
             .collect();
+        event.secret_variables = variables
+            .iter()
+            .filter(|variable| variable.masked || variable.file)
+            .map(|variable| variable.key.clone())
+            .collect();
         if !self.changed_files.is_empty() {
             event.changed_files = ChangedFiles::Given(self.changed_files.clone());
         } else if ask_git {

@@ -13,11 +13,12 @@ use crate::model::{AllowFailure, JobWhen, Need, Pipeline, PipelineJob, Workflow,
 use crate::needs::{MAXIMUM_NEEDS, NeedSpec, Target};
 use crate::parallel::Instance;
 use crate::policy::Policy;
-use crate::rules::{RuleWhen, World};
-use crate::shape::Shape;
+use crate::rules::RuleWhen;
 use crate::slug::{environment_slug, slug};
 use crate::source::{Fault, Findings, Span};
+use crate::trace::{Decision, Outcome, Subject};
 use crate::variables::{self, Scope};
+use crate::world::{Asker, Tree, World};
 
 /// Keywords that are accepted but have no effect on one machine, with what they would do.
 const NOT_RUN_HERE: &[(&str, &str)] = &[
@@ -140,6 +141,13 @@ fn check_cycles(jobs: &[PipelineJob], span: Span) -> Result<(), Fault> {
     }
 }
 
+fn subject(spec: &JobSpec, instance: &Instance) -> Subject {
+    Subject::Job {
+        name: instance.name.clone(),
+        group: spec.name.clone(),
+    }
+}
+
 struct Creation<'a> {
     config: &'a Config,
     graph: &'a Graph<'a>,
@@ -174,12 +182,14 @@ impl Creation<'_> {
                 job: &[],
                 predefined: &self.world.event.predefined,
             };
-            let mut shape = Shape {
-                findings: self.findings,
+            let asker = Asker {
+                owner: "workflow",
+                scope,
+                tree: Tree::Own,
             };
-            let found = self
-                .world
-                .first_match(rules, scope, "workflow", &mut shape)?;
+            let found =
+                self.world
+                    .first_match(rules, asker, || Subject::Workflow, self.findings)?;
             match found {
                 Some((_, rule)) if rule.when != Some(RuleWhen::Never) => {
                     variables::lay_over(globals, &rule.variables);
@@ -254,13 +264,16 @@ impl Creation<'_> {
 
         if let Some(rules) = &spec.rules {
             let scope = self.scope(&variables, &predefined);
-            let mut findings = Findings::default();
-            let mut shape = Shape {
-                findings: &mut findings,
+            let asker = Asker {
+                owner: &spec.name,
+                scope,
+                tree: Tree::Own,
             };
+            let mut findings = Findings::default();
+            let subject = || subject(spec, instance);
             let found = self
                 .world
-                .first_match(rules, scope, &spec.name, &mut shape)?;
+                .first_match(rules, asker, subject, &mut findings)?;
             for warning in findings.warnings {
                 self.findings.warn(warning.span, warning.message);
             }
@@ -286,7 +299,7 @@ impl Creation<'_> {
             }
             variables::lay_over(&mut variables, &rule.variables);
             job.rules_matched = Some(index);
-        } else if !self.policies_allow(spec, &variables, &predefined) {
+        } else if !self.policies_allow((spec, instance), &variables, &predefined) {
             return Ok(None);
         }
 
@@ -300,7 +313,7 @@ impl Creation<'_> {
     /// `only` and `except`.
     fn policies_allow(
         &mut self,
-        spec: &JobSpec,
+        (spec, instance): (&JobSpec, &Instance),
         variables: &[YamlVariable],
         predefined: &[(String, String)],
     ) -> bool {
@@ -321,11 +334,30 @@ impl Creation<'_> {
             None if self.config.workflow.rules.is_some() => None,
             None => Some(Policy::branches_and_tags()),
         };
-        let wanted = only.is_none_or(|only| only.all(self.world, scope));
+        let wanted = only.as_ref().is_none_or(|only| only.all(self.world, scope));
         let refused = spec
             .except
             .as_ref()
             .is_some_and(|except| except.any(self.world, scope));
+        if let Some(recorder) = &self.world.recorder {
+            let traced = |keyword, policy: &Option<Policy>| match policy {
+                Some(policy) => policy.traced(keyword, self.world, scope),
+                None => Vec::new(),
+            };
+            let mut policies = traced("only", &only);
+            policies.extend(traced("except", &spec.except));
+            let decision = Decision {
+                subject: subject(spec, instance),
+                outcome: match (wanted, refused) {
+                    (false, _) => Outcome::OnlyDoesNotHold,
+                    (true, true) => Outcome::ExceptHolds,
+                    (true, false) => Outcome::In,
+                },
+                rules: Vec::new(),
+                policies,
+            };
+            recorder.add(decision, Vec::new());
+        }
         wanted && !refused
     }
 

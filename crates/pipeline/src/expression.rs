@@ -12,6 +12,7 @@ const MAXIMUM_TOKENS: usize = 100;
 /// A checked expression.
 #[derive(Debug, Clone)]
 pub(crate) struct Expression {
+    text: String,
     root: Term,
 }
 
@@ -87,9 +88,41 @@ impl Expression {
         };
         let root = parser.expression(0)?;
         match parser.tokens.next() {
-            None => Ok(Self { root }),
+            None => Ok(Self {
+                text: text.to_owned(),
+                root,
+            }),
             Some((offset, _)) => Err(invalid(offset, "an operator is missing")),
         }
+    }
+
+    /// As it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text with values in place of variables: texts in quotes, `null` for what has no value.
+    pub(crate) fn shown(&self, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+        let mut shown = String::with_capacity(self.text.len());
+        let mut rest = 0;
+        for (offset, token) in scan(&self.text).unwrap_or_default() {
+            let Token::Term(Term::Variable(name)) = token else {
+                continue;
+            };
+            shown.push_str(&self.text[rest..offset]);
+            match lookup(&name) {
+                None => shown.push_str("null"),
+                Some(value) => {
+                    let quote = if value.contains('"') { '\'' } else { '"' };
+                    shown.push(quote);
+                    shown.push_str(&value);
+                    shown.push(quote);
+                }
+            }
+            rest = offset + variable_length(&self.text[offset..]);
+        }
+        shown.push_str(&self.text[rest..]);
+        shown
     }
 
     /// Evaluates; `lookup` gives a variable's value, not expanded.
@@ -104,6 +137,17 @@ impl Expression {
             matched_plain_text: evaluation.matched_plain_text,
         }
     }
+}
+
+/// Length of the variable or input that `text` begins with.
+fn variable_length(text: &str) -> usize {
+    if let Some(input) = INPUT.find(text) {
+        return input.len();
+    }
+    let name = &text[1..];
+    1 + name
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(name.len())
 }
 
 fn invalid(offset: usize, reason: impl Into<String>) -> Invalid {

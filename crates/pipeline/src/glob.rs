@@ -13,6 +13,11 @@ pub(crate) struct Glob {
     directory: bool,
 }
 
+/// Whether a pattern has nothing that stands for something else.
+pub(crate) fn is_plain(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '[', '{', '\\'])
+}
+
 impl Glob {
     pub(crate) fn new(pattern: &str) -> Self {
         Self {

@@ -5,8 +5,7 @@
 //! source line. No I/O of its own. Facts: `gitlab-ci-yaml.md`.
 //!
 //! ```
-//! use std::collections::BTreeMap;
-//! use courser_pipeline::{ChangedFiles, Event, Files, evaluate};
+//! use courser_pipeline::{Event, Files, evaluate};
 //!
 //! struct OneFile(&'static str);
 //!
@@ -22,10 +21,7 @@
 //! let event = Event {
 //!     source: "push".to_owned(),
 //!     ref_name: "main".to_owned(),
-//!     tag: false,
-//!     predefined: BTreeMap::new(),
-//!     pipeline_variables: Vec::new(),
-//!     changed_files: ChangedFiles::Unknown,
+//!     ..Event::default()
 //! };
 //! let files = OneFile("hello:\n  script: echo hello\n");
 //! let pipeline = evaluate(".gitlab-ci.yml", &files, &event).unwrap();
@@ -62,21 +58,30 @@ mod shape;
 mod show;
 mod slug;
 mod source;
+mod trace;
 mod variables;
+mod world;
 mod yaml;
 
 use config::Config;
 use graph::Graph;
 use include::Loader;
-use rules::World;
 use shape::Shape;
 use source::{Fault, Findings, Sources, Span};
+use world::World;
 use yaml::{Map, Node};
 
-pub use event::{ChangedFiles, Comparison, Event, Files};
+pub use event::{
+    ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, InputValue,
+    OtherProject, Unavailable,
+};
 pub use model::*;
 pub use show::MergedTree;
 pub use slug::{environment_slug, slug};
+pub use trace::{
+    ConditionTrace, Decision, Explanation, Outcome, PathsTrace, PathsVerdict, Place, PolicyTrace,
+    RuleTrace, Subject,
+};
 
 /// Reads, merges and checks the file at `root`, then evaluates it for `event`.
 ///
@@ -85,12 +90,27 @@ pub use slug::{environment_slug, slug};
 /// All shape errors together, otherwise the first logical or creation error; with the warnings so far.
 pub fn evaluate(root: &str, files: &dyn Files, event: &Event) -> Result<Pipeline, Lint> {
     let world = World::new(event, files);
+    evaluate_in(root, &world, &mut Sources::default())
+}
+
+/// As [`evaluate`], with the reason for each decision.
+pub fn explain(root: &str, files: &dyn Files, event: &Event) -> Explanation {
+    let mut world = World::recording(event, files);
     let mut sources = Sources::default();
+    let result = evaluate_in(root, &world, &mut sources);
+    let recorder = world.recorder.take().unwrap_or_default();
+    Explanation {
+        decisions: recorder.finish(&sources),
+        result,
+    }
+}
+
+fn evaluate_in(root: &str, world: &World<'_>, sources: &mut Sources) -> Result<Pipeline, Lint> {
     let mut findings = Findings::default();
-    let created = checked(root, &world, &mut sources, &mut findings).and_then(|(config, span)| {
+    let created = checked(root, world, sources, &mut findings).and_then(|(config, span)| {
         let graph = Graph::new(&config);
         graph.check()?;
-        create::create(&config, &graph, &world, span, &mut findings)
+        create::create(&config, &graph, world, span, &mut findings)
     });
     match created {
         Ok(created) if findings.errors.is_empty() => Ok(Pipeline {
@@ -98,10 +118,10 @@ pub fn evaluate(root: &str, files: &dyn Files, event: &Event) -> Result<Pipeline
             not_run_here: sources.problems(&created.not_run_here),
             ..created.pipeline
         }),
-        Ok(_) => Err(Lint::new(&sources, &findings)),
+        Ok(_) => Err(Lint::new(sources, &findings)),
         Err(fault) => {
             findings.errors.push(fault);
-            Err(Lint::new(&sources, &findings))
+            Err(Lint::new(sources, &findings))
         }
     }
 }

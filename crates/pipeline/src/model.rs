@@ -86,6 +86,19 @@ pub enum JobWhen {
     Delayed,
 }
 
+impl JobWhen {
+    /// As it is written in the file.
+    pub fn keyword(self) -> &'static str {
+        match self {
+            Self::OnSuccess => "on_success",
+            Self::OnFailure => "on_failure",
+            Self::Always => "always",
+            Self::Manual => "manual",
+            Self::Delayed => "delayed",
+        }
+    }
+}
+
 /// `allow_failure`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -4,10 +4,11 @@ use regex::Regex;
 
 use crate::expression::Expression;
 use crate::re2;
-use crate::rules::World;
 use crate::shape::{Shape, given};
 use crate::source::{Fault, Span};
+use crate::trace::PolicyTrace;
 use crate::variables::Scope;
+use crate::world::World;
 use crate::yaml::Node;
 
 /// One side of the pair.
@@ -21,6 +22,7 @@ pub(crate) struct Policy {
 
 #[derive(Debug, Clone)]
 struct Reference {
+    text: String,
     kind: ReferenceKind,
     /// `@group/project`.
     project: Option<String>,
@@ -36,6 +38,7 @@ impl Policy {
     /// What holds for a job without `rules`, `only` and `except`.
     pub(crate) fn branches_and_tags() -> Self {
         let name = |text: &str| Reference {
+            text: text.to_owned(),
             kind: ReferenceKind::Name(text.to_owned()),
             project: None,
         };
@@ -74,6 +77,35 @@ impl Policy {
             .any(|holds| holds)
     }
 
+    /// What was asked for, and what of it holds.
+    pub(crate) fn traced(
+        &self,
+        keyword: &'static str,
+        world: &World<'_>,
+        scope: Scope<'_>,
+    ) -> Vec<PolicyTrace> {
+        let texts = |items: &[Expression]| items.iter().map(|one| one.text().to_owned()).collect();
+        let refs = self.refs.iter().flatten();
+        let wanted = [
+            refs.map(|reference| reference.text.clone()).collect(),
+            texts(&self.variables),
+            self.changes.clone(),
+            vec!["active".to_owned()],
+        ];
+        let kinds = ["refs", "variables", "changes", "kubernetes"];
+        let judged = self.kinds(world, scope).into_iter().zip(wanted).zip(kinds);
+        judged
+            .filter_map(|((holds, wanted), kind)| {
+                Some(PolicyTrace {
+                    keyword,
+                    kind,
+                    wanted,
+                    holds: holds?,
+                })
+            })
+            .collect()
+    }
+
     fn kinds(&self, world: &World<'_>, scope: Scope<'_>) -> [Option<bool>; 4] {
         let refs = self
             .refs
@@ -86,22 +118,27 @@ impl Policy {
                 .iter()
                 .any(|expression| expression.evaluate(&|name| scope.value(name)).holds)
         });
-        let changes = (!self.changes.is_empty()).then(|| world.changed(&self.changes, scope));
+        let changes =
+            (!self.changes.is_empty()).then(|| world.changed(&self.changes, scope).holds());
         [refs, variables, changes, kubernetes]
     }
 }
 
 impl Reference {
     fn parse(text: &str) -> Result<Self, regex::Error> {
-        let (text, project) = match text.split_once('@') {
-            Some((text, project)) => (text, Some(project.to_owned())),
+        let (name, project) = match text.split_once('@') {
+            Some((name, project)) => (name, Some(project.to_owned())),
             None => (text, None),
         };
-        let kind = match re2::compile_delimited(text) {
+        let kind = match re2::compile_delimited(name) {
             Some(compiled) => ReferenceKind::Pattern(compiled?),
-            None => ReferenceKind::Name(text.to_owned()),
+            None => ReferenceKind::Name(name.to_owned()),
         };
-        Ok(Self { kind, project })
+        Ok(Self {
+            text: text.to_owned(),
+            kind,
+            project,
+        })
     }
 
     fn holds(&self, world: &World<'_>) -> bool {

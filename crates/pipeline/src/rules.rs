@@ -1,22 +1,15 @@
 //! `rules` of jobs, `workflow` and `include` (`gitlab-ci-yaml.md` 11).
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
-
-use crate::event::{ChangedFiles, Comparison, Event, Files};
 use crate::expression::Expression;
-use crate::glob::Glob;
 use crate::model::{AllowFailure, JobWhen, YamlVariable};
 use crate::needs::{self, NeedSpec};
 use crate::shape::{Shape, flatten, given};
 use crate::source::{Fault, Span};
-use crate::variables::{self, Level, Scope};
+use crate::variables::{self, Level};
 use crate::yaml::{Map, Node};
 
 /// Paths of one `changes` or `exists`.
 const MAXIMUM_PATHS: usize = 50;
-/// More comparisons of files with globs count as a match.
-const MAXIMUM_COMPARISONS: usize = 50_000;
 /// A week.
 pub(crate) const MAXIMUM_START_IN: u64 = 7 * 24 * 3600;
 
@@ -32,9 +25,9 @@ pub(crate) enum Owner {
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(crate) span: Span,
-    condition: Option<Expression>,
-    changes: Option<Changes>,
-    exists: Option<Exists>,
+    pub(crate) condition: Option<Expression>,
+    pub(crate) changes: Option<Changes>,
+    pub(crate) exists: Option<Exists>,
     pub(crate) when: Option<RuleWhen>,
     pub(crate) allow_failure: Option<AllowFailure>,
     pub(crate) start_in: Option<String>,
@@ -53,19 +46,37 @@ pub(crate) enum RuleWhen {
     Job(JobWhen),
 }
 
+/// `changes` of a rule.
 #[derive(Debug, Clone)]
-struct Changes {
-    paths: Vec<String>,
-    compare_to: Option<(String, Span)>,
+pub(crate) struct Changes {
+    pub(crate) paths: Vec<String>,
+    pub(crate) compare_to: Option<(String, Span)>,
 }
 
+/// `exists` of a rule.
 #[derive(Debug, Clone)]
-struct Exists {
-    paths: Vec<String>,
-    project: Option<Span>,
+pub(crate) struct Exists {
+    pub(crate) paths: Vec<String>,
+    pub(crate) project: Option<ExistsProject>,
+}
+
+/// `exists:project`: the files are looked for in another project.
+#[derive(Debug, Clone)]
+pub(crate) struct ExistsProject {
+    pub(crate) path: String,
+    pub(crate) reference: Option<String>,
+    pub(crate) span: Span,
 }
 
 impl RuleWhen {
+    /// As it is written.
+    pub(crate) fn keyword(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Job(when) => when.keyword(),
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "never" => Self::Never,
@@ -308,186 +319,18 @@ fn parse_exists(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Exist
     if given(map, "ref").is_some() {
         shape.required(map, node.span, "project", &place);
     }
+    let reference = given(map, "ref").and_then(|node| shape.string(node, &format!("{place} ref")));
+    let project = given(map, "project").and_then(|node| {
+        Some(ExistsProject {
+            path: shape.string(node, &format!("{place} project"))?,
+            reference,
+            span: node.span,
+        })
+    });
     Some(Exists {
         paths: given(map, "paths")
             .map(|paths| parse_paths(paths, &format!("{place} paths"), shape))
             .unwrap_or_default(),
-        project: map.entry("project").map(|entry| entry.span),
-    })
-}
-
-/// What rules are judged against.
-pub(crate) struct World<'a> {
-    pub(crate) event: &'a Event,
-    pub(crate) files: &'a dyn Files,
-    listed: OnceCell<Vec<String>>,
-    directories: OnceCell<Vec<String>>,
-    compared: RefCell<HashMap<String, Comparison>>,
-}
-
-impl<'a> World<'a> {
-    pub(crate) fn new(event: &'a Event, files: &'a dyn Files) -> Self {
-        Self {
-            event,
-            files,
-            listed: OnceCell::new(),
-            directories: OnceCell::new(),
-            compared: RefCell::default(),
-        }
-    }
-
-    /// All committed files.
-    pub(crate) fn listed(&self) -> &[String] {
-        self.listed.get_or_init(|| self.files.list())
-    }
-
-    /// Their directories, each with a slash at the end.
-    fn directories(&self) -> &[String] {
-        self.directories.get_or_init(|| {
-            let mut found = std::collections::BTreeSet::new();
-            for path in self.listed() {
-                let mut end = path.len();
-                while let Some(at) = path[..end].rfind('/') {
-                    if !found.insert(path[..=at].to_owned()) {
-                        break;
-                    }
-                    end = at;
-                }
-            }
-            found.into_iter().collect()
-        })
-    }
-
-    /// The first rule that holds, with its index.
-    pub(crate) fn first_match<'r>(
-        &self,
-        rules: &'r [Rule],
-        scope: Scope<'_>,
-        owner: &str,
-        shape: &mut Shape<'_>,
-    ) -> Result<Option<(usize, &'r Rule)>, Fault> {
-        for (index, rule) in rules.iter().enumerate() {
-            if self.holds(rule, scope, owner, shape)? {
-                return Ok(Some((index, rule)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn holds(
-        &self,
-        rule: &Rule,
-        scope: Scope<'_>,
-        owner: &str,
-        shape: &mut Shape<'_>,
-    ) -> Result<bool, Fault> {
-        if let Some(condition) = &rule.condition {
-            let outcome = condition.evaluate(&|name| scope.value(name));
-            if outcome.matched_plain_text {
-                shape.findings.warn(
-                    rule.span,
-                    format!(
-                        "{owner}: the right side of `=~` is no /pattern/, so it is searched for the left side"
-                    ),
-                );
-            }
-            if !outcome.holds {
-                return Ok(false);
-            }
-        }
-        if let Some(changes) = &rule.changes
-            && !self.changes_hold(changes, scope, owner)?
-        {
-            return Ok(false);
-        }
-        if let Some(exists) = &rule.exists {
-            if let Some(span) = exists.project {
-                return Err(Fault::new(
-                    span,
-                    format!(
-                        "Failed to parse rule for {owner}: rules:exists:project needs the files of another project, which is not built yet"
-                    ),
-                ));
-            }
-            if !self.exists(&exists.paths, scope) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn changes_hold(
-        &self,
-        changes: &Changes,
-        scope: Scope<'_>,
-        owner: &str,
-    ) -> Result<bool, Fault> {
-        let given = matches!(self.event.changed_files, ChangedFiles::Given(_));
-        let Some((reference, span)) = changes.compare_to.as_ref().filter(|_| !given) else {
-            return Ok(self.changed(&changes.paths, scope));
-        };
-        let reference = scope.expand(reference);
-        let mut compared = self.compared.borrow_mut();
-        let answer = compared
-            .entry(reference)
-            .or_insert_with_key(|reference| self.files.changed_since(reference));
-        let fault = |text: &str| {
-            let message =
-                format!("Failed to parse rule for {owner}: rules:changes:compare_to {text}");
-            Err(Fault::new(*span, message))
-        };
-        match answer {
-            Comparison::Changed(changed) => Ok(any_matches(changed, &changes.paths, scope)),
-            Comparison::UnknownReference => fault("is not a valid ref"),
-            Comparison::NotBuilt => fault("is not built yet where there is no working tree"),
-        }
-    }
-
-    /// Whether one of the changed files matches one of the globs.
-    pub(crate) fn changed(&self, globs: &[String], scope: Scope<'_>) -> bool {
-        match &self.event.changed_files {
-            ChangedFiles::Known(changed) | ChangedFiles::Given(changed) => {
-                any_matches(changed, globs, scope)
-            }
-            ChangedFiles::Unknown => true,
-        }
-    }
-
-    fn exists(&self, globs: &[String], scope: Scope<'_>) -> bool {
-        let listed = self.listed();
-        let globs: Vec<String> = globs
-            .iter()
-            .map(|glob| scope.expand(glob).trim_start_matches('/').to_owned())
-            .collect();
-        let is_plain = |glob: &str| !glob.contains(['*', '?', '[', '{', '\\']);
-        // Plain names need no matching and do not count as comparisons.
-        if globs
-            .iter()
-            .any(|glob| is_plain(glob) && listed.iter().any(|path| path == glob))
-        {
-            return true;
-        }
-        let patterns = globs.iter().filter(|glob| !is_plain(glob)).count();
-        if listed.len().saturating_mul(patterns) > MAXIMUM_COMPARISONS {
-            return true;
-        }
-        globs.iter().any(|glob| {
-            let glob = Glob::new(glob);
-            if glob.is_directory() {
-                self.directories().iter().any(|path| glob.matches(path))
-            } else {
-                listed.iter().any(|path| glob.matches(path))
-            }
-        })
-    }
-}
-
-fn any_matches(changed: &[String], globs: &[String], scope: Scope<'_>) -> bool {
-    if changed.len().saturating_mul(globs.len()) > MAXIMUM_COMPARISONS {
-        return true;
-    }
-    globs.iter().any(|glob| {
-        let glob = Glob::new(&scope.expand(glob));
-        changed.iter().any(|path| glob.matches(path))
+        project,
     })
 }

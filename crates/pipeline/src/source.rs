@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::Problem;
+use crate::trace::Place;
 
 /// A position in one of the [`Sources`]. Lines and columns start at 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -84,20 +85,30 @@ impl Sources {
             .map_or("", |(name, _)| name.as_ref())
     }
 
-    pub(crate) fn problem(&self, fault: &Fault) -> Problem {
-        let Span { file, line, column } = fault.span;
+    pub(crate) fn place(&self, span: Span) -> Place {
+        let Span { file, line, column } = span;
         let source_line = self
             .files
             .get(file as usize)
             .and_then(|(_, text)| text.lines().nth((line as usize).saturating_sub(1)))
             .unwrap_or_default();
-        Problem {
+        Place {
             file: self.name(file).to_owned(),
             line: line.max(1) as usize,
             column: column.max(1) as usize,
+            source_line: source_line.to_owned(),
+        }
+    }
+
+    pub(crate) fn problem(&self, fault: &Fault) -> Problem {
+        let place = self.place(fault.span);
+        Problem {
+            file: place.file,
+            line: place.line,
+            column: place.column,
             message: fault.message.clone(),
             detail: fault.detail.clone(),
-            source_line: source_line.to_owned(),
+            source_line: place.source_line,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Variables of the file: their forms, who wins, and the server's expansion (`gitlab-ci-yaml.md` 17).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::model::YamlVariable;
 use crate::shape::Shape;
@@ -149,7 +149,18 @@ pub(crate) struct Scope<'a> {
     pub(crate) predefined: &'a BTreeMap<String, String>,
 }
 
+/// No variables at all.
+static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+
 impl<'a> Scope<'a> {
+    /// Knows no variable.
+    pub(crate) const EMPTY: Self = Self {
+        pipeline: &[],
+        yaml: &[],
+        job: &[],
+        predefined: &NOTHING,
+    };
+
     /// The value, not expanded, and whether it may be looked into.
     pub(crate) fn find(&self, name: &str) -> Option<(&'a str, bool)> {
         let named = |list: &'a [(String, String)]| {
@@ -182,6 +193,26 @@ impl<'a> Scope<'a> {
 
     pub(crate) fn value(&self, name: &str) -> Option<String> {
         self.find(name).map(|(value, _)| value.to_owned())
+    }
+
+    /// Whether the text would take in the value of one of these, nested values included.
+    pub(crate) fn uses_any(&self, text: &str, names: &BTreeSet<String>) -> bool {
+        if names.is_empty() {
+            return false;
+        }
+        let mut open: Vec<&str> = names_used(text).collect();
+        let mut seen: HashSet<&str> = HashSet::new();
+        while let Some(name) = open.pop() {
+            if names.contains(name) {
+                return true;
+            }
+            if seen.insert(name)
+                && let Some((value, false)) = self.find(name)
+            {
+                open.extend(names_used(value));
+            }
+        }
+        false
     }
 
     /// Replaces `$X`, `${X}` and `%X%`, nested values included; unknown ones stay as written.

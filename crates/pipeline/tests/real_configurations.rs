@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use courser_pipeline::{ChangedFiles, Event, Files, Problem, evaluate};
+use courser_pipeline::{Event, Files, Problem, evaluate};
 
 struct Directory(PathBuf);
 
@@ -74,8 +74,7 @@ fn push_to_default_branch(project: &str) -> Event {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect::<BTreeMap<_, _>>(),
-        pipeline_variables: Vec::new(),
-        changed_files: ChangedFiles::Unknown,
+        ..Event::default()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use courser_pipeline::{ChangedFiles, Event, slug};
+use courser_pipeline::{Event, slug};
 
 use super::commit::{Commit, GitFacts};
 use super::remote::Remote;
@@ -71,8 +71,7 @@ impl Repository {
                 name
             },
             tag,
-            pipeline_variables: Vec::new(),
-            changed_files: ChangedFiles::Unknown,
+            ..Event::default()
         }
     }
 

@@ -7,7 +7,7 @@ mod scalar;
 
 pub(crate) use node::{Entry, Key, Kind, Map, Node};
 pub(crate) use read::{Document, read};
-pub(crate) use scalar::is_plain_text;
+pub(crate) use scalar::{is_plain_text, plain};
 
 /// Bytes of one document (`gitlab-ci-yaml.md` 20).
 pub(crate) const MAXIMUM_BYTES: usize = 2 * 1024 * 1024;

@@ -153,6 +153,46 @@ impl Node {
         Self::new(span, Kind::Seq(Arc::new(items)))
     }
 
+    /// A JSON value, all of it at one place.
+    pub(crate) fn from_json(value: &Value, span: Span) -> Self {
+        let kind = match value {
+            Value::Null => Kind::Null,
+            Value::Bool(value) => Kind::Bool(*value),
+            Value::Number(number) => match number.as_i128() {
+                Some(value) => Kind::Int(value),
+                None => Kind::Float(number.as_f64().unwrap_or_default()),
+            },
+            Value::String(text) => Kind::Text(text.as_str().into()),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| Self::from_json(item, span));
+                return Self::seq(span, items.collect());
+            }
+            Value::Object(object) => {
+                let mut map = Map::default();
+                for (key, value) in object {
+                    map.insert(Key::text(key), span, Self::from_json(value, span));
+                }
+                return Self::map(span, map);
+            }
+        };
+        Self::new(span, kind)
+    }
+
+    /// The same value, all of it at one place.
+    pub(crate) fn at(&self, span: Span) -> Self {
+        match &self.kind {
+            Kind::Seq(items) => Self::seq(span, items.iter().map(|item| item.at(span)).collect()),
+            Kind::Map(map) => {
+                let mut moved = Map::default();
+                for entry in map.entries() {
+                    moved.insert(entry.key.clone(), span, entry.value.at(span));
+                }
+                Self::map(span, moved)
+            }
+            kind => Self::new(span, kind.clone()),
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.kind, Kind::Null)
     }

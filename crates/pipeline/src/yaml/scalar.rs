@@ -40,6 +40,11 @@ pub(crate) fn resolve(text: &str) -> Result<Kind, Refused> {
     Ok(Kind::Text(text.into()))
 }
 
+/// As [`resolve`], for a value that does not stand in a file; nothing for a type that is refused.
+pub(crate) fn plain(text: &str) -> Option<Kind> {
+    resolve(text).ok()
+}
+
 /// Whether a text can stand unquoted in block style and reads back as itself.
 pub(crate) fn is_plain_text(text: &str) -> bool {
     let first_fits =

@@ -1,11 +1,23 @@
 //! A repository of texts, an event, and outcomes as short texts.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use courser_pipeline::{AllowFailure, ChangedFiles, Event, Files, PipelineJob, evaluate};
+use courser_pipeline::{
+    AllowFailure, Component, ComponentAddress, Elsewhere, Event, Files, OtherProject, PipelineJob,
+    Unavailable, evaluate,
+};
 
-/// Files by path.
+/// Files by path. Those of other places have names such as `project g/p@v1:a.yml`, `remote URL`,
+/// `template X.gitlab-ci.yml`, `component host/g/p/name@1`, `artifact job:a.yml`.
 pub(crate) struct Tree(BTreeMap<String, String>);
+
+impl Tree {
+    fn place(&self, name: &str) -> Result<String, Unavailable> {
+        let found = self.0.get(name).cloned();
+        found.ok_or_else(|| Unavailable(format!("no {name} here")))
+    }
+}
 
 impl Files for Tree {
     fn read(&self, path: &str) -> Option<String> {
@@ -13,7 +25,72 @@ impl Files for Tree {
     }
 
     fn list(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        let own = self.0.keys().filter(|name| !name.contains(' '));
+        own.cloned().collect()
+    }
+
+    fn elsewhere(&self) -> &dyn Elsewhere {
+        self
+    }
+}
+
+impl Elsewhere for Tree {
+    fn project(
+        &self,
+        path: &str,
+        reference: Option<&str>,
+    ) -> Result<Rc<dyn OtherProject>, Unavailable> {
+        let prefix = match reference {
+            Some(reference) => format!("project {path}@{reference}:"),
+            None => format!("project {path}:"),
+        };
+        let files: BTreeMap<String, String> = self
+            .0
+            .iter()
+            .filter_map(|(name, text)| Some((name.strip_prefix(&prefix)?.to_owned(), text.clone())))
+            .collect();
+        if files.is_empty() {
+            return Err(Unavailable(format!("no {prefix} here")));
+        }
+        Ok(Rc::new(Project(files)))
+    }
+
+    fn remote(&self, url: &str) -> Result<String, Unavailable> {
+        self.place(&format!("remote {url}"))
+    }
+
+    fn template(&self, name: &str) -> Result<String, Unavailable> {
+        self.place(&format!("template {name}"))
+    }
+
+    fn component(&self, address: &ComponentAddress<'_>) -> Result<Component, Unavailable> {
+        let (project, name) = address.path.rsplit_once('/').unwrap_or_default();
+        Ok(Component {
+            content: self.place(&format!("component {}", address.full))?,
+            file: format!("{project}@{}:templates/{name}.yml", address.version),
+            project: Elsewhere::project(self, project, Some(address.version))
+                .unwrap_or_else(|_| Rc::new(Project(BTreeMap::new()))),
+            name: name.to_owned(),
+            sha: "5a1".to_owned(),
+            version: "1.2.3".to_owned(),
+        })
+    }
+
+    fn artifact(&self, job: &str, path: &str) -> Result<String, Unavailable> {
+        self.place(&format!("artifact {job}:{path}"))
+    }
+}
+
+#[derive(Debug)]
+struct Project(BTreeMap<String, String>);
+
+impl OtherProject for Project {
+    fn read(&self, path: &str) -> Result<Option<String>, Unavailable> {
+        Ok(self.0.get(path).cloned())
+    }
+
+    fn list(&self) -> Result<Vec<String>, Unavailable> {
+        Ok(self.0.keys().cloned().collect())
     }
 }
 
@@ -37,12 +114,10 @@ pub(crate) fn push_to_main() -> Event {
     Event {
         source: "push".to_owned(),
         ref_name: "main".to_owned(),
-        tag: false,
         predefined: predefined
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
-        pipeline_variables: Vec::new(),
-        changed_files: ChangedFiles::Unknown,
+        ..Event::default()
     }
 }
 

@@ -1,11 +1,9 @@
 //! `gitlab-ci-yaml.md` statement by statement: what a file means, or what is wrong with it and where.
 
-mod world;
-
 use courser_pipeline::{ChangedFiles, Event, evaluate, lint};
 use serde_json::Value;
 
-use world::{check, check_error, outcome, push_to_main, tree};
+use crate::world::{check, check_error, outcome, push_to_main, tree};
 
 /// Every file with the jobs it makes or the errors it has (without the file's name), all compared at once.
 fn table(cases: &[(&str, &str)]) {
@@ -589,7 +587,7 @@ fn section_11_rules() {
     let text = "j: {script: x, rules: [{changes: {paths: ['*.md'], compare_to: main}}]}";
     check_error(
         text,
-        "1:64: Failed to parse rule for j: rules:changes:compare_to is not built yet where there is no working tree",
+        "1:64: Failed to parse rule for j: rules:changes:compare_to needs a Git repository",
     );
     assert!(lint(".gitlab-ci.yml", &tree(text, &[]), &push_to_main()).valid);
     let mut event = push_to_main();
