@@ -32,6 +32,8 @@ impl Git<'_> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GCM_INTERACTIVE", "Never")
             .env("LC_MESSAGES", "C")
+            // A replacement that an earlier job has made is not what the commit says.
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
             // Smudging file by file is slow; `git lfs pull` follows the checkout.
             .env("GIT_LFS_SKIP_SMUDGE", "1");
         if let Some(path) = self.external_config {
@@ -300,6 +302,16 @@ pub(crate) fn may_use_lfs(project_dir: &Path) -> bool {
         return true;
     };
     index.windows(NAME.len()).any(|window| window == NAME)
+}
+
+/// Whether the index could hold a submodule. `true` when in doubt.
+pub(crate) fn may_have_submodules(project_dir: &Path) -> bool {
+    // The mode of its entry, 0160000, in all versions of the index.
+    const MODE: &[u8] = &[0, 0, 0xe0, 0];
+    match std::fs::read(project_dir.join(".git/index")) {
+        Ok(index) => index.windows(MODE.len()).any(|window| window == MODE),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 #[cfg(test)]

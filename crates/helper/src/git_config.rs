@@ -1,6 +1,7 @@
 //! Git configuration files that we write and look at ourselves: one file instead of nine processes.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::HelperError;
 
@@ -89,11 +90,7 @@ pub(crate) enum Remote {
 
 /// Looks for `origin` with `url`, and for the inclusion of `include`.
 pub(crate) fn remote(text: &str, url: &str, include: &str) -> Remote {
-    let is_origin = |line: &str| {
-        let line = line.trim_start().to_lowercase();
-        line.starts_with('[') && line.contains("remote") && line.contains("origin")
-    };
-    if !text.lines().any(is_origin) {
+    if !has_remote(text) {
         return Remote::Missing;
     }
     let (mut urls, mut includes) = (Vec::new(), Vec::new());
@@ -116,6 +113,48 @@ pub(crate) fn remote(text: &str, url: &str, include: &str) -> Remote {
     } else {
         Remote::Other
     }
+}
+
+/// Whether a configuration names the remote `origin` at all.
+pub(crate) fn has_remote(text: &str) -> bool {
+    text.lines().any(is_origin)
+}
+
+fn is_origin(line: &str) -> bool {
+    let line = line.trim_start().to_lowercase();
+    line.starts_with('[') && line.contains("remote") && line.contains("origin")
+}
+
+/// What must stay of the configuration of a submodule's repository for Git to read it: the format of its
+/// objects, and that a server has promised those that are missing. Usually nothing.
+pub(crate) fn kept_of_module(repository: &Path) -> String {
+    let mut kept = String::new();
+    let text = std::fs::read_to_string(repository.join("config")).unwrap_or_default();
+    let is_sha256 = |line: &str| {
+        let line = line.to_lowercase();
+        line.split_once('=').is_some_and(|(key, value)| {
+            key.trim().ends_with("objectformat") && value.trim() == "sha256"
+        })
+    };
+    if text.lines().any(is_sha256) {
+        kept.push_str(
+            "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n",
+        );
+    }
+    if is_partial(repository) {
+        kept.push_str("[remote \"origin\"]\n\tpromisor = true\n");
+    }
+    kept
+}
+
+/// Whether some objects were left out on purpose (`--filter`): Git has to know that to get them later.
+pub(crate) fn is_partial(repository: &Path) -> bool {
+    let packs = std::fs::read_dir(repository.join("objects/pack"));
+    packs.into_iter().flatten().flatten().any(|pack| {
+        Path::new(&pack.file_name())
+            .extension()
+            .is_some_and(|extension| extension == "promisor")
+    })
 }
 
 #[cfg(test)]

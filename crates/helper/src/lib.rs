@@ -33,6 +33,7 @@ mod expansion;
 mod git;
 mod git_config;
 mod git_fault;
+mod leftovers;
 mod output;
 mod selection_log;
 mod sources;
@@ -200,6 +201,9 @@ pub async fn run(
             artifacts::upload(upload, environment, output).await
         }
         HelperRequest::CleanUp(work) => cleanup::clean_up(work, &environment.variables, output),
+        HelperRequest::GlobalGitConfig { temporary_dir } => {
+            sources::write_global_config(temporary_dir, &environment.variables)
+        }
         HelperRequest::Prepare(work) => {
             prepare(work, &environment.host_name, &environment.variables, output)
         }
@@ -257,7 +261,7 @@ fn last_line(result: Result<(), HelperError>, output: &mut Output<'_>) -> Result
 /// Whether the work is so small that no process is worth it: a few file operations, no Git, no network.
 pub fn is_light(request: &HelperRequest, environment: &LightEnvironment) -> bool {
     match request {
-        HelperRequest::Prepare(_) => true,
+        HelperRequest::Prepare(_) | HelperRequest::GlobalGitConfig { .. } => true,
         HelperRequest::GetSources(sources) => !sources.strategy.uses_git(),
         HelperRequest::CleanUp(work) => !cleanup::needs_git(work, &environment.variables),
         _ => false,
@@ -284,6 +288,9 @@ pub fn run_light(
             &environment.variables,
             &mut output,
         ),
+        HelperRequest::GlobalGitConfig { temporary_dir } => {
+            sources::write_global_config(temporary_dir, &environment.variables)
+        }
         HelperRequest::GetSources(sources) if is_light(request, environment) => {
             sources::without_git(sources, &mut output)
         }

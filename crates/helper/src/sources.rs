@@ -5,28 +5,26 @@
 //! (cleaning a new tree, collecting its garbage, asking LFS about a tree without attributes) are left
 //! out. Log lines stay as users know them. Credentials are in one file outside of the project directory.
 
+mod configuration;
+pub(crate) mod submodules;
+
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use courser_job::helper_request::{GetSources, GitStrategy};
+use courser_job::helper_request::{GetSources, GitStrategy, OldGitConfig};
 use courser_job::messages;
 
-use crate::cleanup::{remove_directory, remove_file, remove_leftovers};
-use crate::git::{Git, has_lfs, may_have_credential_helper, may_use_lfs};
-use crate::git_config::{GitConfig, Remote, remote};
+use crate::git::{Git, has_lfs, may_have_credential_helper, may_have_submodules, may_use_lfs};
+use crate::git_config::{GitConfig, Remote, has_remote, is_partial, remote};
+use crate::leftovers::{is_directory, remove_directory, remove_file, remove_leftovers};
 use crate::output::Output;
 use crate::{HelperEnvironment, HelperError};
-
-/// Template directory, below the temporary one.
-pub(crate) const TEMPLATE: &str = "git-template";
-
-/// CA certificates of the server and of the environment, below the temporary directory.
-pub(crate) const CA_BUNDLE: &str = "git-ca-bundle.pem";
-
-/// Configuration with credentials, below the temporary directory.
-pub(crate) const EXTERNAL_CONFIG: &str = ".gitlab-runner.ext.conf";
+pub(crate) use configuration::{
+    CA_BUNDLE, EXTERNAL_CONFIG, GLOBAL_CONFIG, make_private_directory, remove_template,
+    write_global_config,
+};
+use configuration::{Configuration, ca_bundle};
 
 /// `get_sources` between its hooks.
 pub(crate) fn get(
@@ -73,6 +71,7 @@ pub(crate) fn without_git(
         make_private_directory(parent)?;
     }
     fs::create_dir_all(project_dir).map_err(HelperError::io(project_dir))?;
+    Configuration::below(Path::new(&request.temporary_dir)).write_without_repository(request)?;
     output.say(&messages::skipping_checkout())?;
     output.say(&messages::skipping_submodules())?;
     Ok(())
@@ -93,39 +92,31 @@ pub(crate) fn clear(project_dir: &Path, output: &mut Output<'_>) -> Result<(), H
     git.run(output, &["clean", "-ffdx", "-q"])
 }
 
-/// Git lets `GIT_SSL_CAINFO` win over the configuration of a host (`runner-tls.md` 4.2), so that a
-/// machine which sets it for everything could not fetch from a server with a CA of its own. Where both
-/// are there, Git is given both.
-fn ca_bundle(
-    request: &GetSources,
-    environment: &HelperEnvironment,
-) -> Result<Option<PathBuf>, HelperError> {
-    let named = environment.variables.get("GIT_SSL_CAINFO");
-    let named = named.filter(|path| !path.is_empty());
-    let (Some(named), Some(server)) = (named, &request.tls_ca_file) else {
-        return Ok(None);
-    };
-    let mut bundle = fs::read_to_string(server).map_err(HelperError::io(Path::new(server)))?;
-    // A file that is not there is left to the server's CA alone.
-    if let Ok(others) = fs::read_to_string(named) {
-        bundle.push('\n');
-        bundle.push_str(&others);
-    }
-    let path = Path::new(&request.temporary_dir).join(CA_BUNDLE);
-    write_private(&path, &bundle)?;
-    Ok(Some(path))
-}
-
 /// Strategies `clone` and `fetch`.
 struct Checkout<'a> {
     request: &'a GetSources,
     project_dir: &'a Path,
     temporary_dir: &'a Path,
-    template_dir: PathBuf,
-    external_config: PathBuf,
+    configuration: Configuration,
     /// Both CA files in one, where the environment names one and the server has its own.
     ca_bundle: Option<PathBuf>,
+    /// `-c …` of calls that talk to the server.
+    authentication: Option<String>,
+    /// `-c …`: who we are.
+    agent: String,
 }
+
+/// What was in the project directory before this job.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Nothing at all: nothing to clean afterwards.
+    is_new: bool,
+    /// A repository with a remote, which upstream would have used as it was.
+    had_remote: bool,
+}
+
+/// The oldest Git with `clone --revision`.
+const NATIVE_CLONE: (u32, u32) = (2, 49);
 
 impl<'a> Checkout<'a> {
     /// What the server sent must not become options of Git.
@@ -137,14 +128,25 @@ impl<'a> Checkout<'a> {
         if let Some(refspec) = request.refspecs.iter().find(|spec| spec.starts_with('-')) {
             return Err(HelperError::Request(format!("{refspec:?} is no refspec")));
         }
+        let (url, name) = (&request.remote_url, &request.ref_name);
+        if url.starts_with('-') {
+            return Err(HelperError::Request(format!("{url:?} is no URL")));
+        }
+        if name.starts_with('-') {
+            return Err(HelperError::Request(format!("{name:?} is no ref")));
+        }
         let temporary_dir = Path::new(&request.temporary_dir);
         Ok(Self {
             request,
             project_dir: Path::new(&request.project_dir),
             temporary_dir,
-            template_dir: temporary_dir.join(TEMPLATE),
-            external_config: temporary_dir.join(EXTERNAL_CONFIG),
+            configuration: Configuration::below(temporary_dir),
             ca_bundle: ca_bundle(request, environment)?,
+            authentication: request.proactive_auth.then(|| match &request.remote_base {
+                Some(base) => format!("http.{base}.proactiveAuth=basic"),
+                None => "http.proactiveAuth=basic".to_owned(),
+            }),
+            agent: format!("http.userAgent={}", request.user_agent),
         })
     }
 
@@ -153,16 +155,11 @@ impl<'a> Checkout<'a> {
         environment: &HelperEnvironment,
         output: &mut Output<'_>,
     ) -> Result<(), HelperError> {
-        remove_leftovers(
-            self.project_dir,
-            self.temporary_dir,
-            self.request.clean_git_config,
-        )?;
+        let request = self.request;
         let repository = self.project_dir.join(".git");
-        if repository
-            .symlink_metadata()
-            .is_ok_and(|kind| !kind.is_dir())
-        {
+        let config = fs::read_to_string(repository.join("config")).unwrap_or_default();
+        remove_leftovers(self.project_dir, request.old_config != OldGitConfig::Kept)?;
+        if repository.symlink_metadata().is_ok() && !is_directory(&repository) {
             // A link or `gitdir:` file that an earlier job left: Git would work somewhere else.
             remove_file(&repository)?;
         }
@@ -170,90 +167,49 @@ impl<'a> Checkout<'a> {
         if environment.variables.get("GIT_SSL_NO_VERIFY").is_some() {
             output.say(&messages::git_unverified())?;
         }
-        self.write_configuration(output)?;
-        if self.request.strategy == GitStrategy::Clone {
+        if request.proactive_auth && request.remote_base.is_none() {
+            output.say(&messages::proactive_auth_everywhere())?;
+        }
+        self.configuration.write(request, output)?;
+        if request.strategy == GitStrategy::Clone {
             remove_directory(self.project_dir)?;
         }
-        // Nothing there before: nothing to clean afterwards.
-        let is_new =
-            fs::read_dir(self.project_dir).map_or(true, |mut entries| entries.next().is_none());
-        let is_fresh = self.init(output)?;
-        self.fetch(is_fresh && is_new, output)?;
-        if self.request.checkout {
-            self.check_out(is_new, environment, output)?;
+        let before = Before {
+            is_new: fs::read_dir(self.project_dir)
+                .map_or(true, |mut entries| entries.next().is_none()),
+            had_remote: request.strategy == GitStrategy::Fetch
+                && request.old_config == OldGitConfig::DroppedBefore
+                && is_directory(&repository)
+                && has_remote(&config),
+        };
+        if request.native_clone && self.git_is_new_enough() {
+            self.clone(output)?;
+        } else {
+            let is_fresh = self.init(before, output)?;
+            self.fetch(is_fresh && before.is_new, output)?;
+        }
+        if request.checkout {
+            self.check_out(before, environment, output)?;
         } else {
             output.say(&messages::skipping_checkout())?;
         }
-        output.say(&messages::skipping_submodules())?;
-        Ok(())
+        self.set_up_submodules(before, environment, output)
     }
 
     fn git(&self) -> Git<'_> {
         Git {
             directory: self.project_dir,
-            external_config: Some(&self.external_config),
+            external_config: Some(&self.configuration.external_config),
             ca_bundle: self.ca_bundle.as_deref(),
         }
     }
 
-    /// Template and external configuration.
-    fn write_configuration(&self, output: &mut Output<'_>) -> Result<(), HelperError> {
-        let request = self.request;
-        // Git copies what lies here; hooks of an earlier job must not run in this one.
-        remove_directory(&self.template_dir)?;
-        make_private_directory(&self.template_dir)?;
-        let mut external = GitConfig::default();
-        if !request.correlation_id.is_empty() {
-            let header = format!("X-Gitaly-Correlation-ID: {}", request.correlation_id);
-            external.section("http", "", &[("extraHeader", &header)])?;
-            output.say(&messages::gitaly_correlation_id(&request.correlation_id))?;
-        }
-        if request.bundle_uris {
-            external.section("transfer", "", &[("bundleURI", "true")])?;
-        }
-        if let Some(base) = &request.tls_base {
-            let mut values = Vec::new();
-            if let Some(ca) = &request.tls_ca_file {
-                values.push(("sslCAInfo", ca.as_str()));
-            }
-            let no_roots = self.template_dir.display().to_string();
-            if request.tls_ca_file_only {
-                // A directory without certificates: libcurl reads all of its own default directory
-                // before it connects, 150 roots on most machines.
-                values.push(("sslCAPath", no_roots.as_str()));
-            }
-            if let Some((certificate, key)) = &request.tls_client_pair {
-                values.extend([("sslCert", certificate.as_str()), ("sslKey", key.as_str())]);
-            }
-            external.section("http", base, &values)?;
-        }
-        for (new, old) in &request.instead_of {
-            external.section("url", new.expose(), &[("insteadOf", old)])?;
-        }
-        write_private(&self.external_config, external.text())?;
-
-        let mut template = GitConfig::default();
-        template.section("init", "", &[("defaultBranch", "none")])?;
-        template.section("fetch", "", &[("recurseSubmodules", "false")])?;
-        template.section("credential", "", &[("interactive", "never")])?;
-        template.section("gc", "", &[("autoDetach", "false")])?;
-        template.section("include", "", &[("path", &self.include()?)])?;
-        write_private(&self.template_dir.join("config"), template.text())
-    }
-
-    fn include(&self) -> Result<String, HelperError> {
-        self.external_config
-            .to_str()
-            .map(ToOwned::to_owned)
-            .ok_or_else(|| HelperError::Request("the builds directory is no UTF-8".to_owned()))
-    }
-
     /// Makes or reuses the repository; whether its remote is new.
-    fn init(&self, output: &mut Output<'_>) -> Result<bool, HelperError> {
+    fn init(&self, before: Before, output: &mut Output<'_>) -> Result<bool, HelperError> {
         let request = self.request;
         output.say(&messages::fetching_changes(request.depth))?;
         fs::create_dir_all(self.project_dir).map_err(HelperError::io(self.project_dir))?;
-        let template = format!("--template={}", self.template_dir.display());
+        let template = self.template();
         let mut arguments = vec!["init", request.project_dir.as_str(), template.as_str()];
         if !matches!(request.object_format.as_str(), "" | "sha1") {
             arguments.extend(["--object-format", &request.object_format]);
@@ -262,24 +218,26 @@ impl<'a> Checkout<'a> {
 
         let config = self.project_dir.join(".git/config");
         let text = fs::read_to_string(&config).map_err(HelperError::io(&config))?;
-        let include = self.include()?;
-        match remote(&text, &request.remote_url, &include) {
+        let include = self.configuration.include()?;
+        match remote(&text, &request.remote_url, include) {
             Remote::Missing => {
                 let mut section = GitConfig::default();
-                section.section(
-                    "remote",
-                    "origin",
-                    &[
-                        ("url", &request.remote_url),
-                        ("fetch", "+refs/heads/*:refs/remotes/origin/*"),
-                    ],
-                )?;
+                let mut values = vec![
+                    ("url", request.remote_url.as_str()),
+                    ("fetch", "+refs/heads/*:refs/remotes/origin/*"),
+                ];
+                if is_partial(&self.project_dir.join(".git")) {
+                    values.push(("promisor", "true"));
+                }
+                section.section("remote", "origin", &values)?;
                 fs::OpenOptions::new()
                     .append(true)
                     .open(&config)
                     .and_then(|mut file| file.write_all(section.text().as_bytes()))
                     .map_err(HelperError::io(&config))?;
-                output.say(&messages::created_fresh_repository())?;
+                if !before.had_remote {
+                    output.say(&messages::created_fresh_repository())?;
+                }
                 Ok(true)
             }
             Remote::AsWanted => Ok(false),
@@ -290,7 +248,7 @@ impl<'a> Checkout<'a> {
                     &["remote", "set-url", "origin", &request.remote_url],
                 )?;
                 let old = r"\.gitlab-runner\.ext\.conf$";
-                let include = ["config", "--replace-all", "include.path", &include, old];
+                let include = ["config", "--replace-all", "include.path", include, old];
                 git.run(output, &include)?;
                 Ok(false)
             }
@@ -299,9 +257,8 @@ impl<'a> Checkout<'a> {
 
     fn fetch(&self, is_new: bool, output: &mut Output<'_>) -> Result<(), HelperError> {
         let request = self.request;
-        let agent = format!("http.userAgent={}", request.user_agent);
         let depth = request.depth.to_string();
-        let mut arguments = vec!["-c", agent.as_str()];
+        let mut arguments = self.to_the_server();
         if is_new {
             // There is no garbage yet; this saves two processes.
             arguments.extend(["-c", "maintenance.auto=false"]);
@@ -320,18 +277,73 @@ impl<'a> Checkout<'a> {
         Ok(())
     }
 
+    fn git_is_new_enough(&self) -> bool {
+        let git = Git {
+            directory: self.temporary_dir,
+            ..self.git()
+        };
+        let version = git.read(&["version"]).unwrap_or_default();
+        is_at_least(&String::from_utf8_lossy(&version), NATIVE_CLONE)
+    }
+
+    /// `git clone` in place of `init` and `fetch`: refspecs and `GIT_FETCH_EXTRA_FLAGS` don't count.
+    fn clone(&self, output: &mut Output<'_>) -> Result<(), HelperError> {
+        let request = self.request;
+        let (major, minor) = NATIVE_CLONE;
+        output.say(&messages::git_is_new_enough(&format!("{major}.{minor}")))?;
+        output.say(&messages::cloning_repository(
+            &request.ref_name,
+            request.depth,
+        ))?;
+        let (template, depth) = (self.template(), request.depth.to_string());
+        let mut arguments = self.to_the_server();
+        arguments.extend(["clone", "--no-checkout", &request.remote_url]);
+        arguments.extend([request.project_dir.as_str(), template.as_str()]);
+        if request.depth > 0 {
+            arguments.extend(["--depth", depth.as_str()]);
+        }
+        if request.ref_name.starts_with("refs/") {
+            arguments.extend(["--revision", &request.ref_name]);
+        } else if !request.ref_name.is_empty() {
+            arguments.extend(["--branch", &request.ref_name]);
+        }
+        arguments.extend(request.clone_flags.iter().map(String::as_str));
+        let git = Git {
+            directory: self.temporary_dir,
+            ..self.git()
+        };
+        git.run_listening(output, &arguments)
+    }
+
+    fn template(&self) -> String {
+        format!("--template={}", self.configuration.template_dir.display())
+    }
+
+    /// Options before a command that talks to the server.
+    fn to_the_server(&self) -> Vec<&str> {
+        let mut options = vec!["-c", self.agent.as_str()];
+        if let Some(authentication) = &self.authentication {
+            options.extend(["-c", authentication]);
+        }
+        options
+    }
+
     fn check_out(
         &self,
-        is_new: bool,
+        before: Before,
         environment: &HelperEnvironment,
         output: &mut Output<'_>,
     ) -> Result<(), HelperError> {
         let request = self.request;
         output.say(&messages::checking_out(&request.sha, &request.ref_name))?;
         let git = self.git();
-        let checkout = ["-c", "submodule.recurse=false", "checkout", "-f", "-q"];
-        git.run(output, &[&checkout[..], &[&request.sha]].concat())?;
-        if !is_new && !request.clean_flags.is_empty() {
+        let mut checkout = vec!["-c", "submodule.recurse=false"];
+        if let Some(authentication) = &self.authentication {
+            checkout.extend(["-c", authentication]);
+        }
+        checkout.extend(["checkout", "-f", "-q", &request.sha]);
+        git.run(output, &checkout)?;
+        if !before.is_new && !request.clean_flags.is_empty() {
             let mut arguments = vec!["clean"];
             arguments.extend(request.clean_flags.iter().map(String::as_str));
             git.run(output, &arguments)?;
@@ -344,25 +356,63 @@ impl<'a> Checkout<'a> {
         }
         Ok(())
     }
+
+    fn set_up_submodules(
+        &self,
+        before: Before,
+        environment: &HelperEnvironment,
+        output: &mut Output<'_>,
+    ) -> Result<(), HelperError> {
+        let request = self.request;
+        let git = self.git();
+        let any = may_have_submodules(self.project_dir);
+        if any && !before.is_new && request.old_config != OldGitConfig::Kept {
+            submodules::remove_strangers(&git)?;
+        }
+        let Some(chosen) = &request.submodules else {
+            output.say(&messages::skipping_submodules())?;
+            return Ok(());
+        };
+        let lfs = !request.lfs_skip_smudge && has_lfs(&environment.variables);
+        let update = submodules::Update {
+            git,
+            chosen,
+            clean_flags: &request.clean_flags,
+            external_config: self.configuration.include()?,
+            any,
+            is_new: before.is_new,
+            lfs,
+        };
+        update.run(output)
+    }
 }
 
-/// `mkdir -p` with directories nobody else can look into.
-pub(crate) fn make_private_directory(path: &Path) -> Result<(), HelperError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(HelperError::io(path))
+/// Whether what `git version` says is that version or a later one.
+fn is_at_least(said: &str, wanted: (u32, u32)) -> bool {
+    let mut numbers = said
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok());
+    numbers
+        .next()
+        .zip(numbers.next())
+        .is_some_and(|found: (u32, u32)| found >= wanted)
 }
 
-/// A new file that only the user can read, in place of an old one.
-fn write_private(path: &Path, text: &str) -> Result<(), HelperError> {
-    remove_file(path)?;
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(HelperError::io(path))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (said, expected) in [
+            ("git version 2.39.5\n", false),
+            ("git version 2.49.0", true),
+            ("git version 2.50.1 (Apple Git-155)", true),
+            ("git version 2.5.0.windows.1", false),
+            ("git version 3.0", true),
+            ("", false),
+        ] {
+            assert_eq!(is_at_least(said, NATIVE_CLONE), expected, "{said}");
+        }
+    }
 }

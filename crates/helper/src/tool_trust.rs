@@ -13,8 +13,8 @@ use courser_job::helper_request::GitServer;
 use courser_job::{ToolFiles, ToolTrust, messages};
 
 use crate::HelperError;
-use crate::cleanup::remove_directory;
 use crate::git_config::GitConfig;
+use crate::leftovers::remove_directory;
 use crate::output::Output;
 use crate::sources::make_private_directory;
 

@@ -101,6 +101,12 @@ impl Job {
             );
             body.export_variables(&Variables::expand_all(list, temporary), temporary);
         }
+        if self.features().git_urls_without_tokens {
+            body.export(
+                "GIT_CONFIG_GLOBAL",
+                &format!("{temporary}/{GLOBAL_GIT_CONFIG}"),
+            );
+        }
         if self.context().tls.tools.is_some() {
             body.export_where_unset(&tool_trust::presets(&ToolFiles::below(temporary)));
         }
@@ -116,12 +122,21 @@ impl Job {
 
     fn get_sources(&self, status: JobStatus) -> StageWork {
         let request = HelperRequest::GetSources(Box::new(sources::request(self)));
+        let global =
+            self.features()
+                .git_urls_without_tokens
+                .then(|| HelperRequest::GlobalGitConfig {
+                    temporary_dir: self.directories().temporary.clone(),
+                });
         if !self.has_repository() {
-            return StageWork::Helper(vec![request]);
+            return StageWork::Helper(global.into_iter().chain([request]).collect());
         }
         let mut body = self.body(status);
         body.export("GIT_TERMINAL_PROMPT", "0");
         body.export("GCM_INTERACTIVE", "Never");
+        if let Some(global) = global {
+            body.helper(&self.context().helper_command, &global);
+        }
         let configured = &self.context().pre_get_sources_script;
         body.commands(
             "pre_clone_script",
@@ -306,7 +321,8 @@ impl Job {
             file_variables: self.variables().file_names(),
             job_cleanup: self.features().job_cleanup,
             clean_flags: self.settings().git_clean_flags.clone(),
-            clean_git_config: self.clean_git_config(),
+            old_config: self.old_config(),
+            submodules: sources::submodules(self),
             credential_reject_url: sources::Remote::of(self).credential_reject_url,
         }
     }
@@ -314,6 +330,9 @@ impl Job {
 
 /// Git configuration outside the repository that holds the credentials.
 const EXTERNAL_GIT_CONFIG: &str = ".gitlab-runner.ext.conf";
+
+/// Git's global configuration in stages of a job whose URLs hold no token.
+const GLOBAL_GIT_CONFIG: &str = ".glr.gconf";
 
 /// A configured hook as script elements: one, or none.
 fn hook(script: &str) -> impl Iterator<Item = &str> {

@@ -45,6 +45,7 @@ features! {
     posix_escapes = "FF_POSIXLY_CORRECT_ESCAPES",
     git_urls_without_tokens = "FF_GIT_URLS_WITHOUT_TOKENS",
     git_native_clone = "FF_USE_GIT_NATIVE_CLONE",
+    git_proactive_auth = "FF_USE_GIT_PROACTIVE_AUTH",
     hash_cache_keys = "FF_HASH_CACHE_KEYS",
     clean_up_failed_cache_extract = "FF_CLEAN_UP_FAILED_CACHE_EXTRACT",
 }

@@ -36,6 +36,11 @@ pub enum HelperRequest {
     UploadArtifacts(UploadArtifacts),
     /// `cleanup_file_variables` (2.9).
     CleanUp(CleanUp),
+    /// Git's global configuration of the job, before anything uses it (2.6, seed file).
+    GlobalGitConfig {
+        /// `<project dir>.tmp`.
+        temporary_dir: String,
+    },
     /// `prepare_script`: `Running on …`, leftovers of `GITLAB_ENV` away (2.9), trust for the job's tools.
     Prepare(Prepare),
 }
@@ -88,6 +93,33 @@ impl GitStrategy {
     }
 }
 
+/// What becomes of configuration, hooks and attributes that an earlier job left in a repository that is
+/// used again (2.3 A 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldGitConfig {
+    /// Dropped before the job and after it.
+    Dropped,
+    /// Dropped before the job; it stays behind for whoever looks at the directory later. The log is that
+    /// of a repository whose configuration was kept.
+    DroppedBefore,
+    /// Stays: `clean_git_config = false`.
+    Kept,
+}
+
+/// Submodules of a job (2.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submodules {
+    /// `GIT_SUBMODULE_STRATEGY` is `recursive`, not `normal`.
+    pub recursive: bool,
+    /// `GIT_SUBMODULE_PATHS`; empty = all.
+    pub paths: Vec<String>,
+    /// `GIT_SUBMODULE_DEPTH`, 0 = everything.
+    pub depth: i64,
+    /// `GIT_SUBMODULE_UPDATE_FLAGS`.
+    pub update_flags: Vec<String>,
+}
+
 /// Sources of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GetSources {
@@ -125,8 +157,18 @@ pub struct GetSources {
     pub correlation_id: String,
     /// `FF_USE_GIT_BUNDLE_URIS`.
     pub bundle_uris: bool,
-    /// Delete `config` and `hooks` of the reused repository first (2.3 A 3).
-    pub clean_git_config: bool,
+    /// Of the reused repository and its submodules.
+    pub old_config: OldGitConfig,
+    /// `None` = they are left alone.
+    pub submodules: Option<Submodules>,
+    /// `FF_USE_GIT_NATIVE_CLONE` and strategy `clone`: `git clone` where Git is new enough.
+    pub native_clone: bool,
+    /// `FF_USE_GIT_PROACTIVE_AUTH`.
+    pub proactive_auth: bool,
+    /// `FF_GIT_URLS_WITHOUT_TOKENS`: `scheme://host` for which a credential helper gives `CI_JOB_TOKEN`.
+    pub credential_helper_for: Option<String>,
+    /// `scheme://host` of the remote; `None` where it has none.
+    pub remote_base: Option<String>,
     /// `GIT_LFS_SKIP_SMUDGE`.
     pub lfs_skip_smudge: bool,
     /// `http.<scheme://host>` the TLS keys are for; `None` = no TLS variables.
@@ -327,7 +369,9 @@ pub struct CleanUp {
     /// `GIT_CLEAN_FLAGS`.
     pub clean_flags: Vec<String>,
     /// As for the sources.
-    pub clean_git_config: bool,
+    pub old_config: OldGitConfig,
+    /// As for the sources.
+    pub submodules: Option<Submodules>,
     /// `scheme://host` for `git credential reject`; `None` = nothing to reject.
     pub credential_reject_url: Option<String>,
 }

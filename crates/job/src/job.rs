@@ -6,7 +6,7 @@ use std::time::Duration;
 use courser_protocol::{FailureReason, JobResponse, Secret};
 
 use crate::directories::{Directories, Place};
-use crate::helper_request::GitStrategy;
+use crate::helper_request::{GitStrategy, OldGitConfig};
 use crate::job_variables::variable_list;
 use crate::script::{Shell, Style};
 use crate::{Features, RunnerContext, Settings, Stage, Variables, cache, inputs, refusal};
@@ -132,7 +132,7 @@ impl Job {
         };
         let settings = Settings::read(
             &list(&standard),
-            payload.allow_git_fetch,
+            &payload,
             context.debug_trace_disabled,
             &mut warnings,
         );
@@ -243,11 +243,17 @@ impl Job {
         self.variables.masked()
     }
 
-    /// Whether `config` and hooks of a reused repository are deleted (2.3 A 3).
-    pub(crate) fn clean_git_config(&self) -> bool {
-        let default =
+    /// What becomes of the configuration of a reused repository (2.3 A 3). Upstream's shell executor keeps
+    /// it; here no job inherits it, unless the runner's configuration says so.
+    pub(crate) fn old_config(&self) -> OldGitConfig {
+        let everywhere =
             self.context.cleans_git_config && self.settings.git_strategy != GitStrategy::None;
-        self.context.clean_git_config.unwrap_or(default)
+        match self.context.clean_git_config {
+            Some(true) => OldGitConfig::Dropped,
+            Some(false) => OldGitConfig::Kept,
+            None if everywhere => OldGitConfig::Dropped,
+            None => OldGitConfig::DroppedBefore,
+        }
     }
 
     pub(crate) fn has_repository(&self) -> bool {

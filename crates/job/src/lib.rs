@@ -50,7 +50,7 @@ pub use features::Features;
 pub use helper_request::HelperRequest;
 pub use job::{Job, JobStatus, Rejection};
 pub use script::Shell;
-pub use settings::{Settings, TimeoutSetting, TimeoutVariable};
+pub use settings::{Settings, SubmoduleStrategy, TimeoutSetting, TimeoutVariable};
 pub use stage::{Stage, StageScript, StageWork};
 pub use tool_trust::{ToolFiles, ToolTrust};
 pub use variables::{Variables, expand, is_true, strict_bool};

@@ -323,13 +323,7 @@ pub fn gitaly_correlation_id(id: &str) -> String {
 
 /// Before `git fetch`; depth 0 = everything.
 pub fn fetching_changes(depth: i64) -> String {
-    if depth > 0 {
-        notice(&format!(
-            "Fetching changes with git depth set to {depth}..."
-        ))
-    } else {
-        notice("Fetching changes...")
-    }
+    notice(&format!("Fetching changes{}...", with_depth(depth)))
 }
 
 /// The repository was not there before.
@@ -337,11 +331,48 @@ pub fn created_fresh_repository() -> String {
     notice("Created fresh repository.")
 }
 
+/// Git is new enough to clone by itself.
+pub fn git_is_new_enough(version: &str) -> String {
+    notice(&format!("Git version at least {version:?}"))
+}
+
+/// Before `git clone`; depth 0 = everything.
+pub fn cloning_repository(ref_name: &str, depth: i64) -> String {
+    let of = if ref_name.is_empty() {
+        String::new()
+    } else {
+        format!(" for {}", printable(ref_name))
+    };
+    notice(&format!("Cloning repository{of}{}...", with_depth(depth)))
+}
+
+fn with_depth(depth: i64) -> String {
+    if depth > 0 {
+        format!(" with git depth set to {depth}")
+    } else {
+        String::new()
+    }
+}
+
+/// A name that a server has sent, in one line.
+fn printable(name: &str) -> String {
+    let plain = |c: char| if c.is_control() { '?' } else { c };
+    name.chars().map(plain).collect()
+}
+
+/// The credentials cannot be bound to the host they are for.
+pub fn proactive_auth_everywhere() -> String {
+    script_warning(
+        "WARNING: the remote names no host: FF_USE_GIT_PROACTIVE_AUTH applies to every host Git talks to",
+    )
+}
+
 /// Before `git checkout`. At most 8 characters of `sha` are shown.
 pub fn checking_out(sha: &str, ref_name: &str) -> String {
     let short = sha.get(..8).unwrap_or(sha);
     notice(&format!(
-        "Checking out {short} as detached HEAD (ref is {ref_name})..."
+        "Checking out {short} as detached HEAD (ref is {})...",
+        printable(ref_name)
     ))
 }
 
@@ -353,6 +384,35 @@ pub fn skipping_checkout() -> String {
 /// No submodule strategy.
 pub fn skipping_submodules() -> String {
     notice("Skipping Git submodules setup")
+}
+
+/// Before submodules are touched; depth 0 = everything.
+pub fn updating_submodules(recursive: bool, depth: i64) -> String {
+    let recursively = if recursive { " recursively" } else { "" };
+    notice(&format!(
+        "Updating/initializing submodules{recursively}{}...",
+        with_depth(depth)
+    ))
+}
+
+/// `git submodule update` worked.
+pub fn updated_submodules() -> String {
+    notice("Updated submodules")
+}
+
+/// It did not, and is tried once more.
+pub fn retrying_submodules() -> String {
+    script_warning("Updating submodules failed. Retrying...")
+}
+
+/// Before submodules include the configuration with the job's credentials.
+pub fn configuring_submodules() -> String {
+    notice("Configuring submodules to use parent git credentials...")
+}
+
+/// Before `git lfs pull` in submodules.
+pub fn pulling_lfs_files() -> String {
+    notice("Pulling LFS files...")
 }
 
 /// `clear_worktree`.

@@ -2,7 +2,7 @@
 
 use courser_protocol::JobResponse;
 
-use crate::helper_request::GitStrategy;
+use crate::settings::SubmoduleStrategy;
 use crate::{Job, Rejection};
 
 /// Faults of the payload itself.
@@ -16,38 +16,28 @@ pub(crate) fn check_payload(payload: &JobResponse) -> Result<(), Rejection> {
     refuse_unbuilt_payload(payload)
 }
 
-/// Settings that would change what happens and are not built yet.
+/// Settings with which no sources can be had.
 pub(crate) fn check_settings(job: &Job) -> Result<(), Rejection> {
+    let settings = job.settings();
     if !job.has_repository() {
         return Ok(());
     }
-    let strategy = &job.settings().git_submodule_strategy;
-    match strategy.as_str() {
-        "" => {}
-        "normal" | "recursive" => {
-            return Err(Rejection::configuration(format!(
-                "GIT_SUBMODULE_STRATEGY: {strategy} is not built yet, only \"none\" works"
-            )));
-        }
-        _ => return Err(Rejection::configuration("unknown GIT_SUBMODULE_STRATEGY")),
-    }
-    for (set, name) in [
-        (
-            job.features().git_urls_without_tokens,
-            "FF_GIT_URLS_WITHOUT_TOKENS",
-        ),
-        (
-            job.features().git_native_clone && job.settings().git_strategy == GitStrategy::Clone,
-            "FF_USE_GIT_NATIVE_CLONE",
-        ),
-    ] {
-        if set {
-            return Err(Rejection::configuration(format!(
-                "feature flag {name} is not built yet: switch it off"
-            )));
+    match &settings.git_submodule_strategy {
+        SubmoduleStrategy::None => Ok(()),
+        SubmoduleStrategy::Unknown(raw) => Err(Rejection::configuration(format!(
+            "unknown GIT_SUBMODULE_STRATEGY: expected either 'normal', 'recursive' or 'none' got {raw:?}"
+        ))),
+        SubmoduleStrategy::Normal | SubmoduleStrategy::Recursive => {
+            let paths = &settings.git_submodule_paths;
+            if paths.iter().any(|path| path == ":(exclude)") {
+                return Err(Rejection::configuration(format!(
+                    "GIT_SUBMODULE_PATHS: invalid submodule pathspec [{}]",
+                    paths.join(" ")
+                )));
+            }
+            Ok(())
         }
     }
-    Ok(())
 }
 
 /// Parts of the payload that would change what happens and are not built yet.

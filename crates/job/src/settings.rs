@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use courser_protocol::JobResponse;
+
 use crate::helper_request::GitStrategy;
 use crate::variables::{Variables, strict_bool};
 
@@ -22,8 +24,14 @@ pub struct Settings {
     pub git_fetch_extra_flags: Vec<String>,
     /// `GIT_CLONE_EXTRA_FLAGS`.
     pub git_clone_extra_flags: Vec<String>,
-    /// `GIT_SUBMODULE_STRATEGY` as written; empty = none.
-    pub git_submodule_strategy: String,
+    /// `GIT_SUBMODULE_STRATEGY`.
+    pub git_submodule_strategy: SubmoduleStrategy,
+    /// `GIT_SUBMODULE_PATHS`.
+    pub git_submodule_paths: Vec<String>,
+    /// `GIT_SUBMODULE_DEPTH`; `None` = that of the project.
+    pub git_submodule_depth: Option<i64>,
+    /// `GIT_SUBMODULE_UPDATE_FLAGS`.
+    pub git_submodule_update_flags: Vec<String>,
     /// `GIT_SUBMODULE_FORCE_HTTPS`.
     pub git_submodule_force_https: bool,
     /// `GIT_LFS_SKIP_SMUDGE`.
@@ -42,6 +50,19 @@ pub struct Settings {
     pub script_timeout: TimeoutVariable,
     /// `RUNNER_AFTER_SCRIPT_TIMEOUT`, judged at the same time.
     pub after_script_timeout: TimeoutVariable,
+}
+
+/// `GIT_SUBMODULE_STRATEGY`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmoduleStrategy {
+    /// They are left alone.
+    None,
+    /// Those of the project.
+    Normal,
+    /// Those of submodules too.
+    Recursive,
+    /// Something else was written.
+    Unknown(String),
 }
 
 /// A timeout variable as written; what it means depends on the time that is left for the job.
@@ -87,12 +108,13 @@ impl Settings {
     /// Reads the settings; `warnings` gets a line for each bad value.
     pub fn read(
         variables: &Variables,
-        allow_git_fetch: bool,
+        payload: &JobResponse,
         debug_trace_disabled: bool,
         warnings: &mut Vec<String>,
     ) -> Self {
         let mut reader = Reader {
             variables,
+            git_depth: payload.git_info.depth,
             warnings,
         };
         let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
@@ -112,16 +134,21 @@ impl Settings {
         }
         Self {
             debug_trace,
-            git_strategy: reader.git_strategy(allow_git_fetch),
+            git_strategy: reader.git_strategy(payload.allow_git_fetch),
             git_checkout: reader.bool("GIT_CHECKOUT", true),
             git_clone_path: variables.text("GIT_CLONE_PATH").trim().to_owned(),
             git_clean_flags: reader.flags("GIT_CLEAN_FLAGS", "-ffdx"),
             git_fetch_extra_flags: reader.flags("GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"),
             git_clone_extra_flags: reader.flags("GIT_CLONE_EXTRA_FLAGS", ""),
             git_submodule_strategy: match variables.text("GIT_SUBMODULE_STRATEGY").trim() {
-                "none" => String::new(),
-                other => other.to_owned(),
+                "" | "none" => SubmoduleStrategy::None,
+                "normal" => SubmoduleStrategy::Normal,
+                "recursive" => SubmoduleStrategy::Recursive,
+                other => SubmoduleStrategy::Unknown(other.to_owned()),
             },
+            git_submodule_paths: words(&variables.text("GIT_SUBMODULE_PATHS")),
+            git_submodule_depth: reader.submodule_depth(),
+            git_submodule_update_flags: reader.flags("GIT_SUBMODULE_UPDATE_FLAGS", ""),
             git_submodule_force_https: reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false),
             git_lfs_skip_smudge: reader.bool("GIT_LFS_SKIP_SMUDGE", false),
             get_sources_attempts: reader.attempts("GET_SOURCES_ATTEMPTS"),
@@ -142,6 +169,7 @@ pub(crate) const AFTER_SCRIPT_TIMEOUT: &str = "RUNNER_AFTER_SCRIPT_TIMEOUT";
 
 struct Reader<'a> {
     variables: &'a Variables,
+    git_depth: i64,
     warnings: &'a mut Vec<String>,
 }
 
@@ -186,7 +214,23 @@ impl Reader<'_> {
             "none" => "",
             text => text,
         };
-        text.split_whitespace().map(str::to_owned).collect()
+        words(text)
+    }
+
+    fn submodule_depth(&mut self) -> Option<i64> {
+        const NAME: &str = "GIT_SUBMODULE_DEPTH";
+        let raw = self.variables.text(NAME);
+        if raw.trim().is_empty() {
+            return None;
+        }
+        let depth = raw.parse().ok();
+        if depth.is_none() {
+            self.warnings.push(format!(
+                "{NAME}: expected int got \"{raw}\", using default value: {}",
+                self.git_depth
+            ));
+        }
+        depth
     }
 
     fn git_strategy(&mut self, allow_git_fetch: bool) -> GitStrategy {
@@ -216,6 +260,11 @@ impl Reader<'_> {
             raw: self.variables.text(name).trim().to_owned(),
         }
     }
+}
+
+/// A list without quoting.
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Go's `time.ParseDuration`: `1h30m`, `90s`, `-1.5ms`. Returns sign (true = negative) and length.
@@ -289,7 +338,12 @@ mod tests {
             .collect();
         let mut warnings = Vec::new();
         let variables = Variables::expand_all(list, "/t");
-        let settings = Settings::read(&variables, true, false, &mut warnings);
+        let mut payload = JobResponse {
+            allow_git_fetch: true,
+            ..JobResponse::default()
+        };
+        payload.git_info.depth = 20;
+        let settings = Settings::read(&variables, &payload, false, &mut warnings);
         (settings, warnings)
     }
 
@@ -326,6 +380,11 @@ mod tests {
                 "GET_SOURCES_ATTEMPTS",
                 "11",
                 "GET_SOURCES_ATTEMPTS: number of attempts out of the range [1, 10], clamping to: 10",
+            ),
+            (
+                "GIT_SUBMODULE_DEPTH",
+                "deep",
+                "GIT_SUBMODULE_DEPTH: expected int got \"deep\", using default value: 20",
             ),
             (
                 "RESTORE_CACHE_ATTEMPTS",

@@ -5,7 +5,8 @@
 use courser_protocol::Secret;
 
 use crate::Job;
-use crate::helper_request::{GetSources, GitServer, GitStrategy};
+use crate::helper_request::{GetSources, GitServer, GitStrategy, Submodules};
+use crate::settings::SubmoduleStrategy;
 
 /// `scheme://[userinfo@]authority[/path]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,16 +130,26 @@ impl Remote {
                 pairs.push(pair);
             }
         };
-        add(remote.clone(), url.clone());
+        let with_tokens = !job.features().git_urls_without_tokens;
+        if with_tokens {
+            add(remote.clone(), url.clone());
+        }
         if let Some(base) = RemoteUrl::parse(base_text).filter(RemoteUrl::is_http) {
-            let with_credentials = base.with_userinfo(&userinfo);
-            add(with_credentials.clone(), base.without_credentials());
+            let plain = base.without_credentials();
+            let of_the_job = if with_tokens {
+                base.with_userinfo(&userinfo)
+            } else {
+                plain.clone()
+            };
+            add(of_the_job.clone(), plain);
             if job.settings().git_submodule_force_https {
                 for (suffix, old) in ssh_forms(job) {
-                    add(format!("{with_credentials}{suffix}"), old);
+                    add(format!("{of_the_job}{suffix}"), old);
                 }
             }
-            if let Some(repository) = RemoteUrl::parse(repo_url).filter(RemoteUrl::is_http) {
+            if with_tokens
+                && let Some(repository) = RemoteUrl::parse(repo_url).filter(RemoteUrl::is_http)
+            {
                 let root = RemoteUrl {
                     path: "",
                     ..repository
@@ -216,7 +227,15 @@ pub(crate) fn request(job: &Job) -> GetSources {
             String::new()
         },
         bundle_uris: features.bundle_uris,
-        clean_git_config: job.clean_git_config(),
+        old_config: job.old_config(),
+        submodules: submodules(job),
+        native_clone: features.git_native_clone && settings.git_strategy == GitStrategy::Clone,
+        proactive_auth: features.git_proactive_auth,
+        credential_helper_for: remote
+            .base
+            .clone()
+            .filter(|_| features.git_urls_without_tokens),
+        remote_base: remote.base.clone(),
         lfs_skip_smudge: settings.git_lfs_skip_smudge,
         tls_base: remote.base.filter(|_| has_tls),
         tls_ca_file,
@@ -224,6 +243,25 @@ pub(crate) fn request(job: &Job) -> GetSources {
         tls_ca_file_only: context.tls.ca_chain_only,
         credential_reject_url: remote.credential_reject_url,
     }
+}
+
+/// Submodules, where the job has a repository and asks for them.
+pub(crate) fn submodules(job: &Job) -> Option<Submodules> {
+    let settings = job.settings();
+    let recursive = match settings.git_submodule_strategy {
+        SubmoduleStrategy::Normal => false,
+        SubmoduleStrategy::Recursive => true,
+        SubmoduleStrategy::None | SubmoduleStrategy::Unknown(_) => return None,
+    };
+    job.has_repository().then(|| Submodules {
+        recursive,
+        paths: settings.git_submodule_paths.clone(),
+        depth: settings
+            .git_submodule_depth
+            .unwrap_or_else(|| job.payload().git_info.depth)
+            .max(0),
+        update_flags: settings.git_submodule_update_flags.clone(),
+    })
 }
 
 /// What the `CI_SERVER_TLS_*` variables say to the job's tools: CA file, then certificate and key.

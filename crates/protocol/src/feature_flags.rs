@@ -143,7 +143,7 @@ pub const ALL: &[FeatureFlag] = &[
     FeatureFlag::on("FF_USE_GIT_BUNDLE_URIS", "Sets transfer.bundleURI for Git."),
     FeatureFlag::off(
         "FF_USE_GIT_NATIVE_CLONE",
-        "Not built yet: a job with it and the strategy clone fails and says so.",
+        "The strategy clone calls git clone, where Git is 2.49 or later.",
     ),
     FeatureFlag::off(
         "FF_USE_DUMB_INIT_WITH_KUBERNETES_EXECUTOR",
@@ -189,7 +189,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::off(
         "FF_GIT_URLS_WITHOUT_TOKENS",
-        "Not built yet: a job with it fails and says so.",
+        "URLs hold no job token; a credential helper reads it from the environment.",
     ),
     FeatureFlag::off(
         "FF_WAIT_FOR_POD_TO_BE_REACHABLE",
@@ -223,7 +223,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::off(
         "FF_USE_GIT_PROACTIVE_AUTH",
-        "No effect yet: Git authenticates after the first refusal.",
+        "Git sends credentials before it is asked for them.",
     ),
     FeatureFlag::off(
         "FF_HASH_CACHE_KEYS",

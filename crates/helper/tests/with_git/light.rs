@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use courser_config::Environment;
 use courser_helper::{HelperRequest, LightEnvironment, Prepare, is_light, run_light};
-use courser_job::helper_request::{CleanUp, GitStrategy};
+use courser_job::helper_request::{CleanUp, GitStrategy, OldGitConfig};
 
 use crate::world::{World, plain};
 
@@ -81,7 +81,8 @@ fn clean_up(world: &World, job_cleanup: bool) -> HelperRequest {
         file_variables: vec!["FILE".to_owned()],
         job_cleanup,
         clean_flags: Vec::new(),
-        clean_git_config: false,
+        old_config: OldGitConfig::Kept,
+        submodules: None,
         credential_reject_url: Some("https://gitlab.example".to_owned()),
     })
 }

@@ -3,5 +3,7 @@
 mod artifacts;
 mod caches;
 mod light;
+mod site;
 mod sources;
+mod submodules;
 mod world;

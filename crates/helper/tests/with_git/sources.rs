@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use courser_helper::{HelperError, HelperRequest};
-use courser_job::helper_request::{CleanUp, GetSources, GitStrategy};
+use courser_job::helper_request::{CleanUp, GetSources, GitStrategy, OldGitConfig};
 use courser_protocol::Secret;
 
 use crate::world::{World, files_below, plain};
@@ -157,7 +157,7 @@ fn a_repository_without_its_configuration_is_repaired() {
 fn configuration_and_hooks_of_an_earlier_job_are_dropped_where_asked() {
     let world = World::new();
     let mut sources = world.sources(GitStrategy::Fetch);
-    sources.clean_git_config = true;
+    sources.old_config = OldGitConfig::Dropped;
     world.done(&request(sources.clone()));
     world.git(
         "builds/project",
@@ -323,7 +323,8 @@ fn cleaning_up_removes_what_was_secret() {
         file_variables: vec!["KUBECONFIG".to_owned(), "../outside".to_owned()],
         job_cleanup: true,
         clean_flags: vec!["-ffdx".to_owned()],
-        clean_git_config: false,
+        old_config: OldGitConfig::Kept,
+        submodules: None,
         credential_reject_url: Some("https://gitlab.example".to_owned()),
     };
     fs::write(world.path("builds/project/rubbish"), "").expect("file");
@@ -347,7 +348,7 @@ fn a_repository_that_leads_elsewhere_is_not_followed() {
         .expect("link");
     let before = files_below(&world.path("elsewhere"));
     let mut sources = world.sources(GitStrategy::Fetch);
-    sources.clean_git_config = true;
+    sources.old_config = OldGitConfig::Dropped;
     let log = world.done(&request(sources));
     assert!(plain(&log.out).contains("Created fresh repository."));
     assert_eq!(files_below(&world.path("elsewhere")), before);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use courser_config::Environment;
 use courser_helper::{HelperEnvironment, HelperError, HelperRequest, Output, Programs};
-use courser_job::helper_request::{GetSources, GitStrategy};
+use courser_job::helper_request::{GetSources, GitStrategy, OldGitConfig};
 use courser_net::{Legs, ProxySettings};
 
 pub(crate) struct World {
@@ -82,7 +82,12 @@ impl World {
             user_agent: "gitlab-runner 19.4.0 linux/amd64".to_owned(),
             correlation_id: String::new(),
             bundle_uris: true,
-            clean_git_config: false,
+            old_config: OldGitConfig::Kept,
+            submodules: None,
+            native_clone: false,
+            proactive_auth: false,
+            credential_helper_for: None,
+            remote_base: None,
             lfs_skip_smudge: false,
             tls_base: None,
             tls_ca_file: None,

@@ -434,19 +434,18 @@ fn hashed_cache_keys_keep_their_text_for_messages() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_by_name() {
+fn what_cannot_work_here_is_refused_by_name() {
     for (change, part) in [
-        (
-            with_variable("GIT_SUBMODULE_STRATEGY", "recursive"),
-            "GIT_SUBMODULE_STRATEGY: recursive",
-        ),
         (
             with_variable("GIT_SUBMODULE_STRATEGY", "sometimes"),
             "unknown GIT_SUBMODULE_STRATEGY",
         ),
         (
-            with_variable("FF_GIT_URLS_WITHOUT_TOKENS", "true"),
-            "FF_GIT_URLS_WITHOUT_TOKENS",
+            json!({"variables": [
+                {"key": "GIT_SUBMODULE_STRATEGY", "value": "normal"},
+                {"key": "GIT_SUBMODULE_PATHS", "value": "a :(exclude) b"},
+            ]}),
+            "GIT_SUBMODULE_PATHS: invalid submodule pathspec [a :(exclude) b]",
         ),
         (
             json!({"run": "[{\"name\": \"a\"}]", "steps": []}),

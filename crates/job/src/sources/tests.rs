@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::RunnerContext;
 use crate::job::tests::{context, job, payload};
+use crate::{JobStatus, RunnerContext, Stage, StageWork};
 
 fn pairs(remote: &Remote) -> Vec<String> {
     let pairs = remote.instead_of.iter();
@@ -105,6 +105,60 @@ fn ssh_addresses_are_rewritten_when_asked() {
 }
 
 #[test]
+fn urls_without_tokens_leave_it_to_a_helper_bound_to_the_host() {
+    let change = json!({"variables": [
+        {"key": "FF_GIT_URLS_WITHOUT_TOKENS", "value": "true"},
+        {"key": "GIT_SUBMODULE_FORCE_HTTPS", "value": "true"},
+        {"key": "CI_SERVER_HOST", "value": "gitlab.example"},
+    ]});
+    let job = job(change);
+    let request = request(&job);
+    assert_eq!(request.remote_url, "https://gitlab.example/group/p.git");
+    let base = Some("https://gitlab.example");
+    assert_eq!(request.credential_helper_for.as_deref(), base);
+    assert_eq!(
+        pairs(&Remote::of(&job)),
+        [
+            "https://gitlab.example/ <- git@gitlab.example:",
+            "https://gitlab.example <- ssh://git@gitlab.example",
+        ]
+    );
+    for stage in [Stage::GetSources, Stage::Step("script".to_owned())] {
+        let work = job.stage(&stage, JobStatus::Running).expect("work").work;
+        let StageWork::Shell(script) = work else {
+            panic!("no shell")
+        };
+        let seed = "export GIT_CONFIG_GLOBAL=/b/abcdefghi/0/group/p.tmp/.glr.gconf";
+        assert!(script.contains(seed), "{script}");
+    }
+}
+
+#[test]
+fn submodules_take_the_depth_of_the_project_unless_they_have_one() {
+    let with = |key: &str, value: &str| {
+        let variables = json!({"variables": [
+            {"key": "GIT_SUBMODULE_STRATEGY", "value": "recursive"},
+            {"key": key, "value": value},
+        ]});
+        request(&job(variables)).submodules.expect("asked for")
+    };
+    let submodules = with("GIT_SUBMODULE_PATHS", " a  :(exclude)b ");
+    assert_eq!((submodules.recursive, submodules.depth), (true, 20));
+    assert_eq!(submodules.paths, ["a", ":(exclude)b"]);
+    assert_eq!(with("GIT_SUBMODULE_DEPTH", "3").depth, 3);
+    assert_eq!(with("GIT_SUBMODULE_DEPTH", "-1").depth, 0);
+    let flags = with("GIT_SUBMODULE_UPDATE_FLAGS", "--remote --jobs 4").update_flags;
+    assert_eq!(flags, ["--remote", "--jobs", "4"]);
+    for (key, value) in [("GIT_STRATEGY", "none"), ("GIT_STRATEGY", "empty")] {
+        let variables = json!({"variables": [
+            {"key": "GIT_SUBMODULE_STRATEGY", "value": "normal"},
+            {"key": key, "value": value},
+        ]});
+        assert_eq!(request(&job(variables)).submodules, None);
+    }
+}
+
+#[test]
 fn a_local_repository_needs_no_credentials() {
     let remote = remote(
         json!({"git_info": {"repo_url": "/srv/p.git", "sha": "0123456789"}}),
@@ -128,7 +182,7 @@ fn the_request_says_what_the_settings_say() {
     assert_eq!(request.depth, 20);
     assert_eq!(request.user_agent, "gitlab-runner 19.4.0 linux/amd64");
     assert_eq!(request.correlation_id, "corr");
-    assert!(request.checkout && request.bundle_uris && !request.clean_git_config);
+    assert!(request.checkout && request.bundle_uris && request.submodules.is_none());
     assert_eq!(request.tls_base.as_deref(), Some("https://gitlab.example"));
     assert_eq!(
         request.tls_ca_file.as_deref(),
