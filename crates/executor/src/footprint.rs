@@ -16,10 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Names the processes and private files of one job's [environment](crate::Environment). Holds no secret;
 /// to be kept (as JSON, say) from before the job's first stage until it is reported, and handed to
 /// [`sweep`] by the process that finds the record of a dead one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Footprint {
-    /// What the job's processes carry.
-    pub(crate) mark: shell::Mark,
+    pub(crate) processes: shell::JobProcesses,
     /// Start of the machine at which they were started.
     pub(crate) boot: String,
     /// Directories that are emptied: they hold file variables and credentials.
@@ -27,9 +26,9 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    pub(crate) fn new(mark: shell::Mark, private: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(processes: shell::JobProcesses, private: Vec<PathBuf>) -> Self {
         Self {
-            mark,
+            processes,
             boot: boot(),
             private,
         }
@@ -68,7 +67,7 @@ pub async fn sweep(footprint: Footprint) -> Swept {
         let mut swept = Swept::default();
         // Whatever ran before the machine was started again is gone.
         if footprint.boot == boot() {
-            (swept.killed, swept.left) = shell::kill_orphans(&footprint.mark, PATIENCE);
+            (swept.killed, swept.left) = shell::kill_orphans(&footprint.processes, PATIENCE);
         }
         for directory in &footprint.private {
             empty(directory, &mut swept);

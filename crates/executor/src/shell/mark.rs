@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 /// The marks of one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mark(Uuid);
+pub(super) struct Mark(Uuid);
 
 impl Mark {
     /// Marks that no other process has.
@@ -25,9 +25,14 @@ impl Mark {
         Self(Uuid::new_v4())
     }
 
+    /// 32 hexadecimal digits.
+    pub(super) fn identity(&self) -> String {
+        self.0.simple().to_string()
+    }
+
     /// Name of the environment variable.
     pub(super) fn variable(&self) -> String {
-        format!("COURSER_JOB_{}", self.0.simple())
+        format!("COURSER_JOB_{}", self.identity())
     }
 
     /// The number in `RLIMIT_LOCKS`: 62 bits of the identity, far above any limit somebody means.

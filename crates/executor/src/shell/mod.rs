@@ -1,9 +1,10 @@
 //! The shell executor: jobs are processes of this machine (`runner-build-lifecycle.md` 6.2).
 
+mod cgroup;
+mod job_processes;
 mod mark;
 mod output;
 mod process;
-mod survivors;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,16 +18,20 @@ use crate::{
     Environment, EnvironmentFuture, Executor, Exit, Facts, Footprint, Host, NoPlace, Orphan,
     Output, Place, PrepareError, RunError, StopSignal, UnusableExecutor,
 };
-pub(crate) use mark::Mark;
+use cgroup::Cgroups;
+pub(crate) use job_processes::JobProcesses;
+use job_processes::Survivor;
+use mark::Mark;
 pub use process::REPOSITORY_VARIABLES;
 use process::{Invocation, run_to_end};
-use survivors::Survivor;
 
 /// Runs jobs as processes of this machine.
 pub(crate) struct ShellExecutor {
     facts: Facts,
     shell: Shell,
     host: Host,
+    /// Where jobs can have control groups.
+    cgroups: Option<Cgroups>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,7 @@ impl ShellExecutor {
             facts,
             shell,
             host: host.clone(),
+            cgroups: Cgroups::of_this_process(),
         })
     }
 }
@@ -128,10 +134,15 @@ impl Executor for ShellExecutor {
         place: Place,
         job: &'a Job,
     ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>> {
+        let mark = Mark::new();
+        let cgroup = self
+            .cgroups
+            .as_ref()
+            .and_then(|groups| groups.of_job(&mark));
         let environment: Box<dyn Environment> = Box::new(ShellEnvironment {
             shell: self.shell,
             host: self.host.clone(),
-            mark: Mark::new(),
+            processes: JobProcesses::new(mark, cgroup),
             temporary_directory: PathBuf::from(&job.directories().temporary),
             _place: place,
         });
@@ -142,8 +153,7 @@ impl Executor for ShellExecutor {
 struct ShellEnvironment {
     shell: Shell,
     host: Host,
-    /// Carried by every process of the job.
-    mark: Mark,
+    processes: JobProcesses,
     /// Beside the working copy; holds file variables and credentials.
     temporary_directory: PathBuf,
     _place: Place,
@@ -151,7 +161,12 @@ struct ShellEnvironment {
 
 impl ShellEnvironment {
     fn start<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
-        Invocation::new(program, arguments, &self.host.working_directory, &self.mark)
+        Invocation::new(
+            program,
+            arguments,
+            &self.host.working_directory,
+            &self.processes,
+        )
     }
 
     /// `<shell> -l`, or the same through `su` (3.1).
@@ -251,7 +266,10 @@ impl Environment for ShellEnvironment {
     }
 
     fn footprint(&self) -> Footprint {
-        Footprint::new(self.mark.clone(), vec![self.temporary_directory.clone()])
+        Footprint::new(
+            self.processes.clone(),
+            vec![self.temporary_directory.clone()],
+        )
     }
 
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>> {
@@ -259,8 +277,17 @@ impl Environment for ShellEnvironment {
     }
 }
 
+impl Drop for ShellEnvironment {
+    fn drop(&mut self) {
+        self.processes.forget();
+    }
+}
+
 /// Kills what is left of a job of another process; gives what was killed and what lives nevertheless.
-pub(crate) fn kill_orphans(mark: &Mark, patience: Duration) -> (Vec<Orphan>, Vec<Orphan>) {
+pub(crate) fn kill_orphans(
+    processes: &JobProcesses,
+    patience: Duration,
+) -> (Vec<Orphan>, Vec<Orphan>) {
     let orphans = |survivors: Vec<Survivor>| {
         let orphan = |survivor: Survivor| Orphan {
             pid: survivor.pid.unsigned_abs(),
@@ -268,8 +295,10 @@ pub(crate) fn kill_orphans(mark: &Mark, patience: Duration) -> (Vec<Orphan>, Vec
         };
         survivors.into_iter().map(orphan).collect()
     };
-    let (killed, left) = survivors::kill_all(mark, patience);
-    (orphans(killed), orphans(left))
+    processes.find();
+    let killed = processes.kill(patience);
+    processes.forget();
+    (orphans(killed.killed), orphans(killed.left))
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
-use super::mark::Mark;
+use super::job_processes::{JobProcesses, Killed};
 use super::output::Pipes;
-use super::survivors;
 use crate::{Exit, Output, RunError, StopSignal};
 
 /// How long a killed process may take to disappear.
@@ -45,8 +45,8 @@ pub(super) struct Invocation {
     arguments: Vec<OsString>,
     /// Where it starts; scripts change to their own directory.
     directory: PathBuf,
-    /// What it and all that it starts carry.
-    mark: Mark,
+    /// Where it and all that it starts belong.
+    processes: JobProcesses,
 }
 
 impl Invocation {
@@ -54,13 +54,13 @@ impl Invocation {
         program: &str,
         arguments: impl IntoIterator<Item = &'a str>,
         directory: &Path,
-        mark: &Mark,
+        processes: &JobProcesses,
     ) -> Self {
         Self {
             program: program.into(),
             arguments: arguments.into_iter().map(OsString::from).collect(),
             directory: directory.to_owned(),
-            mark: mark.clone(),
+            processes: processes.clone(),
         }
     }
 
@@ -109,7 +109,7 @@ struct ProcessTree {
     leader: Child,
     pid: Pid,
     pipes: Pipes,
-    mark: Mark,
+    processes: JobProcesses,
     /// Standard input of the leader.
     input: File,
     /// Nothing is left that has to be killed when this is dropped.
@@ -118,7 +118,7 @@ struct ProcessTree {
 
 impl ProcessTree {
     fn start(invocation: Invocation, input: &[u8]) -> io::Result<Self> {
-        let mark = invocation.mark;
+        let processes = invocation.processes;
         let input = standard_input(input)?;
         let mut command = Command::new(&invocation.program);
         for name in REPOSITORY_VARIABLES {
@@ -127,7 +127,7 @@ impl ProcessTree {
         let mut leader = command
             .args(&invocation.arguments)
             .current_dir(&invocation.directory)
-            .env(mark.variable(), "")
+            .env(processes.variable(), "")
             .process_group(0)
             .stdin(input.try_clone()?)
             .stdout(Stdio::piped())
@@ -137,7 +137,7 @@ impl ProcessTree {
             .id()
             .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
             .ok_or_else(|| io::Error::other("process has no id"))?;
-        mark.put_on(pid);
+        processes.adopt(pid);
         let stdout = leader.stdout.take().map(|pipe| pipe.into_owned_fd());
         let stderr = leader.stderr.take().map(|pipe| pipe.into_owned_fd());
         let pipes = match (stdout, stderr) {
@@ -148,7 +148,7 @@ impl ProcessTree {
             leader,
             pid,
             pipes,
-            mark,
+            processes,
             input,
             finished: false,
         })
@@ -175,60 +175,66 @@ impl ProcessTree {
         Ok(status)
     }
 
-    /// SIGTERM to the whole tree, then up to `grace` for the leader to end (and a little for the rest),
-    /// then SIGKILL to what is left.
+    /// SIGTERM to the whole tree; up to `grace` for the leader to end, and of what is left of it a little
+    /// for the others; then SIGKILL to all.
     async fn stop(
         &mut self,
         output: &mut dyn Output,
         grace: Duration,
     ) -> Result<ExitStatus, RunError> {
-        let deadline = tokio::time::Instant::now() + grace;
+        let deadline = Instant::now() + grace;
         let pid = self.raw_pid();
-        let delivered = self.signal_group(Signal::TERM);
+        // One that is stopped could not take notice, and gets a SIGHUP instead when its parent ends.
         self.signal_group(Signal::CONT).ok();
-        let (mark, group) = (self.mark.clone(), self.pid);
-        scan(move || {
-            for survivor in survivors::find(&mark) {
-                if !survivor.is_in_group(group) {
-                    survivor.signal(Signal::TERM);
-                    // One that is stopped takes no notice before it goes on.
-                    survivor.signal(Signal::CONT);
-                }
-            }
-        })
-        .await;
-        match delivered {
-            Ok(()) => {
-                tokio::time::timeout_at(deadline, self.follow(output))
-                    .await
-                    .ok();
-            }
+        let asked = self.signal_group(Signal::TERM);
+        let (processes, group) = (self.processes.clone(), self.pid);
+        let others = off_thread(move || processes.terminate(group));
+        match asked {
+            Ok(()) => tokio::join!(others, self.let_end(output, deadline)).1?,
             Err(error) => tracing::warn!(pid, "Failed to terminate process: {error}"),
         }
-        let patience = (tokio::time::Instant::now() + SURVIVOR_WAIT).min(deadline);
-        tokio::time::timeout_at(patience, self.await_survivors())
-            .await
-            .ok();
+        let processes = self.processes.clone();
+        off_thread(move || processes.find()).await;
         self.signal_group(Signal::KILL).ok();
-        let mark = self.mark.clone();
-        scan(move || survivors::kill_all(&mark, KILL_WAIT)).await;
+        let processes = self.processes.clone();
+        let Killed { left, .. } = off_thread(move || processes.kill(KILL_WAIT)).await;
+        if !left.is_empty() {
+            tracing::warn!(pid, "processes of a stopped job cannot be killed: {left:?}");
+        }
         match tokio::time::timeout(KILL_WAIT, self.follow(output)).await {
             Ok(result) => result,
             Err(_) => Err(RunError::Dormant { pid }),
         }
     }
 
-    /// Returns when no marked process lives any more.
-    async fn await_survivors(&self) {
-        let mut pause = Duration::from_millis(5);
-        loop {
-            let mark = self.mark.clone();
-            if scan(move || survivors::find(&mark).is_empty()).await {
-                return;
+    /// Hands output on until the leader has ended and no process of the job lives any more, or their time
+    /// is over.
+    async fn let_end(
+        &mut self,
+        output: &mut dyn Output,
+        deadline: Instant,
+    ) -> Result<(), RunError> {
+        let pid = self.raw_pid();
+        let ended = async {
+            let waited = self.leader.wait().await;
+            let patience = (Instant::now() + SURVIVOR_WAIT).min(deadline);
+            let survivors = await_none(&self.processes);
+            tokio::time::timeout_at(patience, survivors).await.ok();
+            waited.map(|_| ())
+        };
+        let pipes = &mut self.pipes;
+        let forwarding = async {
+            while !pipes.at_end() {
+                pipes.forward(output).await?;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            std::future::pending::<io::Result<()>>().await
+        };
+        tokio::select! {
+            result = ended => result,
+            result = forwarding => result,
+            () = tokio::time::sleep_until(deadline) => Ok(()),
         }
+        .map_err(|source| RunError::Follow { pid, source })
     }
 
     /// Only while the leader has not been waited for: afterwards the group's number may be another's.
@@ -243,14 +249,28 @@ impl ProcessTree {
 impl Drop for ProcessTree {
     fn drop(&mut self) {
         if !self.finished {
+            self.processes.find();
             self.signal_group(Signal::KILL).ok();
-            survivors::kill_all(&self.mark, DROP_WAIT);
+            self.processes.kill(DROP_WAIT);
         }
     }
 }
 
-/// Looks through all processes off the async threads.
-async fn scan<T: Send + Default + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+/// Returns when no process of the job lives any more.
+async fn await_none(processes: &JobProcesses) {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let looked_at = processes.clone();
+        if off_thread(move || looked_at.find().is_empty()).await {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+/// Looks through all processes, which blocks for some milliseconds.
+async fn off_thread<T: Send + Default + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 

@@ -9,7 +9,9 @@ use courser_job::{Stage, StageWork};
 use super::*;
 use crate::{LightHelper, Stream};
 
+mod nasty;
 mod orphans;
+mod stopping;
 
 #[derive(Default)]
 struct Log {
@@ -59,7 +61,7 @@ fn environment(grace: Duration) -> ShellEnvironment {
             light_helper: Arc::new(CountingHelper),
             grace,
         },
-        mark: Mark::new(),
+        processes: JobProcesses::new(Mark::new(), None),
         temporary_directory: std::env::temp_dir().join("none"),
         _place: Place::unlimited(),
     }
@@ -323,7 +325,7 @@ fn another_user_is_reached_through_su() {
 #[test]
 fn executors_that_cannot_be_used_are_named() {
     let mut config = RunnerConfig::default();
-    let host = environment(Duration::ZERO).host;
+    let host = environment(Duration::ZERO).host.clone();
     let cases = [
         (
             "docker",

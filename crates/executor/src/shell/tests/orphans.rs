@@ -3,63 +3,17 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use super::nasty::{WAYS, count, job_in, processes_of};
 use super::*;
 use crate::sweep;
 
 /// Set in the process that plays the runner: where its job writes.
 const PLAY: &str = "COURSER_TEST_PLAYED_RUNNER";
 
-/// Each process writes its number to a file named after how it gets away. `$1`, where they lie, is
-/// replaced; `gone` in double forks is the parent that ends at once.
-const JOB: &str = r#"
-cd "$DIR"
-trap '' TERM HUP INT
-sleep 1000 & echo $! > background
-(trap '' TERM; setsid sh -c 'echo $$ > session; exec sleep 1001') &
-(sh -c 'sh -c "echo \$\$ > double; exec sleep 1002" &')
-setsid sh -c 'env -i setsid sh -c "echo \$\$ > daemon; exec sleep 1003" <&- >/dev/null 2>&1 &'
-(sh -c 'env -i sh -c "echo \$\$ > holds_pipe; exec sleep 1004" &')
-bash -c 'ulimit -S -x 77; exec setsid sh -c "echo \$\$ > other_limit; exec sleep 1005"' &
-bash -c 'ulimit -S -x 77; exec env -i setsid sh -c "echo \$\$ > child_only; exec sleep 1006"' &
-sh -c 'echo $$ > stopped; kill -STOP $$; exec sleep 1007' &
-sh -c 'echo $$ > forks; while :; do sleep 0.01 & sleep 0.01; done' &
-wait
-"#;
-
-const WAYS: [&str; 9] = [
-    "background",
-    "session",
-    "double",
-    "daemon",
-    "holds_pipe",
-    "other_limit",
-    "child_only",
-    "stopped",
-    "forks",
-];
-
 fn job_environment(directory: &Path) -> ShellEnvironment {
     let mut environment = environment(Duration::from_secs(600));
     environment.temporary_directory = directory.join("project.tmp");
     environment
-}
-
-fn job_in(directory: &Path) -> StageScript {
-    script(&JOB.replace("$DIR", &directory.to_string_lossy()))
-}
-
-/// Numbers of the job's processes, once all are there.
-fn processes_of(directory: &Path) -> Vec<String> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let read = |way: &str| std::fs::read_to_string(directory.join(way)).unwrap_or_default();
-    loop {
-        let numbers: Vec<_> = WAYS.iter().map(|way| read(way)).collect();
-        if numbers.iter().all(|number| number.ends_with('\n')) {
-            return numbers;
-        }
-        assert!(Instant::now() < deadline, "{WAYS:?}: {numbers:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// The same test plays the runner in a process of its own, which it kills.
@@ -107,6 +61,7 @@ async fn what_a_killed_runner_leaves_behind_is_swept_by_the_next() {
     for (way, process) in WAYS.iter().zip(&processes) {
         assert!(!lives(process), "{way}: {swept:?}");
     }
+    assert_eq!(count(directory), 0);
     assert!(swept.killed.len() > WAYS.len(), "{swept:?}");
     assert_eq!((&swept.left, &swept.not_removed), (&vec![], &vec![]));
     assert!(swept.killed.iter().any(|orphan| orphan.name == "sleep"));
