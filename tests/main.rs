@@ -3,6 +3,7 @@
 //! One test crate, because every test binary costs link time. Nothing here reaches beyond loopback.
 
 mod exec;
+mod exec_again;
 mod exec_events;
 mod metrics;
 mod pipeline;

@@ -10,7 +10,7 @@ use courser_helper::LightEnvironment;
 use courser_net::{Client, ClientSettings, TlsOptions, TrustSettings};
 use courser_runner::client::{Api, BadUrl};
 use courser_runner::metrics::Metrics;
-use courser_runner::{InProcessHelper, RunnerSettings};
+use courser_runner::{InProcessHelper, RunnerSettings, WorkingCopies};
 use url::Url;
 
 use crate::failure::Failure;
@@ -109,5 +109,6 @@ pub(crate) fn runner_settings(
         temporary_directory: std::env::temp_dir(),
         keep_alive: Duration::from_secs(30),
         metrics: Metrics::default(),
+        working_copies: WorkingCopies::default(),
     })
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use courser_pipeline::{ChangedFiles, Event};
 use courser_protocol::{JobVariable, Secret};
+use serde::{Deserialize, Serialize};
 
 use crate::environment::ProcessEnvironment;
 use crate::failure::{Code, Failure};
@@ -30,7 +31,7 @@ const SOURCES: [&str; 15] = [
 ];
 
 /// What a pipeline is for.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Event")]
 pub(crate) struct EventOptions {
     /// Branch, tag or commit the pipeline is for [default: what is checked out]
@@ -54,10 +55,12 @@ pub(crate) struct EventOptions {
     target: Option<String>,
     /// Set a pipeline variable; without a value, that of the environment. Beats those of the file
     #[arg(long = "variable", value_name = "KEY[=VALUE]")]
+    #[serde(skip)]
     variables: Vec<Secret>,
     /// Pipeline variables from a file that only you can read: lines of KEY=VALUE, or a JSON object of
     /// NAME: "text" or NAME: {"value", "file", "masked", "raw"}
     #[arg(long = "variables-file", value_name = "FILE")]
+    #[serde(skip)]
     variables_files: Vec<PathBuf>,
     /// A file that counts as changed; without this Git tells
     #[arg(long = "changed-file", value_name = "PATH")]
@@ -139,6 +142,24 @@ impl EventOptions {
             return misused("--target is for --source merge_request_event");
         }
         Ok(occasion)
+    }
+
+    /// The event of another call, with the variables of this one.
+    pub(crate) fn again(self, other: Self) -> Self {
+        Self {
+            variables: self.variables,
+            variables_files: self.variables_files,
+            ..other
+        }
+    }
+
+    /// Whether another event than a push of the working tree is asked for.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.names_a_ref()
+            || self.tag.is_some()
+            || self.source != "push"
+            || self.target.is_some()
+            || !self.changed_files.is_empty()
     }
 
     /// In `--ref v1 --tag JOB` the word behind `--tag` is no tag: the ref has its name already.

@@ -25,6 +25,7 @@ mod api;
 mod authority;
 mod cache_keys;
 mod coordinator;
+mod dotenv;
 mod events;
 mod git_http;
 mod payload;
@@ -43,5 +44,8 @@ pub use pipeline_run::{JobState, PipelineStatus};
 pub use project::Project;
 pub use queue::{CreateError, JobSnapshot, PipelineSnapshot};
 pub use repository::{Origin, ServedRepository};
-pub use settings::{Certificate, Clock, Limits, NewPipeline, PipelineSource, Settings};
+pub use settings::{
+    Beforehand, Certificate, Clock, JobArtifact, Limits, NewPipeline, PassedJob, PipelineSource,
+    Settings,
+};
 pub use store::{Durability, StoreError};

@@ -31,6 +31,9 @@ pub struct JobPlan {
     /// `trigger`: nothing for a runner to do. It passes when its turn comes.
     #[serde(default)]
     pub bridge: bool,
+    /// Started beforehand by a person: a manual or delayed job runs when its turn comes.
+    #[serde(default)]
+    pub played: bool,
 }
 
 /// `retry` of a job.
@@ -483,6 +486,7 @@ impl JobPlan {
             JobWhen::OnSuccess if fine => self.ready(),
             JobWhen::OnFailure if verdict == Verdict::Failed => self.ready(),
             JobWhen::Always if verdict != Verdict::Canceled => self.ready(),
+            JobWhen::Manual | JobWhen::Delayed if fine && self.played => self.ready(),
             JobWhen::Manual if fine => JobState::Manual,
             JobWhen::Delayed if fine => JobState::Scheduled {
                 at: now.saturating_add_unsigned(self.start_in),

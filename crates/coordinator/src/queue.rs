@@ -20,7 +20,7 @@ use crate::events::{CoordinatorEvent, JobEnd};
 use crate::payload::{JobTemplate, ServerFacts, full_ref, plans};
 use crate::pipeline_run::{Change, Event, JobState, PipelineRun, PipelineStatus, Position};
 use crate::project::Project;
-use crate::settings::{Clock, NewPipeline};
+use crate::settings::{Clock, JobArtifact, NewPipeline};
 use crate::store::{
     ArtifactRecord, JobRecord, NextIds, PipelineContext, PipelineRecord, RunFacts, RunnerRecord,
     StateDir, Store, StoreError,
@@ -210,7 +210,7 @@ impl Queue {
             variables: new.variables,
         };
         let protected = context.is_protected();
-        let plans = plans(&new.pipeline);
+        let plans = plans(&new.pipeline, &new.beforehand.played);
         let (stages, jobs) = (&new.pipeline.stages, &new.pipeline.jobs);
         let records = jobs
             .iter()
@@ -232,12 +232,22 @@ impl Queue {
                     template: JobTemplate::new(job, stages, jobs, protected, cache_key),
                 }
             });
-        let record = PipelineRecord {
+        let mut record = PipelineRecord {
             id,
             context,
             jobs: records.collect(),
         };
+        for passed in &new.beforehand.passed {
+            if let Some(job) = record.jobs.get_mut(passed.position) {
+                job.state = JobState::Success;
+            }
+        }
         self.store.insert_pipeline(&record)?;
+        for passed in new.beforehand.passed {
+            if let Some(job) = record.jobs.get(passed.position) {
+                self.take_over(job.id, passed.artifacts)?;
+            }
+        }
         self.next.pipeline += 1;
         self.next.job += record.jobs.len() as i64;
         self.take_in(record);
@@ -470,11 +480,11 @@ impl Queue {
                 .get(&job.id)
                 .into_iter()
                 .flatten()
-                .map(|artifact| {
-                    (
-                        artifact.file_name.clone(),
-                        self.files.artifact(&artifact.stored_as),
-                    )
+                .map(|artifact| JobArtifact {
+                    kind: artifact.kind.clone(),
+                    format: artifact.format.clone(),
+                    file_name: artifact.file_name.clone(),
+                    path: self.files.artifact(&artifact.stored_as),
                 })
                 .collect(),
         });
@@ -550,8 +560,8 @@ pub struct JobSnapshot {
     pub end: JobEnd,
     /// Its full log.
     pub trace: std::path::PathBuf,
-    /// Uploaded files: name told by the runner, where it lies.
-    pub artifacts: Vec<(String, std::path::PathBuf)>,
+    /// Uploaded files.
+    pub artifacts: Vec<JobArtifact>,
 }
 
 /// Why a pipeline was not created.

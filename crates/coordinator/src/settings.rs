@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use courser_net::Clients;
 use courser_protocol::{JobVariable, Secret};
 
+use crate::pipeline_run::Position;
 use crate::store::Durability;
 
 /// Where the time comes from.
@@ -107,4 +109,37 @@ pub struct NewPipeline {
     pub predefined: BTreeMap<String, String>,
     /// Pipeline variables (level 11 of `gitlab-ci-yaml.md` 17.2): they beat everything in the file.
     pub variables: Vec<JobVariable>,
+    /// What is known of jobs before anything runs.
+    pub beforehand: Beforehand,
+}
+
+/// What is known of a new pipeline's jobs before anything runs.
+#[derive(Debug, Clone, Default)]
+pub struct Beforehand {
+    /// Manual and delayed jobs that a person has started already.
+    pub played: Vec<Position>,
+    /// Jobs that passed before and do not run again.
+    pub passed: Vec<PassedJob>,
+}
+
+/// A job that passed in another pipeline, with what it uploaded.
+#[derive(Debug, Clone)]
+pub struct PassedJob {
+    /// Its place in the new pipeline.
+    pub position: Position,
+    /// Its uploads; the files are linked or copied.
+    pub artifacts: Vec<JobArtifact>,
+}
+
+/// A file that a job uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobArtifact {
+    /// `archive`, `junit`, `dotenv`, …
+    pub kind: String,
+    /// `zip`, `gzip`, `raw`, …
+    pub format: String,
+    /// As the runner named it.
+    pub file_name: String,
+    /// Where it lies.
+    pub path: PathBuf,
 }

@@ -11,6 +11,7 @@ use courser_net::{
     Addresses, Client, ClientSettings, IssuerLimits, Issuers, Legs, ProxySettings, TlsOptions,
 };
 use courser_protocol::{Info, short_token};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::client::{Api, BadUrl, info};
 use crate::metrics::{Metrics, RunnerLabels, RunnerMetrics};
@@ -37,6 +38,18 @@ pub struct RunnerSettings {
     pub keep_alive: Duration,
     /// What is counted of runners and jobs.
     pub metrics: Metrics,
+    /// Whether a job may find the working copy of one that has ended.
+    pub working_copies: WorkingCopies,
+}
+
+/// Which working copies jobs get.
+#[derive(Debug, Clone, Default)]
+pub enum WorkingCopies {
+    /// The lowest number that is free, so that the next job fetches only what has changed.
+    #[default]
+    Reused,
+    /// One of its own for each job; told where it lies, with the job's id.
+    Own(UnboundedSender<(i64, PathBuf)>),
 }
 
 /// Why a runner cannot ask for jobs. It counts as an unhealthy answer each time.

@@ -32,7 +32,7 @@ mod single;
 mod tool_trust;
 
 pub use daemon::{Ended, Runner};
-pub use entry::RunnerSettings;
+pub use entry::{RunnerSettings, WorkingCopies};
 pub use light_helper::InProcessHelper;
 pub use shutdown::{Phase, Shutdown};
 pub use single::{SingleLimits, UnusableRunner, run_single};

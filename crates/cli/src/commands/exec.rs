@@ -5,8 +5,10 @@
 //! bottom: what to run → snapshot, facts and coordinator at once → runner → watch → summary.
 
 mod follow;
+mod launch;
 mod log;
 mod project;
+mod record;
 mod runner;
 mod selection;
 mod snapshot;
@@ -15,38 +17,36 @@ mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
-use courser_coordinator::{
-    Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, PipelineStatus, Project,
-    Settings,
-};
-use courser_net::Clients;
-use courser_pipeline::{Pipeline, Problem};
-use courser_protocol::JobVariable;
+use courser_coordinator::{Beforehand, PipelineStatus};
+use courser_pipeline::Pipeline;
 use jiff::Timestamp;
 
 use self::follow::Followed;
-use self::project::{Evaluated, Target};
-use self::snapshot::Snapshot;
+use self::launch::Request;
+use self::project::Target;
+use self::record::{Record, RecordedJob};
+use self::runner::Ways;
+use self::selection::{Selected, Selection};
 use self::state::{ProjectState, RunState};
-use crate::event_options::{EventOptions, Origin};
+use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
-use crate::problems::{self, Severity};
 use crate::session::Session;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct Arguments {
-    /// Jobs to run [default: all]; a first argument that is a directory with a .gitlab-ci.yml selects
-    /// that project. A named manual job is started
-    #[arg(value_name = "JOB")]
-    names: Vec<String>,
-    /// Also run what the named jobs need
-    #[arg(long, requires = "names")]
-    needs: bool,
+    #[command(flatten)]
+    selection: Selection,
+    /// Run the failed jobs of the last run again, and those that did not run because of them; the others
+    /// count as passed, with their artifacts
+    #[arg(long)]
+    retry_failed: bool,
+    /// Keep the working copies, one for each job, to look at them later (courser shell JOB)
+    #[arg(long)]
+    keep: bool,
     /// List the jobs and run nothing
     #[arg(long)]
     list: bool,
@@ -74,7 +74,10 @@ pub(crate) struct Arguments {
 
 /// Runs it.
 pub(crate) async fn run(mut arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    arguments.names.extend(arguments.event.word_behind_tag());
+    arguments
+        .selection
+        .names
+        .extend(arguments.event.word_behind_tag());
     let json = arguments.json;
     let outcome = Box::pin(execute(arguments, session)).await;
     if json && let Err(failure) = &outcome {
@@ -83,219 +86,138 @@ pub(crate) async fn run(mut arguments: Arguments, session: &Session) -> Result<E
     outcome
 }
 
-async fn execute(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let clock = Timestamp::now;
     let target = Target::find(
         &session.environment.working_directory,
         arguments.directory.as_deref(),
         arguments.file.as_deref(),
-        arguments.names.clone(),
+        &mut arguments.selection.names,
         !arguments.no_git,
     )?;
-    let variables = arguments.event.variables(&session.environment)?;
+    let state = ProjectState::of(&session.environment, &target.project.root);
+    let last = take_up_last_run(&mut arguments, &state)?;
+    let request = Request {
+        target,
+        variables: arguments.event.variables(&session.environment)?,
+        event: arguments.event.clone(),
+        json: arguments.json,
+    };
     if arguments.list {
-        let evaluated = evaluate(&target, &arguments, variables).await?;
-        let pipeline = selection::select(evaluated.pipeline, &target.names, arguments.needs)?;
-        list(&pipeline, arguments.json);
+        let evaluated = launch::evaluate(request).await?;
+        let selected = arguments.selection.of(evaluated.pipeline)?;
+        list(&selected.pipeline, arguments.json);
         return Ok(ExitCode::SUCCESS);
     }
 
-    let state = ProjectState::of(&session.environment, &target.project.root);
     let kept = |error| Failure::internal(format!("{}: {error}", state.root().display()));
-    let run = state.begin_run(clock()).map_err(kept)?;
+    let run = state.begin_run(Timestamp::now()).map_err(kept)?;
     let outcome = Box::pin(run_pipeline(
-        &arguments, session, &target, variables, &state, &run, began,
+        &arguments,
+        session,
+        request,
+        last.as_ref(),
+        &state,
+        &run,
+        began,
     ))
     .await;
     if outcome.is_err() && !run.has_logs() {
         run.discard().map_err(kept)?;
     } else {
-        run.end().map_err(kept)?;
+        if arguments.keep {
+            run.end_with_copies().map_err(kept)?;
+        } else {
+            run.end().map_err(kept)?;
+        }
         state.forget_old_runs().map_err(kept)?;
     }
     outcome
+}
+
+/// With `--retry-failed` event and jobs are those of the last run.
+fn take_up_last_run(
+    arguments: &mut Arguments,
+    state: &ProjectState,
+) -> Result<Option<Record>, Failure> {
+    if !arguments.retry_failed {
+        return Ok(None);
+    }
+    if arguments.selection != Selection::default() || arguments.event.is_chosen() {
+        return Err(Failure::new(
+            Code::Usage,
+            "--retry-failed takes jobs and event from the last run: leave out JOB, --manual, --ref, --tag, --source, --target and --changed-file",
+        ));
+    }
+    let last = Record::to_retry(state)?;
+    arguments.selection = last.selection.clone();
+    arguments.event = arguments.event.clone().again(last.event.clone());
+    Ok(Some(last))
 }
 
 /// From the snapshot to the summary.
 async fn run_pipeline(
     arguments: &Arguments,
     session: &Session,
-    target: &Target,
-    variables: Vec<JobVariable>,
+    request: Request,
+    last: Option<&Record>,
     state: &ProjectState,
     run: &RunState,
     began: Instant,
 ) -> Result<ExitCode, Failure> {
-    let evaluating = evaluate(target, arguments, variables.clone());
-    let (evaluated, snapshot, coordinator) = if arguments.event.names_a_ref() {
-        // Which commit that is has to be known first.
-        let evaluated = evaluating.await?;
-        let taking = take_snapshot(target, &evaluated.origin, run, Timestamp::now());
-        let (snapshot, coordinator) = tokio::try_join!(taking, start_coordinator(run))?;
-        (evaluated, snapshot, coordinator)
-    } else {
-        // Three things that do not need each other; the first fault ends them all.
-        tokio::try_join!(
-            evaluating,
-            take_snapshot(target, &Origin::WorkingTree, run, Timestamp::now()),
-            start_coordinator(run),
-        )?
-    };
-    let pipeline = selection::select(evaluated.pipeline.clone(), &target.names, arguments.needs)?;
+    let prepared = launch::prepare(&request, run).await?;
+    let Selected { pipeline, played } = arguments
+        .selection
+        .of(prepared.evaluated.pipeline.clone())?;
     if !arguments.quiet {
-        warn(&evaluated.origin, &pipeline, arguments.json);
+        launch::warn(&prepared.evaluated.origin, &pipeline, arguments.json);
     }
-    let project = Project {
-        id: 1,
-        path: Project::plain_path(&evaluated.project_path()),
-        repository: snapshot.repository.clone(),
+    let variables = request.variables;
+    let passed = last.map_or_else(Vec::new, |last| {
+        let missing = last.missing_variables(&variables);
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            let note = format!("the last run had variables that are not given now: {missing}");
+            launch::say(&note, arguments.json);
+        }
+        last.passed(&pipeline.jobs)
+    });
+    let reused = passed.iter().map(|job| job.position).collect();
+    let names = variables.iter().map(|variable| variable.key.clone());
+    let mut record = Record {
+        event: arguments.event.clone(),
+        selection: arguments.selection.clone(),
+        variables: names.collect(),
+        jobs: Vec::new(),
     };
-    let failed =
-        |error: courser_coordinator::CreateError| Failure::from_error(Code::Internal, &error);
-    coordinator.add_project(project).await.map_err(failed)?;
-    let token = coordinator
-        .create_runner("courser exec")
-        .await
-        .map_err(failed)?;
-    let events = coordinator.subscribe();
-    let id = coordinator
-        .create_pipeline(new_pipeline(&evaluated, pipeline, &snapshot, variables))
-        .await
-        .map_err(failed)?;
+    let beforehand = Beforehand { played, passed };
+    let begun = prepared.begin(pipeline, beforehand, variables).await?;
 
+    let coordinator = prepared.coordinator;
     let mut view = view::choose(arguments.json, arguments.quiet);
-    let jobs = arguments.jobs.map_or_else(processors, usize::from);
-    let mut runner = runner::start(&coordinator, token, run, state, jobs, session)?;
-    let followed = follow::to_the_end(&coordinator, id, events, &mut runner, view.as_mut()).await?;
-    drop(runner);
-    view.summary(&followed.summary(began.elapsed()));
+    let ways = Ways {
+        jobs: arguments.jobs.map_or_else(processors, usize::from),
+        own_copies: arguments.keep,
+    };
+    let mut runner = runner::start(&coordinator, begun.token, run, state, ways, session)?;
+    let followed = follow::to_the_end(
+        &coordinator,
+        begun.pipeline,
+        begun.events,
+        &mut runner,
+        reused,
+        view.as_mut(),
+    )
+    .await?;
+    let copies = runner.end();
+    let jobs = followed.last.jobs.iter();
+    record.jobs = jobs.map(|job| RecordedJob::new(job, &copies)).collect();
+    record
+        .write(&run.record())
+        .map_err(|error| Failure::internal(format!("{}: {error}", run.record().display())))?;
+    view.summary(&followed.summary(began.elapsed(), &copies));
     coordinator.stop().await;
     Ok(exit_code(&followed))
-}
-
-async fn evaluate(
-    target: &Target,
-    arguments: &Arguments,
-    variables: Vec<JobVariable>,
-) -> Result<Evaluated, Failure> {
-    let (target, options) = (target.clone(), arguments.event.clone());
-    let json = arguments.json;
-    tokio::task::spawn_blocking(move || {
-        target.evaluate(&options, &variables, |errors| {
-            report(errors, Severity::Error, json);
-        })
-    })
-    .await
-    .map_err(|error| Failure::from_error(Code::Internal, &error))?
-}
-
-fn report(problems: &[Problem], severity: Severity, json: bool) {
-    if json {
-        view::Json::problems(problems, severity);
-    } else {
-        anstream::eprint!("{}", problems::render(problems, severity));
-    }
-}
-
-async fn take_snapshot(
-    target: &Target,
-    origin: &Origin,
-    run: &RunState,
-    now: Timestamp,
-) -> Result<Snapshot, Failure> {
-    let (root, git_dir) = (&target.project.root, run.git());
-    let taken = match origin {
-        Origin::Commit(reference) => snapshot::of_commit(root, &git_dir, &reference.sha, now).await,
-        _ => snapshot::take(root, &git_dir, target.with_git, now).await,
-    };
-    taken.map_err(|error| {
-        let failure = Failure::from_error(Code::Surroundings, &error);
-        if error.is_missing_git() {
-            failure.hint("jobs fetch their sources with Git, also with --no-git: install git")
-        } else {
-            failure
-        }
-    })
-}
-
-async fn start_coordinator(run: &RunState) -> Result<Handle, Failure> {
-    let settings = Settings {
-        address: ([127, 0, 0, 1], 0).into(),
-        external_host: None,
-        certificate: Certificate::Generated,
-        clients: Clients::Anybody,
-        state_dir: run.coordinator(),
-        durability: Durability::Scratch,
-        registration_token: None,
-        pipelines: None,
-        limits: Limits::default(),
-        default_timeout: 3600,
-        clock: Arc::new(Timestamp::now),
-    };
-    Coordinator::start(settings)
-        .await
-        .map_err(|error| Failure::from_error(Code::Internal, &error))
-}
-
-/// The pipeline on the snapshot: what Git shows in the job is what the variables say.
-fn new_pipeline(
-    evaluated: &Evaluated,
-    pipeline: Pipeline,
-    snapshot: &Snapshot,
-    variables: Vec<JobVariable>,
-) -> NewPipeline {
-    let event = &evaluated.event;
-    let mut predefined = event.predefined.clone();
-    let sha = snapshot.commit.clone();
-    predefined.insert("CI_COMMIT_SHA".to_owned(), sha.clone());
-    let short = sha.chars().take(8).collect();
-    predefined.insert("CI_COMMIT_SHORT_SHA".to_owned(), short);
-    let before = predefined.get("CI_COMMIT_BEFORE_SHA").cloned();
-    NewPipeline {
-        project_id: 1,
-        pipeline,
-        ref_name: event.ref_name.clone(),
-        tag: event.tag,
-        sha,
-        before_sha: before.unwrap_or_else(|| "0".repeat(40)),
-        predefined,
-        variables,
-    }
-}
-
-/// Which sources run, and what is accepted but does nothing here, each once.
-fn warn(origin: &Origin, pipeline: &Pipeline, json: bool) {
-    if let Some(note) = origin.note() {
-        say(&note, json);
-    }
-    let mut warnings = pipeline.warnings.clone();
-    warnings.extend(pipeline.not_run_here.iter().cloned());
-    report(&warnings, Severity::Warning, json);
-    let containers: Vec<_> = pipeline
-        .jobs
-        .iter()
-        .filter(|job| job.image.is_some() || !job.services.is_empty())
-        .map(|job| job.name.as_str())
-        .collect();
-    if let Some(first) = containers.first() {
-        let more = match containers.len() - 1 {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let message = format!(
-            "image and services of {first}{more} are ignored: jobs run in a shell on this machine"
-        );
-        say(&message, json);
-    }
-}
-
-fn say(message: &str, json: bool) {
-    if json {
-        view::Json::warning(message);
-    } else {
-        anstream::eprintln!("warning: {message}\n");
-    }
 }
 
 fn list(pipeline: &Pipeline, json: bool) {
@@ -325,6 +247,14 @@ fn exit_code(followed: &Followed) -> ExitCode {
 
 /// What `--help` says below the options.
 const HELP: &str = "\
+Examples:
+  courser exec                                  the pipeline of a push of the working tree
+  courser exec test --needs                     one job and what it needs
+  courser exec --manual deploy                  everything, and a manual job
+  courser exec --retry-failed                   what failed last time, with the artifacts of the rest
+  courser exec --tag v1.2                       the pipeline of a tag
+  courser exec --source merge_request_event     this branch into the default branch
+
 Runs the pipeline of a directory on the working tree as it is, uncommitted and untracked files
 included (ignored ones not). Jobs run with the shell executor, as the user who calls.
 

@@ -1,6 +1,5 @@
 //! Artifacts up and down (`runner-protocol.md` 2.9 and 2.10), streamed to and from the disk.
 
-use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 
 use axum::body::Body;
@@ -17,10 +16,9 @@ use courser_protocol::Secret;
 use super::Api;
 use super::answers::{Refusal, token_of};
 use super::body::{discard, discard_form};
+use crate::dotenv::{self, DotenvError};
 use crate::store::{ArtifactRecord, private_dir, private_options};
 
-/// Bytes of a dotenv report, unpacked.
-const DOTENV_LIMIT: u64 = 64 << 10;
 /// Bytes of a form's part beside the file.
 const WORD_LIMIT: usize = 4096;
 
@@ -149,9 +147,10 @@ impl Api {
     async fn record(&self, record: ArtifactRecord, path: PathBuf) -> Result<(), Refusal> {
         if record.kind == "dotenv" {
             let (job, gzip) = (record.job_id, record.format == "gzip");
-            let variables = tokio::task::spawn_blocking(move || read_dotenv(&path, gzip))
+            let variables = tokio::task::spawn_blocking(move || dotenv::read(&path, gzip))
                 .await
-                .map_err(Refusal::internal)??;
+                .map_err(Refusal::internal)?
+                .map_err(refuse_dotenv)?;
             self.queue
                 .call(move |queue| queue.add_dotenv(job, variables))
                 .await??;
@@ -237,44 +236,11 @@ fn plain_name(name: &str) -> String {
     plain
 }
 
-/// `KEY=VALUE` lines of a dotenv report.
-fn read_dotenv(path: &FilePath, gzip: bool) -> Result<Vec<(String, String)>, Refusal> {
-    let file = std::fs::File::open(path)?;
-    let mut text = String::new();
-    let reader: Box<dyn Read> = if gzip {
-        Box::new(flate2::read::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let read = reader
-        .take(DOTENV_LIMIT + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| Refusal::bad_request(format!("dotenv report: {error}")))?;
-    if read as u64 > DOTENV_LIMIT {
-        return Err(Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE));
+fn refuse_dotenv(error: DotenvError) -> Refusal {
+    match error {
+        DotenvError::TooLarge => Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE),
+        error => Refusal::bad_request(error.to_string()),
     }
-    parse_dotenv(&text).map_err(|line| {
-        Refusal::bad_request(format!("dotenv report: line {line} is not KEY=VALUE"))
-    })
-}
-
-/// Blank lines and comments are skipped; quotes are part of the value, as on GitLab.
-fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, usize> {
-    let lines = text.lines().map(str::trim).enumerate();
-    lines
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(index, line)| {
-            let (key, value) = line.split_once('=').ok_or(index + 1)?;
-            let key = key.trim();
-            let plain =
-                !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if plain {
-                Ok((key.to_owned(), value.trim().to_owned()))
-            } else {
-                Err(index + 1)
-            }
-        })
-        .collect()
 }
 
 /// With the job's own token, also after its end. `direct_download` has nothing to point to here and
@@ -324,14 +290,5 @@ mod tests {
         }
         let long = plain_name(&"漢".repeat(200));
         assert_eq!(long.len(), 198, "whole characters of at most 200 bytes");
-    }
-
-    #[test]
-    fn dotenv_reports_are_lines_of_key_and_value() {
-        let parsed = parse_dotenv("A=1\n\n# note\n B = x=y \nC=\"q\"\n").unwrap();
-        let expected = [("A", "1"), ("B", "x=y"), ("C", "\"q\"")];
-        assert_eq!(parsed, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
-        assert_eq!(parse_dotenv("A=1\noops\n"), Err(2));
-        assert_eq!(parse_dotenv("A-B=1\n"), Err(1));
     }
 }

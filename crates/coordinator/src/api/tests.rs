@@ -60,6 +60,7 @@ fn pipeline(jobs: Vec<PipelineJob>) -> NewPipeline {
         }
     }
     NewPipeline {
+        beforehand: Default::default(),
         project_id: 1,
         pipeline: Pipeline {
             workflow: Workflow {

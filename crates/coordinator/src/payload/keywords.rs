@@ -15,12 +15,13 @@ use crate::pipeline_run::{JobPlan, Position, Retry};
 use crate::variables::public;
 
 /// Plans of all jobs. A need that is not in the pipeline was optional or left out on purpose.
-pub(crate) fn plans(pipeline: &Pipeline) -> Vec<JobPlan> {
+pub(crate) fn plans(pipeline: &Pipeline, played: &[Position]) -> Vec<JobPlan> {
     let positions = positions(&pipeline.jobs);
     pipeline
         .jobs
         .iter()
-        .map(|job| JobPlan {
+        .enumerate()
+        .map(|(position, job)| JobPlan {
             name: job.name.clone(),
             stage: stage_position(job, &pipeline.stages),
             needs: job.needs.is_some().then(|| {
@@ -38,6 +39,7 @@ pub(crate) fn plans(pipeline: &Pipeline) -> Vec<JobPlan> {
                 .and_then(duration_seconds)
                 .unwrap_or(0),
             bridge: job.trigger.is_some(),
+            played: played.contains(&position),
         })
         .collect()
 }

@@ -3,9 +3,11 @@
 use courser_protocol::FailureReason;
 
 use super::Queue;
+use crate::dotenv;
 use crate::payload::known_failure_reasons;
 use crate::pipeline_run::{Event, JobState, Outcome, Position};
-use crate::store::{ArtifactRecord, JobRecord, RunFacts, StoreError};
+use crate::settings::JobArtifact;
+use crate::store::{ArtifactRecord, JobRecord, RunFacts, StoreError, private_dir};
 use crate::token;
 
 /// A job as its runner may see it.
@@ -212,6 +214,35 @@ impl Queue {
             .entry(artifact.job_id)
             .or_default()
             .push(artifact);
+        Ok(())
+    }
+
+    /// Files that another pipeline's job uploaded become this job's.
+    pub(super) fn take_over(
+        &mut self,
+        job: i64,
+        artifacts: Vec<JobArtifact>,
+    ) -> Result<(), StoreError> {
+        let directory = self.files.artifact(&job.to_string());
+        private_dir(&directory)?;
+        for (index, artifact) in artifacts.into_iter().enumerate() {
+            let stored_as = format!("{job}/{index}-{}", artifact.file_name);
+            let size = self.files.adopt(&artifact.path, &stored_as)?;
+            if artifact.kind == "dotenv" {
+                // It was readable when it was uploaded.
+                let variables = dotenv::read(&artifact.path, artifact.format == "gzip");
+                self.add_dotenv(job, variables.unwrap_or_default())?;
+            }
+            self.add_artifact(ArtifactRecord {
+                job_id: job,
+                kind: artifact.kind,
+                format: artifact.format,
+                file_name: artifact.file_name,
+                stored_as,
+                size,
+                expire_in: String::new(),
+            })?;
+        }
         Ok(())
     }
 

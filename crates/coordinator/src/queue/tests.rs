@@ -64,6 +64,7 @@ fn create(queue: &mut Queue, when: JobWhen) -> i64 {
         ..PipelineJob::default()
     };
     let new = NewPipeline {
+        beforehand: Default::default(),
         project_id: 1,
         pipeline: Pipeline {
             workflow: Workflow::default(),

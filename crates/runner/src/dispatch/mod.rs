@@ -21,7 +21,7 @@ use pace::{Checked, Health, RequestSlots};
 pub(crate) use slots::{Slot, Slots};
 
 use crate::client::jobs::RequestOutcome;
-use crate::entry::Entry;
+use crate::entry::{Entry, WorkingCopies};
 use crate::job_task::{JobTask, run_job};
 use crate::shutdown::Phase;
 
@@ -195,7 +195,9 @@ impl Dispatcher {
                 error.id()
             }
         };
-        if let Some(numbers) = self.numbers_of.remove(&id) {
+        if let Some(numbers) = self.numbers_of.remove(&id)
+            && matches!(self.entry.settings.working_copies, WorkingCopies::Reused)
+        {
             self.numbers.give_back(numbers);
         }
         tracing::info!(

@@ -7,7 +7,7 @@ mod performer;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use courser_executor::Place;
@@ -25,7 +25,7 @@ use performer::Performer;
 
 use crate::client::jobs::{JobCredentials, ReceivedJob};
 use crate::dispatch::{JobNumbers, Slot};
-use crate::entry::{Entry, Ready};
+use crate::entry::{Entry, Ready, WorkingCopies};
 use crate::log::JobLog;
 use crate::report::{Acknowledged, FinalState, Report};
 use crate::shutdown::Phase;
@@ -78,6 +78,10 @@ pub(crate) async fn run_job(task: JobTask) {
     let work = async {
         match Job::accept(payload, context) {
             Ok(job) => {
+                if let WorkingCopies::Own(told) = &entry.settings.working_copies {
+                    // Nobody listening is fine.
+                    drop(told.send((credentials.id, PathBuf::from(&job.directories().project))));
+                }
                 accepted(
                     &entry,
                     ready,

@@ -10,7 +10,7 @@ use courser_config::{Config, Environment, RunnerConfig};
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
-use courser_runner::{Ended, InProcessHelper, Runner, RunnerSettings, Shutdown};
+use courser_runner::{Ended, InProcessHelper, Runner, RunnerSettings, Shutdown, WorkingCopies};
 use tokio::sync::watch;
 
 /// Longest a test waits for anything.
@@ -77,6 +77,7 @@ impl World {
             temporary_directory: self.path().to_owned(),
             keep_alive: Duration::from_secs(30),
             metrics: courser_runner::metrics::Metrics::default(),
+            working_copies: WorkingCopies::default(),
         }
     }
 

@@ -83,6 +83,7 @@ impl PipelineSource for Repositories {
         }
         let before = event.predefined.get("CI_COMMIT_BEFORE_SHA").cloned();
         Ok(NewPipeline {
+            beforehand: Default::default(),
             project_id,
             pipeline,
             ref_name: ref_name.to_owned(),

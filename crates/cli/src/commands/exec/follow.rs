@@ -1,10 +1,12 @@
 //! Watching a pipeline to its end: events and Ctrl-C in, a view told, the result out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use courser_coordinator::{
     CoordinatorEvent, Handle, JobEnd, JobSnapshot, PipelineSnapshot, PipelineStatus,
+    pipeline_run::Position,
 };
 use jiff::Timestamp;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -20,7 +22,10 @@ pub(super) struct Followed {
     pub(super) status: PipelineStatus,
     /// Whether the user stopped it.
     pub(super) interrupted: bool,
-    last: PipelineSnapshot,
+    /// All jobs as they are now.
+    pub(super) last: PipelineSnapshot,
+    /// Positions of jobs that passed in an earlier run.
+    reused: BTreeSet<Position>,
 }
 
 struct Watch<'a> {
@@ -41,6 +46,7 @@ pub(super) async fn to_the_end(
     pipeline: i64,
     mut events: Receiver<CoordinatorEvent>,
     runner: &mut LocalRunner,
+    reused: BTreeSet<Position>,
     view: &mut (dyn View + Send),
 ) -> Result<Followed, Failure> {
     let mut interrupts = 0;
@@ -51,7 +57,9 @@ pub(super) async fn to_the_end(
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
             .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
     let first = snapshot(coordinator, pipeline).await?;
+    let told = reused.iter().filter_map(|job| first.jobs.get(*job));
     let mut watch = Watch {
+        ended: told.map(|job| job.id).collect(),
         coordinator,
         pipeline,
         view,
@@ -61,7 +69,6 @@ pub(super) async fn to_the_end(
             .map(|job| (job.name, job.stage))
             .collect(),
         running: HashMap::new(),
-        ended: Default::default(),
     };
     watch.created();
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
@@ -112,6 +119,7 @@ pub(super) async fn to_the_end(
         status: last.status,
         interrupted: interrupts > 0,
         last,
+        reused,
     })
 }
 
@@ -171,7 +179,7 @@ impl Watch<'_> {
         Ok(false)
     }
 
-    fn start(&mut self, job: i64, position: usize, log: std::path::PathBuf) {
+    fn start(&mut self, job: i64, position: usize, log: PathBuf) {
         if self.ended.contains(&job) || self.running.contains_key(&job) {
             return;
         }
@@ -213,19 +221,25 @@ impl Watch<'_> {
 
 impl Followed {
     /// The rows of the summary, in pipeline order.
-    pub(super) fn summary(&self, duration: Duration) -> Summary {
-        let row = |job: &JobSnapshot| SummaryRow {
+    pub(super) fn summary(&self, duration: Duration, copies: &HashMap<i64, PathBuf>) -> Summary {
+        let row = |(position, job): (usize, &JobSnapshot)| SummaryRow {
             id: job.id,
             name: job.name.clone(),
             stage: job.stage.clone(),
             end: job.end.clone(),
             log: job.end.ran.then(|| job.trace.clone()),
-            artifacts: job.artifacts.iter().map(|(_, path)| path.clone()).collect(),
+            artifacts: job
+                .artifacts
+                .iter()
+                .map(|artifact| artifact.path.clone())
+                .collect(),
+            working_copy: copies.get(&job.id).cloned(),
+            reused: self.reused.contains(&position),
         };
         Summary {
             status: self.status,
             duration,
-            rows: self.last.jobs.iter().map(row).collect(),
+            rows: self.last.jobs.iter().enumerate().map(row).collect(),
         }
     }
 }

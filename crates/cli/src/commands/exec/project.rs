@@ -14,8 +14,6 @@ use crate::project::{FILE, OpenProject, Project};
 pub(super) struct Target {
     /// The working copy that jobs get, and the file.
     pub(super) project: Project,
-    /// Jobs named on the command line.
-    pub(super) names: Vec<String>,
     /// Whether Git is asked.
     pub(super) with_git: bool,
 }
@@ -36,7 +34,7 @@ impl Target {
         working_directory: &Path,
         directory: Option<&Path>,
         file: Option<&Path>,
-        mut names: Vec<String>,
+        names: &mut Vec<String>,
         with_git: bool,
     ) -> Result<Self, Failure> {
         let mut start = working_directory.join(directory.unwrap_or_else(|| Path::new(".")));
@@ -59,11 +57,7 @@ impl Target {
             return Err(Failure::new(Code::Usage, text)
                 .hint("go to the project's directory, or name it with -C DIR, or the file with --file FILE"));
         }
-        Ok(Self {
-            project,
-            names,
-            with_git,
-        })
+        Ok(Self { project, with_git })
     }
 
     /// Evaluates the file for the event that the options tell. Errors in it go to `report`.
@@ -135,9 +129,14 @@ mod tests {
         directory
     }
 
-    fn find(from: &Path, names: &[&str], file: Option<&str>) -> Result<Target, Failure> {
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Target::find(from, None, file.map(Path::new), names, false)
+    fn find(
+        from: &Path,
+        names: &[&str],
+        file: Option<&str>,
+    ) -> Result<(Target, Vec<String>), Failure> {
+        let mut names = names.iter().map(|name| (*name).to_owned()).collect();
+        let target = Target::find(from, None, file.map(Path::new), &mut names, false)?;
+        Ok((target, names))
     }
 
     #[test]
@@ -149,19 +148,19 @@ mod tests {
             ("project/src", vec![]),
             ("", vec!["project"]),
         ] {
-            let target = find(&world.path().join(from), &names, None).expect("found");
-            assert_eq!((target.project.root, target.names.len()), (root.clone(), 0));
+            let (target, names) = find(&world.path().join(from), &names, None).expect("found");
+            assert_eq!((target.project.root, names.len()), (root.clone(), 0));
         }
         // A directory without the file is a job's name.
-        let target = find(&root, &["build"], None).expect("found");
-        assert_eq!(target.names, ["build"]);
+        let (_, names) = find(&root, &["build"], None).expect("found");
+        assert_eq!(names, ["build"]);
     }
 
     #[test]
     fn a_fault_in_the_file_and_a_missing_file_end_differently() {
         let world = world();
         let root = world.path().join("project");
-        let target = find(&root, &[], Some("other.yml")).expect("found");
+        let (target, _) = find(&root, &[], Some("other.yml")).expect("found");
         let options = EventOptions::default();
         assert!(
             target
@@ -170,7 +169,7 @@ mod tests {
                 .message()
                 .contains("other.yml has 1 error")
         );
-        let target = find(&root, &[], None).expect("found");
+        let (target, _) = find(&root, &[], None).expect("found");
         assert_eq!(
             target
                 .evaluate(&options, &[], |_| {})

@@ -1,5 +1,7 @@
 //! The ordinary runner in this process, configured by a value instead of `config.toml`.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
 use courser_protocol::Secret;
 use courser_runner::metrics::Metrics;
-use courser_runner::{InProcessHelper, Runner, RunnerSettings, Shutdown};
+use courser_runner::{InProcessHelper, Runner, RunnerSettings, Shutdown, WorkingCopies};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -25,6 +28,8 @@ pub(super) struct LocalRunner {
     pub(super) shutdown: Shutdown,
     _config: watch::Sender<Arc<Config>>,
     task: JoinSet<()>,
+    /// Told of each job's working copy when jobs have ones of their own.
+    copies: UnboundedReceiver<(i64, PathBuf)>,
 }
 
 impl LocalRunner {
@@ -33,18 +38,39 @@ impl LocalRunner {
         // The first and only task; a panic in it has been printed.
         drop(self.task.join_next().await);
     }
+
+    /// Ends it; the working copies by job id, where each job has had its own.
+    pub(super) fn end(mut self) -> HashMap<i64, PathBuf> {
+        self.task.abort_all();
+        let mut copies = HashMap::new();
+        while let Ok((job, path)) = self.copies.try_recv() {
+            copies.insert(job, path);
+        }
+        copies
+    }
 }
 
-/// Starts it for `jobs` jobs at once.
+/// How the runner works.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ways {
+    /// Jobs at once.
+    pub(super) jobs: usize,
+    /// Whether each job has a working copy of its own, to be looked at later.
+    pub(super) own_copies: bool,
+}
+
+/// Starts it.
 pub(super) fn start(
     coordinator: &Handle,
     token: Secret,
     run: &RunState,
     state: &ProjectState,
-    jobs: usize,
+    ways: Ways,
     session: &Session,
 ) -> Result<LocalRunner, Failure> {
-    let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let path = |path: PathBuf| path.to_string_lossy().into_owned();
+    let jobs = ways.jobs;
+    let (told, copies) = mpsc::unbounded_channel();
     let config = Config {
         concurrent: jobs,
         check_interval: Duration::from_secs(1),
@@ -96,6 +122,11 @@ pub(super) fn start(
         // The server is in this process: asking it often costs nothing, and Ctrl-C is heard at once.
         keep_alive: Duration::from_millis(500),
         metrics: Metrics::default(),
+        working_copies: if ways.own_copies {
+            WorkingCopies::Own(told)
+        } else {
+            WorkingCopies::Reused
+        },
     };
     let config = watch::Sender::new(Arc::new(config));
     let shutdown = Shutdown::new();
@@ -108,5 +139,6 @@ pub(super) fn start(
         shutdown,
         _config: config,
         task,
+        copies,
     })
 }

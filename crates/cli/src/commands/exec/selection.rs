@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use courser_pipeline::{JobWhen, Pipeline, PipelineJob};
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Code, Failure};
 use crate::suggestion::nearest;
@@ -10,31 +11,86 @@ use crate::suggestion::nearest;
 /// Job names shown when none is near.
 const LISTED: usize = 20;
 
-/// Leaves only the named jobs (a parallel job is also meant by its plain name) and, with `needs`, all
-/// they wait for. A named manual or delayed job runs at once: naming it is starting it.
-pub(super) fn select(
-    mut pipeline: Pipeline,
-    names: &[String],
-    needs: bool,
-) -> Result<Pipeline, Failure> {
+/// What of a pipeline is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+pub(crate) struct Selection {
+    /// Jobs to run [default: all]; a first argument that is a directory with a .gitlab-ci.yml selects
+    /// that project. A named manual job is started
+    #[arg(value_name = "JOB")]
+    pub(crate) names: Vec<String>,
+    /// Also run what the named jobs need
+    #[arg(long, requires = "names")]
+    pub(crate) needs: bool,
+    /// Start this manual job when its turn comes; the rest of the pipeline runs as ever
+    #[arg(long, value_name = "JOB")]
+    manual: Vec<String>,
+    /// Start all manual jobs when their turn comes
+    #[arg(long)]
+    manual_all: bool,
+}
+
+/// The jobs that run.
+#[derive(Debug)]
+pub(super) struct Selected {
+    pub(super) pipeline: Pipeline,
+    /// Positions of manual and delayed jobs that are started.
+    pub(super) played: Vec<usize>,
+}
+
+impl Selection {
+    /// Leaves only the named jobs (a parallel job is also meant by its plain name) and, with `needs`, all
+    /// they wait for. A named manual or delayed job is started when its turn comes.
+    pub(super) fn of(&self, pipeline: Pipeline) -> Result<Selected, Failure> {
+        let pipeline = named(pipeline, &self.names, self.needs)?;
+        let jobs = &pipeline.jobs;
+        let mut played = BTreeSet::new();
+        for name in &self.manual {
+            let found = positions(jobs, name)?;
+            let manual = |position: &&usize| jobs[**position].when == JobWhen::Manual;
+            if !found.iter().any(|position| manual(&position)) {
+                let message = format!("--manual {name}: this job starts by itself");
+                return Err(Failure::new(Code::Usage, message));
+            }
+            played.extend(found);
+        }
+        for (position, job) in jobs.iter().enumerate() {
+            let named = self.names.iter().any(|name| is_named(job, name));
+            if named || (self.manual_all && job.when == JobWhen::Manual) {
+                played.insert(position);
+            }
+        }
+        Ok(Selected {
+            played: played.into_iter().collect(),
+            pipeline,
+        })
+    }
+}
+
+/// Places of the jobs of that name.
+pub(super) fn positions(jobs: &[PipelineJob], name: &str) -> Result<Vec<usize>, Failure> {
+    let found: Vec<_> = (0..jobs.len())
+        .filter(|position| is_named(&jobs[*position], name))
+        .collect();
+    if found.is_empty() {
+        let known = jobs.iter().map(|job| job.name.as_str());
+        let message = format!("the pipeline has no job {name:?}");
+        return Err(Failure::new(Code::Usage, message).hint(suggestion(known, name)));
+    }
+    Ok(found)
+}
+
+fn named(mut pipeline: Pipeline, names: &[String], needs: bool) -> Result<Pipeline, Failure> {
     if names.is_empty() {
         return Ok(pipeline);
     }
     let mut wanted = BTreeSet::new();
     for name in names {
-        let found: Vec<_> = (0..pipeline.jobs.len())
-            .filter(|position| is_named(&pipeline.jobs[*position], name))
-            .collect();
-        if found.is_empty() {
-            let known = pipeline.jobs.iter().map(|job| job.name.as_str());
-            let message = format!("the pipeline has no job {name:?}");
-            return Err(Failure::new(Code::Usage, message).hint(suggestion(known, name)));
-        }
-        wanted.extend(found);
+        wanted.extend(positions(&pipeline.jobs, name)?);
     }
     for position in &wanted {
         let job = &mut pipeline.jobs[*position];
-        if job.when != JobWhen::Always {
+        // Nothing fails before it, and yet it is wanted.
+        if job.when == JobWhen::OnFailure {
             job.when = JobWhen::OnSuccess;
         }
     }
@@ -84,7 +140,7 @@ fn is_named(job: &PipelineJob, name: &str) -> bool {
 }
 
 /// Jobs whose end decides whether this one runs.
-fn predecessors(pipeline: &Pipeline, position: usize) -> Vec<usize> {
+pub(super) fn predecessors(pipeline: &Pipeline, position: usize) -> Vec<usize> {
     let job = &pipeline.jobs[position];
     let stage = |job: &PipelineJob| pipeline.stages.iter().position(|stage| *stage == job.stage);
     (0..pipeline.jobs.len())
@@ -142,7 +198,7 @@ mod tests {
 
     fn names(names: &[&str], needs: bool) -> Vec<String> {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let selected = select(pipeline(), &names, needs).expect("selected");
+        let selected = named(pipeline(), &names, needs).expect("selected");
         selected.jobs.into_iter().map(|job| job.name).collect()
     }
 
@@ -157,14 +213,34 @@ mod tests {
 
     #[test]
     fn a_named_manual_job_runs_and_stages_without_jobs_vanish() {
-        let selected = select(pipeline(), &["deploy".to_owned()], false).expect("selected");
-        assert_eq!(selected.jobs[0].when, JobWhen::OnSuccess);
-        assert_eq!(selected.stages, ["deploy"]);
+        let selection = Selection {
+            names: vec!["deploy".to_owned()],
+            ..Selection::default()
+        };
+        let selected = selection.of(pipeline()).expect("selected");
+        assert_eq!(selected.played, [0]);
+        assert_eq!(selected.pipeline.stages, ["deploy"]);
+    }
+
+    #[test]
+    fn manual_jobs_are_started_by_name_or_all_at_once() {
+        let manual = |names: &[&str], manual_all| {
+            let selection = Selection {
+                manual: names.iter().map(|name| (*name).to_owned()).collect(),
+                manual_all,
+                ..Selection::default()
+            };
+            selection.of(pipeline()).map(|selected| selected.played)
+        };
+        assert_eq!(manual(&["deploy"], false).expect("manual"), [3]);
+        assert_eq!(manual(&[], true).expect("manual"), [3]);
+        assert!(manual(&["build"], false).is_err(), "starts by itself");
+        assert!(manual(&["nope"], false).is_err());
     }
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
-        let refused = select(pipeline(), &["nope".to_owned()], false).expect_err("refused");
+        let refused = named(pipeline(), &["nope".to_owned()], false).expect_err("refused");
         assert!(refused.message().contains("nope"));
     }
 

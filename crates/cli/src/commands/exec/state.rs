@@ -5,7 +5,8 @@
 //! <project>/cache/                 local caches, kept between runs
 //! <project>/runs/<time>-<pid>/     one run; locked while it lasts
 //!     git/                         snapshot repository, removed at the end
-//!     builds/                      working copies, removed at the end
+//!     builds/                      working copies, removed at the end unless they are to be kept
+//!     run.json                     what became of the jobs, for `--retry-failed` and `shell`
 //!     coordinator/traces/<id>.log  full logs
 //!     coordinator/artifacts/<id>/  uploaded artifacts
 //! ```
@@ -24,6 +25,7 @@ use crate::environment::ProcessEnvironment;
 /// Finished runs that are kept for their logs and artifacts.
 const KEPT_RUNS: usize = 10;
 const LOCK: &str = "in-use";
+const RECORD: &str = "run.json";
 
 /// Everything kept for one project directory.
 #[derive(Debug, Clone)]
@@ -98,6 +100,14 @@ impl ProjectState {
         Ok(RunState { root, lock })
     }
 
+    /// Records of the runs that are over, newest first.
+    pub(crate) fn records(&self) -> io::Result<Vec<PathBuf>> {
+        let mut runs = entries(&self.root.join("runs"))?;
+        runs.sort();
+        let records = runs.into_iter().rev().map(|run| run.join(RECORD));
+        Ok(records.filter(|record| record.is_file()).collect())
+    }
+
     /// Removes runs that are over, all but the newest ones.
     pub(crate) fn forget_old_runs(&self) -> io::Result<()> {
         let mut runs = entries(&self.root.join("runs"))?;
@@ -137,6 +147,16 @@ impl RunState {
     /// Database, logs and artifacts.
     pub(crate) fn coordinator(&self) -> PathBuf {
         self.root.join("coordinator")
+    }
+
+    /// What is remembered of the run when it is over.
+    pub(crate) fn record(&self) -> PathBuf {
+        self.root.join(RECORD)
+    }
+
+    /// Removes what only a run in progress needs, but not the working copies.
+    pub(crate) fn end_with_copies(self) -> io::Result<()> {
+        remove(&self.git())
     }
 
     /// Removes what only a run in progress needs: many small files, so on two threads at least.

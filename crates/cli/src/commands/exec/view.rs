@@ -37,6 +37,10 @@ pub(super) struct SummaryRow {
     pub(super) end: JobEnd,
     pub(super) log: Option<PathBuf>,
     pub(super) artifacts: Vec<PathBuf>,
+    /// Where its working copy lies, if it was kept.
+    pub(super) working_copy: Option<PathBuf>,
+    /// Whether it passed in an earlier run.
+    pub(super) reused: bool,
 }
 
 /// The end of the run.
@@ -185,7 +189,11 @@ fn print_summary(summary: &Summary) {
     for row in &summary.rows {
         let (sign, colour) = sign(&row.end);
         let time = milliseconds(&row.end);
-        let verdict = verdict(&row.end);
+        let verdict = if row.reused {
+            "passed in an earlier run".to_owned()
+        } else {
+            verdict(&row.end)
+        };
         anstream::println!(
             "{colour}{sign}{colour:#} {DIM}{:stages$}{DIM:#}  {:names$}  {time:>11}  {verdict}",
             row.stage,
@@ -194,6 +202,9 @@ fn print_summary(summary: &Summary) {
         for artifact in &row.artifacts {
             let below = artifact.strip_prefix(directory).unwrap_or(artifact);
             anstream::println!("  {DIM}{}{DIM:#}", below.display());
+        }
+        if let Some(copy) = &row.working_copy {
+            anstream::println!("  {DIM}working copy {}{DIM:#}", copy.display());
         }
         if matches!(row.end.state, JobState::Failed { .. })
             && let Some(log) = &row.log

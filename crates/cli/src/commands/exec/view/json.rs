@@ -10,7 +10,8 @@
 //! - `job_finished`: a job and how it ended: `status`, `allowed_to_fail`, `duration` (seconds),
 //!   `failure_reason`, `exit_code`, `retried`
 //! - `cancelling`
-//! - `pipeline_finished`: `status`, `duration`, `jobs` (how they ended, `log`, `artifacts`)
+//! - `pipeline_finished`: `status`, `duration`, `jobs` (how they ended, `log`, `artifacts`, `working_copy`,
+//!   `reused`: passed in an earlier run)
 //! - `error`: `message`, `hints`, `exit_code`; the last line of a run that could not be made
 //!
 //! where a job is `id`, `name`, `stage`. Fields may be added, never taken away.
@@ -102,6 +103,8 @@ impl View for Json {
             job["stage"] = row.stage.as_str().into();
             job["log"] = json!(row.log);
             job["artifacts"] = json!(row.artifacts);
+            job["working_copy"] = json!(row.working_copy);
+            job["reused"] = row.reused.into();
             job
         });
         let end = json!({

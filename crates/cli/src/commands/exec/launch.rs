@@ -1,0 +1,229 @@
+//! From a directory to a pipeline that runs: file, snapshot commit and coordinator at once, then the
+//! pipeline.
+
+use std::sync::Arc;
+
+use courser_coordinator::{
+    Beforehand, Certificate, Coordinator, CoordinatorEvent, CreateError, Durability, Handle,
+    Limits, NewPipeline, Project, Settings,
+};
+use courser_net::Clients;
+use courser_pipeline::{Pipeline, Problem};
+use courser_protocol::{JobVariable, Secret};
+use jiff::Timestamp;
+use tokio::sync::broadcast::Receiver;
+
+use super::project::{Evaluated, Target};
+use super::snapshot::{self, Snapshot};
+use super::state::RunState;
+use super::view;
+use crate::event_options::{EventOptions, Origin};
+use crate::failure::{Code, Failure};
+use crate::problems::{self, Severity};
+
+/// Which pipeline, and in which form problems of its file are told.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) target: Target,
+    pub(super) event: EventOptions,
+    pub(super) variables: Vec<JobVariable>,
+    pub(super) json: bool,
+}
+
+/// Everything that a pipeline needs, a runner excepted.
+pub(super) struct Prepared {
+    pub(super) evaluated: Evaluated,
+    pub(super) coordinator: Handle,
+    snapshot: Snapshot,
+}
+
+/// A pipeline whose first jobs wait for a runner.
+pub(super) struct Begun {
+    pub(super) pipeline: i64,
+    pub(super) events: Receiver<CoordinatorEvent>,
+    /// The runner's.
+    pub(super) token: Secret,
+}
+
+/// Evaluates the file, makes the snapshot and starts the coordinator.
+pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepared, Failure> {
+    let target = &request.target;
+    let evaluating = evaluate(request.clone());
+    let (evaluated, snapshot, coordinator) = if request.event.names_a_ref() {
+        // Which commit that is has to be known first.
+        let evaluated = evaluating.await?;
+        let taking = take_snapshot(target, &evaluated.origin, run, Timestamp::now());
+        let (snapshot, coordinator) = tokio::try_join!(taking, start_coordinator(run))?;
+        (evaluated, snapshot, coordinator)
+    } else {
+        // Three things that do not need each other; the first fault ends them all.
+        tokio::try_join!(
+            evaluating,
+            take_snapshot(target, &Origin::WorkingTree, run, Timestamp::now()),
+            start_coordinator(run),
+        )?
+    };
+    Ok(Prepared {
+        evaluated,
+        coordinator,
+        snapshot,
+    })
+}
+
+/// Evaluates the file; problems are told at once.
+pub(super) async fn evaluate(request: Request) -> Result<Evaluated, Failure> {
+    let Request {
+        target,
+        event,
+        variables,
+        json,
+    } = request;
+    tokio::task::spawn_blocking(move || {
+        target.evaluate(&event, &variables, |errors| {
+            report(errors, Severity::Error, json);
+        })
+    })
+    .await
+    .map_err(|error| Failure::from_error(Code::Internal, &error))?
+}
+
+impl Prepared {
+    /// Creates the pipeline: `pipeline` is the evaluated one, or what was chosen of it.
+    pub(super) async fn begin(
+        &self,
+        pipeline: Pipeline,
+        beforehand: Beforehand,
+        variables: Vec<JobVariable>,
+    ) -> Result<Begun, Failure> {
+        let failed = |error: CreateError| Failure::from_error(Code::Internal, &error);
+        let coordinator = &self.coordinator;
+        let project = Project {
+            id: 1,
+            path: Project::plain_path(&self.evaluated.project_path()),
+            repository: self.snapshot.repository.clone(),
+        };
+        coordinator.add_project(project).await.map_err(failed)?;
+        let token = coordinator.create_runner("courser exec").await;
+        let token = token.map_err(failed)?;
+        let events = coordinator.subscribe();
+        let new = NewPipeline {
+            beforehand,
+            ..new_pipeline(&self.evaluated, pipeline, &self.snapshot, variables)
+        };
+        let pipeline = coordinator.create_pipeline(new).await.map_err(failed)?;
+        Ok(Begun {
+            pipeline,
+            events,
+            token,
+        })
+    }
+}
+
+async fn take_snapshot(
+    target: &Target,
+    origin: &Origin,
+    run: &RunState,
+    now: Timestamp,
+) -> Result<Snapshot, Failure> {
+    let (root, git_dir) = (&target.project.root, run.git());
+    let taken = match origin {
+        Origin::Commit(reference) => snapshot::of_commit(root, &git_dir, &reference.sha, now).await,
+        _ => snapshot::take(root, &git_dir, target.with_git, now).await,
+    };
+    taken.map_err(|error| {
+        let failure = Failure::from_error(Code::Surroundings, &error);
+        if error.is_missing_git() {
+            failure.hint("jobs fetch their sources with Git, also with --no-git: install git")
+        } else {
+            failure
+        }
+    })
+}
+
+async fn start_coordinator(run: &RunState) -> Result<Handle, Failure> {
+    let settings = Settings {
+        address: ([127, 0, 0, 1], 0).into(),
+        external_host: None,
+        certificate: Certificate::Generated,
+        clients: Clients::Anybody,
+        state_dir: run.coordinator(),
+        durability: Durability::Scratch,
+        registration_token: None,
+        pipelines: None,
+        limits: Limits::default(),
+        default_timeout: 3600,
+        clock: Arc::new(Timestamp::now),
+    };
+    Coordinator::start(settings)
+        .await
+        .map_err(|error| Failure::from_error(Code::Internal, &error))
+}
+
+/// The pipeline on the snapshot: what Git shows in the job is what the variables say.
+fn new_pipeline(
+    evaluated: &Evaluated,
+    pipeline: Pipeline,
+    snapshot: &Snapshot,
+    variables: Vec<JobVariable>,
+) -> NewPipeline {
+    let event = &evaluated.event;
+    let mut predefined = event.predefined.clone();
+    let sha = snapshot.commit.clone();
+    predefined.insert("CI_COMMIT_SHA".to_owned(), sha.clone());
+    let short = sha.chars().take(8).collect();
+    predefined.insert("CI_COMMIT_SHORT_SHA".to_owned(), short);
+    let before = predefined.get("CI_COMMIT_BEFORE_SHA").cloned();
+    NewPipeline {
+        project_id: 1,
+        pipeline,
+        ref_name: event.ref_name.clone(),
+        tag: event.tag,
+        sha,
+        before_sha: before.unwrap_or_else(|| "0".repeat(40)),
+        predefined,
+        variables,
+        beforehand: Beforehand::default(),
+    }
+}
+
+/// Which sources run, and what is accepted but does nothing here, each once.
+pub(super) fn warn(origin: &Origin, pipeline: &Pipeline, json: bool) {
+    if let Some(note) = origin.note() {
+        say(&note, json);
+    }
+    let mut warnings = pipeline.warnings.clone();
+    warnings.extend(pipeline.not_run_here.iter().cloned());
+    report(&warnings, Severity::Warning, json);
+    let containers: Vec<_> = pipeline
+        .jobs
+        .iter()
+        .filter(|job| job.image.is_some() || !job.services.is_empty())
+        .map(|job| job.name.as_str())
+        .collect();
+    if let Some(first) = containers.first() {
+        let more = match containers.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!(
+            "image and services of {first}{more} are ignored: jobs run in a shell on this machine"
+        );
+        say(&message, json);
+    }
+}
+
+pub(super) fn say(message: &str, json: bool) {
+    if json {
+        view::Json::warning(message);
+    } else {
+        anstream::eprintln!("warning: {message}\n");
+    }
+}
+
+fn report(problems: &[Problem], severity: Severity, json: bool) {
+    if json {
+        view::Json::problems(problems, severity);
+    } else {
+        anstream::eprint!("{}", problems::render(problems, severity));
+    }
+}
