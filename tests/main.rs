@@ -5,6 +5,7 @@
 mod exec;
 mod exec_again;
 mod exec_events;
+mod lost;
 mod metrics;
 mod pipeline;
 mod registration;

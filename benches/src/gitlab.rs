@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::server::{FakeServer, Reply, Request};
+use crc32fast::Hasher;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -42,6 +43,10 @@ pub(crate) struct Progress {
     pub(crate) succeeded: usize,
     /// Jobs that ended otherwise.
     pub(crate) failed: usize,
+    /// Bytes and CRC-32 of the logs that came in.
+    pub(crate) log: (u64, u32),
+    /// `output` of the last update.
+    pub(crate) told: (u64, u32),
     /// When the first job was handed out.
     pub(crate) first: Option<Instant>,
     /// When the last final state came in.
@@ -50,14 +55,20 @@ pub(crate) struct Progress {
 
 impl GitLab {
     /// One with `jobs` jobs that run the line `script`.
-    pub(crate) fn with_jobs(jobs: usize, script: &'static str) -> Self {
+    pub(crate) fn with_jobs(jobs: usize, script: &str) -> Self {
+        Self::with_masked(jobs, script, &[])
+    }
+
+    /// The same; the jobs have these values to mask.
+    pub(crate) fn with_masked(jobs: usize, script: &str, masked: &[String]) -> Self {
+        let (script, masked) = (script.to_owned(), masked.to_vec());
         let root = Authority::root("Bench Root").issue();
         let middle = root.intermediate("Bench Intermediate").issue();
         let leaf = middle.server(&["localhost", "127.0.0.1"]).issue();
         let shared = Arc::new(Shared::default());
         let state = Arc::clone(&shared);
-        let server = FakeServer::https(&leaf, move |request| {
-            let reply = state.locked().answer(request, jobs, script);
+        let server = FakeServer::https_unrecorded(&leaf, move |request| {
+            let reply = state.locked().answer(request, jobs, &script, &masked);
             state.changed.notify_all();
             reply
         });
@@ -75,13 +86,23 @@ impl GitLab {
 
     /// Writes `home/config.toml` of a shell runner for this GitLab, and `home/ca.pem`.
     pub(crate) fn configure(&self, world: &World, concurrent: usize) -> Result<String> {
+        self.configure_with(world, concurrent, "")
+    }
+
+    /// The same with more keys of the runner.
+    pub(crate) fn configure_with(
+        &self,
+        world: &World,
+        concurrent: usize,
+        more: &str,
+    ) -> Result<String> {
         let ca = world.write("home/ca.pem", self.root.certificate_pem())?;
         let url = self.url();
         let path = world.write(
             "home/config.toml",
             format!(
                 "concurrent = {concurrent}\n\n[[runners]]\nname = \"bench\"\nurl = \"{url}\"\n\
-                 token = \"{TOKEN}\"\ntls-ca-file = \"{}\"\nexecutor = \"shell\"\n",
+                 token = \"{TOKEN}\"\ntls-ca-file = \"{}\"\nexecutor = \"shell\"\n{more}\n",
                 ca.display()
             ),
         )?;
@@ -115,7 +136,7 @@ impl Shared {
 }
 
 impl Progress {
-    fn answer(&mut self, request: &Request, jobs: usize, script: &str) -> Reply {
+    fn answer(&mut self, request: &Request, jobs: usize, script: &str, masked: &[String]) -> Reply {
         self.requests += 1;
         match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/api/v4/runners/verify") => Reply::json(
@@ -128,9 +149,12 @@ impl Progress {
                     return Reply::status(204).header("X-GitLab-Last-Update", "1");
                 }
                 self.first.get_or_insert_with(Instant::now);
-                Reply::json(201, &payload(self.asked, script))
+                Reply::json(201, &payload(self.asked, script, masked))
             }
             ("PATCH", _) => {
+                let mut sum = Hasher::new_with_initial_len(self.log.1, self.log.0);
+                sum.update(&request.body);
+                self.log = (self.log.0 + request.body.len() as u64, sum.finalize());
                 let end = request.header("content-range").rsplit_once('-');
                 let end = end.map_or("0", |(_, end)| end);
                 Reply::text(202, "202 Accepted")
@@ -143,6 +167,11 @@ impl Progress {
                     Some("success") => self.succeeded += 1,
                     _ => self.failed += 1,
                 }
+                let update = request.json();
+                let sum = update["checksum"].as_str().unwrap_or_default();
+                let sum = u32::from_str_radix(sum.trim_start_matches("crc32:"), 16);
+                let size = update["output"]["bytesize"].as_u64();
+                self.told = (size.unwrap_or(0), sum.unwrap_or(0));
                 self.last = Some(Instant::now());
                 Reply::text(200, "true")
             }
@@ -152,7 +181,7 @@ impl Progress {
 }
 
 /// A job as GitLab sends it, with as many variables as a project without any of its own has.
-fn payload(id: usize, script: &str) -> Value {
+fn payload(id: usize, script: &str, masked: &[String]) -> Value {
     let predefined = (0..80).map(|number| {
         variable(
             &format!("CI_PREDEFINED_{number}"),
@@ -166,6 +195,11 @@ fn payload(id: usize, script: &str) -> Value {
     ]
     .into_iter()
     .chain(predefined)
+    .chain(masked.iter().enumerate().map(|(number, value)| {
+        let mut variable = variable(&format!("SECRET_{number}"), value);
+        variable["masked"] = json!(true);
+        variable
+    }))
     .collect();
     json!({
         "id": id, "token": format!("job-token-{id}"), "allow_git_fetch": true,

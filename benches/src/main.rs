@@ -23,6 +23,7 @@ mod resident;
 mod size;
 mod start;
 mod throughput;
+mod trace;
 mod trust;
 mod world;
 
@@ -37,7 +38,7 @@ use figure::Figure;
 type Benchmark = (&'static str, fn(&Arguments) -> Result<Vec<Figure>>);
 
 /// All of them, in the order of the table.
-const BENCHMARKS: [Benchmark; 7] = [
+const BENCHMARKS: [Benchmark; 8] = [
     ("exec", exec::figures),
     ("throughput", throughput::figures),
     ("idle", resident::idle),
@@ -45,6 +46,7 @@ const BENCHMARKS: [Benchmark; 7] = [
     ("start", start::figures),
     ("size", size::figures),
     ("trust", trust::figures),
+    ("trace", trace::figures),
 ];
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! Memory as /proc tells it.
+//! Memory, and CPU of single processes, as /proc tells them.
 
 use std::time::Duration;
 
@@ -15,6 +15,21 @@ pub(crate) fn resident(pid: i32) -> Result<u64> {
 /// Peak of [`resident`] so far.
 pub(crate) fn peak_resident(pid: i32) -> Result<u64> {
     status(pid, "VmHWM:")
+}
+
+/// CPU seconds of a process alone, without what it started.
+pub(crate) fn cpu_of(pid: i32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    // Behind the name, which may hold anything: state is the third field, user and system time 14 and 15.
+    let fields = text.rsplit_once(") ").context("no stat of a process")?.1;
+    let ticks: f64 = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum();
+    Ok(ticks / 100.0)
 }
 
 /// Peak of what a process and all below it hold together, a shared page counted by its share (PSS),

@@ -80,6 +80,12 @@ impl ConfigFile {
         &self.path
     }
 
+    /// A hidden path beside it that is named after it: `.config.toml.spool`.
+    pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        directory_of(&self.path).join(format!(".{name}{suffix}"))
+    }
+
     /// The text to change; the one of a new file where there is none.
     pub(crate) fn document(&self) -> Result<ConfigDocument, Failure> {
         match &self.text {

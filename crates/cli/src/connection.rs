@@ -1,19 +1,20 @@
 //! From a configured runner to its connection: trust, proxies and name of this call's environment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use courser_config::{Config, RunnerConfig};
+use courser_config::{Config, RunnerConfig, SpoolConfig};
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
 use courser_net::{Client, ClientSettings, TlsOptions, TrustSettings};
 use courser_runner::client::{Api, BadUrl};
 use courser_runner::metrics::Metrics;
-use courser_runner::{InProcessHelper, RunnerSettings, WorkingCopies};
+use courser_runner::{InProcessHelper, RunnerSettings, Spool, SpoolLimits, WorkingCopies};
 use url::Url;
 
-use crate::failure::Failure;
+use crate::config_file::ConfigFile;
+use crate::failure::{Code, Failure};
 use crate::session::Session;
 use crate::version;
 
@@ -83,12 +84,14 @@ pub(crate) fn runner_settings(
     session: &Session,
     working_directory: PathBuf,
     user: Option<String>,
-    system_id: String,
+    file: &ConfigFile,
 ) -> Result<RunnerSettings, Failure> {
     let environment = &session.environment;
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot tell where courser lies: {error}")))?;
     let host_name = environment.host_name();
+    let system_id = file.system_id()?;
+    let spool = spool(file, &working_directory)?;
     let legs = environment.legs_from(&working_directory);
     Ok(RunnerSettings {
         host: Host {
@@ -106,9 +109,45 @@ pub(crate) fn runner_settings(
         user_agent: version::user_agent(),
         system_id,
         host_name,
-        temporary_directory: std::env::temp_dir(),
+        spool,
         keep_alive: Duration::from_secs(30),
         metrics: Metrics::default(),
         working_copies: WorkingCopies::default(),
+    })
+}
+
+/// Where the jobs of this file's runners are kept: every process with the same file finds them there.
+fn spool(file: &ConfigFile, working_directory: &Path) -> Result<Spool, Failure> {
+    let SpoolConfig {
+        directory,
+        job_limit,
+        total_limit,
+    } = &file.config.spool;
+    let limits = SpoolLimits {
+        job: job_limit.saturating_mul(1024),
+        total: total_limit.saturating_mul(1024),
+    };
+    let directory = if directory.is_empty() {
+        file.beside(".spool")
+    } else {
+        working_directory.join(directory)
+    };
+    Spool::open(directory.clone(), limits).or_else(|error| {
+        if !file.config.spool.directory.is_empty() {
+            let message = format!("cannot keep jobs in {}: {error}", directory.display());
+            return Err(Failure::new(Code::Surroundings, message)
+                .hint("name a directory of this user as directory in [spool]"));
+        }
+        let fallback = std::env::temp_dir().join(format!("courser-spool-{}", std::process::id()));
+        tracing::warn!(
+            "cannot keep jobs in {}: {error}; they are kept in {}, where the next start does not look. \
+             Name a directory of this user as directory in [spool]",
+            directory.display(),
+            fallback.display()
+        );
+        Spool::open(fallback.clone(), limits).map_err(|error| {
+            let message = format!("cannot keep jobs in {}: {error}", fallback.display());
+            Failure::new(Code::Surroundings, message)
+        })
     })
 }

@@ -34,6 +34,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<ConfigChange> {
         ("log_format", old.log_format != new.log_format),
         ("listen_address", old.listen_address != new.listen_address),
         ("labels", old.labels != new.labels),
+        ("spool", old.spool != new.spool),
     ];
     let mut changes: Vec<_> = globals
         .into_iter()

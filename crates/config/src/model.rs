@@ -29,8 +29,42 @@ pub struct Config {
     pub listen_address: String,
     /// `labels`.
     pub labels: BTreeMap<String, String>,
+    /// `[spool]`. A change needs a restart.
+    pub spool: SpoolConfig,
     /// `[[runners]]`.
     pub runners: Vec<RunnerConfig>,
+}
+
+/// `[spool]`: Courser's own, where jobs are kept until the server knows everything of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// `directory`; empty = beside the file.
+    pub directory: String,
+    /// `job_limit` in KiB: log of one job that is kept at a time. Default 4 GiB.
+    pub job_limit: u64,
+    /// `total_limit` in KiB: of all jobs. Default 10 GiB.
+    pub total_limit: u64,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            directory: String::new(),
+            job_limit: 4 * 1024 * 1024,
+            total_limit: 10 * 1024 * 1024,
+        }
+    }
+}
+
+impl SpoolConfig {
+    fn read(spool: &Section) -> Self {
+        let default = Self::default();
+        Self {
+            directory: spool.text("directory").unwrap_or_default().to_owned(),
+            job_limit: positive(spool, "job_limit").unwrap_or(default.job_limit),
+            total_limit: positive(spool, "total_limit").unwrap_or(default.total_limit),
+        }
+    }
 }
 
 /// One `[[runners]]` table.
@@ -153,6 +187,9 @@ pub(crate) const ACTED: &[&str] = &[
     "log_format",
     "listen_address",
     "labels",
+    "spool.directory",
+    "spool.job_limit",
+    "spool.total_limit",
     "runners.name",
     "runners.url",
     "runners.id",
@@ -214,6 +251,7 @@ impl Default for Config {
             log_format: None,
             listen_address: String::new(),
             labels: BTreeMap::new(),
+            spool: SpoolConfig::default(),
             runners: Vec::new(),
         }
     }
@@ -286,6 +324,9 @@ impl Config {
             log_level: file.text("log_level").map(ToOwned::to_owned),
             log_format: file.text("log_format").map(ToOwned::to_owned),
             listen_address: file.text("listen_address").unwrap_or_default().to_owned(),
+            spool: file
+                .table("spool")
+                .map_or_else(SpoolConfig::default, SpoolConfig::read),
             runners: file
                 .tables("runners")
                 .iter()

@@ -87,6 +87,9 @@ fn global(config: &Config, path: &str) -> String {
         "log_format" => quoted(config.log_format.as_deref().unwrap_or("runner")),
         "listen_address" => quoted(&config.listen_address),
         "labels" => map(&config.labels, |text| quoted(text)),
+        "spool.directory" => quoted(&config.spool.directory),
+        "spool.job_limit" => config.spool.job_limit.to_string(),
+        "spool.total_limit" => config.spool.total_limit.to_string(),
         other => unreachable_key(other),
     }
 }

@@ -250,6 +250,15 @@ pub fn job_failed_by_system(reason: &str) -> String {
     error(&format!("Job failed (system failure): {reason}"))
 }
 
+/// Why a job is over whose runner ended before it: a text for [`job_failed_by_system`].
+pub fn runner_was_killed(machine_restarted: bool) -> &'static str {
+    if machine_restarted {
+        "the machine restarted while the job ran; the log before this line may lack its last lines"
+    } else {
+        "the runner was killed while the job ran; the log before this line may lack its last lines"
+    }
+}
+
 // ---- inside scripts
 
 /// Echo of a command.
@@ -685,6 +694,13 @@ pub fn invalid_compression_level(level: &str) -> String {
 pub fn log_limit_exceeded(limit: u64) -> String {
     format!(
         "\n\u{1b}[33;1mJob's log exceeded limit of {limit} bytes.\nJob execution will continue but no more output will be collected.{RESET}\n"
+    )
+}
+
+/// Appended, once, where the log is cut because it cannot be kept: `why` is a clause.
+pub fn log_not_kept(why: &str) -> String {
+    format!(
+        "\n\u{1b}[33;1mJob's log is cut here: {why}.\nJob execution will continue but no more output will be collected.{RESET}\n"
     )
 }
 

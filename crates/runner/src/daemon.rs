@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::dispatch::{Dispatcher, Slots};
 use crate::entry::{Connections, Entry, RunnerSettings};
+use crate::resume::Resumption;
 use crate::shutdown::{Phase, Shutdown};
 
 /// A runner process, or the runner inside `courser exec`.
@@ -59,7 +60,24 @@ impl Runner {
     }
 
     /// Works until told to end.
-    pub async fn run(mut self) -> Ended {
+    pub async fn run(self) -> Ended {
+        let mut resumption = Resumption::new(self.settings.clone(), self.config.clone());
+        resumption.look().await;
+        let ended = tokio::select! {
+            ended = self.serve_until_told() => ended,
+            () = resumption.run() => Ended::JobsLeft,
+        };
+        let pending = resumption.pending();
+        if pending > 0 {
+            tracing::warn!(
+                jobs = pending,
+                "some jobs could not be reported; the next start with this configuration goes on"
+            );
+        }
+        ended
+    }
+
+    async fn serve_until_told(mut self) -> Ended {
         let mut phase = self.shutdown.subscribe();
         self.apply();
         let mut config_is_followed = true;

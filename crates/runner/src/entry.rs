@@ -1,7 +1,6 @@
 //! One `[[runners]]` table put together: connection, self-description, executor.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::client::{Api, BadUrl, info};
 use crate::metrics::{Metrics, RunnerLabels, RunnerMetrics};
+use crate::spool::Spool;
 use crate::tool_trust::ToolTrustMaker;
 
 /// What every runner of this process shares: facts of the machine and of the process, captured by `cli`.
@@ -32,8 +32,8 @@ pub struct RunnerSettings {
     pub system_id: String,
     /// Name of the machine.
     pub host_name: String,
-    /// Where job logs are spooled.
-    pub temporary_directory: PathBuf,
+    /// Where jobs are kept until the server knows everything of them.
+    pub spool: Spool,
     /// Silence after which a job reports itself alive, and hears of a cancel. Upstream: 30 s.
     pub keep_alive: Duration,
     /// What is counted of runners and jobs.
@@ -102,7 +102,7 @@ struct ConnectionKey {
 const FULL_CHAIN: &str = "FF_RESOLVE_FULL_TLS_CHAIN";
 
 impl Connections {
-    fn connect(
+    pub(crate) fn connect(
         &mut self,
         runner: &RunnerConfig,
         max_age: Duration,

@@ -3,7 +3,8 @@
 //! In: the configuration as a value that may change ([`courser_config::Config`]) and facts of process and
 //! machine ([`RunnerSettings`]). Out: jobs run and reported, log lines through `tracing`. It touches no
 //! signals and nothing else that is process-wide, so that a coordinator may live beside it. Read in the
-//! order [`Runner`] → `dispatch` → `job_task` → `report`. Facts: `runner-protocol.md` 2, 5, 6, 9.
+//! order [`Runner`] → `dispatch` → `job_task` → `report`; what a process leaves behind is in the `spool`, and
+//! `resume` sends it. Facts: `runner-protocol.md` 2, 5, 6, 9.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -27,8 +28,10 @@ mod light_helper;
 mod log;
 pub mod metrics;
 mod report;
+mod resume;
 mod shutdown;
 mod single;
+mod spool;
 mod tool_trust;
 
 pub use daemon::{Ended, Runner};
@@ -36,3 +39,4 @@ pub use entry::{RunnerSettings, WorkingCopies};
 pub use light_helper::InProcessHelper;
 pub use shutdown::{Phase, Shutdown};
 pub use single::{SingleLimits, UnusableRunner, run_single};
+pub use spool::{Spool, SpoolLimits};

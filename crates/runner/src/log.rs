@@ -1,22 +1,30 @@
-//! A job's log on disk: bytes as `job::trace` made them, written once, read by offset.
+//! A job's log: bytes as `job::trace` made them, written once, read by offset, kept in the spool.
 //!
-//! The file has no name and mode 0600. A full disk cuts the log, never the job.
+//! A full disk, or a full spool, cuts the log, never the job: one line says so, and the job goes on.
 
-use std::fs::File;
-use std::io::{self, Write};
+mod kept;
+
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use courser_executor::Output;
-use courser_job::trace::{Log, Masking, Origin, Pipe, Stream};
+use bytes::{Bytes, BytesMut};
+use courser_executor::{Footprint, Output};
+use courser_job::trace::{Digest, Log, Masking, Origin, Pipe, Stream};
 use courser_protocol::TraceSummary;
 use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use kept::{Found, Kept};
+
+use crate::spool::journal::{FinalState, Record};
+use crate::spool::{JobFiles, LeftOver, Unsynced};
 
 /// The log of one job. Written by its task, read by its reporter.
 pub(crate) struct JobLog {
     state: Mutex<State>,
+    /// There is more than [`State::wanted`] now.
+    grown: Notify,
     masking: Masking,
     timestamps: bool,
 }
@@ -25,31 +33,76 @@ struct State {
     log: Log,
     /// The runner's own lines.
     messages: Stream,
-    file: File,
-    /// Bytes in the file.
-    length: u64,
-    /// Bytes were lost: the checksum would not match.
-    cut: bool,
+    kept: Kept,
+    /// Length that somebody waits for.
+    wanted: u64,
+}
+
+/// What a log that was left behind needs beside its bytes.
+pub(crate) struct Reopened {
+    pub(crate) log: JobLog,
+    /// The server has the bytes before this one, as far as is known.
+    pub(crate) acknowledged: u64,
+    /// The server was told that the job runs.
+    pub(crate) started: bool,
+    /// What was decided, if it was.
+    pub(crate) ended: Option<FinalState>,
+    /// Of every environment that was prepared.
+    pub(crate) footprints: Vec<Footprint>,
 }
 
 impl JobLog {
-    /// An empty log of at most `limit` bytes, spooled in `directory`.
-    pub(crate) fn create(
-        directory: &Path,
+    /// An empty log of at most `limit` bytes, kept in `files`. Without files the beginning is kept in memory.
+    pub(crate) fn new(
+        files: Option<JobFiles>,
         limit: u64,
         masking: Masking,
         timestamps: bool,
-    ) -> io::Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             state: Mutex::new(State {
                 log: Log::new(limit),
                 messages: Stream::new(&masking, Origin::Runner, Pipe::Stdout, timestamps),
-                file: tempfile::tempfile_in(directory)?,
-                length: 0,
-                cut: false,
+                kept: Kept::new(files),
+                wanted: u64::MAX,
             }),
+            grown: Notify::new(),
             masking,
             timestamps,
+        }
+    }
+
+    /// A log that another process began.
+    pub(crate) fn reopen(left: LeftOver, masking: Masking) -> io::Result<Reopened> {
+        let LeftOver {
+            files,
+            job,
+            records,
+        } = left;
+        let (mut acknowledged, mut dropped) = (0, None);
+        let (mut started, mut ended, mut lost) = (false, None, false);
+        let mut footprints = Vec::new();
+        for record in records {
+            match record {
+                Record::Job(_) => {}
+                Record::Footprint(of) => footprints.push(of),
+                Record::Started => started = true,
+                Record::Acknowledged { offset } => acknowledged = offset,
+                Record::Dropped { offset, checksum } => {
+                    dropped = Some(Digest::resume(checksum, offset));
+                }
+                Record::Cut => lost = true,
+                Record::Ended(state) => ended = Some(state),
+            }
+        }
+        let log = Self::new(None, u64::MAX, masking, job.timestamps);
+        log.state().kept = Kept::reopen(files, dropped.unwrap_or_default(), lost)?;
+        Ok(Reopened {
+            acknowledged: acknowledged.max(log.begin()),
+            log,
+            started,
+            ended,
+            footprints,
         })
     }
 
@@ -58,7 +111,7 @@ impl JobLog {
         let mut state = self.state();
         let State { log, messages, .. } = &mut *state;
         messages.write(text.as_bytes(), Timestamp::now(), log);
-        state.spool();
+        state.keep();
     }
 
     /// The two streams of a stage.
@@ -77,31 +130,95 @@ impl JobLog {
         let State { log, messages, .. } = &mut *state;
         messages.close(Timestamp::now(), log);
         log.finish();
-        state.spool();
+        state.keep();
     }
 
     /// Bytes that can be read.
     pub(crate) fn length(&self) -> u64 {
-        self.state().length
+        self.state().kept.length()
+    }
+
+    /// Returns when there are that many bytes behind `offset`.
+    pub(crate) async fn waiting(&self, offset: u64, bytes: u64) {
+        let wanted = offset.saturating_add(bytes);
+        loop {
+            {
+                let mut state = self.state();
+                if state.kept.length() >= wanted {
+                    state.wanted = u64::MAX;
+                    return;
+                }
+                state.wanted = wanted;
+            }
+            self.grown.notified().await;
+        }
+    }
+
+    /// First byte that can be read.
+    pub(crate) fn begin(&self) -> u64 {
+        self.state().kept.begin()
     }
 
     /// Checksum and size for updates; nothing when bytes were lost.
     pub(crate) fn summary(&self) -> TraceSummary {
-        let state = self.state();
-        if state.cut {
-            TraceSummary::default()
-        } else {
-            state.log.summary()
+        self.state().kept.summary()
+    }
+
+    /// Whether the last byte that is kept ends a line.
+    pub(crate) fn ends_a_line(&self) -> bool {
+        let length = self.length();
+        let last = self.read(length.saturating_sub(1), 1, &mut BytesMut::new());
+        last.is_ok_and(|last| matches!(last.first(), None | Some(b'\n')))
+    }
+
+    /// Up to `most` bytes from `offset`; `room` is used again by the next call. Bytes that were dropped are an
+    /// error.
+    pub(crate) fn read(&self, offset: u64, most: usize, room: &mut BytesMut) -> io::Result<Bytes> {
+        let found = self.state().kept.find(offset, most)?;
+        match found {
+            Found::InMemory(bytes) => Ok(bytes),
+            // What was written stays as it is until it is acknowledged: nobody has to wait.
+            Found::InFile(file, length) => {
+                room.resize(length, 0);
+                file.read_exact_at(room, offset)?;
+                Ok(room.split().freeze())
+            }
         }
     }
 
-    /// Up to `most` bytes from `offset`.
-    pub(crate) fn read(&self, offset: u64, most: usize) -> io::Result<Bytes> {
-        let state = self.state();
-        let left = usize::try_from(state.length.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut piece = vec![0; left.min(most)];
-        state.file.read_exact_at(&mut piece, offset)?;
-        Ok(Bytes::from(piece))
+    /// The server has the bytes before `offset`.
+    pub(crate) fn acknowledged(&self, offset: u64) {
+        self.state().kept.acknowledged(offset);
+    }
+
+    /// The server has more than is here, as after a power failure: what follows goes behind it.
+    pub(crate) fn skip_to(&self, offset: u64) {
+        self.state().kept.skip_to(offset);
+    }
+
+    /// The server was told that the job runs.
+    pub(crate) fn started(&self) {
+        self.state().kept.record(&Record::Started);
+    }
+
+    /// Writes down how to find what the job leaves behind, should this process die.
+    pub(crate) fn footprint(&self, footprint: Footprint) {
+        self.state().kept.record(&Record::Footprint(footprint));
+    }
+
+    /// Writes down what will be reported.
+    pub(crate) fn ended(&self, state: &FinalState) {
+        self.state().kept.record(&Record::Ended(state.clone()));
+    }
+
+    /// What a power failure must not take.
+    pub(crate) fn unsynced(&self) -> Option<Unsynced> {
+        self.state().kept.unsynced()
+    }
+
+    /// The server knows everything: nothing stays on the disk.
+    pub(crate) fn remove(&self) {
+        self.state().kept.remove();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,18 +227,10 @@ impl JobLog {
 }
 
 impl State {
-    fn spool(&mut self) {
-        let bytes = self.log.take();
-        if bytes.is_empty() || self.cut {
-            return;
-        }
-        match self.file.write_all(&bytes) {
-            Ok(()) => self.length += bytes.len() as u64,
-            Err(error) => {
-                tracing::error!("a job's log is cut here, it cannot be spooled: {error}");
-                self.cut = true;
-            }
-        }
+    /// Keeps what became final.
+    fn keep(&mut self) {
+        let Self { log, kept, .. } = self;
+        log.drain(|bytes| kept.append(bytes));
     }
 }
 
@@ -140,7 +249,10 @@ impl Output for StageLog {
         };
         let mut state = self.log.state();
         stream.write(bytes, Timestamp::now(), &mut state.log);
-        state.spool();
+        state.keep();
+        if state.kept.length() >= state.wanted {
+            self.log.grown.notify_one();
+        }
     }
 }
 
@@ -150,7 +262,7 @@ impl Drop for StageLog {
         let now = Timestamp::now();
         self.stdout.close(now, &mut state.log);
         self.stderr.close(now, &mut state.log);
-        state.spool();
+        state.keep();
     }
 }
 
@@ -163,12 +275,12 @@ mod tests {
 
     fn log(limit: u64) -> Arc<JobLog> {
         let masking = Masking::new(&[Secret::new("s3cret")], &[]).expect("one phrase");
-        let log = JobLog::create(Path::new("/tmp"), limit, masking, false);
-        Arc::new(log.expect("/tmp is writable"))
+        Arc::new(JobLog::new(None, limit, masking, false))
     }
 
     fn text(log: &JobLog) -> String {
-        let bytes = log.read(0, 1 << 20).expect("the file is there");
+        let bytes = log.read(0, 1 << 20, &mut BytesMut::new());
+        let bytes = bytes.expect("the file is there");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -190,8 +302,9 @@ mod tests {
     fn reading_past_the_end_gives_nothing() {
         let log = log(1 << 20);
         log.say("12345");
-        assert_eq!(log.read(3, 10).expect("readable"), "45");
-        assert_eq!(log.read(99, 10).expect("readable"), "");
+        let read = |offset| log.read(offset, 10, &mut BytesMut::new());
+        assert_eq!(read(3).expect("readable"), "45");
+        assert_eq!(read(99).expect("readable"), "");
     }
 
     #[test]

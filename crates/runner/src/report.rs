@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use courser_protocol::{FailureReason, Info, JobState, TraceSummary, UpdateRequest};
+use bytes::BytesMut;
+use courser_protocol::{Info, JobState, TraceSummary, UpdateRequest};
+use http::StatusCode;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Api;
 use crate::client::jobs::{JobCredentials, PatchResult, Said, UpdateResult};
 use crate::log::JobLog;
+use crate::spool::journal::FinalState;
 
 /// Interval until the server names another.
 const START_INTERVAL: Duration = Duration::from_secs(3);
@@ -19,12 +22,16 @@ const START_INTERVAL: Duration = Duration::from_secs(3);
 const FORCE_SEND: Duration = Duration::from_secs(30);
 const LONGEST_FORCE_SEND: Duration = Duration::from_secs(30 * 60);
 
-/// Largest patch.
-const MAX_PATCH: usize = 1024 * 1024;
+/// Largest patch. When this much waits it is sent at once, and so on until less waits; upstream sends one
+/// patch an interval. A server that asks for patience gets the interval.
+pub(crate) const MAX_PATCH: usize = 1024 * 1024;
 
 /// Between rounds of the final update; doubles.
 const ROUND_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_ROUND_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// A final state that the server takes within this time is never waited for at the disk.
+const PROMPT: Duration = Duration::from_millis(200);
 
 /// Range mismatches in a row after which a round counts as failed. Upstream has no bound: a server
 /// that never agrees would hold the job for ever.
@@ -50,20 +57,6 @@ pub(crate) enum Acknowledged {
     Gone,
 }
 
-/// How a job is reported in the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FinalState {
-    /// Well.
-    Success,
-    /// Badly.
-    Failed {
-        /// Already mapped for the server.
-        reason: FailureReason,
-        /// 0 = none.
-        exit_code: i32,
-    },
-}
-
 /// The reporter of one job.
 pub(crate) struct Report {
     api: Arc<Api>,
@@ -79,6 +72,12 @@ pub(crate) struct Report {
     interval: Duration,
     sent: u64,
     last_contact: Option<Instant>,
+    /// The last patch got through without a word of patience: the next may follow at once.
+    eager: bool,
+    /// For patches, one after the other.
+    room: BytesMut,
+    /// Of a log that another process began, what was added: said again when the server turns out to have more.
+    last_words: Option<String>,
 }
 
 impl Report {
@@ -101,7 +100,15 @@ impl Report {
             interval: START_INTERVAL,
             sent: 0,
             last_contact: None,
+            eager: true,
+            room: BytesMut::new(),
+            last_words: None,
         }
+    }
+
+    /// Id of the job.
+    pub(crate) fn job(&self) -> i64 {
+        self.job.id
     }
 
     /// `CI_DEBUG_TRACE` or `CI_DEBUG_SERVICES` is on.
@@ -122,13 +129,38 @@ impl Report {
         self
     }
 
+    /// Goes on where another process was: the server has the log up to `offset`, unless it says otherwise.
+    pub(crate) fn resume(mut self, offset: u64) -> Self {
+        self.sent = offset;
+        self.last_words = Some(String::new());
+        self
+    }
+
+    /// What was added to a resumed log.
+    pub(crate) fn last_words(&mut self, words: String) {
+        self.last_words = Some(words);
+    }
+
+    /// Tells the end of a job of which the server may not know that it began. `false`: it cannot be told now.
+    pub(crate) async fn finish_unstarted(&mut self, state: &FinalState) -> bool {
+        let said = self.put_final(state).await;
+        // A job that was not acknowledged is refused (400) and goes to another runner by itself.
+        match said.status {
+            Some(status) => !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS,
+            None => said.result == UpdateResult::Abort,
+        }
+    }
+
     /// Second phase of the two-phase commit (2.6).
     pub(crate) async fn acknowledge(&mut self) -> Acknowledged {
         let said = self.put(JobState::Running, TraceSummary::default()).await;
         match said.result {
             UpdateResult::Abort => Acknowledged::Gone,
             _ if said.cancel_requested => Acknowledged::Canceled,
-            _ => Acknowledged::Run,
+            _ => {
+                self.log.started();
+                Acknowledged::Run
+            }
         }
     }
 
@@ -138,12 +170,21 @@ impl Report {
         wishes: &mpsc::UnboundedSender<ServerWish>,
         finished: &CancellationToken,
     ) {
+        let mut synced = false;
+        let mut next = Instant::now() + self.interval;
         loop {
             tokio::select! {
-                () = sleep(self.interval) => {}
+                () = sleep_until(next) => {}
+                () = self.log.waiting(self.sent, MAX_PATCH as u64), if self.eager => {}
                 () = finished.cancelled() => return,
             }
-            if let Some(wish) = self.tick().await {
+            // A job that is over by now needs no disk.
+            if !std::mem::replace(&mut synced, true) {
+                self.sync().await;
+            }
+            let wish = self.tick().await;
+            next = Instant::now() + self.interval;
+            if let Some(wish) = wish {
                 wishes.send(wish).ok();
                 if wish == ServerWish::Abort {
                     return;
@@ -152,9 +193,15 @@ impl Report {
         }
     }
 
-    /// One patch, and a keep-alive after a long silence.
+    /// Patches until less than one waits, and a keep-alive after a long silence.
     async fn tick(&mut self) -> Option<ServerWish> {
-        let patch = self.patch().await;
+        let mut patch = self.patch().await;
+        while self.eager
+            && !patch.cancel_requested
+            && self.log.length().saturating_sub(self.sent) >= MAX_PATCH as u64
+        {
+            patch = self.patch().await;
+        }
         match patch.result {
             PatchResult::Abort => return Some(ServerWish::Abort),
             PatchResult::Succeeded => {}
@@ -186,6 +233,37 @@ impl Report {
         }
     }
 
+    /// Has what is kept of the job survive a power failure.
+    async fn sync(&self) {
+        if let Some(unsynced) = self.log.unsynced() {
+            let syncing = tokio::task::spawn_blocking(|| unsynced.sync()).await;
+            if let Ok(Err(error)) = syncing {
+                tracing::warn!(job = self.job.id, "cannot sync the job's log: {error}");
+            }
+        }
+    }
+
+    /// Writes down how the job ended, then [`Self::finish`]. What takes the server long is synced meanwhile.
+    pub(crate) async fn conclude(&mut self, state: &FinalState, rounds: u32) -> bool {
+        self.log.ended(state);
+        let unsynced = self.log.unsynced();
+        let syncing = async {
+            sleep(PROMPT).await;
+            if let Some(unsynced) = unsynced {
+                tokio::task::spawn_blocking(|| unsynced.sync()).await.ok();
+            }
+            std::future::pending::<()>().await;
+        };
+        let told = tokio::select! {
+            told = self.finish(state, rounds) => told,
+            () = syncing => false,
+        };
+        if told {
+            self.log.remove();
+        }
+        told
+    }
+
     /// The rest of the log, then the final state; at most `rounds` rounds. Says whether it got through.
     pub(crate) async fn finish(&mut self, state: &FinalState, rounds: u32) -> bool {
         let mut wait = self.round_wait;
@@ -198,11 +276,6 @@ impl Report {
                 wait = (wait * 2).min(LONGEST_ROUND_WAIT);
             }
         }
-        tracing::error!(
-            job = self.job.id,
-            rounds,
-            "the final state of the job could not be reported; giving up"
-        );
         false
     }
 
@@ -212,7 +285,7 @@ impl Report {
             if !self.send_rest().await {
                 return false;
             }
-            match self.put_final(state).await {
+            match self.put_final(state).await.result {
                 UpdateResult::Succeeded | UpdateResult::Abort => return true,
                 UpdateResult::Accepted => sleep(self.interval).await,
                 UpdateResult::TraceValidationFailed => {
@@ -230,12 +303,25 @@ impl Report {
     /// Patches back to back until everything is sent or the server wants no more.
     async fn send_rest(&mut self) -> bool {
         let mut mismatches = 0;
+        if self.sent < self.log.begin() {
+            let begin = self.log.begin();
+            tracing::error!(
+                job = self.job.id,
+                "the server wants the log again from byte {}, but the first {begin} bytes are not kept any \
+                 more; only the final state is told",
+                self.sent
+            );
+            return true;
+        }
         while self.sent < self.log.length() {
             match self.patch().await.result {
                 PatchResult::Succeeded => mismatches = 0,
                 PatchResult::Abort | PatchResult::NotFound => return true,
-                PatchResult::RangeMismatch(_) if mismatches < MISMATCHES_IN_A_ROW => {
+                PatchResult::RangeMismatch(stored) if mismatches < MISMATCHES_IN_A_ROW => {
                     mismatches += 1;
+                    if self.go_behind(stored) {
+                        continue;
+                    }
                     sleep(self.interval).await;
                 }
                 PatchResult::RangeMismatch(_) | PatchResult::Failed => {
@@ -247,9 +333,22 @@ impl Report {
         true
     }
 
+    /// Whether a log that another process began, and the machine's end has shortened, goes on at `stored`.
+    fn go_behind(&self, stored: u64) -> bool {
+        let Some(last_words) = &self.last_words else {
+            return false;
+        };
+        if stored > self.log.length() {
+            self.log.skip_to(stored);
+            self.log.say(last_words);
+            self.log.finish();
+        }
+        true
+    }
+
     /// Sends the next piece, if there is one, and follows what the server says of offset and interval.
     async fn patch(&mut self) -> Said<PatchResult> {
-        let piece = match self.log.read(self.sent, MAX_PATCH) {
+        let piece = match self.log.read(self.sent, MAX_PATCH, &mut self.room) {
             Ok(piece) => piece,
             Err(error) => {
                 tracing::error!(job = self.job.id, "cannot read the job's log: {error}");
@@ -260,14 +359,20 @@ impl Report {
             return Said::nothing(PatchResult::Succeeded);
         }
         let length = piece.len() as u64;
+        // A job that prints little shall not hold what it once needed.
+        if piece.len() < MAX_PATCH {
+            self.room = BytesMut::new();
+        }
         let said = self
             .api
             .patch_trace(&self.job, piece, self.sent, self.debug_trace)
             .await;
         self.interval = said.interval.unwrap_or(self.interval);
+        self.eager = said.result == PatchResult::Succeeded && !said.pushed_back;
         match said.result {
             PatchResult::Succeeded => {
                 self.sent += length;
+                self.log.acknowledged(self.sent);
                 self.last_contact = Some(Instant::now());
             }
             PatchResult::RangeMismatch(stored) => self.sent = stored,
@@ -286,7 +391,7 @@ impl Report {
         said
     }
 
-    async fn put_final(&mut self, state: &FinalState) -> UpdateResult {
+    async fn put_final(&mut self, state: &FinalState) -> Said<UpdateResult> {
         let mut update = self.update(self.log.summary());
         match state {
             FinalState::Success => update.state = JobState::Success,
@@ -298,7 +403,7 @@ impl Report {
         }
         let said = self.api.update_job(&self.job, &update).await;
         self.interval = said.interval.unwrap_or(self.interval);
-        said.result
+        said
     }
 
     fn update(&self, output: TraceSummary) -> UpdateRequest {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::{Config, RunnerConfig};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::clock::moment;
@@ -11,6 +12,7 @@ use crate::daemon::Ended;
 use crate::dispatch::Numbers;
 use crate::entry::{Connections, Entry, RunnerSettings};
 use crate::job_task::{JobTask, run_job};
+use crate::resume::Resumption;
 use crate::shutdown::{Phase, Shutdown};
 
 const PAUSE_WITHOUT_JOB: Duration = Duration::from_secs(3);
@@ -47,7 +49,19 @@ pub async fn run_single(
     if let Err(unusable) = &entry.ready {
         return Err(UnusableRunner(unusable.to_string()));
     }
-    let entry = Arc::new(entry);
+    let config = watch::Sender::new(Arc::new(Config {
+        runners: vec![runner.clone()],
+        ..config
+    }));
+    let mut resumption = Resumption::new(settings, config.subscribe());
+    resumption.look().await;
+    tokio::select! {
+        ended = serve(Arc::new(entry), limits, shutdown) => Ok(ended),
+        () = resumption.run() => Ok(Ended::JobsLeft),
+    }
+}
+
+async fn serve(entry: Arc<Entry>, limits: SingleLimits, shutdown: &Shutdown) -> Ended {
     let mut phase = shutdown.subscribe();
     let mut jobs = 0;
     let mut last_job = Instant::now();
@@ -60,7 +74,7 @@ pub async fn run_single(
         };
         let task = tokio::select! {
             task = next_job(&entry, shutdown) => task,
-            () = waited_out => return Ok(Ended::Clean),
+            () = waited_out => return Ended::Clean,
             _ = phase.changed() => continue,
         };
         let mut forced = shutdown.subscribe();
@@ -73,15 +87,15 @@ pub async fn run_single(
         };
         tokio::select! {
             () = run_job(task) => {}
-            () = timeout => return Ok(Ended::JobsLeft),
+            () = timeout => return Ended::JobsLeft,
         }
         jobs += 1;
         last_job = Instant::now();
         if limits.max_jobs.is_some_and(|most| jobs >= most) {
-            return Ok(Ended::Clean);
+            return Ended::Clean;
         }
     }
-    Ok(Ended::Clean)
+    Ended::Clean
 }
 
 /// Asks until there is a job.

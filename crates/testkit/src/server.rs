@@ -119,6 +119,15 @@ impl FakeServer {
         Self::start(Some((Presented::new(leaf), None)), Arc::new(handler))
     }
 
+    /// HTTPS that keeps nothing of what it received: [`Self::requests`] stays empty, and memory small.
+    pub fn https_unrecorded(
+        leaf: &Issued,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let tls = Some((Presented::new(leaf), None));
+        Self::serving(tls, Arc::new(handler), false)
+    }
+
     /// HTTPS that sends the leaf alone: a common mistake of servers.
     pub fn https_leaf_only(
         leaf: &Issued,
@@ -209,6 +218,14 @@ impl FakeServer {
     }
 
     fn start(tls: Option<(Arc<Presented>, Option<&Issued>)>, handler: Arc<Handler>) -> Self {
+        Self::serving(tls, handler, true)
+    }
+
+    fn serving(
+        tls: Option<(Arc<Presented>, Option<&Issued>)>,
+        handler: Arc<Handler>,
+        record: bool,
+    ) -> Self {
         let secure = tls.is_some();
         let certificate = tls.as_ref().map(|(presented, _)| Arc::clone(presented));
         let acceptor = tls.map(|(presented, clients)| acceptor(presented, clients));
@@ -221,7 +238,7 @@ impl FakeServer {
                 stream,
                 acceptor.clone(),
                 Arc::clone(&handler),
-                Arc::clone(&records),
+                record.then(|| Arc::clone(&records)),
             );
             let open = Arc::clone(&counted);
             async move {
@@ -352,15 +369,16 @@ async fn serve(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
     handler: Arc<Handler>,
-    records: Arc<Mutex<Vec<Request>>>,
+    records: Option<Arc<Mutex<Vec<Request>>>>,
 ) -> io::Result<()> {
+    let records = records.as_deref();
     match acceptor {
-        None => answer(stream, None, &handler, &records).await,
+        None => answer(stream, None, &handler, records).await,
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await?;
             let certificates = stream.get_ref().1.peer_certificates();
             let client = certificates.and_then(|chain| Some(chain.first()?.to_vec()));
-            answer(stream, client, &handler, &records).await
+            answer(stream, client, &handler, records).await
         }
     }
 }
@@ -369,7 +387,7 @@ async fn answer<S>(
     mut io: S,
     client: Option<Vec<u8>>,
     handler: &Arc<Handler>,
-    records: &Mutex<Vec<Request>>,
+    records: Option<&Mutex<Vec<Request>>>,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -385,7 +403,9 @@ where
             }
         };
         request.client_certificate.clone_from(&client);
-        locked(records).push(request.clone());
+        if let Some(records) = records {
+            locked(records).push(request.clone());
+        }
         let handler = Arc::clone(handler);
         let head_only = request.method == "HEAD";
         // Handlers of tests may block; other connections must not wait for them.

@@ -67,9 +67,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         "Starting multi-runner from {}...",
         path.display()
     );
-    let system_id = file.system_id()?;
     let user = arguments.user.filter(|user| !user.is_empty());
-    let settings = connection::runner_settings(session, directory, user, system_id)?;
+    let settings = connection::runner_settings(session, directory, user, &file)?;
     settings.legs.system().read_ahead();
 
     let counted = settings.metrics.clone();
@@ -219,8 +218,8 @@ fn log_change(change: &ConfigChange) {
     let (what, runner) = match change {
         ConfigChange::Global(key) => {
             tracing::info!("Configuration: {key} changed");
-            if *key == "listen_address" {
-                tracing::warn!("a new listen_address needs a restart");
+            if ["listen_address", "spool"].contains(key) {
+                tracing::warn!("a new {key} needs a restart");
             }
             return;
         }

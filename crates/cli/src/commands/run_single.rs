@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         }
     }
     let directory = session.environment.working_directory.clone();
-    let settings = connection::runner_settings(session, directory, None, file.system_id()?)?;
+    let settings = connection::runner_settings(session, directory, None, &file)?;
     tracing::info!(
         "Starting runner for {} with token {} ...",
         runner.url,

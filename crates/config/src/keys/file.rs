@@ -23,6 +23,14 @@ pub(super) const GLOBAL: &[Key] = &[
     key("machine", Table(GLOBAL_MACHINE), IfSet),
     key("experimental", Table(EXPERIMENTAL), IfSet),
     key("shutdown_timeout", Int, Always),
+    key("spool", Table(SPOOL), IfSet),
+];
+
+/// `[spool]`: Courser's own; gitlab-runner passes over keys that it does not know.
+const SPOOL: &[Key] = &[
+    key("directory", Text, IfNotEmpty),
+    key("job_limit", Int, IfNotEmpty),
+    key("total_limit", Int, IfNotEmpty),
 ];
 
 /// `[session_server]`.

@@ -1,5 +1,6 @@
 //! Reading a stage's two pipes without holding a buffer while nothing comes.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -9,8 +10,13 @@ use tokio::time::Instant;
 
 use crate::{Output, Stream};
 
-/// Read at most this much between two looks at the other pipe.
-const PIECE: usize = 16 * 1024;
+/// Read at most this much between two looks at the other pipe: all that a pipe holds.
+const PIECE: usize = 64 * 1024;
+
+thread_local! {
+    /// Room for one piece, which nobody holds beyond a call: jobs of a thread share it.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How long a background process that holds the pipe open may delay the end of its stage.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
@@ -75,12 +81,18 @@ fn take(pipe: &mut Option<Receiver>, stream: Stream, output: &mut dyn Output) ->
     let Some(receiver) = pipe else {
         return Ok(());
     };
-    let mut piece = [0; PIECE];
-    match receiver.try_read(&mut piece) {
-        Ok(0) => *pipe = None,
-        Ok(length) => output.write(stream, &piece[..length]),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
+    let at_end = ROOM.with_borrow_mut(|piece| {
+        piece.resize(PIECE, 0);
+        match receiver.try_read(piece) {
+            Ok(0) => return Ok(true),
+            Ok(length) => output.write(stream, &piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(false)
+    })?;
+    if at_end {
+        *pipe = None;
     }
     Ok(())
 }

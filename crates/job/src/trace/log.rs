@@ -6,17 +6,61 @@ use courser_protocol::TraceSummary;
 
 use crate::messages;
 
+/// Checksum and size of the bytes of a log that were kept. Whoever stores them counts them: what could not
+/// be stored is not sent either.
+#[derive(Debug, Clone, Default)]
+pub struct Digest {
+    checksum: Hasher,
+    size: u64,
+}
+
+impl Digest {
+    /// Goes on where [`Self::checksum`] and [`Self::size`] were these.
+    pub fn resume(checksum: u32, size: u64) -> Self {
+        Self {
+            checksum: Hasher::new_with_initial_len(checksum, size),
+            size,
+        }
+    }
+
+    /// Counts the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.checksum.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    /// Bytes so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// CRC-32 so far.
+    pub fn checksum(&self) -> u32 {
+        self.checksum.clone().finalize()
+    }
+
+    /// As updates tell it.
+    pub fn summary(&self) -> TraceSummary {
+        TraceSummary {
+            checksum: format!("crc32:{:08x}", self.checksum()),
+            bytesize: Some(self.size),
+        }
+    }
+}
+
 /// Where all streams of a job end. Bytes are final once they are here.
 #[derive(Debug)]
 pub struct Log {
     limit: u64,
     size: u64,
     is_full: bool,
-    checksum: Hasher,
     /// Beginning of a character whose rest has not come yet.
     incomplete: Vec<u8>,
     ready: Vec<u8>,
 }
+
+/// Room that is kept from one write to the next.
+const READY: usize = 256 * 1024;
 
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
@@ -27,7 +71,6 @@ impl Log {
             limit,
             size: 0,
             is_full: false,
-            checksum: Hasher::new(),
             incomplete: Vec::new(),
             ready: Vec::new(),
         }
@@ -60,17 +103,14 @@ impl Log {
         std::mem::take(&mut self.ready)
     }
 
-    /// Bytes so far.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Checksum and size of all bytes so far, for updates.
-    pub fn summary(&self) -> TraceSummary {
-        TraceSummary {
-            checksum: format!("crc32:{:08x}", self.checksum.clone().finalize()),
-            bytesize: Some(self.size),
+    /// Hands those bytes to `keep`, and forgets them. Cheaper than [`Self::take`] where much is printed.
+    pub fn drain<T>(&mut self, keep: impl FnOnce(&[u8]) -> T) -> T {
+        let kept = keep(&self.ready);
+        if self.ready.capacity() > READY {
+            self.ready = Vec::new();
         }
+        self.ready.clear();
+        kept
     }
 
     fn repair(&mut self, mut data: &[u8]) {
@@ -114,7 +154,6 @@ impl Log {
     }
 
     fn store(&mut self, bytes: &[u8]) {
-        self.checksum.update(bytes);
         self.size += bytes.len() as u64;
         self.ready.extend_from_slice(bytes);
     }

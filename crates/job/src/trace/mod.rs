@@ -1,4 +1,4 @@
-//! Bytes of the log: mask, stamp, repair, cut, checksum (`runner-protocol.md` 5).
+//! Bytes of the log: mask, stamp, repair, cut, checksum ([`Digest`]) (`runner-protocol.md` 5).
 //!
 //! Each source of output (the runner's messages, standard output and standard error of the scripts) has a
 //! [`Stream`] of its own; all write into the job's one [`Log`], which gives the final bytes. Memory is
@@ -28,7 +28,7 @@ mod url_parameters;
 
 use jiff::Timestamp;
 
-pub use log::Log;
+pub use log::{Digest, Log};
 use phrases::PhraseFilter;
 pub use phrases::{Masking, MaskingError};
 use stamp::Stamper;

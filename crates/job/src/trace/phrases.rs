@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::packed::{self, Searcher};
 use aho_corasick::{Anchored, MatchKind};
 
 use courser_protocol::Secret;
@@ -105,7 +106,12 @@ pub(super) struct Matcher {
     lengths: Vec<(u32, u32)>,
     /// Bytes with which a phrase begins.
     first_bytes: [bool; 256],
+    /// Finds the first [`BEGINNING`] bytes of phrases, many at a time. `None`: too many, or not this processor.
+    beginnings: Option<Searcher>,
 }
+
+/// Long enough that most text does not hold one, short enough to be looked up in one step.
+const BEGINNING: usize = 4;
 
 impl std::fmt::Debug for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -153,6 +159,7 @@ impl Matcher {
             start,
             lengths,
             first_bytes,
+            beginnings: search_of_beginnings(phrases),
         })
     }
 
@@ -176,9 +183,30 @@ impl Matcher {
 
     /// Index of the next byte that can begin a phrase.
     pub(super) fn next_candidate(&self, data: &[u8]) -> Option<usize> {
-        data.iter()
-            .position(|byte| self.first_bytes[usize::from(*byte)])
+        let mut from = 0;
+        if let Some(beginnings) = &self.beginnings {
+            // What begins in the last bytes may go on with the next write.
+            from = data.len().saturating_sub(BEGINNING - 1);
+            if let Some(found) = beginnings.find(data)
+                && found.start() <= from
+            {
+                return Some(found.start());
+            }
+        }
+        let rest = &data[from..];
+        let candidate = rest
+            .iter()
+            .position(|byte| self.first_bytes[usize::from(*byte)]);
+        candidate.map(|index| from + index)
     }
+}
+
+fn search_of_beginnings(phrases: &[&str]) -> Option<Searcher> {
+    let beginning = |phrase: &&'_ str| phrase.as_bytes()[..phrase.len().min(BEGINNING)].to_vec();
+    let mut beginnings: Vec<Vec<u8>> = phrases.iter().map(beginning).collect();
+    beginnings.sort_unstable();
+    beginnings.dedup();
+    packed::Config::new().builder().extend(beginnings).build()
 }
 
 /// State of one stream.

@@ -26,6 +26,8 @@ pub(super) struct Stamper {
     second: i64,
     /// `YYYY-MM-DDTHH:MM:SS.`
     second_text: String,
+    /// The last header and its time: all lines of a write have the same.
+    last: Option<(Timestamp, [u8; HEADER_LENGTH])>,
 }
 
 impl Stamper {
@@ -45,13 +47,14 @@ impl Stamper {
             continues: false,
             second: i64::MIN,
             second_text: String::new(),
+            last: None,
         }
     }
 
     /// Takes one write: whole lines go out, the rest waits, a progress line (`\r`) goes out at once.
     pub(super) fn write(&mut self, data: &[u8], now: Timestamp, log: &mut Log) {
         let mut rest = data;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             let (line, after) = rest.split_at(end + 1);
             if self.line.last().is_none_or(|byte| *byte == b'\n') {
                 let header = self.header(now);
@@ -98,6 +101,21 @@ impl Stamper {
     }
 
     fn header(&mut self, now: Timestamp) -> [u8; HEADER_LENGTH] {
+        let mut header = match self.last {
+            Some((time, header)) if time == now => header,
+            _ => {
+                let header = self.new_header(now);
+                self.last = Some((now, header));
+                header
+            }
+        };
+        if self.continues {
+            header[31] = b'+';
+        }
+        header
+    }
+
+    fn new_header(&mut self, now: Timestamp) -> [u8; HEADER_LENGTH] {
         let micros = now.as_microsecond();
         let second = micros.div_euclid(1_000_000);
         if second != self.second {
@@ -115,9 +133,6 @@ impl Stamper {
         }
         header[26] = b'Z';
         header[28..31].copy_from_slice(&self.identity);
-        if self.continues {
-            header[31] = b'+';
-        }
         header
     }
 }

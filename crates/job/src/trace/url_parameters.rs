@@ -40,9 +40,7 @@ impl UrlParameterFilter {
         while position < data.len() {
             match self.place {
                 Place::Text => {
-                    let Some(skipped) =
-                        data[position..].iter().position(|byte| is_separator(*byte))
-                    else {
+                    let Some(skipped) = memchr::memchr2(b'?', b'&', &data[position..]) else {
                         break;
                     };
                     position += skipped + 1;

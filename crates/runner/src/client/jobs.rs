@@ -104,6 +104,10 @@ pub struct Said<R> {
     pub cancel_requested: bool,
     /// `X-GitLab-Trace-Update-Interval`, bounded.
     pub interval: Option<Duration>,
+    /// An attempt was answered with a status that asks for patience.
+    pub pushed_back: bool,
+    /// Status of the answer, if there was one.
+    pub status: Option<StatusCode>,
 }
 
 impl Api {
@@ -343,6 +347,8 @@ impl<R> Said<R> {
             result: result(answer.status, remote),
             cancel_requested: remote == Some(JobStatus::Canceling),
             interval: header_text(answer, &UPDATE_INTERVAL).and_then(server_interval),
+            pushed_back: answer.pushed_back,
+            status: Some(answer.status),
         }
     }
 
@@ -352,6 +358,8 @@ impl<R> Said<R> {
             result,
             cancel_requested: false,
             interval: None,
+            pushed_back: false,
+            status: None,
         }
     }
 }

@@ -7,7 +7,7 @@ mod performer;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use courser_executor::Place;
@@ -27,8 +27,9 @@ use crate::client::jobs::{JobCredentials, ReceivedJob};
 use crate::dispatch::{JobNumbers, Slot};
 use crate::entry::{Entry, Ready, WorkingCopies};
 use crate::log::JobLog;
-use crate::report::{Acknowledged, FinalState, Report};
+use crate::report::{Acknowledged, Report};
 use crate::shutdown::Phase;
+use crate::spool::journal::{FinalState, JobRecord, VERSION};
 
 /// A job and everything it holds while it runs.
 pub(crate) struct JobTask {
@@ -140,9 +141,13 @@ async fn accepted(
             .any(|(flag, on)| *flag == name && *on)
     };
     let masking = Masking::for_job(&job).map_err(|error| error.to_string());
-    let log = masking.and_then(|masking| open_log(entry, masking, flag("FF_TIMESTAMPS")));
-    let log = match log {
-        Ok(log) => log,
+    let record = JobRecord {
+        timestamps: flag("FF_TIMESTAMPS"),
+        debug_trace: job.settings().debug_trace,
+        ..record(entry, &credentials)
+    };
+    let log = match masking {
+        Ok(masking) => open_log(entry, masking, record),
         Err(why) => return unlogged(ready, credentials, why).await,
     };
     let mut report = Report::new(
@@ -156,15 +161,16 @@ async fn accepted(
     .dynamic_force_send(flag("FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL"));
     match report.acknowledge().await {
         Acknowledged::Run => {}
-        Acknowledged::Gone => return End::Unstarted("the server gave it up".to_owned()),
+        Acknowledged::Gone => {
+            log.remove();
+            return End::Unstarted("the server gave it up".to_owned());
+        }
         Acknowledged::Canceled => {
             let state = FinalState::Failed {
                 reason: FailureReason::JobCanceled,
                 exit_code: 0,
             };
-            report
-                .finish(&state, entry.config.final_update_retry_limit)
-                .await;
+            conclude(entry, &mut report, &state).await;
             return End::Unstarted("canceled".to_owned());
         }
     }
@@ -190,13 +196,20 @@ async fn accepted(
     };
     let (outcome, ()) = tokio::join!(work, report.send_while_running(&wish, &finished));
     log.finish();
-    report
-        .finish(
-            &final_state(&outcome, server),
-            entry.config.final_update_retry_limit,
-        )
-        .await;
+    conclude(entry, &mut report, &final_state(&outcome, server)).await;
     End::Reported(outcome)
+}
+
+/// Reports the end. What does not get through stays in the spool, which the runner goes on sending from.
+async fn conclude(entry: &Entry, report: &mut Report, state: &FinalState) {
+    let rounds = entry.config.final_update_retry_limit;
+    if !report.conclude(state, rounds).await {
+        tracing::error!(
+            job = report.job(),
+            rounds,
+            "the final state of the job could not be reported; it is kept and tried again"
+        );
+    }
 }
 
 /// The outcome of a job whose task panicked.
@@ -225,8 +238,8 @@ async fn rejected(
         .chain(server.token_mask_prefixes.iter().cloned())
         .collect();
     let masking = Masking::new(&[], &prefixes).map_err(|error| error.to_string());
-    let log = match masking.and_then(|masking| open_log(entry, masking, true)) {
-        Ok(log) => log,
+    let log = match masking {
+        Ok(masking) => open_log(entry, masking, record(entry, &credentials)),
         Err(why) => return unlogged(ready, credentials, why).await,
     };
     let mut report = Report::new(
@@ -244,6 +257,7 @@ async fn rejected(
         }
     } else {
         if report.acknowledge().await == Acknowledged::Gone {
+            log.remove();
             return End::Unstarted("the server gave it up".to_owned());
         }
         log.say(&messages::running_with(RUNNER_VERSION, revision()));
@@ -259,9 +273,7 @@ async fn rejected(
         }
     };
     log.finish();
-    report
-        .finish(&state, entry.config.final_update_retry_limit)
-        .await;
+    conclude(entry, &mut report, &state).await;
     End::Reported(Outcome::from(rejection))
 }
 
@@ -278,12 +290,41 @@ async fn unlogged(ready: &Ready, credentials: JobCredentials, why: String) -> En
     End::Unstarted(why)
 }
 
-fn open_log(entry: &Entry, masking: Masking, timestamps: bool) -> Result<Arc<JobLog>, String> {
-    let directory: &Path = &entry.settings.temporary_directory;
+/// Without room on the disk the job runs all the same, with what memory holds of its log.
+fn open_log(entry: &Entry, masking: Masking, record: JobRecord) -> Arc<JobLog> {
     let limit = entry.config.output_limit.saturating_mul(1024);
-    JobLog::create(directory, limit, masking, timestamps)
-        .map(Arc::new)
-        .map_err(|error| format!("cannot spool the log in {}: {error}", directory.display()))
+    let (job, timestamps) = (record.job, record.timestamps);
+    let spool = &entry.settings.spool;
+    let files = spool
+        .begin(record)
+        .inspect_err(|error| {
+            let directory = spool.directory().display();
+            tracing::error!(
+                job,
+                "cannot keep the job's log in {directory}: {error}; only its beginning will be shown"
+            );
+        })
+        .ok();
+    Arc::new(JobLog::new(files, limit, masking, timestamps))
+}
+
+fn record(entry: &Entry, job: &JobCredentials) -> JobRecord {
+    let config = &entry.config;
+    JobRecord {
+        version: VERSION,
+        job: job.id,
+        token: job.token.clone(),
+        url: config.url.clone(),
+        runner: entry.short_token().to_owned(),
+        tls_files: [
+            config.tls_ca_file.clone(),
+            config.tls_cert_file.clone(),
+            config.tls_key_file.clone(),
+        ],
+        timestamps: true,
+        debug_trace: false,
+        boot: entry.settings.spool.boot().to_owned(),
+    }
 }
 
 fn final_state(outcome: &Outcome, server: &JobFeatures) -> FinalState {

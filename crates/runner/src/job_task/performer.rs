@@ -119,6 +119,7 @@ impl Performer {
                 if let Some(environment) = &environment
                     && event == Event::Prepared
                 {
+                    self.log.footprint(environment.footprint());
                     self.log.say(&messages::plain(&environment.description()));
                 }
                 self.environment = environment;

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use courser_job::trace::Masking;
 use courser_net::{ClientSettings, ProxySettings, SystemRoots, TrustSettings};
+use courser_protocol::FailureReason;
 use courser_testkit::server::{FakeServer, Reply, Request};
 
 use super::*;
@@ -90,8 +91,7 @@ fn fixture(text: &str, patches: Vec<Reply>, updates: Vec<Reply>) -> Fixture {
     });
     let api = Api::new(client, &server.url(""), "runner".into(), "s_0".to_owned());
     let masking = Masking::new(&[], &[]).expect("nothing to mask");
-    let directory = std::env::temp_dir();
-    let log = JobLog::create(&directory, 1 << 20, masking, false).expect("a spool");
+    let log = JobLog::new(None, 1 << 20, masking, false);
     log.say(text);
     let log = Arc::new(log);
     let job = JobCredentials {

@@ -10,7 +10,9 @@ use courser_config::{Config, Environment, RunnerConfig};
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
-use courser_runner::{Ended, InProcessHelper, Runner, RunnerSettings, Shutdown, WorkingCopies};
+use courser_runner::{
+    Ended, InProcessHelper, Runner, RunnerSettings, Shutdown, Spool, SpoolLimits, WorkingCopies,
+};
 use tokio::sync::watch;
 
 /// Longest a test waits for anything.
@@ -57,6 +59,15 @@ impl World {
         self.directory.path()
     }
 
+    /// Where its jobs are kept.
+    pub(crate) fn spool(&self) -> Spool {
+        let limits = SpoolLimits {
+            job: 1 << 30,
+            total: 1 << 30,
+        };
+        Spool::open(self.path().join("spool"), limits).expect("a spool")
+    }
+
     fn settings(&self) -> RunnerSettings {
         RunnerSettings {
             host: Host {
@@ -74,7 +85,7 @@ impl World {
             user_agent: "gitlab-runner test".to_owned(),
             system_id: "s_0123456789ab".to_owned(),
             host_name: "testhost".to_owned(),
-            temporary_directory: self.path().to_owned(),
+            spool: self.spool(),
             keep_alive: Duration::from_secs(30),
             metrics: courser_runner::metrics::Metrics::default(),
             working_copies: WorkingCopies::default(),

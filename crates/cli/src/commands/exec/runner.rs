@@ -12,7 +12,9 @@ use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
 use courser_protocol::Secret;
 use courser_runner::metrics::Metrics;
-use courser_runner::{InProcessHelper, Runner, RunnerSettings, Shutdown, WorkingCopies};
+use courser_runner::{
+    InProcessHelper, Runner, RunnerSettings, Shutdown, Spool, SpoolLimits, WorkingCopies,
+};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -94,6 +96,17 @@ pub(super) fn start(
         Failure::internal(format!("cannot tell the path of this program: {error}"))
     })?;
     let host_name = session.environment.host_name();
+    // Of use to nobody after this process: the coordinator ends with it.
+    let everything = SpoolLimits {
+        job: u64::MAX,
+        total: u64::MAX,
+    };
+    let spool = Spool::open(run.root().join("spool"), everything).map_err(|error| {
+        Failure::internal(format!(
+            "cannot keep jobs in {}: {error}",
+            run.root().display()
+        ))
+    })?;
     let settings = RunnerSettings {
         host: Host {
             working_directory: run.root().to_owned(),
@@ -118,7 +131,7 @@ pub(super) fn start(
         user_agent: version::user_agent(),
         system_id: "r_courserexec0".to_owned(),
         host_name,
-        temporary_directory: run.root().to_owned(),
+        spool,
         // The server is in this process: asking it often costs nothing, and Ctrl-C is heard at once.
         keep_alive: Duration::from_millis(500),
         metrics: Metrics::default(),

@@ -1,0 +1,249 @@
+//! Jobs that a process left in the spool: the rest of their logs and their final states, sent until the server
+//! has acknowledged them, beside the jobs that run.
+//!
+//! A job that had ended is reported as it was decided. One that had not is failed with
+//! `runner_system_failure`, and its log says why. What the server does not want any more (403, 404) is removed.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use courser_config::{Config, RunnerConfig};
+use courser_executor::{Footprint, Orphan, sweep};
+use courser_job::messages;
+use courser_job::trace::Masking;
+use courser_protocol::{FailureReason, Secret};
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::client::info;
+use crate::client::jobs::JobCredentials;
+use crate::entry::{Connections, RunnerSettings};
+use crate::log::{JobLog, Reopened};
+use crate::report::Report;
+use crate::spool::LeftOver;
+use crate::spool::journal::{FinalState, JobRecord};
+
+/// Jobs that are told of at once.
+const AT_ONCE: usize = 8;
+
+/// Between two attempts; doubles.
+const WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// After this time no server waits for a job any more.
+const FORGOTTEN: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The task that looks after what is left over. Dropping it leaves the rest to the next process.
+pub(crate) struct Resumption {
+    settings: RunnerSettings,
+    config: watch::Receiver<Arc<Config>>,
+    connections: Connections,
+    telling: JoinSet<()>,
+    places: Arc<Semaphore>,
+}
+
+impl Resumption {
+    pub(crate) fn new(settings: RunnerSettings, config: watch::Receiver<Arc<Config>>) -> Self {
+        Self {
+            settings,
+            config,
+            connections: Connections::default(),
+            telling: JoinSet::new(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Tells of what was found, and of jobs that their tasks give up meanwhile. Never returns.
+    pub(crate) async fn run(&mut self) {
+        let spool = self.settings.spool.clone();
+        loop {
+            tokio::select! {
+                () = spool.handed_over() => self.look().await,
+                Some(_) = self.telling.join_next(), if !self.telling.is_empty() => {}
+            }
+        }
+    }
+
+    /// Jobs that are being told of.
+    pub(crate) fn pending(&self) -> usize {
+        self.telling.len()
+    }
+
+    /// Takes over what nobody works on, ends what still runs of it, and begins to tell of it. Before jobs are
+    /// asked for: they may be given the same directories.
+    pub(crate) async fn look(&mut self) {
+        let spool = self.settings.spool.clone();
+        let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
+        let mut taken = Vec::new();
+        for left in found.unwrap_or_default() {
+            let job = left.job.job;
+            match self.take(left) {
+                Ok(resumed) => taken.push(resumed),
+                Err(why) => {
+                    tracing::error!(job, "a job was left over and cannot be told of: {why}");
+                }
+            }
+        }
+        join_all(taken.iter_mut().map(Resumed::settle)).await;
+        for resumed in taken {
+            let places = Arc::clone(&self.places);
+            self.telling.spawn(resumed.tell(places));
+        }
+    }
+
+    fn take(&mut self, left: LeftOver) -> Result<Resumed, String> {
+        let job = left.job.clone();
+        let runner = self.runner_of(&job);
+        let age = self.config.borrow().connection_max_age;
+        let api = self.connections.connect(&runner, age, &self.settings);
+        let api = api.map_err(|error| error.to_string())?;
+        let touched = left.files.touched();
+        let machine_restarted = !job.boot.is_empty() && job.boot != self.settings.spool.boot();
+        let nothing = Masking::new(&[], &[]).map_err(|error| error.to_string())?;
+        let reopened = JobLog::reopen(left, nothing);
+        let Reopened {
+            log,
+            acknowledged,
+            started,
+            ended,
+            footprints,
+        } = reopened.map_err(|error| format!("its log cannot be read: {error}"))?;
+        let log = Arc::new(log);
+        let credentials = JobCredentials {
+            id: job.job,
+            token: job.token.clone(),
+        };
+        let info = Arc::new(info::of_runner(&runner));
+        let report = Report::new(api, info, credentials, Arc::clone(&log))
+            .debug_trace(job.debug_trace)
+            .resume(acknowledged);
+        Ok(Resumed {
+            job,
+            report,
+            log,
+            ended,
+            started,
+            footprints,
+            machine_restarted,
+            touched,
+        })
+    }
+
+    /// The runner as it is configured now; as it was, where it is not any more.
+    fn runner_of(&self, job: &JobRecord) -> RunnerConfig {
+        let config = self.config.borrow();
+        let mut runners = config.runners.iter().filter(|one| one.url == job.url);
+        let same = |runner: &&RunnerConfig| {
+            courser_protocol::short_token(runner.token.expose()) == job.runner
+        };
+        let runner = runners.clone().find(same).or_else(|| runners.next());
+        runner.cloned().unwrap_or_else(|| {
+            let [tls_ca_file, tls_cert_file, tls_key_file] = job.tls_files.clone();
+            RunnerConfig {
+                url: job.url.clone(),
+                token: Secret::default(),
+                tls_ca_file,
+                tls_cert_file,
+                tls_key_file,
+                executor: "shell".to_owned(),
+                ..RunnerConfig::default()
+            }
+        })
+    }
+}
+
+/// A job that another process began.
+struct Resumed {
+    job: JobRecord,
+    report: Report,
+    log: Arc<JobLog>,
+    ended: Option<FinalState>,
+    started: bool,
+    footprints: Vec<Footprint>,
+    machine_restarted: bool,
+    touched: Option<SystemTime>,
+}
+
+impl Resumed {
+    /// Ends a job that had not ended: its processes, its private files, its log.
+    async fn settle(&mut self) {
+        let (job, runner) = (self.job.job, self.job.runner.as_str());
+        if self.ended.is_some() {
+            tracing::warn!(
+                job,
+                runner,
+                "the end of a job is still to be reported; it is sent now"
+            );
+            return;
+        }
+        tracing::warn!(
+            job,
+            runner,
+            "a job was running when its runner was killed; it is failed, with the rest of its log"
+        );
+        for footprint in std::mem::take(&mut self.footprints) {
+            let swept = sweep(footprint).await;
+            for Orphan { pid, name } in swept.killed {
+                tracing::warn!(job, pid, name, "killed a process that the job left behind");
+            }
+            for Orphan { pid, name } in swept.left {
+                tracing::error!(job, pid, name, "a process of the job cannot be killed");
+            }
+            for (path, error) in swept.not_removed {
+                tracing::error!(job, "cannot remove {}: {error}", path.display());
+            }
+        }
+        let line =
+            messages::job_failed_by_system(messages::runner_was_killed(self.machine_restarted));
+        let separator = if self.log.ends_a_line() { "" } else { "\n" };
+        self.log.say(&format!("{separator}{line}"));
+        self.log.finish();
+        self.report.last_words(line);
+        let state = FinalState::Failed {
+            reason: FailureReason::RunnerSystemFailure,
+            exit_code: 0,
+        };
+        self.log.ended(&state);
+        self.ended = Some(state);
+    }
+
+    async fn tell(mut self, places: Arc<Semaphore>) {
+        let job = self.job.job;
+        let Some(state) = self.ended else { return };
+        let mut wait = WAIT;
+        loop {
+            let told = {
+                let Ok(_place) = places.acquire().await else {
+                    return;
+                };
+                if self.started {
+                    self.report.finish(&state, 1).await
+                } else {
+                    self.report.finish_unstarted(&state).await
+                }
+            };
+            if told {
+                self.log.remove();
+                tracing::info!(job, "the job that was left over is reported");
+                return;
+            }
+            let age = self.touched.and_then(|touched| touched.elapsed().ok());
+            if age.is_some_and(|age| age > FORGOTTEN) {
+                self.log.remove();
+                tracing::error!(
+                    job,
+                    "the server has not taken the job for two weeks; it is given up"
+                );
+                return;
+            }
+            tracing::warn!(
+                job,
+                "the server does not take the job that was left over; tried again in {wait:?}"
+            );
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+}
