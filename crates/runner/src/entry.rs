@@ -1,6 +1,7 @@
 //! One `[[runners]]` table put together: connection, self-description, executor.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
