@@ -15,6 +15,7 @@ mod commands;
 mod config_file;
 mod connection;
 mod control_characters;
+mod downstream;
 mod environment;
 mod event_options;
 mod failure;

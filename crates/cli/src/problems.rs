@@ -33,6 +33,22 @@ pub(crate) fn render(problems: &[Problem], severity: Severity) -> String {
     text
 }
 
+/// The first problems in one line, each with its place; the rest is counted.
+pub(crate) fn one_line(problems: &[Problem]) -> String {
+    const SHOWN: usize = 10;
+    let shown = problems.iter().take(SHOWN).map(|problem| {
+        format!(
+            "{}:{}:{}: {}",
+            problem.file, problem.line, problem.column, problem.message
+        )
+    });
+    let mut lines: Vec<_> = shown.collect();
+    if problems.len() > SHOWN {
+        lines.push(format!("and {} more", problems.len() - SHOWN));
+    }
+    lines.join("; ")
+}
+
 /// Bytes of the word at the problem's column.
 fn token(problem: &Problem) -> std::ops::Range<usize> {
     let line = &problem.source_line;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -13,6 +13,7 @@ use courser_protocol::Secret;
 
 use crate::api::{self, Api};
 use crate::authority::Authority;
+use crate::bridge::Starter;
 use crate::cache_keys::CacheKeys;
 use crate::events::CoordinatorEvent;
 use crate::payload::ServerFacts;
@@ -63,6 +64,7 @@ impl Coordinator {
         let store = Store::open(&files.database(), settings.durability)?;
         let version = watch::Sender::new(0);
         let events = broadcast::Sender::new(EVENTS);
+        let (bridges, ready) = mpsc::unbounded_channel();
         let queue = Queue::load(QueueParts {
             store,
             files: files.clone(),
@@ -73,6 +75,7 @@ impl Coordinator {
             },
             version: version.clone(),
             events: events.clone(),
+            bridges,
         })?;
         let (queue, thread) = QueueHandle::start(queue).map_err(StartError::Thread)?;
 
@@ -95,6 +98,13 @@ impl Coordinator {
         });
         let private_token = api.private_token();
         let mut tasks = JoinSet::new();
+        let starter = Starter {
+            queue: queue.clone(),
+            source: settings.pipelines.clone(),
+            bridges: ready,
+            shutdown: shutdown.clone(),
+        };
+        tasks.spawn(starter.run());
         tasks.spawn(listener.serve(api.router(), shutdown.clone(), GRACE));
         Ok(Handle {
             url,
@@ -182,14 +192,19 @@ impl Handle {
         snapshot.ok()?.ok().flatten()
     }
 
-    /// Stops a pipeline; running jobs still run their `after_script`.
+    /// Stops a pipeline and those it started; running jobs still run their `after_script`.
     pub async fn cancel(&self, pipeline: i64) -> Result<(), CreateError> {
-        self.apply(pipeline, Event::Cancel).await
+        self.end(pipeline, Event::Cancel).await
     }
 
-    /// Stops a pipeline at once.
+    /// Stops a pipeline and those it started at once.
     pub async fn abort(&self, pipeline: i64) -> Result<(), CreateError> {
-        self.apply(pipeline, Event::Abort).await
+        self.end(pipeline, Event::Abort).await
+    }
+
+    async fn end(&self, pipeline: i64, event: Event) -> Result<(), CreateError> {
+        let ended = self.queue.call(move |queue| queue.stop(pipeline, &event));
+        Ok(ended.await.map_err(|_| CreateError::Stopped)??)
     }
 
     /// Starts a manual or delayed job.
@@ -229,22 +244,29 @@ pub(crate) async fn create_pipeline(
     queue: &QueueHandle,
     new: NewPipeline,
 ) -> Result<i64, CreateError> {
+    let keys = cache_keys(queue, &new).await?;
+    queue
+        .call(move |queue| queue.create_pipeline(new, &keys))
+        .await
+        .map_err(|_| CreateError::Stopped)?
+}
+
+/// Cache keys of a new pipeline, from its project's repository.
+pub(crate) async fn cache_keys(
+    queue: &QueueHandle,
+    new: &NewPipeline,
+) -> Result<CacheKeys, CreateError> {
     let id = new.project_id;
     let project = queue.call(move |queue| queue.project(id).cloned()).await;
     let project = project
         .map_err(|_| CreateError::Stopped)?
         .ok_or(CreateError::UnknownProject(id))?;
     let git_dir = project.repository.git_dir();
-    let keys = CacheKeys::look_up(&new.pipeline, git_dir, &new.sha)
-        .await
-        .map_err(|source| StoreError::Io {
-            path: "git".to_owned(),
-            source,
-        })?;
-    queue
-        .call(move |queue| queue.create_pipeline(new, &keys))
-        .await
-        .map_err(|_| CreateError::Stopped)?
+    let found = CacheKeys::look_up(&new.pipeline, git_dir, &new.sha).await;
+    Ok(found.map_err(|source| StoreError::Io {
+        path: "git".to_owned(),
+        source,
+    })?)
 }
 
 fn identity(settings: &Settings) -> Result<(ServerIdentity, Option<String>), StartError> {

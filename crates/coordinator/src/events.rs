@@ -8,6 +8,13 @@ use crate::pipeline_run::{JobState, PipelineStatus, Position};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CoordinatorEvent {
+    /// A pipeline exists.
+    PipelineCreated {
+        /// Pipeline id.
+        pipeline: i64,
+        /// Job id of the bridge that started it.
+        upstream: Option<i64>,
+    },
     /// A runner acknowledged a job.
     JobStarted {
         /// Pipeline id.
@@ -74,4 +81,6 @@ pub struct JobEnd {
     pub retried: bool,
     /// Whether a runner ever began it.
     pub ran: bool,
+    /// Why it failed, where no log tells it: a sentence.
+    pub message: Option<String>,
 }

@@ -23,6 +23,7 @@
 
 mod api;
 mod authority;
+mod bridge;
 mod cache_keys;
 mod coordinator;
 mod dotenv;
@@ -38,6 +39,7 @@ mod store;
 mod token;
 mod variables;
 
+pub use bridge::{Downstream, DownstreamError, DownstreamRequest, DownstreamTarget};
 pub use coordinator::{Coordinator, Handle, StartError};
 pub use events::{CoordinatorEvent, JobEnd};
 pub use pipeline_run::{JobState, PipelineStatus};

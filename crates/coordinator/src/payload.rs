@@ -15,6 +15,7 @@ use courser_protocol::{
     JobVariable, RefType, RunnerInfo, Secret,
 };
 
+use crate::bridge::Trigger;
 use crate::pipeline_run::Position;
 use crate::project::Project;
 use crate::store::{ArtifactRecord, JobRecord, PipelineContext, RunnerRecord};
@@ -40,6 +41,26 @@ pub(crate) struct JobTemplate {
     pub(crate) timeout: Option<u64>,
     /// Whether it has an `environment`, hence a slug.
     pub(crate) environment: bool,
+    /// Needs of jobs in other pipelines, with `artifacts`.
+    pub(crate) elsewhere: Vec<ForeignNeed>,
+    /// Of a bridge.
+    pub(crate) trigger: Option<Trigger>,
+    /// Expanded.
+    pub(crate) resource_group: Option<String>,
+}
+
+/// `needs:pipeline` or `needs:project`, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ForeignNeed {
+    /// A job of the parent or another pipeline of the family.
+    Pipeline { pipeline: String, job: String },
+    /// A job of another project.
+    Project {
+        project: String,
+        reference: String,
+        job: String,
+    },
 }
 
 /// A job whose artifacts another one is given.
@@ -68,7 +89,8 @@ pub(crate) struct HandOut<'a> {
     pub(crate) pipeline_id: i64,
     pub(crate) context: &'a PipelineContext,
     pub(crate) job: &'a JobRecord,
-    pub(crate) runner: &'a RunnerRecord,
+    /// `None`: what is known of the variables before a runner asks, or of a bridge.
+    pub(crate) runner: Option<&'a RunnerRecord>,
     pub(crate) sources: Vec<Source<'a>>,
     pub(crate) now: jiff::Timestamp,
     /// Jobs waiting in the queue.
@@ -99,7 +121,11 @@ pub(crate) fn hand_out(request: HandOut<'_>) -> JobResponse {
         ..
     } = &request;
     let mut payload = job.template.payload.clone();
-    let timeout = timeout(job.template.timeout, runner, request.server.default_timeout);
+    let timeout = timeout(
+        job.template.timeout,
+        *runner,
+        request.server.default_timeout,
+    );
     let repository_url = predefined::repository_url(request.server, project, &job.token);
     payload.id = job.id;
     payload.token = job.token.clone();
@@ -119,7 +145,7 @@ pub(crate) fn hand_out(request: HandOut<'_>) -> JobResponse {
         queue_depth: 0,
         ..payload.job_info
     };
-    payload.variables = variables(&request, &repository_url);
+    payload.variables = variables(&request);
     payload.git_info = git_info(
         *pipeline_id,
         context,
@@ -159,10 +185,11 @@ pub(crate) fn known_failure_reasons() -> Vec<FailureReason> {
 }
 
 /// The smallest of what job, project default and runner say.
-fn timeout(job: Option<u64>, runner: &RunnerRecord, default: u64) -> u64 {
+fn timeout(job: Option<u64>, runner: Option<&RunnerRecord>, default: u64) -> u64 {
     let wanted = job.unwrap_or(default);
-    match u64::try_from(runner.maximum_timeout) {
-        Ok(limit) if limit > 0 => wanted.min(limit),
+    let limit = runner.and_then(|runner| u64::try_from(runner.maximum_timeout).ok());
+    match limit {
+        Some(limit) if limit > 0 => wanted.min(limit),
         _ => wanted,
     }
 }
@@ -172,8 +199,8 @@ fn seconds_since(unix_milliseconds: i64, now: jiff::Timestamp) -> f64 {
 }
 
 /// All variables in the order of `gitlab-ci-yaml.md` 17.2, expanded.
-fn variables(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVariable> {
-    let (user, predefined): (Vec<_>, Vec<_>) = predefined::all(request, repository_url)
+pub(crate) fn variables(request: &HandOut<'_>) -> Vec<JobVariable> {
+    let (user, predefined): (Vec<_>, Vec<_>) = predefined::all(request)
         .into_iter()
         .partition(|variable| variable.key.starts_with("GITLAB_USER_"));
     let dotenv = request

@@ -3,126 +3,19 @@
 //! Pure: no clock, no ids, no payloads. The queue feeds it what runners and users do, and carries
 //! out what changed. Rules: `gitlab-ci-yaml.md` 14 (needs) and 16 (`when`, `retry`), states as GitLab
 //! names them.
+//!
+//! A `trigger` job (a bridge) has no runner: whoever starts its downstream pipeline feeds its events.
 
-use serde::{Deserialize, Serialize};
+mod plan;
+mod state;
 
 use courser_pipeline::{AllowFailure, JobWhen};
 
+pub use plan::{JobPlan, Retry};
+pub use state::{JobState, PipelineStatus};
+
 /// Position of a job in its pipeline.
 pub type Position = usize;
-
-/// What decides when a job runs and what its end means.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct JobPlan {
-    /// Name, parallel suffix included.
-    pub name: String,
-    /// Position of its stage.
-    pub stage: usize,
-    /// Jobs it waits for; `None`: all jobs of earlier stages.
-    pub needs: Option<Vec<Position>>,
-    /// `when`.
-    pub when: JobWhen,
-    /// `allow_failure`.
-    pub allow_failure: AllowFailure,
-    /// `retry`.
-    pub retry: Retry,
-    /// Seconds a delayed job waits.
-    pub start_in: u64,
-    /// `trigger`: nothing for a runner to do. It passes when its turn comes.
-    #[serde(default)]
-    pub bridge: bool,
-    /// Started beforehand by a person: a manual or delayed job runs when its turn comes.
-    #[serde(default)]
-    pub played: bool,
-}
-
-/// `retry` of a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retry {
-    /// Further attempts after the first.
-    pub max: u32,
-    /// Failure reasons that are retried; `always` stands for all. Empty together with no exit codes: all.
-    pub when: Vec<String>,
-    /// Exit codes that are retried.
-    pub exit_codes: Vec<i64>,
-}
-
-impl Retry {
-    fn covers(&self, reason: &str, exit_code: Option<i64>) -> bool {
-        let any = self.when.is_empty() && self.exit_codes.is_empty();
-        any || self
-            .when
-            .iter()
-            .any(|when| when == "always" || when == reason)
-            || exit_code.is_some_and(|code| self.exit_codes.contains(&code))
-    }
-}
-
-/// Where a job is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum JobState {
-    /// Waits for others.
-    #[default]
-    Created,
-    /// Waits for a person.
-    Manual,
-    /// Waits for a time (Unix seconds).
-    Scheduled {
-        /// When it becomes pending.
-        at: i64,
-    },
-    /// Waits for a runner.
-    Pending,
-    /// Handed out, not yet acknowledged (two-phase commit).
-    Reserved,
-    /// Runs.
-    Running,
-    /// Runs, and was asked to stop softly.
-    Canceling,
-    /// Over, well.
-    Success,
-    /// Over, badly.
-    Failed {
-        /// `allow_failure` forgives it.
-        allowed: bool,
-    },
-    /// Stopped.
-    Canceled,
-    /// Never ran: what came before did not ask for it.
-    Skipped,
-}
-
-impl JobState {
-    /// GitLab's word, as in `Job-Status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Manual => "manual",
-            Self::Scheduled { .. } => "scheduled",
-            Self::Pending | Self::Reserved => "pending",
-            Self::Running => "running",
-            Self::Canceling => "canceling",
-            Self::Success => "success",
-            Self::Failed { .. } => "failed",
-            Self::Canceled => "canceled",
-            Self::Skipped => "skipped",
-        }
-    }
-
-    /// Whether nothing more happens to it by itself.
-    pub fn is_over(self) -> bool {
-        matches!(
-            self,
-            Self::Success | Self::Failed { .. } | Self::Canceled | Self::Skipped
-        )
-    }
-
-    /// Whether a runner has it.
-    pub fn is_at_runner(self) -> bool {
-        matches!(self, Self::Reserved | Self::Running | Self::Canceling)
-    }
-}
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +29,8 @@ pub enum Outcome {
         /// Exit code, where the runner told one.
         exit_code: Option<i64>,
     },
+    /// The downstream pipeline of a bridge was cancelled.
+    Canceled,
 }
 
 /// What can happen to a pipeline.
@@ -150,18 +45,29 @@ pub enum Event {
         /// The runner's feature `cancel_gracefully`.
         soft_cancel: bool,
     },
-    /// The runner acknowledged the job.
+    /// The runner acknowledged the job; or a bridge waits for the pipeline that it started.
     Start(Position),
     /// The runner did not acknowledge it in time.
     Requeue(Position),
-    /// The runner reported the end.
+    /// The runner reported the end, or a bridge's part is done.
     Finish(Position, Outcome),
+    /// A waiting job cannot run at all.
+    Drop(Position),
+    /// A bridge's downstream pipeline begins or ceases to wait for a person.
+    Hold {
+        /// The bridge.
+        job: Position,
+        /// Whether it waits.
+        held: bool,
+    },
     /// A person starts a manual or delayed job.
     Play(Position),
     /// Time has passed.
     Clock,
     /// Stop, with `after_script`.
     Cancel,
+    /// Stop the jobs with `interruptible: true`: a newer pipeline has come.
+    CancelInterruptible,
     /// Stop at once.
     Abort,
 }
@@ -192,43 +98,6 @@ pub struct Change {
     pub retried: bool,
 }
 
-/// State of the whole pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PipelineStatus {
-    /// Something runs or will run by itself.
-    Running,
-    /// A job that may not be left out waits for a person.
-    Manual,
-    /// Passed.
-    Success,
-    /// Failed.
-    Failed,
-    /// Cancelled.
-    Canceled,
-    /// No job ran.
-    Skipped,
-}
-
-impl PipelineStatus {
-    /// GitLab's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Manual => "manual",
-            Self::Success => "success",
-            Self::Failed => "failed",
-            Self::Canceled => "canceled",
-            Self::Skipped => "skipped",
-        }
-    }
-
-    /// Whether nothing more happens by itself.
-    pub fn is_settled(self) -> bool {
-        self != Self::Running
-    }
-}
-
 /// What the jobs before one amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -242,6 +111,7 @@ enum Verdict {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PipelineRun {
     jobs: Vec<JobRun>,
+    cancel_on_failure: bool,
 }
 
 impl PipelineRun {
@@ -265,7 +135,16 @@ impl PipelineRun {
                 soft_cancel,
             })
             .collect();
-        Self { jobs }
+        Self {
+            jobs,
+            cancel_on_failure: false,
+        }
+    }
+
+    /// With `workflow:auto_cancel:on_job_failure`: `true` for `all`, the first failure cancels the rest.
+    pub fn cancelling_on_failure(mut self, all: bool) -> Self {
+        self.cancel_on_failure = all;
+        self
     }
 
     /// The jobs in pipeline order.
@@ -291,7 +170,12 @@ impl PipelineRun {
                 }
             }
             Event::Start(job) => {
-                if self.state(job) == Some(JobState::Reserved) {
+                let from = if self.is_bridge(job) {
+                    JobState::Pending
+                } else {
+                    JobState::Reserved
+                };
+                if self.state(job) == Some(from) {
                     self.set(job, JobState::Running, &mut changes);
                 }
             }
@@ -301,23 +185,42 @@ impl PipelineRun {
                 }
             }
             Event::Finish(job, outcome) => self.finish(job, &outcome, &mut changes),
+            Event::Drop(job) => {
+                if self.state(job) == Some(JobState::Pending) {
+                    self.fail(job, None, &mut changes);
+                }
+            }
+            Event::Hold { job, held } => {
+                let (from, to) = if held {
+                    (JobState::Running, JobState::Held)
+                } else {
+                    (JobState::Held, JobState::Running)
+                };
+                if self.is_bridge(job) && self.state(job) == Some(from) {
+                    self.set(job, to, &mut changes);
+                }
+            }
             Event::Play(job) => {
                 if matches!(
                     self.state(job),
                     Some(JobState::Manual | JobState::Scheduled { .. })
                 ) {
-                    self.set(job, self.jobs[job].plan.ready(), &mut changes);
+                    self.set(job, JobState::Pending, &mut changes);
+                    self.revive_after(job, &mut changes);
                 }
             }
             Event::Clock => {
                 for job in 0..self.jobs.len() {
                     if matches!(self.jobs[job].state, JobState::Scheduled { at } if at <= now) {
-                        self.set(job, self.jobs[job].plan.ready(), &mut changes);
+                        self.set(job, JobState::Pending, &mut changes);
                     }
                 }
             }
-            Event::Cancel => self.stop(true, &mut changes),
-            Event::Abort => self.stop(false, &mut changes),
+            Event::Cancel => self.stop(true, |_| true, &mut changes),
+            Event::CancelInterruptible => {
+                self.stop(true, |job| job.plan.interruptible, &mut changes);
+            }
+            Event::Abort => self.stop(false, |_| true, &mut changes),
         }
         self.settle(now, &mut changes);
         changes
@@ -343,7 +246,10 @@ impl PipelineRun {
         }) {
             return PipelineStatus::Running;
         }
-        if any(|job| job.state == JobState::Manual && !job.forgives_absence()) {
+        if any(|job| {
+            job.state == JobState::Held
+                || (job.state == JobState::Manual && !job.forgives_absence())
+        }) {
             return PipelineStatus::Manual;
         }
         if any(|job| job.state == JobState::Failed { allowed: false }) {
@@ -369,6 +275,20 @@ impl PipelineRun {
             .min()
     }
 
+    /// Whether a job has begun that must not be interrupted: then a newer pipeline leaves this one alone
+    /// (`workflow:auto_cancel:on_new_commit: conservative`).
+    pub fn has_begun_for_good(&self) -> bool {
+        self.jobs.iter().any(|job| {
+            let begun = job.state.is_at_runner()
+                || matches!(job.state, JobState::Success | JobState::Failed { .. });
+            begun && !job.plan.interruptible
+        })
+    }
+
+    fn is_bridge(&self, job: Position) -> bool {
+        self.jobs.get(job).is_some_and(|job| job.plan.bridge)
+    }
+
     fn state(&self, job: Position) -> Option<JobState> {
         self.jobs.get(job).map(|job| job.state)
     }
@@ -388,11 +308,14 @@ impl PipelineRun {
         if state == JobState::Canceling {
             return self.set(job, JobState::Canceled, changes);
         }
-        if !state.is_at_runner() {
+        let waits_for_downstream =
+            self.is_bridge(job) && matches!(state, JobState::Pending | JobState::Held);
+        if !state.is_at_runner() && !waits_for_downstream {
             return;
         }
         match outcome {
             Outcome::Success => self.set(job, JobState::Success, changes),
+            Outcome::Canceled => self.set(job, JobState::Canceled, changes),
             Outcome::Failed { reason, exit_code } => {
                 let run = &mut self.jobs[job];
                 if run.attempt < run.plan.retry.max && run.plan.retry.covers(reason, *exit_code) {
@@ -406,20 +329,50 @@ impl PipelineRun {
                     });
                     return;
                 }
-                let allowed = match &run.plan.allow_failure {
-                    AllowFailure::Always(allowed) => *allowed,
-                    AllowFailure::ExitCodes { exit_codes } => {
-                        exit_code.is_some_and(|code| exit_codes.contains(&code))
-                    }
-                };
-                self.set(job, JobState::Failed { allowed }, changes);
+                self.fail(job, *exit_code, changes);
             }
         }
     }
 
-    fn stop(&mut self, soft: bool, changes: &mut Vec<Change>) {
+    /// The end of the last attempt.
+    fn fail(&mut self, job: Position, exit_code: Option<i64>, changes: &mut Vec<Change>) {
+        let allowed = match &self.jobs[job].plan.allow_failure {
+            AllowFailure::Always(allowed) => *allowed,
+            AllowFailure::ExitCodes { exit_codes } => {
+                exit_code.is_some_and(|code| exit_codes.contains(&code))
+            }
+        };
+        self.set(job, JobState::Failed { allowed }, changes);
+        if self.cancel_on_failure && !allowed {
+            self.stop(true, |_| true, changes);
+        }
+    }
+
+    /// A job that a person starts gives those after it another chance that were skipped without it.
+    fn revive_after(&mut self, started: Position, changes: &mut Vec<Change>) {
+        let mut begun = vec![started];
+        while let Some(first) = begun.pop() {
+            let stage = self.jobs[first].plan.stage;
+            for job in 0..self.jobs.len() {
+                let run = &self.jobs[job];
+                let follows = match &run.plan.needs {
+                    Some(needs) => needs.contains(&first),
+                    None => run.plan.stage > stage,
+                };
+                if follows && run.state == JobState::Skipped {
+                    self.set(job, JobState::Created, changes);
+                    begun.push(job);
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, soft: bool, meant: impl Fn(&JobRun) -> bool, changes: &mut Vec<Change>) {
         for job in 0..self.jobs.len() {
             let run = &self.jobs[job];
+            if !meant(run) {
+                continue;
+            }
             let to = match run.state {
                 state if state.is_over() => continue,
                 JobState::Running if soft && run.soft_cancel => JobState::Canceling,
@@ -483,24 +436,15 @@ impl JobPlan {
         let by_need = self.needs.is_some();
         let fine = verdict == Verdict::Success || (verdict == Verdict::Skipped && !by_need);
         match self.when {
-            JobWhen::OnSuccess if fine => self.ready(),
-            JobWhen::OnFailure if verdict == Verdict::Failed => self.ready(),
-            JobWhen::Always if verdict != Verdict::Canceled => self.ready(),
-            JobWhen::Manual | JobWhen::Delayed if fine && self.played => self.ready(),
+            JobWhen::OnSuccess if fine => JobState::Pending,
+            JobWhen::OnFailure if verdict == Verdict::Failed => JobState::Pending,
+            JobWhen::Always if verdict != Verdict::Canceled => JobState::Pending,
+            JobWhen::Manual | JobWhen::Delayed if fine && self.played => JobState::Pending,
             JobWhen::Manual if fine => JobState::Manual,
             JobWhen::Delayed if fine => JobState::Scheduled {
                 at: now.saturating_add_unsigned(self.start_in),
             },
             _ => JobState::Skipped,
-        }
-    }
-
-    /// The state of a job whose turn has come.
-    fn ready(&self) -> JobState {
-        if self.bridge {
-            JobState::Success
-        } else {
-            JobState::Pending
         }
     }
 }
@@ -511,6 +455,7 @@ fn verdict<'a>(jobs: impl Iterator<Item = &'a JobRun>) -> Option<Verdict> {
         match job.state {
             JobState::Success | JobState::Failed { allowed: true } => ran = true,
             JobState::Failed { allowed: false } => failed = true,
+            JobState::Canceled if job.forgives_absence() => ran = true,
             JobState::Canceled => canceled = true,
             JobState::Skipped => skipped = true,
             JobState::Manual if job.forgives_absence() => skipped = true,

@@ -3,33 +3,39 @@
 //! So nothing here is locked and nothing races: a request for a job, a final update and a cancel are
 //! taken one after the other, each is one transaction, and an answer is given after it was stored.
 
+mod bridges;
+mod elsewhere;
 mod handle;
 mod jobs;
+mod resources;
 mod runners;
+mod snapshot;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use courser_protocol::Secret;
 
+use crate::bridge::Upstream;
 use crate::cache_keys::CacheKeys;
 use crate::events::{CoordinatorEvent, JobEnd};
 use crate::payload::{JobTemplate, ServerFacts, full_ref, plans};
-use crate::pipeline_run::{Change, Event, JobState, PipelineRun, PipelineStatus, Position};
+use crate::pipeline_run::{Change, Event, JobState, PipelineRun, Position};
 use crate::project::Project;
-use crate::settings::{Clock, JobArtifact, NewPipeline};
+use crate::settings::{Clock, NewPipeline};
 use crate::store::{
-    ArtifactRecord, JobRecord, NextIds, PipelineContext, PipelineRecord, RunFacts, RunnerRecord,
-    StateDir, Store, StoreError,
+    ArtifactRecord, AutoCancel, JobRecord, NextIds, PipelineContext, PipelineRecord, RunFacts,
+    RunnerRecord, StateDir, Store, StoreError,
 };
 use crate::token;
 
 pub(crate) use handle::{QueueHandle, Stopped};
 pub(crate) use jobs::{Access, AccessError, FinalReport, UpdateAnswer};
 pub(crate) use runners::{NewRunner, RequestError};
+pub use snapshot::{JobSnapshot, PipelineSnapshot};
 
 /// How long a runner may take to acknowledge a job (`runner-protocol.md` 10).
 pub(crate) const ACKNOWLEDGE_WITHIN_MS: i64 = 120_000;
@@ -59,6 +65,8 @@ pub(crate) struct Queue {
     /// `X-GitLab-Last-Update`: changes whenever a job becomes pending.
     version: watch::Sender<u64>,
     events: broadcast::Sender<CoordinatorEvent>,
+    /// Bridges whose turn has come.
+    bridges: mpsc::UnboundedSender<(i64, Position)>,
 }
 
 /// Where a job id belongs, and the token that opens it.
@@ -85,6 +93,7 @@ pub(crate) struct QueueParts {
     pub(crate) server: ServerFacts,
     pub(crate) version: watch::Sender<u64>,
     pub(crate) events: broadcast::Sender<CoordinatorEvent>,
+    pub(crate) bridges: mpsc::UnboundedSender<(i64, Position)>,
 }
 
 impl Queue {
@@ -97,6 +106,7 @@ impl Queue {
             server,
             version,
             events,
+            bridges,
         } = parts;
         let runners = store
             .runners()?
@@ -117,10 +127,12 @@ impl Queue {
             server,
             version,
             events,
+            bridges,
         };
         let now = queue.now().as_millisecond();
-        for id in queue.store.unsettled_pipelines()? {
-            let Some(mut pipeline) = queue.store.pipeline(id)? else {
+        let unsettled = queue.store.unsettled_pipelines()?;
+        for id in &unsettled {
+            let Some(mut pipeline) = queue.store.pipeline(*id)? else {
                 continue;
             };
             for job in &mut pipeline.jobs {
@@ -129,7 +141,38 @@ impl Queue {
             }
             queue.adopt(pipeline)?;
         }
+        for id in unsettled {
+            queue.take_up(id)?;
+        }
         Ok(queue)
+    }
+
+    /// Goes on where the former process was interrupted in a pipeline.
+    fn take_up(&mut self, pipeline: i64) -> Result<(), StoreError> {
+        self.apply(pipeline, Event::Begin)?;
+        let Some(live) = self.pipelines.get(&pipeline) else {
+            return Ok(());
+        };
+        let (mut reserved, mut downstream) = (Vec::new(), Vec::new());
+        for job in &live.jobs {
+            match job.state {
+                // The answer with the job may never have arrived; its token opens nothing from now on.
+                JobState::Reserved => reserved.push(job.position),
+                JobState::Pending if job.plan.bridge => {
+                    self.call_bridge(pipeline, job.position);
+                }
+                JobState::Running if job.plan.bridge => downstream.extend(job.run.downstream),
+                _ => {}
+            }
+        }
+        for position in reserved {
+            self.apply(pipeline, Event::Requeue(position))?;
+        }
+        for pipeline in downstream {
+            self.bring_back(pipeline)?;
+            self.tell_upstream(pipeline)?;
+        }
+        Ok(())
     }
 
     /// Takes a stored pipeline into memory, with what its jobs uploaded.
@@ -155,7 +198,8 @@ impl Queue {
         let run = PipelineRun::restore(
             jobs.iter()
                 .map(|job| (job.plan.clone(), job.state, job.attempt, job.soft_cancel)),
-        );
+        )
+        .cancelling_on_failure(context.auto_cancel.on_job_failure);
         let live = LivePipeline {
             finished: run.status().is_settled(),
             context,
@@ -177,11 +221,23 @@ impl Queue {
         (self.clock)()
     }
 
-    /// Creates a pipeline: ids and tokens for all jobs, stored before anything runs.
+    /// Creates a pipeline, and cancels older ones of its ref as they ask for.
     pub(crate) fn create_pipeline(
         &mut self,
         new: NewPipeline,
         cache_keys: &CacheKeys,
+    ) -> Result<i64, CreateError> {
+        let id = self.create(new, cache_keys, None)?;
+        self.supersede(id)?;
+        Ok(id)
+    }
+
+    /// Ids and tokens for all jobs, stored before anything runs.
+    fn create(
+        &mut self,
+        new: NewPipeline,
+        cache_keys: &CacheKeys,
+        upstream: Option<Upstream>,
     ) -> Result<i64, CreateError> {
         let project = self
             .projects
@@ -192,6 +248,7 @@ impl Queue {
         }
         let now = self.now();
         let id = self.next.pipeline;
+        let upstream_job = upstream.as_ref().map(|upstream| upstream.job);
         let repository = &project.repository;
         repository.set_ref(&full_ref(&new.ref_name, new.tag), &new.sha)?;
         repository.set_ref(&format!("refs/pipelines/{id}"), &new.sha)?;
@@ -208,6 +265,8 @@ impl Queue {
             before_sha: new.before_sha,
             predefined: predefined.into_iter().collect(),
             variables: new.variables,
+            auto_cancel: AutoCancel::of(&new.pipeline.workflow),
+            upstream,
         };
         let protected = context.is_protected();
         let plans = plans(&new.pipeline, &new.beforehand.played);
@@ -242,7 +301,10 @@ impl Queue {
                 job.state = JobState::Success;
             }
         }
-        self.store.insert_pipeline(&record)?;
+        self.name_resource_groups(&mut record);
+        let root = record.context.upstream.as_ref();
+        let root = root.map(|upstream| self.store.root_of(upstream.pipeline));
+        self.store.insert_pipeline(&record, root.transpose()?)?;
         for passed in new.beforehand.passed {
             if let Some(job) = record.jobs.get(passed.position) {
                 self.take_over(job.id, passed.artifacts)?;
@@ -255,6 +317,10 @@ impl Queue {
             live.finished = false;
         }
         tracing::debug!(pipeline = id, "pipeline created");
+        self.tell(CoordinatorEvent::PipelineCreated {
+            pipeline: id,
+            upstream: upstream_job,
+        });
         self.apply(id, Event::Begin)?;
         Ok(id)
     }
@@ -276,8 +342,29 @@ impl Queue {
             }
             return Err(error);
         }
-        self.tell_when_settled(pipeline);
-        Ok(())
+        for change in &changes {
+            self.follow_up(pipeline, change);
+        }
+        self.tell_when_settled(pipeline)
+    }
+
+    /// What a stored change has others do.
+    fn follow_up(&self, pipeline: i64, change: &Change) {
+        let Some(job) = (self.pipelines.get(&pipeline)).map(|live| &live.jobs[change.job]) else {
+            return;
+        };
+        if change.to == JobState::Pending && job.plan.bridge {
+            self.call_bridge(pipeline, change.job);
+        }
+        let holds = |state: JobState| state.is_at_runner() || state == JobState::Held;
+        if holds(change.from) && !holds(change.to) {
+            self.release_resource(pipeline, change.job);
+        }
+    }
+
+    fn tell(&self, event: CoordinatorEvent) {
+        // Nobody listening is fine.
+        drop(self.events.send(event));
     }
 
     fn carry_out(
@@ -315,6 +402,10 @@ impl Queue {
             record.state = change.to;
             match change.to {
                 JobState::Pending => {
+                    if change.from == JobState::Reserved {
+                        // Whoever was handed it comes too late.
+                        record.token = token::random("glcbt-");
+                    }
                     record.run.queued_at = at;
                     wakes = true;
                 }
@@ -325,6 +416,8 @@ impl Queue {
                     at,
                 }),
                 JobState::Reserved => record.run.reserved_at = at,
+                JobState::Running if change.from == JobState::Held => {}
+                JobState::Running if record.plan.bridge => record.run.started_at = at,
                 JobState::Running => {
                     record.run.started_at = at;
                     record.run.touched_at = at;
@@ -351,8 +444,7 @@ impl Queue {
             live.jobs[position] = record;
         }
         for event in news {
-            // Nobody listening is fine.
-            drop(self.events.send(event));
+            self.tell(event);
         }
         if wakes {
             self.version.send_modify(|version| *version += 1);
@@ -360,23 +452,24 @@ impl Queue {
         Ok(())
     }
 
-    fn tell_when_settled(&mut self, pipeline: i64) {
+    fn tell_when_settled(&mut self, pipeline: i64) -> Result<(), StoreError> {
         let Some(live) = self.pipelines.get_mut(&pipeline) else {
-            return;
+            return Ok(());
         };
         let status = live.run.status();
-        let ends = status.is_settled() && !live.finished;
+        let was = std::mem::replace(&mut live.finished, status.is_settled());
+        let ends = status.is_settled() && !was;
         if ends {
-            drop(
-                self.events
-                    .send(CoordinatorEvent::PipelineFinished { pipeline, status }),
-            );
+            self.tell(CoordinatorEvent::PipelineFinished { pipeline, status });
         }
-        live.finished = status.is_settled();
+        if status.is_settled() != was {
+            self.tell_upstream(pipeline)?;
+        }
         if ends {
             self.settled.push_back(pipeline);
             self.let_go();
         }
+        Ok(())
     }
 
     /// Takes settled pipelines out of memory, all but the newest; the store has them.
@@ -441,7 +534,7 @@ impl Queue {
                         due.push((*id, Event::Requeue(job.position)));
                     }
                     JobState::Running | JobState::Canceling
-                        if silent(job.run.touched_at, SILENT_FOR_MS) =>
+                        if !job.plan.bridge && silent(job.run.touched_at, SILENT_FOR_MS) =>
                     {
                         lost.push((*id, job.position));
                     }
@@ -456,43 +549,6 @@ impl Queue {
             self.lose(pipeline, position)?;
         }
         Ok(wait)
-    }
-
-    /// What is known about a pipeline now.
-    pub(crate) fn snapshot(
-        &mut self,
-        pipeline: i64,
-    ) -> Result<Option<PipelineSnapshot>, StoreError> {
-        self.bring_back(pipeline)?;
-        let Some(live) = self.pipelines.get(&pipeline) else {
-            return Ok(None);
-        };
-        let jobs = live.jobs.iter().map(|job| JobSnapshot {
-            id: job.id,
-            name: job.plan.name.clone(),
-            stage: job.template.payload.job_info.stage.clone(),
-            state: job.state,
-            attempt: job.attempt,
-            end: job_end(job, false),
-            trace: self.files.trace(job.id),
-            artifacts: self
-                .artifacts
-                .get(&job.id)
-                .into_iter()
-                .flatten()
-                .map(|artifact| JobArtifact {
-                    kind: artifact.kind.clone(),
-                    format: artifact.format.clone(),
-                    file_name: artifact.file_name.clone(),
-                    path: self.files.artifact(&artifact.stored_as),
-                })
-                .collect(),
-        });
-        Ok(Some(PipelineSnapshot {
-            project: live.context.project_id,
-            status: live.run.status(),
-            jobs: jobs.collect(),
-        }))
     }
 }
 
@@ -528,40 +584,9 @@ fn job_end(job: &JobRecord, retried: bool) -> JobEnd {
         failure_reason: job.run.failure_reason.clone(),
         exit_code: job.run.exit_code,
         retried,
-        ran: from > 0,
+        ran: from > 0 && !job.plan.bridge,
+        message: job.run.message.clone(),
     }
-}
-
-/// A pipeline at one moment.
-#[derive(Debug, Clone)]
-pub struct PipelineSnapshot {
-    /// Its project's number.
-    pub project: i64,
-    /// The whole.
-    pub status: PipelineStatus,
-    /// Newest attempts in pipeline order.
-    pub jobs: Vec<JobSnapshot>,
-}
-
-/// A job at one moment.
-#[derive(Debug, Clone)]
-pub struct JobSnapshot {
-    /// Job id of the newest attempt.
-    pub id: i64,
-    /// Name.
-    pub name: String,
-    /// Stage.
-    pub stage: String,
-    /// Where it is.
-    pub state: JobState,
-    /// From 0.
-    pub attempt: u32,
-    /// How it ended, once it has.
-    pub end: JobEnd,
-    /// Its full log.
-    pub trace: std::path::PathBuf,
-    /// Uploaded files.
-    pub artifacts: Vec<JobArtifact>,
 }
 
 /// Why a pipeline was not created.

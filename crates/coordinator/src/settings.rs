@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use courser_net::Clients;
 use courser_protocol::{JobVariable, Secret};
 
+use crate::bridge::{Downstream, DownstreamError, DownstreamRequest};
 use crate::pipeline_run::Position;
 use crate::store::Durability;
 
@@ -69,7 +70,7 @@ pub struct Settings {
     pub durability: Durability,
     /// Token that registers runners; `None`: a random one.
     pub registration_token: Option<Secret>,
-    /// Lets `POST /api/v4/projects/:id/pipeline` create pipelines.
+    /// Makes downstream pipelines, and those of `POST /api/v4/projects/:id/pipeline`.
     pub pipelines: Option<Arc<dyn PipelineSource>>,
     /// Bounds.
     pub limits: Limits,
@@ -88,6 +89,13 @@ pub trait PipelineSource: Send + Sync {
         ref_name: &str,
         variables: &[(String, String)],
     ) -> Result<NewPipeline, String>;
+
+    /// The pipeline that a bridge asks for. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// What the bridge fails with.
+    fn downstream(&self, request: DownstreamRequest) -> Result<Downstream, DownstreamError>;
 }
 
 /// A pipeline to run.

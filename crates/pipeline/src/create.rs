@@ -22,13 +22,10 @@ use crate::world::{Asker, Tree, World};
 
 /// Keywords that are accepted but have no effect on one machine, with what they would do.
 const NOT_RUN_HERE: &[(&str, &str)] = &[
-    ("resource_group", "jobs of one group are not held apart"),
     ("environment", "no deployment is recorded"),
     ("release", "no release is made"),
     ("pages", "nothing is published"),
     ("publish", "nothing is published"),
-    ("trigger", "no downstream pipeline is started"),
-    ("interruptible", "no newer pipeline interrupts this one"),
     ("coverage", "no coverage is recorded"),
     ("inputs", "nobody can be asked for inputs of a job"),
     ("manual_confirmation", "nobody is asked"),
@@ -68,7 +65,6 @@ pub(crate) fn create(
     let workflow = creation.workflow(&mut globals)?;
     let mut jobs: Vec<(&JobSpec, &Instance, Vec<NeedSpec>, PipelineJob)> = Vec::new();
     if workflow.created {
-        creation.note_workflow();
         for (spec, instances) in config.jobs.iter().zip(&graph.instances) {
             for instance in instances {
                 if let Some((needs, job)) = creation.job(spec, instance, &globals)? {
@@ -469,19 +465,14 @@ impl Creation<'_> {
                 self.note_once(*span, key, effect);
             }
         }
-        let elsewhere = job.needs.iter().flatten().any(|need| {
-            need.get("job")
-                .is_some_and(|_| need.get("optional").is_none())
-        });
-        if elsewhere {
-            let effect = "artifacts of other pipelines are not fetched";
-            self.note_once(spec.span, "needs:pipeline and needs:project", effect);
-        }
-    }
-
-    fn note_workflow(&mut self) {
-        if let Some((_, span)) = &self.config.workflow.auto_cancel {
-            self.note_once(*span, "workflow:auto_cancel", "nothing is cancelled");
+        let mirrors = job
+            .needs
+            .iter()
+            .flatten()
+            .any(|need| need.get("pipeline").is_some() && need.get("job").is_none());
+        if mirrors {
+            let effect = "no pipeline of another project is mirrored";
+            self.note_once(spec.span, "needs:pipeline", effect);
         }
     }
 

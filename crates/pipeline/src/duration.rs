@@ -2,7 +2,7 @@
 
 /// Seconds, `None` when the text is no duration. Plain digits are seconds; a month has 30 days, a year
 /// 365.25.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     if text.contains(':') {
         return clock(&text);

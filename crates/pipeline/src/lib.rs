@@ -71,6 +71,7 @@ use source::{Fault, Findings, Sources, Span};
 use world::World;
 use yaml::{Map, Node};
 
+pub use duration::parse as duration_seconds;
 pub use event::{
     ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, InputValue,
     OtherProject, Unavailable,

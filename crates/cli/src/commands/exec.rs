@@ -4,6 +4,7 @@
 //! with a throw-away CA, the ordinary runner asks it for jobs over HTTPS. [`run`] reads from top to
 //! bottom: what to run → snapshot, facts and coordinator at once → runner → watch → summary.
 
+mod downstream;
 mod follow;
 mod launch;
 mod log;

@@ -72,7 +72,7 @@ pub(super) async fn cancel(
     api.check_private_token(&headers)?;
     api.snapshot(project, pipeline).await?;
     api.queue
-        .call(move |queue| queue.apply(pipeline, Event::Cancel))
+        .call(move |queue| queue.stop(pipeline, &Event::Cancel))
         .await??;
     let snapshot = api.snapshot(project, pipeline).await?;
     Ok(Json(as_json(pipeline, &snapshot)))
@@ -160,6 +160,8 @@ fn job_as_json(job: &JobSnapshot) -> Value {
         "stage": job.stage,
         "status": job.state.as_str(),
         "failure_reason": job.end.failure_reason,
+        "failure_message": job.end.message,
+        "downstream_pipeline": job.downstream,
         "duration": job.end.milliseconds as f64 / 1000.0,
     })
 }

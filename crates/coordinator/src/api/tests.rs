@@ -111,6 +111,7 @@ impl World {
             },
             version: version.clone(),
             events: events.clone(),
+            bridges: tokio::sync::mpsc::unbounded_channel().0,
         })
         .unwrap();
         let repository =

@@ -10,7 +10,8 @@ use courser_protocol::{
     JobVariable, KubernetesOptions, Port, RunText, Step, UserText, When,
 };
 
-use super::JobTemplate;
+use super::{ForeignNeed, JobTemplate};
+use crate::bridge::Trigger;
 use crate::pipeline_run::{JobPlan, Position, Retry};
 use crate::variables::public;
 
@@ -36,12 +37,19 @@ pub(crate) fn plans(pipeline: &Pipeline, played: &[Position]) -> Vec<JobPlan> {
             start_in: job
                 .start_in
                 .as_deref()
-                .and_then(duration_seconds)
+                .and_then(courser_pipeline::duration_seconds)
                 .unwrap_or(0),
-            bridge: job.trigger.is_some(),
+            bridge: is_bridge(job),
+            interruptible: job.interruptible,
             played: played.contains(&position),
         })
         .collect()
+}
+
+/// A job with `trigger`, or one that only mirrors another project's pipeline (`needs:pipeline`).
+fn is_bridge(job: &PipelineJob) -> bool {
+    let mirrors = |need: &Value| need.get("pipeline").is_some() && need.get("job").is_none();
+    job.trigger.is_some() || job.needs.iter().flatten().any(mirrors)
 }
 
 fn positions(jobs: &[PipelineJob]) -> HashMap<&str, Position> {
@@ -82,22 +90,6 @@ fn retry_of(value: &Value) -> Retry {
             .filter_map(Value::as_i64)
             .collect(),
     }
-}
-
-/// `30 minutes`, `1h 30m`, `1 week 2 days`, or seconds as digits.
-fn duration_seconds(text: &str) -> Option<u64> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
-    }
-    let span: jiff::Span = text.parse().ok()?;
-    let seconds = span
-        .total((
-            jiff::Unit::Second,
-            jiff::SpanRelativeTo::days_are_24_hours(),
-        ))
-        .ok()?;
-    (seconds >= 0.0).then_some(seconds as u64)
 }
 
 pub(super) fn template(
@@ -146,6 +138,9 @@ pub(super) fn template(
         sources: sources(job, stages, jobs),
         timeout: job.timeout,
         environment: job.environment.is_some(),
+        elsewhere: foreign_needs(job),
+        trigger: Trigger::of(job),
+        resource_group: job.resource_group.clone(),
     }
 }
 
@@ -260,6 +255,27 @@ fn sources(job: &PipelineJob, stages: &[String], jobs: &[PipelineJob]) -> Vec<Po
             .any(|name| *name == other.name || name == group_name(other))
     };
     all.into_iter().filter(named).collect()
+}
+
+fn foreign_needs(job: &PipelineJob) -> Vec<ForeignNeed> {
+    let wanted = |need: &&Value| need.get("artifacts") != Some(&Value::Bool(false));
+    let needs = job.needs.iter().flatten().filter(wanted);
+    needs
+        .filter_map(|need| {
+            let text = |key: &str| need.get(key).and_then(Value::as_str).map(str::to_owned);
+            if let Some(project) = text("project") {
+                return Some(ForeignNeed::Project {
+                    project,
+                    reference: text("ref")?,
+                    job: text("job")?,
+                });
+            }
+            Some(ForeignNeed::Pipeline {
+                pipeline: text("pipeline")?,
+                job: text("job")?,
+            })
+        })
+        .collect()
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {

@@ -7,6 +7,7 @@ use courser_protocol::{JobVariable, Secret};
 
 use super::{HandOut, ServerFacts, full_ref, is_merge_request};
 use crate::project::Project;
+use crate::store::RunnerRecord;
 use crate::variables::{self, masked, public};
 
 /// The version of GitLab whose behaviour the coordinator follows.
@@ -23,7 +24,7 @@ pub(super) fn repository_url(server: &ServerFacts, project: &Project, token: &Se
 }
 
 /// Level 1: project defaults, then what the repository told, then what only the coordinator knows.
-pub(super) fn all(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVariable> {
+pub(super) fn all(request: &HandOut<'_>) -> Vec<JobVariable> {
     let mut variables = project_defaults(request);
     let known = &request.context.predefined;
     variables.extend(known.iter().map(|(key, value)| public(key, value)));
@@ -34,7 +35,10 @@ pub(super) fn all(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVari
     }
     variables.extend(server(request.server));
     variables.extend(request.job.template.job_variables.iter().cloned());
-    variables.extend(persisted(request, repository_url));
+    variables.extend(persisted(request));
+    if let Some(runner) = request.runner {
+        variables.extend(at_runner(request, runner));
+    }
     variables
 }
 
@@ -149,19 +153,17 @@ fn server(server: &ServerFacts) -> Vec<JobVariable> {
     ]
 }
 
-/// What exists only once a job has an id and a runner.
-fn persisted(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVariable> {
+/// What exists only once a job has an id.
+fn persisted(request: &HandOut<'_>) -> Vec<JobVariable> {
     let HandOut {
         server,
         project,
         pipeline_id,
         job,
-        runner,
         now,
         ..
     } = request;
     let project_url = project_url(server, project);
-    let token = job.token.expose();
     vec![
         public("CI_PIPELINE_ID", pipeline_id.to_string()),
         public(
@@ -170,14 +172,22 @@ fn persisted(request: &HandOut<'_>, repository_url: &Secret) -> Vec<JobVariable>
         ),
         public("CI_JOB_ID", job.id.to_string()),
         public("CI_JOB_URL", format!("{project_url}/-/jobs/{}", job.id)),
-        masked("CI_JOB_TOKEN", token),
         public("CI_JOB_STARTED_AT", format!("{now:.0}")),
         public("CI_JOB_RETRY_COUNT", job.attempt.to_string()),
+    ]
+}
+
+/// What a runner is told: credentials, and what it is itself.
+fn at_runner(request: &HandOut<'_>, runner: &RunnerRecord) -> Vec<JobVariable> {
+    let token = request.job.token.expose();
+    let url = repository_url(request.server, request.project, &request.job.token);
+    vec![
+        masked("CI_JOB_TOKEN", token),
         public("CI_REGISTRY_USER", "gitlab-ci-token"),
         masked("CI_REGISTRY_PASSWORD", token),
         JobVariable {
             public: false,
-            ..public("CI_REPOSITORY_URL", repository_url.expose())
+            ..public("CI_REPOSITORY_URL", url.expose())
         },
         public("CI_RUNNER_ID", runner.id.to_string()),
         public("CI_RUNNER_DESCRIPTION", &*runner.description),

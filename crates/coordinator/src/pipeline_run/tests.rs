@@ -384,12 +384,15 @@ fn an_event_that_does_not_fit_changes_nothing() {
     }
 }
 
-#[test]
-fn a_bridge_passes_in_its_turn_without_a_runner() {
-    let bridge = |plan| JobPlan {
+fn bridge(plan: JobPlan) -> JobPlan {
+    JobPlan {
         bridge: true,
         ..plan
-    };
+    }
+}
+
+#[test]
+fn a_bridge_waits_for_its_pipeline_only_when_it_is_told_to() {
     let mut run = started(vec![
         job("a", 0),
         bridge(job("child", 1)),
@@ -397,11 +400,117 @@ fn a_bridge_passes_in_its_turn_without_a_runner() {
         job("after", 2),
     ]);
     run_to_end(&mut run, 0, Outcome::Success);
-    assert_eq!(run.jobs()[1].state, JobState::Success);
-    assert_eq!(run.jobs()[2].state, JobState::Manual);
+    assert_eq!(states(&run), "success pending manual created");
+    // No runner is handed a bridge; without a strategy it is done at once.
+    run.on(Event::Finish(1, Outcome::Success), 0);
     run.on(Event::Play(2), 0);
-    assert_eq!(run.jobs()[2].state, JobState::Success);
-    assert_eq!(run.jobs()[3].state, JobState::Pending);
+    assert_eq!(states(&run), "success success pending created");
+    run.on(Event::Start(2), 0);
+    run.on(Event::Hold { job: 2, held: true }, 0);
+    assert_eq!(states(&run), "success success manual created");
+    assert_eq!(run.status(), PipelineStatus::Manual);
+    let held = false;
+    run.on(Event::Hold { job: 2, held }, 0);
+    assert_eq!(run.status(), PipelineStatus::Running);
+    run.on(Event::Finish(2, Outcome::Success), 0);
+    assert_eq!(states(&run), "success success success pending");
+}
+
+/// A bridge's state and outcome, and what becomes of it.
+#[test]
+fn a_bridge_ends_as_its_pipeline_does() {
+    use JobState::{Canceled, Failed, Held, Pending, Running, Success};
+    let not_allowed = Failed { allowed: false };
+    let cases = [
+        (Running, Outcome::Success, Success),
+        (Running, failed(1), not_allowed),
+        (Running, Outcome::Canceled, Canceled),
+        (Held, Outcome::Canceled, Canceled),
+        (Held, Outcome::Success, Success),
+        (Pending, Outcome::Success, Success),
+        (Canceled, Outcome::Success, Canceled),
+    ];
+    for (before, outcome, after) in cases {
+        let mut run = PipelineRun::restore([(bridge(job("a", 0)), before, 0, false)]);
+        run.on(Event::Finish(0, outcome.clone()), 0);
+        assert_eq!(run.jobs()[0].state, after, "{before:?} {outcome:?}");
+    }
+    let mut run = PipelineRun::restore([(job("a", 0), Pending, 0, false)]);
+    run.on(Event::Finish(0, Outcome::Success), 0);
+    assert_eq!(
+        run.jobs()[0].state,
+        Pending,
+        "only bridges end without a runner"
+    );
+    run.on(Event::Drop(0), 0);
+    assert_eq!(run.jobs()[0].state, not_allowed);
+}
+
+#[test]
+fn the_first_failure_cancels_the_rest_where_the_workflow_says_so() {
+    for (all, allowed, expected) in [
+        (false, false, "failed running created"),
+        (true, false, "failed canceling canceled"),
+        (true, true, "failed running created"),
+    ] {
+        let first = if allowed {
+            forgiven(job("a", 0))
+        } else {
+            job("a", 0)
+        };
+        let plans = vec![first, job("b", 0), job("c", 1)];
+        let mut run = PipelineRun::new(plans).cancelling_on_failure(all);
+        run.on(Event::Begin, 0);
+        let (job, soft_cancel) = (1, true);
+        run.on(Event::Reserve { job, soft_cancel }, 0);
+        run.on(Event::Start(1), 0);
+        run_to_end(&mut run, 0, failed(1));
+        assert_eq!(states(&run), expected, "all {all}, allowed {allowed}");
+    }
+}
+
+#[test]
+fn a_newer_pipeline_stops_what_may_be_interrupted() {
+    let interruptible = |plan| JobPlan {
+        interruptible: true,
+        ..plan
+    };
+    let mut run = started(vec![interruptible(job("a", 0)), job("b", 0), job("c", 1)]);
+    assert!(!run.has_begun_for_good());
+    run_to_end(&mut run, 0, Outcome::Success);
+    assert!(!run.has_begun_for_good());
+    let (job, soft_cancel) = (1, true);
+    run.on(Event::Reserve { job, soft_cancel }, 0);
+    assert!(run.has_begun_for_good());
+    run.on(Event::CancelInterruptible, 0);
+    assert_eq!(states(&run), "success pending created");
+}
+
+#[test]
+fn a_job_that_is_started_by_hand_gives_those_after_it_another_chance() {
+    let mut run = started(vec![
+        forgiven(with(JobWhen::Manual, job("gate", 0))),
+        needing("deploy", 1, &[0]),
+        needing("verify", 1, &[1]),
+        with(JobWhen::OnFailure, job("rescue", 1)),
+    ]);
+    assert_eq!(states(&run), "manual skipped skipped skipped");
+    run.on(Event::Play(0), 0);
+    assert_eq!(states(&run), "pending created created created");
+    run_to_end(&mut run, 0, Outcome::Success);
+    assert_eq!(states(&run), "success pending created skipped");
+}
+
+#[test]
+fn a_cancelled_job_that_may_fail_holds_nobody_back() {
+    for (plan, expected) in [(job("a", 0), "skipped"), (forgiven(job("a", 0)), "pending")] {
+        let mut run = PipelineRun::restore([
+            (plan, JobState::Canceled, 0, true),
+            (job("b", 1), JobState::Created, 0, true),
+        ]);
+        run.on(Event::Begin, 0);
+        assert_eq!(run.jobs()[1].state.as_str(), expected);
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Runners: registration, tokens, the hunt for a job.
 
-use courser_protocol::{JobResponse, Secret};
+use courser_protocol::{JobResponse, JobVariable, Secret};
 
 use super::Queue;
-use crate::payload::{HandOut, Source, hand_out};
+use super::elsewhere::Found;
+use crate::payload::{HandOut, Source, hand_out, variables};
 use crate::pipeline_run::{Event, JobState, Position};
-use crate::store::{JobRecord, RunnerRecord, StoreError};
+use crate::store::{JobRecord, PipelineContext, RunnerRecord, StoreError};
 use crate::token;
 
 /// What a runner said of itself when it registered.
@@ -95,8 +96,16 @@ impl Queue {
         if runner.paused {
             return Ok(None);
         }
-        let Some((pipeline, position)) = self.next_job_for(&runner) else {
-            return Ok(None);
+        let (pipeline, position, foreign) = loop {
+            let Some((pipeline, position)) = self.next_job_for(&runner) else {
+                return Ok(None);
+            };
+            match self.foreign_sources(pipeline, position)? {
+                Ok(foreign) => break (pipeline, position, foreign),
+                Err(missing) => {
+                    self.drop_job(pipeline, position, "missing_dependency_failure", missing)?;
+                }
+            }
         };
         if let Some(live) = self.pipelines.get_mut(&pipeline) {
             let run = &mut live.jobs[position].run;
@@ -113,7 +122,7 @@ impl Queue {
         if !features.two_phase_job_commit {
             self.apply(pipeline, Event::Start(position))?;
         }
-        Ok(self.payload(pipeline, position, &runner))
+        Ok(self.payload(pipeline, position, &runner, &foreign))
     }
 
     /// Oldest pipeline first, then pipeline order.
@@ -126,7 +135,10 @@ impl Queue {
         open.sort_unstable_by_key(|(id, _)| **id);
         open.into_iter().find_map(|(id, live)| {
             let fits = |job: &&JobRecord| {
-                job.state == JobState::Pending && runner.takes(&job.template.tags)
+                job.state == JobState::Pending
+                    && !job.plan.bridge
+                    && runner.takes(&job.template.tags)
+                    && !self.waits_for_resource(*id, job)
             };
             live.jobs.iter().find(fits).map(|job| (*id, job.position))
         })
@@ -137,32 +149,67 @@ impl Queue {
         pipeline: i64,
         position: Position,
         runner: &RunnerRecord,
+        foreign: &[Found],
     ) -> Option<JobResponse> {
         let live = self.pipelines.get(&pipeline)?;
         let job = &live.jobs[position];
-        let sources = job.template.sources.iter().filter_map(|source| {
-            let job = live.jobs.get(*source)?;
-            Some(Source {
+        let parts = self.hand_out(pipeline, &live.context, job, Some(runner), foreign)?;
+        Some(hand_out(parts))
+    }
+
+    /// The variables of a job as far as they are known without a runner.
+    pub(super) fn known_variables(&self, pipeline: i64, position: Position) -> Vec<JobVariable> {
+        let known = self.pipelines.get(&pipeline).and_then(|live| {
+            let job = live.jobs.get(position)?;
+            Some(variables(&self.hand_out(
+                pipeline,
+                &live.context,
                 job,
-                archive: self.archive_of(job.id),
-                dotenv: self.dotenvs.get(&job.id).map_or(&[], Vec::as_slice),
-            })
+                None,
+                &[],
+            )?))
         });
-        Some(hand_out(HandOut {
+        known.unwrap_or_default()
+    }
+
+    /// What a payload is made of; `foreign` are jobs of other pipelines whose artifacts it is given.
+    pub(super) fn hand_out<'a>(
+        &'a self,
+        pipeline: i64,
+        context: &'a PipelineContext,
+        job: &'a JobRecord,
+        runner: Option<&'a RunnerRecord>,
+        foreign: &[Found],
+    ) -> Option<HandOut<'a>> {
+        let jobs = self
+            .pipelines
+            .get(&pipeline)
+            .map_or(&[][..], |live| &live.jobs);
+        let own = job.template.sources.iter();
+        let own = own.filter_map(|source| jobs.get(*source));
+        let foreign = foreign.iter().filter_map(|(pipeline, position)| {
+            let live = self.pipelines.get(pipeline)?;
+            live.jobs.get(*position)
+        });
+        let sources = own.chain(foreign).map(|job| Source {
+            job,
+            archive: self.archive_of(job.id),
+            dotenv: self.dotenvs.get(&job.id).map_or(&[], Vec::as_slice),
+        });
+        Some(HandOut {
             server: &self.server,
-            project: self.projects.get(&live.context.project_id)?,
+            project: self.projects.get(&context.project_id)?,
             pipeline_id: pipeline,
-            context: &live.context,
+            context,
             job,
             runner,
             sources: sources.collect(),
             now: self.now(),
-            queue_size: live
-                .jobs
+            queue_size: jobs
                 .iter()
                 .filter(|job| job.state == JobState::Pending)
                 .count(),
-        }))
+        })
     }
 }
 

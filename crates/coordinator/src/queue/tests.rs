@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use courser_pipeline::{JobWhen, Pipeline, PipelineJob, Workflow};
 
 use super::*;
+use crate::pipeline_run::PipelineStatus;
 use crate::repository::{Origin, ServedRepository};
 use crate::store::Durability;
 
@@ -38,6 +39,7 @@ impl World {
             },
             version: watch::Sender::new(0),
             events: broadcast::Sender::new(64),
+            bridges: mpsc::unbounded_channel().0,
         })
         .unwrap();
         let git = self.dir.path().join("git");

@@ -16,6 +16,7 @@ use courser_protocol::{JobVariable, Secret};
 
 pub(crate) use files::{StateDir, TraceAppend, TraceFile, private_dir, private_options};
 
+use crate::bridge::Upstream;
 use crate::payload::JobTemplate;
 use crate::pipeline_run::{JobPlan, JobState, Position};
 
@@ -84,6 +85,47 @@ pub(crate) struct PipelineContext {
     pub(crate) predefined: Vec<(String, String)>,
     /// Level 11 of `gitlab-ci-yaml.md` 17.2.
     pub(crate) variables: Vec<JobVariable>,
+    #[serde(default)]
+    pub(crate) auto_cancel: AutoCancel,
+    /// The bridge that started it.
+    #[serde(default)]
+    pub(crate) upstream: Option<Upstream>,
+}
+
+/// `workflow:auto_cancel`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct AutoCancel {
+    pub(crate) on_new_commit: OnNewCommit,
+    /// The first failed job cancels the others.
+    pub(crate) on_job_failure: bool,
+}
+
+/// `workflow:auto_cancel:on_new_commit`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnNewCommit {
+    /// All, unless a job has begun that must not be interrupted.
+    #[default]
+    Conservative,
+    /// Interruptible jobs.
+    Interruptible,
+    /// Nothing.
+    None,
+}
+
+impl AutoCancel {
+    pub(crate) fn of(workflow: &courser_pipeline::Workflow) -> Self {
+        let text = |key: &str| workflow.auto_cancel.as_ref()?.get(key)?.as_str();
+        Self {
+            on_new_commit: match text("on_new_commit") {
+                Some("interruptible") => OnNewCommit::Interruptible,
+                Some("none") => OnNewCommit::None,
+                _ => OnNewCommit::Conservative,
+            },
+            on_job_failure: text("on_job_failure") == Some("all"),
+        }
+    }
 }
 
 /// One job as it is stored: its newest attempt.
@@ -118,6 +160,10 @@ pub(crate) struct RunFacts {
     /// Whether the log was asked for once more because it did not match its checksum.
     pub(crate) trace_reset: bool,
     pub(crate) debug_trace: bool,
+    /// Why it failed, where no log tells it.
+    pub(crate) message: Option<String>,
+    /// The pipeline that a bridge started.
+    pub(crate) downstream: Option<i64>,
 }
 
 /// A pipeline as it is stored.
@@ -188,9 +234,14 @@ impl Store {
         statements::next_ids(&self.connection)
     }
 
-    pub(crate) fn insert_pipeline(&mut self, pipeline: &PipelineRecord) -> Result<(), StoreError> {
+    /// `root`: the first pipeline of its tree, where that is another one.
+    pub(crate) fn insert_pipeline(
+        &mut self,
+        pipeline: &PipelineRecord,
+        root: Option<i64>,
+    ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
-        statements::insert_pipeline(&transaction, pipeline)?;
+        statements::insert_pipeline(&transaction, pipeline, root)?;
         for job in &pipeline.jobs {
             statements::insert_definition(&transaction, pipeline.id, job)?;
             statements::insert_attempt(&transaction, pipeline.id, job)?;
@@ -221,6 +272,26 @@ impl Store {
     /// A pipeline with its jobs' newest attempts.
     pub(crate) fn pipeline(&self, id: i64) -> Result<Option<PipelineRecord>, StoreError> {
         statements::pipeline(&self.connection, id)
+    }
+
+    /// The newest pipelines, newest first: as many as anybody looks through.
+    pub(crate) fn newest_pipelines(&self) -> Result<Vec<i64>, StoreError> {
+        statements::newest_pipelines(&self.connection)
+    }
+
+    /// The first pipeline of the tree that this one belongs to.
+    pub(crate) fn root_of(&self, pipeline: i64) -> Result<i64, StoreError> {
+        statements::root_of(&self.connection, pipeline)
+    }
+
+    /// Pipelines of a tree beside its root.
+    pub(crate) fn tree_size(&self, root: i64) -> Result<u64, StoreError> {
+        statements::tree_size(&self.connection, root)
+    }
+
+    /// The pipeline that this bridge started.
+    pub(crate) fn downstream_of(&self, job_id: i64) -> Result<Option<i64>, StoreError> {
+        statements::downstream_of(&self.connection, job_id)
     }
 
     pub(crate) fn insert_artifact(&self, artifact: &ArtifactRecord) -> Result<(), StoreError> {

@@ -8,7 +8,8 @@ use super::{
 };
 
 /// Migrations in order; `PRAGMA user_version` counts those that were applied.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE runners (
         id           INTEGER PRIMARY KEY AUTOINCREMENT,
         token_digest BLOB NOT NULL UNIQUE,
@@ -46,7 +47,14 @@ const MIGRATIONS: [&str; 1] = ["
         job_id    INTEGER PRIMARY KEY REFERENCES jobs(id) ON DELETE CASCADE,
         variables TEXT NOT NULL
     );
-"];
+",
+    "
+    ALTER TABLE pipelines ADD COLUMN root INTEGER;
+    ALTER TABLE pipelines ADD COLUMN upstream_job INTEGER;
+    CREATE INDEX pipelines_by_root ON pipelines (root);
+    CREATE UNIQUE INDEX pipelines_by_bridge ON pipelines (upstream_job);
+",
+];
 
 pub(super) fn configure(connection: &Connection, durability: Durability) -> Result<(), StoreError> {
     let (journal, synchronous) = match durability {
@@ -139,14 +147,52 @@ pub(super) fn next_ids(connection: &Connection) -> Result<NextIds, StoreError> {
 pub(super) fn insert_pipeline(
     connection: &Connection,
     pipeline: &PipelineRecord,
+    root: Option<i64>,
 ) -> Result<(), StoreError> {
+    let upstream = pipeline.context.upstream.as_ref();
     connection
-        .prepare_cached("INSERT INTO pipelines (id, context) VALUES (?1, ?2)")?
+        .prepare_cached(
+            "INSERT INTO pipelines (id, context, root, upstream_job) VALUES (?1, ?2, ?3, ?4)",
+        )?
         .execute(params![
             pipeline.id,
-            serde_json::to_string(&pipeline.context)?
+            serde_json::to_string(&pipeline.context)?,
+            root,
+            upstream.map(|upstream| upstream.job)
         ])?;
     Ok(())
+}
+
+pub(super) fn newest_pipelines(connection: &Connection) -> Result<Vec<i64>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM pipelines ORDER BY id DESC LIMIT 200")?;
+    let ids = statement.query_map([], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn root_of(connection: &Connection, pipeline: i64) -> Result<i64, StoreError> {
+    let root = connection
+        .prepare_cached("SELECT coalesce(root, id) FROM pipelines WHERE id = ?1")?
+        .query_row([pipeline], |row| row.get(0))?;
+    Ok(root)
+}
+
+pub(super) fn tree_size(connection: &Connection, root: i64) -> Result<u64, StoreError> {
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM pipelines WHERE root = ?1")?
+        .query_row([root], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
+pub(super) fn downstream_of(
+    connection: &Connection,
+    job_id: i64,
+) -> Result<Option<i64>, StoreError> {
+    let pipeline = connection
+        .prepare_cached("SELECT id FROM pipelines WHERE upstream_job = ?1")?
+        .query_row([job_id], |row| row.get(0))
+        .optional()?;
+    Ok(pipeline)
 }
 
 pub(super) fn insert_definition(
@@ -176,7 +222,7 @@ pub(super) fn insert_attempt(
         .prepare_cached(
             "INSERT INTO jobs (id, pipeline_id, position, attempt, token, state, soft_cancel, run)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (id) DO UPDATE SET
+             ON CONFLICT (id) DO UPDATE SET token = excluded.token,
                  state = excluded.state, soft_cancel = excluded.soft_cancel, run = excluded.run",
         )?
         .execute(params![
@@ -194,8 +240,10 @@ pub(super) fn insert_attempt(
 
 pub(super) fn unsettled_pipelines(connection: &Connection) -> Result<Vec<i64>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT pipeline_id FROM jobs
-         WHERE state ->> 'state' IN ('pending', 'reserved', 'running', 'canceling', 'scheduled')
+        // A pipeline of which nothing has moved was created by a process that died.
+        "SELECT pipeline_id FROM jobs GROUP BY pipeline_id
+         HAVING max(state ->> 'state' IN ('pending', 'reserved', 'running', 'canceling', 'scheduled'))
+             OR min(state ->> 'state' = 'created')
          ORDER BY pipeline_id",
     )?;
     let ids = statement.query_map([], |row| row.get(0))?;

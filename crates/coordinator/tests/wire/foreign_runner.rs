@@ -302,7 +302,12 @@ async fn people_start_manual_jobs_and_read_logs_with_the_private_token() {
     let log = world.curl("GET", &format!("projects/1/jobs/{job}/trace"), private);
     assert_eq!((log.status, log.body.as_slice()), (200, &b"hello"[..]));
     finish(&world, job, &token);
-    // The bridge after it has nothing for a runner, and does not hold the pipeline.
-    assert_eq!(shown().json()["status"], "success");
+    // The bridge after it is nothing for a runner, and nobody here can evaluate what it triggers.
+    let shown = shown().json();
+    assert_eq!(shown["status"], "failed");
+    let reason = "downstream_pipeline_creation_failed";
+    assert_eq!(shown["jobs"][1]["failure_reason"], reason);
+    let message = "this coordinator was started without a repository";
+    assert_eq!(shown["jobs"][1]["failure_message"], message);
     world.coordinator.stop().await;
 }

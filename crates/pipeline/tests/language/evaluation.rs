@@ -544,7 +544,7 @@ fn shape_errors_are_reported_together() {
 #[test]
 fn keywords_without_effect_here_are_named_once_with_their_place() {
     let files = tree(
-        "a: {script: x, resource_group: r, environment: e}\nb: {script: x, resource_group: r}\nc: {trigger: g/p}",
+        "a: {script: x, identity: google_cloud, id_tokens: {T: {aud: x}}}\nb: {script: x, identity: google_cloud}\nc: {trigger: g/p, resource_group: r}",
         &[],
     );
     let pipeline = evaluate(".gitlab-ci.yml", &files, &push_to_main());
@@ -559,17 +559,12 @@ fn keywords_without_effect_here_are_named_once_with_their_place() {
             (
                 1,
                 16,
-                "`resource_group` has no effect here: jobs of one group are not held apart"
+                "`identity` has no effect here: no cloud identity is federated"
             ),
             (
                 1,
-                35,
-                "`environment` has no effect here: no deployment is recorded"
-            ),
-            (
-                3,
-                5,
-                "`trigger` has no effect here: no downstream pipeline is started"
+                40,
+                "`id_tokens` has no effect here: no tokens are issued"
             ),
         ]
     );

@@ -2,14 +2,16 @@
 
 use std::sync::Mutex;
 
-use courser_coordinator::{NewPipeline, PipelineSource};
+use courser_coordinator::{
+    Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, NewPipeline, PipelineSource,
+};
+use courser_pipeline::ChangedFiles;
 use courser_protocol::{JobVariable, Secret};
 
 use crate::repository::{Occasion, Repository};
+use crate::{downstream, problems};
 
 const FILE: &str = ".gitlab-ci.yml";
-/// Problems shown to a caller of the API; the rest is counted.
-const SHOWN: usize = 10;
 
 /// A repository by its project number.
 #[derive(Debug, Clone)]
@@ -64,20 +66,8 @@ impl PipelineSource for Repositories {
             .get("CI_COMMIT_SHA")
             .cloned()
             .unwrap_or_default();
-        let pipeline = courser_pipeline::evaluate(FILE, &repository, &event).map_err(|found| {
-            let problems = &found.errors;
-            let lines = problems.iter().take(SHOWN).map(|problem| {
-                format!(
-                    "{}:{}:{}: {}",
-                    problem.file, problem.line, problem.column, problem.message
-                )
-            });
-            let mut lines: Vec<_> = lines.collect();
-            if problems.len() > SHOWN {
-                lines.push(format!("and {} more", problems.len() - SHOWN));
-            }
-            lines.join("; ")
-        })?;
+        let pipeline = courser_pipeline::evaluate(FILE, &repository, &event)
+            .map_err(|found| problems::one_line(&found.errors))?;
         if !pipeline.workflow.created {
             return Err("Pipeline filtered out by workflow rules.".to_owned());
         }
@@ -101,4 +91,32 @@ impl PipelineSource for Repositories {
             sha,
         })
     }
+
+    fn downstream(&self, request: DownstreamRequest) -> Result<Downstream, DownstreamError> {
+        let _turn = self
+            .turn
+            .lock()
+            .map_err(|error| DownstreamError::creation(error.to_string()))?;
+        match &request.target {
+            DownstreamTarget::Child { .. } => {
+                let known = |project: &&ServedProject| project.id == request.project_id;
+                let project = self.projects.iter().find(known).ok_or_else(|| {
+                    DownstreamError::creation("its project was given with --repository no more")
+                })?;
+                let files = at_commit(project, &request.sha)?;
+                downstream::child(request, &files, ChangedFiles::Unknown)
+            }
+            DownstreamTarget::Project { path, .. } => Err(DownstreamError::unknown_project(
+                format!("project `{path}` is none of those given with --repository"),
+            )),
+        }
+    }
+}
+
+/// The project's files at a commit.
+fn at_commit(project: &ServedProject, sha: &str) -> Result<Repository, DownstreamError> {
+    let found = project.repository.clone().at(sha);
+    found
+        .map_err(|error| DownstreamError::creation(error.to_string()))?
+        .ok_or_else(|| DownstreamError::creation(format!("commit {sha} is gone")))
 }

@@ -1,6 +1,6 @@
 //! Watching a pipeline to its end: events and Ctrl-C in, a view told, the result out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,22 +22,37 @@ pub(super) struct Followed {
     pub(super) status: PipelineStatus,
     /// Whether the user stopped it.
     pub(super) interrupted: bool,
-    /// All jobs as they are now.
+    /// All jobs of the pipeline as they are now.
     pub(super) last: PipelineSnapshot,
-    /// Positions of jobs that passed in an earlier run.
-    reused: BTreeSet<Position>,
+    rows: Vec<SummaryRow>,
 }
 
 struct Watch<'a> {
     coordinator: &'a Handle,
-    pipeline: i64,
     view: &'a mut (dyn View + Send),
-    /// Name and stage by position.
-    names: Vec<(String, String)>,
-    /// Attempts that run: their place and log.
-    running: HashMap<i64, (usize, LogFollower)>,
+    root: i64,
+    /// The pipeline and those that its bridges started.
+    pipelines: BTreeMap<i64, Known>,
+    /// Attempts that run: their pipeline, place and log.
+    running: HashMap<i64, (i64, usize, LogFollower)>,
     /// Attempts that were told to have ended.
     ended: std::collections::HashSet<i64>,
+}
+
+/// What is known of a pipeline once it was told of.
+struct Known {
+    jobs: Vec<KnownJob>,
+    /// Nothing more happens in it by itself.
+    settled: bool,
+}
+
+struct KnownJob {
+    /// Job id of the first attempt; bridges have no other.
+    id: i64,
+    /// With the bridges before it.
+    path: String,
+    name: String,
+    stage: String,
 }
 
 /// Follows until nothing more happens by itself.
@@ -61,28 +76,23 @@ pub(super) async fn to_the_end(
     let mut watch = Watch {
         ended: told.map(|job| job.id).collect(),
         coordinator,
-        pipeline,
         view,
-        names: first
-            .jobs
-            .into_iter()
-            .map(|job| (job.name, job.stage))
-            .collect(),
+        root: pipeline,
+        pipelines: BTreeMap::new(),
         running: HashMap::new(),
     };
-    watch.created();
+    watch.created().await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     loop {
         let pressed = tokio::select! {
             event = events.recv() => {
-                let over = match event {
-                    Ok(CoordinatorEvent::PipelineFinished { pipeline: which, .. }) => which == pipeline,
-                    Ok(event) => watch.take(event)?,
-                    // Everything missed is in the snapshot and the logs.
-                    Err(RecvError::Lagged(_)) => watch.catch_up().await?.status.is_settled(),
-                    Err(RecvError::Closed) => true,
-                };
-                if over {
+                match event {
+                    Ok(event) => watch.take(event).await?,
+                    // Everything missed is in the snapshots and the logs.
+                    Err(RecvError::Lagged(_)) => drop(watch.catch_up().await?),
+                    Err(RecvError::Closed) => break,
+                }
+                if watch.is_over() {
                     break;
                 }
                 false
@@ -114,54 +124,109 @@ pub(super) async fn to_the_end(
         };
         stopped.map_err(|error| Failure::from_error(Code::Internal, &error))?;
     }
-    let last = watch.catch_up().await?;
+    let seen = watch.catch_up().await?;
+    let last = snapshot(coordinator, pipeline).await?;
     Ok(Followed {
         status: last.status,
         interrupted: interrupts > 0,
+        rows: watch.rows(&seen, &reused),
         last,
-        reused,
     })
 }
 
 impl Watch<'_> {
-    fn created(&mut self) {
-        let jobs: Vec<_> = (0..self.names.len())
-            .map(|at| name(&self.names, at, 0))
-            .collect();
+    async fn created(&mut self) -> Result<(), Failure> {
+        let first = snapshot(self.coordinator, self.root).await?;
+        self.know(self.root, &first, "");
+        let jobs = names(&self.pipelines, self.root);
         self.view.created(&jobs);
+        Ok(())
     }
 
-    /// Tells the view. `false`, always: a pipeline's end is its own event.
-    fn take(&mut self, event: CoordinatorEvent) -> Result<bool, Failure> {
+    fn know(&mut self, pipeline: i64, snapshot: &PipelineSnapshot, before: &str) {
+        let jobs = snapshot.jobs.iter().map(|job| KnownJob {
+            id: job.id,
+            path: format!("{before}{}", job.name),
+            name: job.name.clone(),
+            stage: job.stage.clone(),
+        });
+        let known = Known {
+            jobs: jobs.collect(),
+            // Its end is an event of its own, which is still to come.
+            settled: false,
+        };
+        self.pipelines.insert(pipeline, known);
+    }
+
+    /// A bridge of one of our pipelines has started another.
+    async fn meet(&mut self, pipeline: i64, bridge: i64) -> Result<(), Failure> {
+        let places = self.pipelines.iter().find_map(|(id, known)| {
+            let position = known.jobs.iter().position(|job| job.id == bridge)?;
+            Some((*id, position))
+        });
+        let Some((upstream, position)) = places.filter(|_| !self.pipelines.contains_key(&pipeline))
+        else {
+            return Ok(());
+        };
+        let met = snapshot(self.coordinator, pipeline).await?;
+        let before = format!("{}/", self.pipelines[&upstream].jobs[position].path);
+        self.know(pipeline, &met, &before);
+        let jobs = names(&self.pipelines, pipeline);
+        if let Some(bridge) = name(&self.pipelines, upstream, position, bridge) {
+            self.view.downstream(bridge, &jobs);
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.pipelines.values().all(|known| known.settled)
+    }
+
+    /// Tells the view.
+    async fn take(&mut self, event: CoordinatorEvent) -> Result<(), Failure> {
         match event {
+            CoordinatorEvent::PipelineCreated {
+                pipeline,
+                upstream: Some(bridge),
+            } => self.meet(pipeline, bridge).await?,
+            CoordinatorEvent::PipelineFinished { pipeline, .. } => {
+                if let Some(known) = self.pipelines.get_mut(&pipeline) {
+                    known.settled = true;
+                }
+            }
             CoordinatorEvent::JobStarted {
                 pipeline,
                 job,
                 position,
                 log,
                 ..
-            } if pipeline == self.pipeline => {
-                self.start(job, position, log);
+            } => {
+                // One that was skipped may get another chance.
+                self.ended.remove(&job);
+                self.start((pipeline, position), job, log);
             }
             CoordinatorEvent::JobDelayed {
                 pipeline,
                 job,
                 position,
                 at,
-            } if pipeline == self.pipeline => {
+            } => {
                 let left = at.saturating_sub(Timestamp::now().as_second()).max(0);
                 let left = Duration::from_secs(left.unsigned_abs());
-                self.view.delayed(name(&self.names, position, job), left);
+                if let Some(job) = name(&self.pipelines, pipeline, position, job) {
+                    self.view.delayed(job, left);
+                }
             }
             CoordinatorEvent::Trace { job, .. } => {
                 let Self {
                     running,
-                    names,
+                    pipelines,
                     view,
                     ..
                 } = self;
-                if let Some((position, log)) = running.get_mut(&job) {
-                    let job = name(names, *position, job);
+                if let Some((pipeline, position, log)) = running.get_mut(&job)
+                    && let Some(job) = name(pipelines, *pipeline, *position, job)
+                {
                     log.follow(|line| view.line(job, line))
                         .map_err(unreadable(log))?;
                 }
@@ -171,28 +236,37 @@ impl Watch<'_> {
                 job,
                 position,
                 end,
-            } if pipeline == self.pipeline => {
-                self.finish(job, position, &end)?;
-            }
+            } => self.finish((pipeline, position), job, &end)?,
             _ => {}
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn start(&mut self, job: i64, position: usize, log: PathBuf) {
+    fn start(&mut self, (pipeline, position): (i64, usize), job: i64, log: PathBuf) {
         if self.ended.contains(&job) || self.running.contains_key(&job) {
             return;
         }
-        self.view.started(name(&self.names, position, job));
-        self.running.insert(job, (position, LogFollower::new(log)));
+        let Some(label) = name(&self.pipelines, pipeline, position, job) else {
+            return;
+        };
+        self.view.started(label);
+        self.running
+            .insert(job, (pipeline, position, LogFollower::new(log)));
     }
 
-    fn finish(&mut self, job: i64, position: usize, end: &JobEnd) -> Result<(), Failure> {
+    fn finish(
+        &mut self,
+        (pipeline, position): (i64, usize),
+        job: i64,
+        end: &JobEnd,
+    ) -> Result<(), Failure> {
+        let Some(label) = name(&self.pipelines, pipeline, position, job) else {
+            return Ok(());
+        };
         if !self.ended.insert(job) {
             return Ok(());
         }
-        let label = name(&self.names, position, job);
-        let Some((_, mut log)) = self.running.remove(&job) else {
+        let Some((.., mut log)) = self.running.remove(&job) else {
             self.view.finished(label, end, &[]);
             return Ok(());
         };
@@ -204,49 +278,122 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// Tells what events that were missed would have told.
-    async fn catch_up(&mut self) -> Result<PipelineSnapshot, Failure> {
-        let now = snapshot(self.coordinator, self.pipeline).await?;
-        for (position, job) in now.jobs.iter().enumerate() {
-            if job.end.ran {
-                self.start(job.id, position, job.trace.clone());
+    /// Tells what events that were missed would have told. Returns the pipelines as they are now, each
+    /// before those that it started.
+    async fn catch_up(&mut self) -> Result<Vec<(i64, PipelineSnapshot)>, Failure> {
+        let mut seen = Vec::new();
+        let mut open = vec![(self.root, None)];
+        while let Some((pipeline, bridge)) = open.pop() {
+            if let Some(bridge) = bridge {
+                self.meet(pipeline, bridge).await?;
             }
-            if job.state.is_over() {
-                self.finish(job.id, position, &job.end)?;
+            let now = snapshot(self.coordinator, pipeline).await?;
+            for (position, job) in now.jobs.iter().enumerate() {
+                let place = (pipeline, position);
+                if job.end.ran {
+                    self.start(place, job.id, job.trace.clone());
+                }
+                if job.state.is_over() {
+                    self.finish(place, job.id, &job.end)?;
+                }
+                open.extend(job.downstream.map(|pipeline| (pipeline, Some(job.id))));
+            }
+            if let Some(known) = self.pipelines.get_mut(&pipeline) {
+                known.settled = now.status.is_settled();
+            }
+            seen.push((pipeline, now));
+        }
+        Ok(seen)
+    }
+
+    /// The rows of the summary: in pipeline order, a bridge's pipeline behind it.
+    fn rows(
+        &self,
+        pipelines: &[(i64, PipelineSnapshot)],
+        reused: &BTreeSet<Position>,
+    ) -> Vec<SummaryRow> {
+        let mut rows = Vec::new();
+        self.add_rows(self.root, pipelines, reused, &mut rows);
+        rows
+    }
+
+    fn add_rows(
+        &self,
+        pipeline: i64,
+        pipelines: &[(i64, PipelineSnapshot)],
+        reused: &BTreeSet<Position>,
+        rows: &mut Vec<SummaryRow>,
+    ) {
+        let Some((_, snapshot)) = pipelines.iter().find(|(id, _)| *id == pipeline) else {
+            return;
+        };
+        for (position, job) in snapshot.jobs.iter().enumerate() {
+            let Some(label) = name(&self.pipelines, pipeline, position, job.id) else {
+                continue;
+            };
+            rows.push(SummaryRow {
+                id: job.id,
+                pipeline,
+                name: label.name.to_owned(),
+                own_name: label.own_name.to_owned(),
+                stage: job.stage.clone(),
+                end: job.end.clone(),
+                log: logged(job),
+                artifacts: job
+                    .artifacts
+                    .iter()
+                    .map(|artifact| artifact.path.clone())
+                    .collect(),
+                working_copy: None,
+                reused: pipeline == self.root && reused.contains(&position),
+            });
+            if let Some(downstream) = job.downstream {
+                self.add_rows(downstream, pipelines, reused, rows);
             }
         }
-        Ok(now)
     }
 }
 
 impl Followed {
-    /// The rows of the summary, in pipeline order.
+    /// The summary of a run that took `duration`; `copies` are the working copies that are kept.
     pub(super) fn summary(&self, duration: Duration, copies: &HashMap<i64, PathBuf>) -> Summary {
-        let row = |(position, job): (usize, &JobSnapshot)| SummaryRow {
-            id: job.id,
-            name: job.name.clone(),
-            stage: job.stage.clone(),
-            end: job.end.clone(),
-            log: job.end.ran.then(|| job.trace.clone()),
-            artifacts: job
-                .artifacts
-                .iter()
-                .map(|artifact| artifact.path.clone())
-                .collect(),
-            working_copy: copies.get(&job.id).cloned(),
-            reused: self.reused.contains(&position),
-        };
+        let mut rows = self.rows.clone();
+        for row in &mut rows {
+            row.working_copy = copies.get(&row.id).cloned();
+        }
         Summary {
             status: self.status,
             duration,
-            rows: self.last.jobs.iter().enumerate().map(row).collect(),
+            rows,
         }
     }
 }
 
-fn name(names: &[(String, String)], position: usize, id: i64) -> JobName<'_> {
-    let (name, stage) = &names[position];
-    JobName { id, name, stage }
+fn logged(job: &JobSnapshot) -> Option<PathBuf> {
+    job.end.ran.then(|| job.trace.clone())
+}
+
+fn name(
+    pipelines: &BTreeMap<i64, Known>,
+    pipeline: i64,
+    position: usize,
+    id: i64,
+) -> Option<JobName<'_>> {
+    let job = pipelines.get(&pipeline)?.jobs.get(position)?;
+    Some(JobName {
+        id,
+        name: &job.path,
+        own_name: &job.name,
+        stage: &job.stage,
+        pipeline,
+    })
+}
+
+fn names(pipelines: &BTreeMap<i64, Known>, pipeline: i64) -> Vec<JobName<'_>> {
+    let count = pipelines.get(&pipeline).map_or(0, |known| known.jobs.len());
+    (0..count)
+        .filter_map(|position| name(pipelines, pipeline, position, 0))
+        .collect()
 }
 
 fn unreadable(log: &LogFollower) -> impl FnOnce(std::io::Error) -> Failure + use<> {

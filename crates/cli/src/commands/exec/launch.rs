@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use courser_coordinator::{
     Beforehand, Certificate, Coordinator, CoordinatorEvent, CreateError, Durability, Handle,
-    Limits, NewPipeline, Project, Settings,
+    Limits, NewPipeline, PipelineSource, Project, Settings,
 };
 use courser_net::Clients;
 use courser_pipeline::{Pipeline, Problem};
@@ -13,6 +13,7 @@ use courser_protocol::{JobVariable, Secret};
 use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
 
+use super::downstream::LocalPipelines;
 use super::project::{Evaluated, Target};
 use super::snapshot::{self, Snapshot};
 use super::state::RunState;
@@ -48,21 +49,25 @@ pub(super) struct Begun {
 /// Evaluates the file, makes the snapshot and starts the coordinator.
 pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepared, Failure> {
     let target = &request.target;
+    let pipelines = LocalPipelines::new(target.clone(), request.event.clone());
+    let pipelines = Arc::new(pipelines);
+    let starting = start_coordinator(run, Arc::clone(&pipelines) as _);
     let evaluating = evaluate(request.clone());
     let (evaluated, snapshot, coordinator) = if request.event.names_a_ref() {
         // Which commit that is has to be known first.
         let evaluated = evaluating.await?;
         let taking = take_snapshot(target, &evaluated.origin, run, Timestamp::now());
-        let (snapshot, coordinator) = tokio::try_join!(taking, start_coordinator(run))?;
+        let (snapshot, coordinator) = tokio::try_join!(taking, starting)?;
         (evaluated, snapshot, coordinator)
     } else {
         // Three things that do not need each other; the first fault ends them all.
         tokio::try_join!(
             evaluating,
             take_snapshot(target, &Origin::WorkingTree, run, Timestamp::now()),
-            start_coordinator(run),
+            starting,
         )?
     };
+    pipelines.is_for(&evaluated.event);
     Ok(Prepared {
         evaluated,
         coordinator,
@@ -140,7 +145,10 @@ async fn take_snapshot(
     })
 }
 
-async fn start_coordinator(run: &RunState) -> Result<Handle, Failure> {
+async fn start_coordinator(
+    run: &RunState,
+    pipelines: Arc<dyn PipelineSource>,
+) -> Result<Handle, Failure> {
     let settings = Settings {
         address: ([127, 0, 0, 1], 0).into(),
         external_host: None,
@@ -149,7 +157,7 @@ async fn start_coordinator(run: &RunState) -> Result<Handle, Failure> {
         state_dir: run.coordinator(),
         durability: Durability::Scratch,
         registration_token: None,
-        pipelines: None,
+        pipelines: Some(pipelines),
         limits: Limits::default(),
         default_timeout: 3600,
         clock: Arc::new(Timestamp::now),

@@ -22,17 +22,24 @@ pub(super) use quiet::Quiet;
 pub(super) struct JobName<'a> {
     /// Job id; a retry has a new one.
     pub(super) id: i64,
-    /// Name.
+    /// As it is shown: with the bridges before it, `child/build`.
     pub(super) name: &'a str,
+    /// In its own pipeline.
+    pub(super) own_name: &'a str,
     /// Stage.
     pub(super) stage: &'a str,
+    /// Its pipeline; the one that was asked for is 1.
+    pub(super) pipeline: i64,
 }
 
 /// One line of the summary.
 #[derive(Debug, Clone)]
 pub(super) struct SummaryRow {
     pub(super) id: i64,
+    pub(super) pipeline: i64,
+    /// With the bridges before it.
     pub(super) name: String,
+    pub(super) own_name: String,
     pub(super) stage: String,
     pub(super) end: JobEnd,
     pub(super) log: Option<PathBuf>,
@@ -55,6 +62,8 @@ pub(super) struct Summary {
 pub(super) trait View {
     /// The pipeline exists; `jobs` in pipeline order.
     fn created(&mut self, jobs: &[JobName<'_>]);
+    /// A bridge has started a pipeline with `jobs`.
+    fn downstream(&mut self, bridge: JobName<'_>, jobs: &[JobName<'_>]);
     /// A job waits for its time.
     fn delayed(&mut self, job: JobName<'_>, left: Duration);
     /// A job runs.
@@ -102,10 +111,11 @@ fn sign(end: &JobEnd) -> (char, Style) {
 /// What happened, in words: `failed (exit code 2), will be retried`.
 fn verdict(end: &JobEnd) -> String {
     let mut text = match end.state {
-        // A `trigger` job.
-        JobState::Success if !end.ran => "has nothing to run here".to_owned(),
         JobState::Success => "passed".to_owned(),
         JobState::Failed { .. } => match (&end.failure_reason, end.exit_code) {
+            _ if end.message.is_some() => {
+                format!("failed: {}", end.message.as_deref().unwrap_or_default())
+            }
             (_, Some(code)) => format!("failed (exit code {code})"),
             (Some(reason), None) => format!("failed ({reason})"),
             (None, None) => "failed".to_owned(),
@@ -120,6 +130,14 @@ fn verdict(end: &JobEnd) -> String {
         text.push_str(", allowed to fail");
     }
     text
+}
+
+/// What a bridge did, in words.
+fn started_pipeline(jobs: &[JobName<'_>]) -> String {
+    let count = jobs.len();
+    let noun = if count == 1 { "job" } else { "jobs" };
+    let pipeline = jobs.first().map_or(0, |job| job.pipeline);
+    format!("started pipeline {pipeline} with {count} {noun}")
 }
 
 /// `0.42 s`, `12.3 s`, `3 min 04 s`.
@@ -252,6 +270,7 @@ mod tests {
             exit_code,
             retried,
             ran: true,
+            message: None,
         };
         let failed = JobState::Failed { allowed: false };
         let cases = [

@@ -5,16 +5,18 @@
 //! - `problem`: `severity` (`error`, `warning`), `file`, `line`, `column`, `message`
 //! - `warning`: `message`
 //! - `pipeline_created`: `jobs` (`name`, `stage`)
+//! - `downstream_created`: a job (the bridge), `downstream_pipeline`, `jobs` (`name`, `stage`)
 //! - `job_delayed`: a job, `seconds`
 //! - `job_started`: a job; `job_log`: a job, `line`
 //! - `job_finished`: a job and how it ended: `status`, `allowed_to_fail`, `duration` (seconds),
-//!   `failure_reason`, `exit_code`, `retried`
+//!   `failure_reason`, `message`, `exit_code`, `retried`
 //! - `cancelling`
 //! - `pipeline_finished`: `status`, `duration`, `jobs` (how they ended, `log`, `artifacts`, `working_copy`,
 //!   `reused`: passed in an earlier run)
 //! - `error`: `message`, `hints`, `exit_code`; the last line of a run that could not be made
 //!
-//! where a job is `id`, `name`, `stage`. Fields may be added, never taken away.
+//! where a job is `id`, `name`, `stage`, `pipeline` (1, or of a child), `path` (`name` behind those of the
+//! bridges before it). Fields may be added, never taken away.
 
 use std::time::Duration;
 
@@ -64,11 +66,16 @@ impl Json {
 
 impl View for Json {
     fn created(&mut self, jobs: &[JobName<'_>]) {
-        let jobs: Vec<_> = jobs
-            .iter()
-            .map(|job| json!({"name": job.name, "stage": job.stage}))
-            .collect();
+        let jobs = names(jobs);
         println!("{}", json!({"event": "pipeline_created", "jobs": jobs}));
+    }
+
+    fn downstream(&mut self, bridge: JobName<'_>, jobs: &[JobName<'_>]) {
+        let facts = json!({
+            "downstream_pipeline": jobs.first().map(|job| job.pipeline),
+            "jobs": names(jobs),
+        });
+        println!("{}", event("downstream_created", bridge, facts));
     }
 
     fn delayed(&mut self, job: JobName<'_>, left: Duration) {
@@ -99,7 +106,9 @@ impl View for Json {
         let jobs = summary.rows.iter().map(|row| {
             let mut job = facts(&row.end);
             job["id"] = row.id.into();
-            job["name"] = row.name.as_str().into();
+            job["name"] = row.own_name.as_str().into();
+            job["path"] = row.name.as_str().into();
+            job["pipeline"] = row.pipeline.into();
             job["stage"] = row.stage.as_str().into();
             job["log"] = json!(row.log);
             job["artifacts"] = json!(row.artifacts);
@@ -117,10 +126,17 @@ impl View for Json {
     }
 }
 
+fn names(jobs: &[JobName<'_>]) -> Vec<Value> {
+    let name = |job: &JobName<'_>| json!({"name": job.own_name, "stage": job.stage});
+    jobs.iter().map(name).collect()
+}
+
 fn event(name: &str, job: JobName<'_>, mut facts: Value) -> Value {
     facts["event"] = name.into();
     facts["id"] = job.id.into();
-    facts["name"] = job.name.into();
+    facts["name"] = job.own_name.into();
+    facts["path"] = job.name.into();
+    facts["pipeline"] = job.pipeline.into();
     facts["stage"] = job.stage.into();
     facts
 }
@@ -131,6 +147,7 @@ fn facts(end: &JobEnd) -> Value {
         "allowed_to_fail": end.state == courser_coordinator::JobState::Failed { allowed: true },
         "duration": end.milliseconds as f64 / 1000.0,
         "failure_reason": end.failure_reason,
+        "message": end.message,
         "exit_code": end.exit_code,
         "retried": end.retried,
     })

@@ -5,7 +5,8 @@ use std::time::Duration;
 use courser_coordinator::JobEnd;
 
 use super::{
-    BOLD, JobName, Summary, View, columns, milliseconds, print_summary, seconds, sign, verdict,
+    BOLD, JobName, Summary, View, columns, milliseconds, print_summary, seconds, sign,
+    started_pipeline, verdict,
 };
 
 /// Plain lines.
@@ -17,6 +18,12 @@ pub(in super::super) struct Lines {
 impl View for Lines {
     fn created(&mut self, jobs: &[JobName<'_>]) {
         self.width = columns(jobs.iter().map(|job| job.name));
+    }
+
+    fn downstream(&mut self, bridge: JobName<'_>, jobs: &[JobName<'_>]) {
+        self.width = self.width.max(columns(jobs.iter().map(|job| job.name)));
+        let (width, pipeline) = (self.width, started_pipeline(jobs));
+        anstream::println!("{BOLD}{:width$}{BOLD:#} > {pipeline}", bridge.name);
     }
 
     fn delayed(&mut self, job: JobName<'_>, left: Duration) {

@@ -11,7 +11,7 @@ use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use super::super::log::strip_colours;
 use super::{
     BOLD, DIM, JobName, Summary, View, columns, milliseconds, print_summary, seconds, shortened,
-    sign, verdict,
+    sign, started_pipeline, verdict,
 };
 
 /// Columns of a log line beside a running job.
@@ -49,6 +49,13 @@ impl Live {
 impl View for Live {
     fn created(&mut self, jobs: &[JobName<'_>]) {
         self.width = columns(jobs.iter().map(|job| job.name)).min(NAME);
+    }
+
+    fn downstream(&mut self, bridge: JobName<'_>, jobs: &[JobName<'_>]) {
+        let longest = columns(jobs.iter().map(|job| job.name)).min(NAME);
+        self.width = self.width.max(longest);
+        let (name, pipeline) = (bridge.name, started_pipeline(jobs));
+        self.above(|| anstream::println!("{DIM}-{DIM:#} {name} {pipeline}"));
     }
 
     fn delayed(&mut self, job: JobName<'_>, left: Duration) {

@@ -13,6 +13,8 @@ pub(in super::super) struct Quiet;
 impl View for Quiet {
     fn created(&mut self, _jobs: &[JobName<'_>]) {}
 
+    fn downstream(&mut self, _bridge: JobName<'_>, _jobs: &[JobName<'_>]) {}
+
     fn delayed(&mut self, _job: JobName<'_>, _left: Duration) {}
 
     fn started(&mut self, _job: JobName<'_>) {}

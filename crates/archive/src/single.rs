@@ -1,0 +1,196 @@
+//! One file out of an archive of unknown origin, into memory.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+
+use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ZipArchive};
+
+use crate::{ArchiveError, Limits};
+
+/// The content of the regular file `path` in a zip or a Zstandard tar; `None` when there is none. Of several
+/// entries with that name the first counts.
+///
+/// # Errors
+///
+/// A damaged archive, or a file of more than `limit` bytes.
+pub fn read_file(
+    mut archive: File,
+    path: &str,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let path = plain(path);
+    let mut magic = Vec::with_capacity(4);
+    (&archive)
+        .take(4)
+        .read_to_end(&mut magic)
+        .and_then(|_| archive.rewind())
+        .map_err(damaged)?;
+    if magic == [0x28, 0xb5, 0x2f, 0xfd] {
+        from_tar(archive, path, limit)
+    } else {
+        from_zip(archive, path, limit)
+    }
+}
+
+fn from_zip(archive: File, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+    let archive = ZipArchive::from_file(archive, &mut buffer).map_err(damaged)?;
+    let mut entries = archive.entries(&mut buffer);
+    let mut count = 0;
+    while let Some(record) = entries.next_entry().map_err(damaged)? {
+        count += 1;
+        bound_entries(count)?;
+        let raw = record.file_path();
+        let regular = matches!(record.mode().value() & 0o170_000, 0 | 0o100_000);
+        if record.is_dir() || !regular || plain_bytes(raw.as_bytes()) != path.as_bytes() {
+            continue;
+        }
+        let entry = archive.get_entry(record.wayfinder()).map_err(damaged)?;
+        let packed = BufReader::new(entry.reader());
+        let unpacked: Box<dyn Read + '_> = match record.compression_method() {
+            CompressionMethod::STORE => Box::new(packed),
+            CompressionMethod::DEFLATE => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
+            CompressionMethod::ZSTD => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(packed).map_err(damaged)?)
+            }
+            other => {
+                return Err(ArchiveError::UnsupportedMethod {
+                    name: path.to_owned(),
+                    method: other.as_u16(),
+                });
+            }
+        };
+        // Length and sum are checked where the entry ends within the limit.
+        let announced = record.uncompressed_size_hint();
+        bound_bytes(announced, limit)?;
+        let verified = entry.verifying_reader(unpacked.take(announced.saturating_add(1)));
+        return read_bounded(verified, limit).map(Some);
+    }
+    Ok(None)
+}
+
+fn from_tar(archive: File, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let unpacked = zstd::stream::read::Decoder::new(archive).map_err(damaged)?;
+    let mut archive = tar::Archive::new(unpacked);
+    // Long names are read by `tar` into memory; entries of this kind are looked at raw, and have none.
+    for (count, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {
+        bound_entries(count as u64)?;
+        let entry = entry.map_err(damaged)?;
+        if entry.header().entry_type() != tar::EntryType::Regular
+            || plain_bytes(&entry.path_bytes()) != path.as_bytes()
+        {
+            continue;
+        }
+        return read_bounded(entry, limit).map(Some);
+    }
+    Ok(None)
+}
+
+fn read_bounded(reader: impl Read, limit: u64) -> Result<Vec<u8>, ArchiveError> {
+    let mut content = Vec::new();
+    reader
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(damaged)?;
+    bound_bytes(content.len() as u64, limit)?;
+    Ok(content)
+}
+
+fn bound_bytes(size: u64, limit: u64) -> Result<(), ArchiveError> {
+    if size > limit {
+        let what = "bytes";
+        return Err(ArchiveError::Limit { what, limit });
+    }
+    Ok(())
+}
+
+fn bound_entries(count: u64) -> Result<(), ArchiveError> {
+    let limit = Limits::default().entries;
+    if count > limit {
+        let what = "entries";
+        return Err(ArchiveError::Limit { what, limit });
+    }
+    Ok(())
+}
+
+fn plain(path: &str) -> &str {
+    let path = path.trim_start_matches('/');
+    path.strip_prefix("./").unwrap_or(path)
+}
+
+fn plain_bytes(path: &[u8]) -> &[u8] {
+    path.strip_prefix(b"./").unwrap_or(path)
+}
+
+fn damaged(error: impl std::fmt::Display) -> ArchiveError {
+    ArchiveError::Damaged(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Format, Level, Wanted, select, write};
+
+    fn archive(format: Format) -> File {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("generated")).unwrap();
+        for (name, content) in [
+            ("a.txt", "a"),
+            ("generated/child.yml", "job: {script: x}\n"),
+        ] {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
+        std::os::unix::fs::symlink("a.txt", directory.path().join("link")).unwrap();
+        let wanted = Wanted {
+            paths: &["**/*".into()],
+            exclude: &[],
+            untracked: None,
+        };
+        let files = select(directory.path(), wanted).files;
+        let mut file = tempfile::tempfile().unwrap();
+        write(format, Level::Default, directory.path(), &files, &mut file).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_is_read_and_what_is_none_is_not() {
+        for format in [Format::Zip, Format::ZipZstd, Format::TarZstd] {
+            let read = |path: &str, limit: u64| read_file(archive(format), path, limit);
+            for path in [
+                "generated/child.yml",
+                "./generated/child.yml",
+                "/generated/child.yml",
+            ] {
+                let content = read(path, 100).unwrap().expect("there");
+                assert_eq!(content, b"job: {script: x}\n", "{format:?} {path}");
+            }
+            for path in [
+                "child.yml",
+                "generated",
+                "generated/",
+                "link",
+                "../a.txt",
+                "",
+            ] {
+                assert_eq!(read(path, 100).unwrap(), None, "{format:?} {path}");
+            }
+            let refused = read("generated/child.yml", 5).unwrap_err();
+            assert!(
+                matches!(refused, ArchiveError::Limit { limit: 5, .. }),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_archive_is_damaged() {
+        for bytes in [&b""[..], b"PK\x03\x04", &[0x28, 0xb5, 0x2f, 0xfd, 1, 2]] {
+            let mut file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut file, bytes).unwrap();
+            file.rewind().unwrap();
+            let refused = read_file(file, "a", 100).unwrap_err();
+            assert!(matches!(refused, ArchiveError::Damaged(_)), "{refused}");
+        }
+    }
+}

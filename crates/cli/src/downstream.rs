@@ -1,0 +1,158 @@
+//! From what a bridge asks for to the evaluated pipeline: one way for `exec` and `coordinator serve`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use courser_coordinator::{
+    Beforehand, Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, NewPipeline,
+};
+use courser_pipeline::{
+    ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, OtherProject,
+    Unavailable,
+};
+use serde_json::json;
+
+use crate::problems;
+
+/// Name of the document that includes what `trigger:include` names.
+const ROOT: &str = "trigger:include";
+
+/// A child pipeline: on the commit of its parent, whose `files` these are.
+pub(crate) fn child(
+    request: DownstreamRequest,
+    files: &dyn Files,
+    changed_files: ChangedFiles,
+) -> Result<Downstream, DownstreamError> {
+    let DownstreamTarget::Child { include, generated } = &request.target else {
+        return Err(DownstreamError::creation("it is no child pipeline"));
+    };
+    let event = Event {
+        source: "parent_pipeline".to_owned(),
+        ref_name: request.ref_name.clone(),
+        tag: request.tag,
+        predefined: request.predefined.clone(),
+        pipeline_variables: named(&request),
+        secret_variables: secret_names(&request),
+        inputs: Vec::new(),
+        changed_files,
+    };
+    let files = Overlay {
+        // JSON is YAML.
+        root: json!({ "include": include }).to_string(),
+        files,
+        elsewhere: WithArtifacts {
+            generated,
+            others: files.elsewhere(),
+        },
+    };
+    let pipeline = evaluate(ROOT, &files, &event)?;
+    Ok(Downstream {
+        project: None,
+        pipeline: NewPipeline {
+            project_id: request.project_id,
+            pipeline,
+            ref_name: request.ref_name,
+            tag: request.tag,
+            sha: request.sha,
+            before_sha: request.before_sha,
+            predefined: request.predefined,
+            variables: request.variables,
+            beforehand: Beforehand::default(),
+        },
+    })
+}
+
+/// Forwarded variables as rules see them.
+fn named(request: &DownstreamRequest) -> Vec<(String, String)> {
+    let variables = request.variables.iter();
+    variables
+        .map(|variable| (variable.key.clone(), variable.value.expose().to_owned()))
+        .collect()
+}
+
+fn secret_names(request: &DownstreamRequest) -> BTreeSet<String> {
+    let secret = request
+        .variables
+        .iter()
+        .filter(|variable| variable.masked || variable.file);
+    secret.map(|variable| variable.key.clone()).collect()
+}
+
+/// The pipeline, or why the bridge fails.
+fn evaluate(
+    root: &str,
+    files: &dyn Files,
+    event: &Event,
+) -> Result<courser_pipeline::Pipeline, DownstreamError> {
+    let pipeline = courser_pipeline::evaluate(root, files, event)
+        .map_err(|found| DownstreamError::creation(problems::one_line(&found.errors)))?;
+    if !pipeline.workflow.created {
+        let text = "Pipeline filtered out by workflow rules.";
+        return Err(DownstreamError::creation(text));
+    }
+    Ok(pipeline)
+}
+
+/// The files of a commit, and a root document that is in none.
+struct Overlay<'a> {
+    root: String,
+    files: &'a dyn Files,
+    elsewhere: WithArtifacts<'a>,
+}
+
+impl Files for Overlay<'_> {
+    fn read(&self, path: &str) -> Option<String> {
+        if path == ROOT {
+            return Some(self.root.clone());
+        }
+        self.files.read(path)
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.files.list()
+    }
+
+    fn changed_since(&self, reference: &str) -> Comparison {
+        self.files.changed_since(reference)
+    }
+
+    fn elsewhere(&self) -> &dyn Elsewhere {
+        &self.elsewhere
+    }
+}
+
+/// Other places, and what jobs of the parent pipeline generated.
+struct WithArtifacts<'a> {
+    generated: &'a BTreeMap<(String, String), String>,
+    others: &'a dyn Elsewhere,
+}
+
+impl Elsewhere for WithArtifacts<'_> {
+    fn project(
+        &self,
+        path: &str,
+        reference: Option<&str>,
+    ) -> Result<Rc<dyn OtherProject>, Unavailable> {
+        self.others.project(path, reference)
+    }
+
+    fn remote(&self, url: &str) -> Result<String, Unavailable> {
+        self.others.remote(url)
+    }
+
+    fn template(&self, name: &str) -> Result<String, Unavailable> {
+        self.others.template(name)
+    }
+
+    fn component(&self, address: &ComponentAddress<'_>) -> Result<Component, Unavailable> {
+        self.others.component(address)
+    }
+
+    fn artifact(&self, job: &str, path: &str) -> Result<String, Unavailable> {
+        let key = (job.to_owned(), path.to_owned());
+        match self.generated.get(&key) {
+            Some(text) => Ok(text.clone()),
+            None => self.others.artifact(job, path),
+        }
+    }
+}

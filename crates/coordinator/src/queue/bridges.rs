@@ -1,0 +1,345 @@
+//! Bridges in the queue: what they ask for, the pipelines they start, and what becomes of them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use courser_protocol::JobVariable;
+
+use super::{CreateError, Queue};
+use crate::bridge::{
+    BridgeWork, Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, Generated,
+    Strategy, Trigger, TriggerTarget, Upstream,
+};
+use crate::cache_keys::CacheKeys;
+use crate::pipeline_run::{Event, JobState, Outcome, PipelineStatus, Position};
+use crate::store::{PipelineContext, StoreError};
+use crate::variables;
+
+/// Children nest two levels deep (`gitlab-ci-yaml.md` 16.4).
+const MAXIMUM_CHILDREN: usize = 2;
+/// Pipelines of one tree, as on GitLab.
+const MAXIMUM_TREE: u64 = 1000;
+/// How often a project's ref may come back in a line of pipelines before it counts as a loop.
+const MAXIMUM_REPEATS: usize = 2;
+
+impl Queue {
+    /// It is the bridge's turn.
+    pub(super) fn call_bridge(&self, pipeline: i64, position: Position) {
+        // The receiver ends with the coordinator.
+        let _ = self.bridges.send((pipeline, position));
+    }
+
+    /// What a bridge wants, if it is still its turn.
+    pub(crate) fn bridge_work(
+        &mut self,
+        pipeline: i64,
+        position: Position,
+    ) -> Result<Option<BridgeWork>, DownstreamError> {
+        let Some(live) = self.pipelines.get(&pipeline) else {
+            return Ok(None);
+        };
+        let job = &live.jobs[position];
+        if job.state != JobState::Pending || self.waits_for_resource(pipeline, job) {
+            return Ok(None);
+        }
+        let Some(trigger) = job.template.trigger.clone() else {
+            // It would mirror a pipeline of another project; the file was warned of.
+            let passed = self.apply(pipeline, Event::Finish(position, Outcome::Success));
+            return passed
+                .map(|()| None)
+                .map_err(|error| DownstreamError::creation(error.to_string()));
+        };
+        let upstream_job = job.id;
+        let known = self.known_variables(pipeline, position);
+        self.check_lineage(pipeline, &trigger)?;
+        let Some(live) = self.pipelines.get(&pipeline) else {
+            return Ok(None);
+        };
+        let forwarded = forwarded(
+            &trigger,
+            &live.jobs[position].template,
+            &live.context,
+            &known,
+        );
+        let mut generated = Vec::new();
+        let mut predefined = BTreeMap::new();
+        let (target, source) = match &trigger.target {
+            TriggerTarget::Child { include } => {
+                predefined.extend(live.context.predefined.iter().cloned());
+                for name in ["CI_PIPELINE_NAME", "CI_PIPELINE_CREATED_AT"] {
+                    predefined.remove(name);
+                }
+                let include: Vec<_> = include
+                    .iter()
+                    .map(|entry| expanded(entry, &known))
+                    .collect();
+                generated = self.generated(pipeline, &include);
+                let target = DownstreamTarget::Child {
+                    include,
+                    generated: BTreeMap::new(),
+                };
+                (target, "parent_pipeline")
+            }
+            TriggerTarget::Project {
+                path,
+                branch,
+                inputs,
+            } => {
+                let expand = |text: &String| variables::expand(text, &known);
+                let target = DownstreamTarget::Project {
+                    path: expand(path),
+                    branch: branch.as_ref().map(expand).filter(|name| !name.is_empty()),
+                    inputs: expanded(inputs, &known),
+                };
+                (target, "pipeline")
+            }
+        };
+        let context = &live.context;
+        for (key, value) in [
+            ("CI_PIPELINE_SOURCE", source.to_owned()),
+            ("CI_UPSTREAM_PIPELINE_ID", pipeline.to_string()),
+            ("CI_UPSTREAM_PROJECT_ID", context.project_id.to_string()),
+            ("CI_UPSTREAM_JOB_ID", upstream_job.to_string()),
+        ] {
+            predefined.insert(key.to_owned(), value);
+        }
+        Ok(Some(BridgeWork {
+            request: DownstreamRequest {
+                project_id: context.project_id,
+                ref_name: context.ref_name.clone(),
+                tag: context.tag,
+                sha: context.sha.clone(),
+                before_sha: context.before_sha.clone(),
+                predefined,
+                variables: forwarded,
+                target,
+            },
+            generated,
+        }))
+    }
+
+    /// The archives that hold what `{artifact, job}` name; the evaluator tells of those that are not there.
+    fn generated(&self, pipeline: i64, include: &[Value]) -> Vec<Generated> {
+        let live = self.pipelines.get(&pipeline);
+        let jobs = live.map_or(&[][..], |live| &live.jobs);
+        let found = include.iter().filter_map(|entry| {
+            let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
+            let (file, job) = (text("artifact")?, text("job")?);
+            let archive = jobs
+                .iter()
+                .filter(|candidate| candidate.plan.name == job)
+                .find_map(|candidate| self.archive_of(candidate.id))?;
+            Some(Generated {
+                job,
+                file,
+                archive: self.files.artifact(&archive.stored_as),
+            })
+        });
+        found.collect()
+    }
+
+    /// The bounds on trees of pipelines.
+    fn check_lineage(&mut self, pipeline: i64, trigger: &Trigger) -> Result<(), DownstreamError> {
+        let mut children = 0;
+        let mut refs: BTreeMap<(i64, String), usize> = BTreeMap::new();
+        let (mut next, mut root) = (Some(pipeline), pipeline);
+        while let Some(id) = next.take() {
+            let known = self.bring_back(id);
+            known.map_err(|error| DownstreamError::creation(error.to_string()))?;
+            let Some(live) = self.pipelines.get(&id) else {
+                break;
+            };
+            root = id;
+            let place = (live.context.project_id, live.context.ref_name.clone());
+            let upstream = live.context.upstream.as_ref();
+            if upstream.is_some_and(|upstream| upstream.child) {
+                children += 1;
+            } else {
+                *refs.entry(place).or_default() += 1;
+            }
+            next = upstream.map(|upstream| upstream.pipeline);
+        }
+        let refused = |reason: &'static str, message: &str| {
+            Err(DownstreamError {
+                reason,
+                message: message.to_owned(),
+            })
+        };
+        if matches!(trigger.target, TriggerTarget::Child { .. }) {
+            if children >= MAXIMUM_CHILDREN {
+                return refused(
+                    "reached_max_descendant_pipelines_depth",
+                    "child pipelines may nest two levels deep",
+                );
+            }
+        } else if refs.values().any(|count| *count > MAXIMUM_REPEATS) {
+            return refused(
+                "pipeline_loop_detected",
+                "it would start pipelines of the same projects in a circle",
+            );
+        }
+        match self.store.tree_size(root) {
+            Ok(size) if size >= MAXIMUM_TREE => refused(
+                "reached_max_pipeline_hierarchy_size",
+                "the tree of downstream pipelines has reached 1000",
+            ),
+            Ok(_) => Ok(()),
+            Err(error) => Err(DownstreamError::creation(error.to_string())),
+        }
+    }
+
+    /// Creates a bridge's pipeline, unless the bridge was stopped meanwhile.
+    pub(crate) fn start_downstream(
+        &mut self,
+        (pipeline, position): (i64, Position),
+        downstream: Downstream,
+        cache_keys: &CacheKeys,
+    ) -> Result<(), StoreError> {
+        let Some(live) = self.pipelines.get(&pipeline) else {
+            return Ok(());
+        };
+        let job = &live.jobs[position];
+        let Some(trigger) = job.template.trigger.clone() else {
+            return Ok(());
+        };
+        if job.state != JobState::Pending {
+            return Ok(());
+        }
+        let upstream = Upstream {
+            pipeline,
+            position,
+            job: job.id,
+            strategy: trigger.strategy,
+            child: matches!(trigger.target, TriggerTarget::Child { .. }),
+        };
+        // A process that died between the two had created it already.
+        let created = match self.store.downstream_of(upstream.job)? {
+            Some(id) => Ok(id),
+            None => self.create(downstream.pipeline, cache_keys, Some(upstream)),
+        };
+        let id = match created {
+            Ok(id) => id,
+            Err(CreateError::Store(error)) => return Err(error),
+            Err(error) => {
+                let error = DownstreamError::creation(error.to_string());
+                return self.drop_job(pipeline, position, error.reason, error.message);
+            }
+        };
+        if let Some(live) = self.pipelines.get_mut(&pipeline) {
+            live.jobs[position].run.downstream = Some(id);
+        }
+        if trigger.strategy == Strategy::Start {
+            self.apply(pipeline, Event::Finish(position, Outcome::Success))
+        } else {
+            self.apply(pipeline, Event::Start(position))?;
+            self.tell_upstream(id)
+        }
+    }
+
+    /// A job that cannot run, and why.
+    pub(crate) fn drop_job(
+        &mut self,
+        pipeline: i64,
+        position: Position,
+        reason: &str,
+        message: String,
+    ) -> Result<(), StoreError> {
+        if let Some(live) = self.pipelines.get_mut(&pipeline) {
+            let run = &mut live.jobs[position].run;
+            run.failure_reason = Some(reason.to_owned());
+            run.message = Some(message);
+        }
+        self.apply(pipeline, Event::Drop(position))
+    }
+
+    /// Tells the bridge that waits for this pipeline where it is.
+    pub(super) fn tell_upstream(&mut self, pipeline: i64) -> Result<(), StoreError> {
+        let Some(live) = self.pipelines.get(&pipeline) else {
+            return Ok(());
+        };
+        let status = live.run.status();
+        let Some(upstream) = live.context.upstream.clone() else {
+            return Ok(());
+        };
+        if upstream.strategy == Strategy::Start {
+            return Ok(());
+        }
+        let job = upstream.position;
+        let event = match status {
+            PipelineStatus::Running => Event::Hold { job, held: false },
+            PipelineStatus::Manual => Event::Hold { job, held: true },
+            PipelineStatus::Success => Event::Finish(job, Outcome::Success),
+            PipelineStatus::Canceled => Event::Finish(job, Outcome::Canceled),
+            PipelineStatus::Failed | PipelineStatus::Skipped => {
+                self.bring_back(upstream.pipeline)?;
+                if let Some(live) = self.pipelines.get_mut(&upstream.pipeline) {
+                    let run = &mut live.jobs[job].run;
+                    run.failure_reason = Some("unknown_failure".to_owned());
+                    run.message = Some(format!(
+                        "downstream pipeline {pipeline} {}",
+                        status.as_str()
+                    ));
+                }
+                let reason = "unknown_failure".to_owned();
+                let exit_code = None;
+                Event::Finish(job, Outcome::Failed { reason, exit_code })
+            }
+        };
+        self.apply(upstream.pipeline, event)
+    }
+
+    /// Cancels or aborts a pipeline and all that it started.
+    pub(crate) fn stop(&mut self, pipeline: i64, event: &Event) -> Result<(), StoreError> {
+        self.apply(pipeline, event.clone())?;
+        let live = self.pipelines.get(&pipeline);
+        let started: Vec<i64> = live
+            .iter()
+            .flat_map(|live| &live.jobs)
+            .filter_map(|job| job.run.downstream)
+            .collect();
+        for pipeline in started {
+            self.stop(pipeline, event)?;
+        }
+        Ok(())
+    }
+}
+
+/// The variables that the downstream pipeline is given: those of the file as they are expanded here, then
+/// the pipeline's.
+fn forwarded(
+    trigger: &Trigger,
+    template: &crate::payload::JobTemplate,
+    context: &PipelineContext,
+    known: &[JobVariable],
+) -> Vec<JobVariable> {
+    let mut forwarded: Vec<JobVariable> = Vec::new();
+    if trigger.yaml_variables {
+        forwarded.extend(template.yaml_variables.iter().map(|variable| {
+            if variable.raw {
+                return variable.clone();
+            }
+            JobVariable {
+                value: variables::expand(variable.value.expose(), known).into(),
+                ..variable.clone()
+            }
+        }));
+    }
+    if trigger.pipeline_variables {
+        forwarded.extend(context.variables.iter().cloned());
+    }
+    forwarded
+}
+
+/// The value with the references in its texts replaced.
+fn expanded(value: &Value, known: &[JobVariable]) -> Value {
+    match value {
+        Value::String(text) => variables::expand(text, known).into(),
+        Value::Array(entries) => entries.iter().map(|entry| expanded(entry, known)).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), expanded(value, known)))
+            .collect(),
+        other => other.clone(),
+    }
+}
