@@ -1,0 +1,188 @@
+//! Child pipelines through `exec`: static, generated, nested, with variables and artifacts of their
+//! parents, and what becomes of bridges that cannot start one.
+
+use serde_json::Value;
+
+use crate::world::{Finished, World, run};
+
+/// Start with the name: which variables a child gets, and from whom.
+const FAMILY: &str = r#"
+stages: [build, child, after]
+variables: {GLOBAL: of-the-file}
+generate:
+  stage: build
+  script:
+    - mkdir out
+    - |
+      cat > out/child.yml <<'END'
+      generated:
+        needs: [{pipeline: $PARENT, job: produce}]
+        script:
+          - cat produced.txt
+          - echo "source $CI_PIPELINE_SOURCE, parent $CI_UPSTREAM_PIPELINE_ID by job $CI_UPSTREAM_JOB_ID"
+          - echo "global $GLOBAL, own $OWN, pipeline [$SECRET]"
+      END
+  artifacts: {paths: [out]}
+produce:
+  stage: build
+  script: echo was-produced > produced.txt
+  artifacts: {paths: [produced.txt]}
+dynamic:
+  stage: child
+  variables: {PARENT: $CI_PIPELINE_ID, OWN: "behind $GLOBAL"}
+  trigger: {include: [{artifact: out/child.yml, job: generate}], strategy: depend}
+static:
+  stage: child
+  inherit: {variables: false}
+  trigger:
+    include: [{local: child.yml, inputs: {word: "on-$CI_COMMIT_REF_NAME"}}]
+    strategy: depend
+    forward: {pipeline_variables: true}
+last:
+  stage: after
+  script: echo comes-last
+"#;
+
+const CHILD: &str = r#"
+spec: {inputs: {word: {}}}
+---
+say:
+  script: echo "word $[[ inputs.word ]], global [$GLOBAL], pipeline [$SECRET]"
+nested:
+  trigger: {include: nested.yml, strategy: depend}
+"#;
+
+const NESTED: &str = r#"
+deepest: {script: echo from-below}
+deeper:
+  allow_failure: true
+  trigger: {include: nested.yml}
+"#;
+
+fn project(files: &[(&str, &str)]) -> World {
+    let world = World::new();
+    world.repository("work", files);
+    world
+}
+
+fn exec(world: &World, arguments: &[&str]) -> Finished {
+    run(&mut world.courser(["exec"].iter().chain(arguments)))
+}
+
+/// Status and message of the jobs, by the path of their names.
+fn jobs(finished: &Finished) -> Vec<(String, String, String)> {
+    let last = finished.stdout.lines().last().unwrap_or_default();
+    let last: Value = serde_json::from_str(last).unwrap_or_default();
+    let text = |job: &Value, key: &str| job[key].as_str().unwrap_or_default().to_owned();
+    let jobs = last["jobs"].as_array().cloned().unwrap_or_default();
+    jobs.iter()
+        .map(|job| (text(job, "path"), text(job, "status"), text(job, "message")))
+        .collect()
+}
+
+#[test]
+fn children_run_to_their_ends_with_what_their_parents_give_them() {
+    let world = project(&[
+        (".gitlab-ci.yml", FAMILY),
+        ("child.yml", CHILD),
+        ("nested.yml", NESTED),
+    ]);
+    let finished = exec(&world, &["--variable", "SECRET=given"]);
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    for line in [
+        "dynamic/generated     | was-produced",
+        "source parent_pipeline, parent 1 by job 3",
+        "global of-the-file, own behind of-the-file, pipeline []",
+        "word on-main, global [], pipeline [given]",
+        "static/nested/deepest | from-below",
+        "child pipelines may nest two levels deep, allowed to fail",
+        "last                  | comes-last",
+    ] {
+        assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
+    }
+    // The stage behind the bridges waited for all of them.
+    let place = |text: &str| finished.stdout.find(text);
+    assert!(
+        place("from-below") < place("comes-last"),
+        "{}",
+        finished.all()
+    );
+}
+
+#[test]
+fn a_bridge_says_why_its_pipeline_is_not_there_and_ends_as_that_one_does() {
+    let world = project(&[
+        (
+            ".gitlab-ci.yml",
+            "own: {script: 'true'}\n\
+             invalid: {trigger: {include: invalid.yml}}\n\
+             missing: {trigger: {include: [{artifact: a.yml, job: own}]}, needs: [own]}\n\
+             filtered: {trigger: {include: filtered.yml}}\n\
+             failing: {trigger: {include: failing.yml, strategy: depend}}\n\
+             careless: {trigger: {include: failing.yml}}\n\
+             elsewhere: {trigger: {project: group/other}}\n",
+        ),
+        ("invalid.yml", "job: {scrip: x}\n"),
+        (
+            "filtered.yml",
+            "workflow: {rules: [{when: never}]}\njob: {script: x}\n",
+        ),
+        ("failing.yml", "job: {script: 'false'}\n"),
+    ]);
+    let finished = exec(&world, &["--json"]);
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    let jobs = jobs(&finished);
+    for (path, status, message) in [
+        ("own", "success", ""),
+        (
+            "invalid",
+            "failed",
+            "invalid.yml:1:1: jobs job config should implement",
+        ),
+        ("missing", "failed", "does not have artifacts"),
+        ("filtered", "failed", "filtered out by workflow rules"),
+        ("failing", "failed", "downstream pipeline"),
+        ("failing/job", "failed", ""),
+        ("careless", "success", ""),
+        ("careless/job", "failed", ""),
+        ("elsewhere", "failed", "`group/other`"),
+    ] {
+        let found = jobs.iter().find(|(found, ..)| found == path);
+        let (_, found_status, found_message) = found.unwrap_or_else(|| panic!("{path}: {jobs:?}"));
+        assert_eq!(found_status, status, "{path}: {}", finished.all());
+        assert!(found_message.contains(message), "{path}: {found_message}");
+        assert_eq!(
+            message.is_empty(),
+            found_message.is_empty(),
+            "{path}: {found_message}"
+        );
+    }
+}
+
+#[test]
+fn jobs_of_one_resource_group_never_run_at_the_same_time() {
+    let job = |name: &str| {
+        format!(
+            "{name}:\n  resource_group: only-$CI_COMMIT_REF_NAME\n  script:\n    - mkdir \"$LOCK\"\n    - sleep 0.3\n    - rmdir \"$LOCK\"\n"
+        )
+    };
+    let world = project(&[(".gitlab-ci.yml", &["a", "b", "c"].map(job).concat())]);
+    let lock = format!("LOCK={}", world.path("lock").display());
+    let finished = exec(&world, &["--jobs", "3", "--variable", &lock]);
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+}
+
+#[test]
+fn the_first_failure_ends_the_pipeline_where_the_workflow_says_so() {
+    let world = project(&[(
+        ".gitlab-ci.yml",
+        "workflow: {auto_cancel: {on_job_failure: all}}\n\
+         slow: {script: [touch $STARTED, sleep 60]}\n\
+         fails: {script: ['until test -e $STARTED; do sleep 0.1; done; false']}\n",
+    )]);
+    let started = format!("STARTED={}", world.path("started").display());
+    let finished = exec(&world, &["--json", "--jobs", "2", "--variable", &started]);
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    let states = jobs(&finished).into_iter().map(|(_, status, _)| status);
+    assert_eq!(states.collect::<Vec<_>>(), ["canceled", "failed"]);
+}
