@@ -10,6 +10,7 @@ mod lost;
 mod metrics;
 mod pipeline;
 mod registration;
+mod shell;
 mod transfer_commands;
 mod trust_check;
 mod trust_command;

@@ -17,11 +17,14 @@ fn a_valid_file_is_listed_and_linted() {
     assert_eq!(linted.stdout, ".gitlab-ci.yml is valid\n");
 
     for (arguments, expected) in [
-        (&["list"][..], "test\n  build\n  test (needs build)\n"),
+        (
+            &["list"][..],
+            "test\n  build\n  test (needs build; rule 1)\n",
+        ),
         (&["list", "--changed-file", "README"], "test\n  build\n"),
         (
             &["list", "--changed-file", "README", "--variable", "FORCE=1"],
-            "test\n  build\n  test (manual; needs build)\n",
+            "test\n  build\n  test (manual; needs build; rule 2)\n",
         ),
     ] {
         let listed = courser(&world, arguments);
@@ -82,4 +85,58 @@ fn a_missing_file_is_named_with_a_way_out() {
     assert_eq!(linted.code(), 2, "{}", linted.all());
     assert!(linted.stderr.contains("work/.gitlab-ci.yml does not exist"));
     assert!(linted.stderr.contains("--file"));
+}
+
+#[test]
+fn a_job_is_explained_for_the_event_and_secrets_stay_secret() {
+    let world = World::new();
+    world.repository("work", &[(".gitlab-ci.yml", FILE), ("src/a.c", "")]);
+    let secrets = world.path("secrets.env");
+    std::fs::write(&secrets, "FORCE=hush-hush-value\n").expect("written");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&secrets, private).expect("set");
+    let secrets = secrets.to_str().expect("text");
+
+    let changed = ["explain", "test", "--changed-file", "README"];
+    let out = courser(&world, &changed);
+    assert_eq!(out.code(), 1, "{}", out.all());
+    for text in [
+        "test is out: no rule holds",
+        "(.gitlab-ci.yml:7)",
+        "none of 1 changed files fits",
+    ] {
+        assert!(out.stdout.contains(text), "{text}: {}", out.all());
+    }
+    let forced = [&changed[..], &["--variables-file", secrets]].concat();
+    let is_in = courser(&world, &forced);
+    assert_eq!(is_in.code(), 0, "{}", is_in.all());
+    for text in [
+        "test is in: rule 2 holds",
+        "[MASKED]",
+        "when: manual; needs build",
+    ] {
+        assert!(is_in.stdout.contains(text), "{text}: {}", is_in.all());
+    }
+    let json = courser(&world, &[&forced[..], &["--json"]].concat());
+    assert!(
+        !json.stdout.contains("hush") && !is_in.all().contains("hush"),
+        "{}",
+        json.all()
+    );
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(
+        (&json["in"], &json["jobs"][0]["when"]),
+        (&true.into(), &"manual".into())
+    );
+    let decisions = json["decisions"].as_array().expect("a list");
+    let of_job = decisions.last().expect("one");
+    assert_eq!(of_job["rules"][0]["place"]["line"], 7);
+
+    let unknown = courser(&world, &["explain", "tset"]);
+    assert_eq!(unknown.code(), 64, "{}", unknown.all());
+    assert!(
+        unknown.stderr.contains("did you mean \"test\"?"),
+        "{}",
+        unknown.all()
+    );
 }

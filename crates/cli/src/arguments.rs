@@ -198,7 +198,7 @@ impl Misuse {
 }
 
 /// Commands of gitlab-runner, and some of our own to come.
-const NOT_BUILT: [&str; 16] = [
+const NOT_BUILT: [&str; 15] = [
     "cache-init",
     "fleeting",
     "gitaly",
@@ -214,7 +214,6 @@ const NOT_BUILT: [&str; 16] = [
     "stop",
     "uninstall",
     "wrapper",
-    "explain",
 ];
 
 #[cfg(test)]

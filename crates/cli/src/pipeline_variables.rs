@@ -10,6 +10,11 @@ use serde::Deserialize;
 use crate::environment::ProcessEnvironment;
 use crate::failure::{Code, Failure};
 
+/// Bytes of a variables file.
+const LARGEST_FILE: u64 = 1 << 20;
+/// Bytes of the shortest value that GitLab masks.
+const SHORTEST_MASKED: usize = 8;
+
 /// An entry of a variables file: the value, or a mapping with flags.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -28,6 +33,45 @@ struct Flagged {
     masked: bool,
     #[serde(default)]
     raw: bool,
+}
+
+/// Replaces values that are not to be seen.
+#[derive(Debug)]
+pub(crate) struct Mask(Vec<Secret>);
+
+impl Mask {
+    /// The values of masked variables and of files, the longest first.
+    pub(crate) fn of(variables: &[JobVariable]) -> Self {
+        let secret = variables
+            .iter()
+            .filter(|variable| variable.masked || variable.file)
+            .map(|variable| variable.value.clone())
+            .filter(|value| !value.expose().trim().is_empty());
+        let mut secret: Vec<_> = secret.collect();
+        secret.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
+        Self(secret)
+    }
+
+    /// The text without them.
+    pub(crate) fn text(&self, text: String) -> String {
+        self.0
+            .iter()
+            .fold(text, |text, value| text.replace(value.expose(), "[MASKED]"))
+    }
+
+    /// The value without them, names of members excepted.
+    pub(crate) fn value(&self, value: serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
+        match value {
+            Value::String(text) => Value::String(self.text(text)),
+            Value::Array(all) => all.into_iter().map(|one| self.value(one)).collect(),
+            Value::Object(all) => all
+                .into_iter()
+                .map(|(name, one)| (name, self.value(one)))
+                .collect(),
+            other => other,
+        }
+    }
 }
 
 /// `K=V`, or `K` with the value of the environment.
@@ -58,8 +102,8 @@ pub(crate) fn from_argument(
     })
 }
 
-/// A JSON object: name to text, or to `{"value", "file", "masked", "raw"}`. It holds secrets, so a
-/// file that others may read is refused.
+/// Lines of `KEY=VALUE`, or a JSON object: name to text, or to `{"value", "file", "masked", "raw"}`. It
+/// holds secrets, so a file that others may read is refused.
 pub(crate) fn from_file(path: &Path) -> Result<Vec<JobVariable>, Failure> {
     let named = |message: String| Failure::invalid(format!("{}: {message}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
@@ -70,11 +114,47 @@ pub(crate) fn from_file(path: &Path) -> Result<Vec<JobVariable>, Failure> {
         ))
         .hint(format!("chmod 600 {}", path.display())));
     }
+    if metadata.len() > LARGEST_FILE {
+        return Err(named(format!("larger than {LARGEST_FILE} bytes")));
+    }
     let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-    parse(&text).map_err(named)
+    if text.trim_start().starts_with('{') {
+        parse_json(&text).map_err(named)
+    } else {
+        parse_lines(&text).map_err(named)
+    }
 }
 
-fn parse(text: &str) -> Result<Vec<JobVariable>, String> {
+/// `KEY=VALUE` lines, as tools for `.env` files write them: blank lines, comments, `export` and a pair of
+/// quotes around the value do not count. Nothing is expanded. Values that GitLab could mask are masked.
+fn parse_lines(text: &str) -> Result<Vec<JobVariable>, String> {
+    let lines = text.lines().map(str::trim).enumerate();
+    lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(index, line)| {
+            // The text itself may hold a value.
+            let refused = || format!("line {} is not KEY=VALUE", index + 1);
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            let (key, value) = line.split_once('=').ok_or_else(refused)?;
+            let (key, value) = (key.trim_end(), value.trim_start());
+            check_name(key).map_err(|_| refused())?;
+            let quoted = ['"', '\'']
+                .iter()
+                .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+            let value = quoted.unwrap_or(value);
+            Ok(JobVariable {
+                key: key.to_owned(),
+                value: Secret::new(value),
+                masked: value.len() >= SHORTEST_MASKED,
+                raw: true,
+                public: false,
+                ..JobVariable::default()
+            })
+        })
+        .collect()
+}
+
+fn parse_json(text: &str) -> Result<Vec<JobVariable>, String> {
     let entries: std::collections::BTreeMap<String, Entry> = serde_json::from_str(text)
         .map_err(|error| {
             // The library's own words could quote a value.
@@ -135,8 +215,9 @@ mod tests {
 
     #[test]
     fn a_file_gives_values_and_flags() {
-        let variables = parse(r#"{"A": "x", "B": {"value": "y", "masked": true, "file": true}}"#)
-            .expect("read");
+        let variables =
+            parse_json(r#"{"A": "x", "B": {"value": "y", "masked": true, "file": true}}"#)
+                .expect("read");
         assert_eq!(
             (variables[0].key.as_str(), variables[0].value.expose()),
             ("A", "x")
@@ -153,9 +234,54 @@ mod tests {
             r#"{"A": {"value": "hush", "mask": true}}"#,
             r#"{"A-B": "hush"}"#,
         ] {
-            let problem = parse(text).expect_err(text);
+            let problem = parse_json(text).expect_err(text);
             assert!(!problem.contains("hush"), "{problem}");
         }
+        for text in ["A=1\nhush", "hush it=7", "=hush"] {
+            let problem = parse_lines(text).expect_err(text);
+            assert!(!problem.contains("hush"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn lines_of_key_and_value_are_read_as_env_files_are() {
+        let text = "# note\n\nexport A=1\nB = 'x y'\nLONG=\"long-enough $A\"\nEMPTY=\n";
+        let read: Vec<_> = parse_lines(text)
+            .expect("read")
+            .into_iter()
+            .map(|variable| {
+                let value = variable.value.expose().to_owned();
+                (variable.key, value, variable.masked)
+            })
+            .collect();
+        let expected = [
+            ("A", "1", false),
+            ("B", "x y", false),
+            ("LONG", "long-enough $A", true),
+            ("EMPTY", "", false),
+        ];
+        let expected =
+            expected.map(|(key, value, masked)| (key.to_owned(), value.to_owned(), masked));
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn values_are_masked_in_texts_and_json() {
+        let secret = |value: &str| JobVariable {
+            value: Secret::new(value),
+            masked: true,
+            ..JobVariable::default()
+        };
+        let mask = Mask::of(&[secret("hush"), secret("hush-hush"), secret(" ")]);
+        assert_eq!(
+            mask.text("a hush-hush b hush".to_owned()),
+            "a [MASKED] b [MASKED]"
+        );
+        let value = serde_json::json!({"k": ["x hush"], "n": 1});
+        assert_eq!(
+            mask.value(value),
+            serde_json::json!({"k": ["x [MASKED]"], "n": 1})
+        );
     }
 
     #[test]

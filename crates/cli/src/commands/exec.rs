@@ -12,6 +12,7 @@ mod project;
 mod record;
 mod runner;
 mod selection;
+pub(crate) mod shell;
 mod snapshot;
 pub(crate) mod state;
 mod view;
@@ -199,6 +200,7 @@ async fn run_pipeline(
     let ways = Ways {
         jobs: arguments.jobs.map_or_else(processors, usize::from),
         own_copies: arguments.keep,
+        builds: None,
     };
     let mut runner = runner::start(&coordinator, begun.token, run, state, ways, session)?;
     let followed = follow::to_the_end(

@@ -1,14 +1,16 @@
-//! `courser helper run`: work beside the checkout, started by Courser itself within a job.
+//! `courser helper`: work beside the checkout, started by Courser itself within a job.
 //!
-//! The request comes as JSON on standard input: it holds tokens, so it is no argument and no file
+//! The request of `run` comes as JSON on standard input: it holds tokens, so it is no argument and no file
 //! with a name: a here-document that is larger than a pipe's buffer comes from a temporary file of mode
 //! 0600 that bash has already unlinked.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use courser_helper::{HelperRequest, Output, Programs};
 
+use super::exec::shell::hold;
 use crate::failure::Failure;
 use crate::job_streams::Ordered;
 use crate::session::Session;
@@ -28,11 +30,18 @@ pub(crate) struct Arguments {
 enum Work {
     /// Do the work of the request on standard input
     Run,
+    /// Hand the job's environment to whoever opened `courser shell`, and wait until that is closed
+    Hold {
+        /// Where the two meet
+        directory: PathBuf,
+    },
 }
 
 /// Does the work. The helper has printed why it failed.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    let Work::Run = arguments.work;
+    if let Work::Hold { directory } = arguments.work {
+        return hold::hold(&directory, &session.environment);
+    }
     let request = read_request()?;
     let environment = transfer::helper_environment(session);
     let mut output = Output {

@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use tokio::runtime;
 
+use self::exec::shell;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -103,6 +104,8 @@ macro_rules! commands {
 commands! {
     /// Run the pipeline of this directory, here and now
     exec => Exec: Local,
+    /// Open a shell in a job's directory, with its environment
+    shell => Shell: Local,
     /// Show the runners of the configuration file
     list => List: Runner,
     /// Check the configuration file

@@ -1,10 +1,13 @@
 //! `courser pipeline`: look at a `.gitlab-ci.yml` without running it (`gitlab-ci-yaml.md` 23).
 
+mod explain;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use courser_pipeline::{Event, Pipeline, Problem};
+use courser_pipeline::{AllowFailure, Event, JobWhen, Pipeline, Problem};
+use courser_protocol::JobVariable;
 
 use crate::environment::ProcessEnvironment;
 use crate::event_options::EventOptions;
@@ -28,6 +31,8 @@ enum Action {
     Lint(Lint),
     /// List the jobs of the pipeline for an event
     List(List),
+    /// Tell why a job is in the pipeline, or why it is not
+    Explain(explain::Arguments),
     /// Print the file with include, extends and !reference resolved
     Show(Show),
 }
@@ -78,6 +83,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     match arguments.action {
         Action::Lint(lint) => run_lint(&lint, environment),
         Action::List(list) => run_list(&list, environment),
+        Action::Explain(arguments) => explain::run(&arguments, environment),
         Action::Show(show) => run_show(&show, &environment.working_directory),
     }
 }
@@ -115,18 +121,18 @@ fn report(problems: &[Problem], severity: Severity) {
 fn event(
     options: &EventOptions,
     project: &OpenProject,
-    environment: &ProcessEnvironment,
+    variables: &[JobVariable],
 ) -> Result<Event, Failure> {
-    let variables = options.variables(environment)?;
     let occasion = options.occasion()?;
     options
-        .event(&project.repository, &occasion, &variables, true)
+        .event(&project.repository, &occasion, variables, true)
         .map_err(|error| Failure::from_error(Code::Invalid, &error))
 }
 
 fn run_lint(lint: &Lint, environment: &ProcessEnvironment) -> Result<ExitCode, Failure> {
     let project = open(&environment.working_directory, lint.file.as_deref())?;
-    let event = event(&lint.event, &project, environment)?;
+    let variables = lint.event.variables(environment)?;
+    let event = event(&lint.event, &project, &variables)?;
     let found = courser_pipeline::lint(&project.project.file, &project, &event);
     if lint.json {
         print_json(&found)?;
@@ -142,7 +148,8 @@ fn run_lint(lint: &Lint, environment: &ProcessEnvironment) -> Result<ExitCode, F
 
 fn run_list(list: &List, environment: &ProcessEnvironment) -> Result<ExitCode, Failure> {
     let project = open(&environment.working_directory, list.file.as_deref())?;
-    let event = event(&list.event, &project, environment)?;
+    let variables = list.event.variables(environment)?;
+    let event = event(&list.event, &project, &variables)?;
     match courser_pipeline::evaluate(&project.project.file, &project, &event) {
         Ok(pipeline) => {
             if list.json {
@@ -185,9 +192,19 @@ fn job_list(pipeline: &Pipeline) -> String {
         lines.push(stage.clone());
         for job in pipeline.jobs.iter().filter(|job| job.stage == *stage) {
             let mut notes = Vec::new();
-            let when = serde_json::to_value(job.when).unwrap_or_default();
-            if let Some(when) = when.as_str().filter(|when| *when != "on_success") {
-                notes.push(when.to_owned());
+            if job.when != JobWhen::OnSuccess {
+                notes.push(job.when.keyword().to_owned());
+            }
+            if let Some(start_in) = &job.start_in {
+                notes.push(format!("in {start_in}"));
+            }
+            match &job.allow_failure {
+                AllowFailure::Always(true) => notes.push("allowed to fail".to_owned()),
+                AllowFailure::Always(false) => {}
+                AllowFailure::ExitCodes { exit_codes } => {
+                    let codes: Vec<_> = exit_codes.iter().map(i64::to_string).collect();
+                    notes.push(format!("allowed to fail with {}", codes.join(", ")));
+                }
             }
             if job.needs.is_some() {
                 let names: Vec<&str> = job.job_needs.iter().map(|need| need.job.as_str()).collect();
@@ -195,6 +212,9 @@ fn job_list(pipeline: &Pipeline) -> String {
                     [] => "starts at once".to_owned(),
                     _ => format!("needs {}", names.join(", ")),
                 });
+            }
+            if let Some(index) = job.rules_matched {
+                notes.push(format!("rule {}", index + 1));
             }
             lines.push(match notes[..] {
                 [] => format!("  {}", job.name),

@@ -115,6 +115,11 @@ impl Record {
         Ok(last)
     }
 
+    /// Whether the job of that name passed.
+    pub(super) fn has_passed(&self, name: &str) -> bool {
+        self.jobs.iter().any(|job| job.name == name && job.passed)
+    }
+
     /// Jobs of a new pipeline that passed in this run and need not run again.
     pub(super) fn passed(&self, jobs: &[PipelineJob]) -> Vec<PassedJob> {
         let passed = |(position, job): (usize, &PipelineJob)| {

@@ -53,12 +53,14 @@ impl LocalRunner {
 }
 
 /// How the runner works.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Ways {
     /// Jobs at once.
     pub(super) jobs: usize,
     /// Whether each job has a working copy of its own, to be looked at later.
     pub(super) own_copies: bool,
+    /// Working copies of an earlier run, one of which the job asks for with `GIT_CLONE_PATH`.
+    pub(super) builds: Option<PathBuf>,
 }
 
 /// Starts it.
@@ -84,7 +86,8 @@ pub(super) fn start(
             executor: "shell".to_owned(),
             request_concurrency: jobs,
             output_limit: 100 * 1024,
-            builds_dir: path(run.builds()),
+            custom_build_dir_enabled: ways.builds.as_ref().map(|_| true),
+            builds_dir: path(ways.builds.unwrap_or_else(|| run.builds())),
             cache_dir: path(state.cache()),
             // The view tells times; a log that is read here is easier to read without them.
             feature_flags: [("FF_TIMESTAMPS".to_owned(), false)].into(),

@@ -13,6 +13,7 @@ const LISTED: usize = 20;
 
 /// What of a pipeline is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Selection {
     /// Jobs to run [default: all]; a first argument that is a directory with a .gitlab-ci.yml selects
     /// that project. A named manual job is started
@@ -38,6 +39,15 @@ pub(super) struct Selected {
 }
 
 impl Selection {
+    /// One job and what it needs.
+    pub(super) fn job_with_needs(name: &str) -> Self {
+        Self {
+            names: vec![name.to_owned()],
+            needs: true,
+            ..Self::default()
+        }
+    }
+
     /// Leaves only the named jobs (a parallel job is also meant by its plain name) and, with `needs`, all
     /// they wait for. A named manual or delayed job is started when its turn comes.
     pub(super) fn of(&self, pipeline: Pipeline) -> Result<Selected, Failure> {
