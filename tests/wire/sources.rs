@@ -162,3 +162,183 @@ fn a_commit_that_is_not_there_fails_the_job_after_its_attempts() {
     assert!(text.contains(":upload_artifacts_on_failure"), "{text}");
     assert!(!text.contains("never"), "{text}");
 }
+
+/// `g/p.git` with the submodule `libs/q` (`g/q.git`); gives the id of its last commit.
+fn serve_with_submodule(world: &World, gitlab: &GitLab) -> String {
+    serve_repository(world, gitlab);
+    world.repository("origin/g/q.git", &[("q.txt", "content of q\n")]);
+    let q = world.git("origin/g/q.git", &["rev-parse", "HEAD"]);
+    world.write(
+        "origin/g/p.git/.gitmodules",
+        "[submodule \"libs/q\"]\n\tpath = libs/q\n\turl = ../q.git\n",
+    );
+    world.git("origin/g/p.git", &["add", ".gitmodules"]);
+    let entry = format!("160000,{},libs/q", q.trim());
+    world.git(
+        "origin/g/p.git",
+        &["update-index", "--add", "--cacheinfo", &entry],
+    );
+    world.git(
+        "origin/g/p.git",
+        &["commit", "--quiet", "--message", "third"],
+    );
+    world
+        .git("origin/g/p.git", &["rev-parse", "HEAD"])
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn submodules_get_the_token_of_the_job_with_and_without_urls_that_hold_it() {
+    let world = World::new();
+    let (gitlab, trust) = private(&world);
+    let sha = serve_with_submodule(&world, &gitlab);
+    let script = [
+        "cat libs/q/q.txt",
+        "(cd libs/q && git fetch -q origin main && echo fetched in q)",
+        "if grep -rs job-token .git libs; then exit 3; fi",
+        "if $FF_GIT_URLS_WITHOUT_TOKENS && grep -rs job-token \"$RUNNER_TEMP_PROJECT_DIR\"; then exit 4; fi",
+        "echo nothing secret lies about",
+    ];
+    for (id, without) in [(1, "false"), (2, "true"), (3, "false")] {
+        let mut job = variable(job(&gitlab, id, &sha, &script), "GIT_STRATEGY", "fetch");
+        for (key, value) in [
+            ("CI_JOB_TOKEN", format!("job-token-{id}").as_str()),
+            ("GIT_SUBMODULE_STRATEGY", "recursive"),
+            ("FF_GIT_URLS_WITHOUT_TOKENS", without),
+            ("FF_ENABLE_JOB_CLEANUP", "true"),
+        ] {
+            job = variable(job, key, value);
+        }
+        let job = gitlab.run(&world, &trust, &job);
+        let text = job.text();
+        assert_eq!(job.outcome().0, "success", "{text}");
+        assert_eq!(
+            text.contains("Created fresh repository."),
+            id == 1,
+            "{text}"
+        );
+        for part in [
+            "Updating/initializing submodules recursively with git depth set to 20...",
+            "Updated submodules",
+            "Synchronizing submodule url for 'libs/q'",
+            "Configuring submodules to use parent git credentials...",
+            "01O content of q\n",
+            "01O fetched in q\n",
+            "01O nothing secret lies about\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let notices = text.matches("WARNING").count() + text.matches("failed").count();
+        assert_eq!(notices, 0, "{text}");
+    }
+}
+
+#[test]
+fn a_job_chooses_its_directory_where_the_runner_lets_it() {
+    let world = World::new();
+    let (gitlab, trust) = private(&world);
+    let sha = serve_repository(&world, &gitlab);
+    let builds = world.path("builds");
+    let allowed = format!(
+        "{trust}builds_dir = \"{}\"\n  [runners.custom_build_dir]\n    enabled = true\n",
+        builds.display()
+    );
+    let script = [
+        "pwd; cat f",
+        "git config core.fsmonitor 'touch evil; false'",
+    ];
+    let with_path = |id, path: &str| {
+        let job = variable(job(&gitlab, id, &sha, &script), "GIT_STRATEGY", "fetch");
+        variable(job, "GIT_CLONE_PATH", path)
+    };
+    for id in [1, 2] {
+        let job = gitlab.run(
+            &world,
+            &allowed,
+            &with_path(id, "$CI_BUILDS_DIR/mine/$CI_PROJECT_ID"),
+        );
+        let text = job.text();
+        assert_eq!(job.outcome().0, "success", "{text}");
+        let line = format!("01O {}/mine\n", builds.display());
+        assert!(text.contains(&line), "{text}");
+        assert!(!builds.join("mine/evil").exists(), "{text}");
+    }
+    for (id, more, path, message) in [
+        (
+            3,
+            allowed.as_str(),
+            "$CI_BUILDS_DIR/../etc",
+            format!(
+                "the GIT_CLONE_PATH=\"{0}/../etc\" has to be within \"{0}\"",
+                builds.display()
+            ),
+        ),
+        (
+            4,
+            trust.as_str(),
+            "$CI_BUILDS_DIR/mine",
+            "setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature".to_owned(),
+        ),
+    ] {
+        let job = gitlab.run(&world, more, &with_path(id, path));
+        assert!(job.text().contains(&message), "{message}\n{}", job.text());
+        assert_eq!(job.outcome().0, "failed");
+    }
+}
+
+#[test]
+fn a_new_git_clones_by_itself_and_sends_credentials_unasked() {
+    let world = World::new();
+    let (gitlab, trust) = private(&world);
+    let sha = serve_with_submodule(&world, &gitlab);
+    // Says that it is new, and keeps what it was called with.
+    let calls = world.path("calls");
+    let shim = format!(
+        "#!/bin/sh\n[ \"$1\" = version ] && echo git version 2.49.1 && exit\n\
+         printf '%s\\n' \"$*\" >> '{}'\nexec /usr/bin/git \"$@\"\n",
+        calls.display()
+    );
+    let shim = world.write("shim/git", shim);
+    let chmod = Command::new("chmod").arg("+x").arg(&shim).status();
+    assert!(chmod.expect("chmod").success());
+    let mut job = variable(job(&gitlab, 1, &sha, &["cat f"]), "GIT_STRATEGY", "clone");
+    for (key, value) in [
+        (
+            "PATH",
+            format!("{}:/usr/bin:/bin", world.path("shim").display()).as_str(),
+        ),
+        ("FF_USE_GIT_NATIVE_CLONE", "true"),
+        ("FF_USE_GIT_PROACTIVE_AUTH", "true"),
+        ("GIT_CLONE_EXTRA_FLAGS", "--no-tags --single-branch"),
+        ("GIT_SUBMODULE_STRATEGY", "normal"),
+        ("GIT_SUBMODULE_DEPTH", "1"),
+    ] {
+        job = variable(job, key, value);
+    }
+    let job = gitlab.run(&world, &trust, &job);
+    let text = job.text();
+    assert_eq!(job.outcome().0, "success", "{text}");
+    for part in [
+        "Git version at least \"2.49\"",
+        "Cloning repository for main with git depth set to 20...",
+        "Updating/initializing submodules with git depth set to 1...",
+        "01O two\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("Fetching changes"), "{text}");
+    let url = gitlab.url();
+    let project = world.path("work/builds/wireabcde/0/g/p");
+    let calls = world.read("calls");
+    let proactive = format!("-c http.{url}.proactiveAuth=basic");
+    let clone = format!(
+        "{proactive} clone --no-checkout {url}/g/p.git {0} --template={0}.tmp/git-template --depth 20 \
+         --branch main --no-tags --single-branch\n",
+        project.display()
+    );
+    let checkout = format!("-c submodule.recurse=false {proactive} checkout -f -q {sha}\n");
+    for call in [clone, checkout] {
+        assert!(calls.contains(&call), "{call}\n{calls}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Git over HTTPS: the smart protocol's two reads, answered by `git upload-pack`.
 //!
-//! A job token opens the repository of its project and nothing else. Answers are kept by the bytes of
+//! A job token opens the repository of its project and the submodules of that, and nothing else. LFS objects
+//! are module `lfs`. Answers are kept by the bytes of
 //! the request, so that the jobs of a pipeline, which all ask the same, cost one pack.
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +23,8 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::io::ReaderStream;
 
 use crate::api::Api;
-use crate::project::Project;
+use crate::lfs;
+use crate::repository::ServedRepository;
 use crate::store::private_dir;
 
 /// Bytes of a request, packed or unpacked: wants and haves of a large repository are a few MiB.
@@ -68,6 +70,35 @@ enum Service {
     ReceivePack,
 }
 
+/// What a URL means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked<'a> {
+    /// `group/project`.
+    project: &'a str,
+    /// Number of the submodule below it.
+    submodule: Option<usize>,
+    what: What<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What<'a> {
+    Git(Service),
+    /// `info/lfs/objects/batch`.
+    LfsBatch,
+    /// `info/lfs/objects/<oid>`, as the batch's answer says.
+    LfsObject(&'a str),
+}
+
+/// Between the path of a project and the number of a submodule. No path of a project holds it.
+const SUBMODULES: &str = "/-/submodules/";
+
+/// Path below the server of a submodule, for a job whose `url` has or has no `.git` at its end: what Git and
+/// Git LFS append to the one has to fit the other.
+pub(crate) fn submodule_path(project: &str, number: usize, url: &str) -> String {
+    let suffix = if url.ends_with(".git") { ".git" } else { "" };
+    format!("{project}{SUBMODULES}{number}{suffix}")
+}
+
 /// A refusal in the plain text that Git shows.
 struct GitRefusal(StatusCode, &'static str);
 
@@ -84,11 +115,20 @@ impl IntoResponse for GitRefusal {
     }
 }
 
+const FORBIDDEN: GitRefusal = GitRefusal(
+    StatusCode::FORBIDDEN,
+    "this is not the token of a running job of this project\n",
+);
 const INTERNAL: GitRefusal = GitRefusal(
     StatusCode::INTERNAL_SERVER_ERROR,
     "git upload-pack failed\n",
 );
 const NOT_FOUND: GitRefusal = GitRefusal(StatusCode::NOT_FOUND, "not found\n");
+const NO_SUCH_PROJECT: GitRefusal = GitRefusal(
+    StatusCode::NOT_FOUND,
+    "there is no such project here. A submodule with a relative URL is served where it is checked out: \
+     git submodule update --init --recursive\n",
+);
 
 /// Everything outside `/api`.
 pub(crate) async fn serve(State(api): State<Api>, request: Request) -> Response {
@@ -100,8 +140,9 @@ pub(crate) async fn serve(State(api): State<Api>, request: Request) -> Response 
 
 async fn answer(api: &Api, request: Request) -> Result<Response, GitRefusal> {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let (path, service) = parse(request.method(), request.uri().path(), &query).ok_or(NOT_FOUND)?;
-    let path = path.to_owned();
+    let uri = request.uri().clone();
+    let asked = parse(request.method(), uri.path(), &query).ok_or(NOT_FOUND)?;
+    let path = asked.project.to_owned();
     let token = basic_password(request.headers()).ok_or(GitRefusal(
         StatusCode::UNAUTHORIZED,
         "a job token is required: user gitlab-ci-token\n",
@@ -109,30 +150,46 @@ async fn answer(api: &Api, request: Request) -> Result<Response, GitRefusal> {
     let project = api
         .queue
         .call(move |queue| {
-            let id = queue.project_of_token(&token)?;
-            queue
-                .project(id)
-                .filter(|project| project.path == path)
-                .cloned()
+            let id = queue.project_of_token(&token).ok_or(FORBIDDEN)?;
+            let own = queue.project(id).filter(|project| project.path == path);
+            match own {
+                Some(project) => Ok(project.clone()),
+                None if queue.has_project(&path) => Err(FORBIDDEN),
+                None => Err(NO_SUCH_PROJECT),
+            }
         })
         .await
-        .map_err(|_| INTERNAL)?
-        .ok_or(GitRefusal(
-            StatusCode::FORBIDDEN,
-            "this is not the token of a running job of this project\n",
-        ))?;
+        .map_err(|_| INTERNAL)??;
+    let repository = match asked.submodule {
+        None => &project.repository,
+        Some(number) => {
+            let submodule = project.repository.submodules().get(number);
+            &submodule.ok_or(NOT_FOUND)?.repository
+        }
+    };
+    let service = match asked.what {
+        What::Git(service) => service,
+        What::LfsObject(oid) => return Ok(lfs::object(repository, oid).await),
+        What::LfsBatch => {
+            let host = text(request.headers(), header::HOST);
+            let authorization = text(request.headers(), header::AUTHORIZATION);
+            let objects = uri.path().trim_end_matches("/batch");
+            let base = format!("https://{host}{objects}");
+            return Ok(
+                match to_bytes(request.into_body(), lfs::REQUEST_LIMIT).await {
+                    Ok(body) => lfs::batch(repository, &base, &authorization, &body).await,
+                    Err(_) => lfs::refusal(StatusCode::PAYLOAD_TOO_LARGE, "request too large"),
+                },
+            );
+        }
+    };
     if service == Service::ReceivePack {
         return Err(GitRefusal(
             StatusCode::FORBIDDEN,
             "pushing to Courser's coordinator is not supported\n",
         ));
     }
-    let protocol = request
-        .headers()
-        .get("git-protocol")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_owned();
+    let protocol = text(request.headers(), HeaderName::from_static("git-protocol"));
     let zipped = request
         .headers()
         .get(header::CONTENT_ENCODING)
@@ -147,7 +204,7 @@ async fn answer(api: &Api, request: Request) -> Result<Response, GitRefusal> {
     }
     let path = api
         .packs
-        .answer(&project, service, &protocol, &input)
+        .answer(repository, service, &protocol, &input)
         .await
         .map_err(|error| {
             tracing::warn!(%error, project = project.path, "git upload-pack failed");
@@ -175,9 +232,32 @@ async fn stream(service: Service, path: &Path) -> std::io::Result<Response> {
     Ok((headers, body).into_response())
 }
 
-/// Project path and service of a request.
-fn parse<'a>(method: &Method, path: &'a str, query: &str) -> Option<(&'a str, Service)> {
-    let (project, rest) = path.trim_start_matches('/').split_once(".git/")?;
+/// What a request asks for.
+fn parse<'a>(method: &Method, path: &'a str, query: &str) -> Option<Asked<'a>> {
+    let path = path.trim_start_matches('/');
+    let (project, submodule, rest) = match path.split_once(SUBMODULES) {
+        None => {
+            let (project, rest) = path.split_once(".git/")?;
+            (project, None, rest)
+        }
+        Some((project, below)) => {
+            let (number, rest) = below.split_once('/')?;
+            let number = number.strip_suffix(".git").unwrap_or(number);
+            (project, Some(number.parse().ok()?), rest)
+        }
+    };
+    let asked = |what| Asked {
+        project,
+        submodule,
+        what,
+    };
+    if let Some(rest) = rest.strip_prefix("info/lfs/objects/") {
+        return match (method.as_str(), rest) {
+            ("POST", "batch") => Some(asked(What::LfsBatch)),
+            ("GET", oid) => Some(asked(What::LfsObject(oid))),
+            _ => None,
+        };
+    }
     let service = match (method.as_str(), rest) {
         ("GET", "info/refs") => match query
             .split('&')
@@ -192,7 +272,13 @@ fn parse<'a>(method: &Method, path: &'a str, query: &str) -> Option<(&'a str, Se
         ("POST", "git-receive-pack") => Service::ReceivePack,
         _ => return None,
     };
-    Some((project, service))
+    Some(asked(What::Git(service)))
+}
+
+/// A header, empty where it is absent or no text.
+fn text(headers: &HeaderMap, name: HeaderName) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
 }
 
 /// Password of `Authorization: Basic`; Git sends the user of the URL, `gitlab-ci-token`.
@@ -221,16 +307,17 @@ impl PackCache {
     /// The file with the answer, made by the first who asks; the others wait for it.
     async fn answer(
         &self,
-        project: &Project,
+        repository: &ServedRepository,
         service: Service,
         protocol: &str,
         input: &[u8],
     ) -> std::io::Result<PathBuf> {
-        let repository = &project.repository;
         let mut hash = Sha256::new();
         // Refs that move change the answers to the same bytes.
         hash.update(repository.generation().to_le_bytes());
-        hash.update(project.id.to_le_bytes());
+        let place = repository.git_dir().as_os_str().as_encoded_bytes();
+        hash.update((place.len() as u64).to_le_bytes());
+        hash.update(place);
         hash.update([service as u8]);
         hash.update((protocol.len() as u64).to_le_bytes());
         hash.update(protocol);
@@ -366,12 +453,36 @@ mod tests {
             let method = method.parse().unwrap();
             let parsed = parse(&method, path, query);
             assert_eq!(
-                parsed.map(|(_, service)| service),
-                expected,
+                parsed.map(|asked| asked.what),
+                expected.map(What::Git),
                 "{method} {path}?{query}"
             );
-            assert!(parsed.is_none_or(|(project, _)| project == "g/p"));
+            assert!(parsed.is_none_or(|asked| asked.project == "g/p"));
         }
+    }
+
+    #[test]
+    fn submodules_and_lfs_have_their_places_below_the_project() {
+        let parse = |method: Method, path: &str| {
+            parse(&method, path, "service=git-upload-pack")
+                .map(|asked| format!("{} {:?} {:?}", asked.project, asked.submodule, asked.what))
+        };
+        for url in ["https://h/x.git", "git@h:x"] {
+            let path = submodule_path("g/p", 3, url);
+            let found = parse(Method::GET, &format!("/{path}/info/refs"));
+            assert_eq!(found.as_deref(), Some("g/p Some(3) Git(Advertisement)"));
+            // Git LFS appends `.git` where there is none.
+            let lfs = format!(
+                "/{}.git/info/lfs/objects/batch",
+                path.trim_end_matches(".git")
+            );
+            let found = parse(Method::POST, &lfs);
+            assert_eq!(found.as_deref(), Some("g/p Some(3) LfsBatch"));
+        }
+        let found = parse(Method::GET, "/g/p.git/info/lfs/objects/ab");
+        assert_eq!(found.as_deref(), Some("g/p None LfsObject(\"ab\")"));
+        assert_eq!(parse(Method::GET, "/g/p/-/submodules/x/info/refs"), None);
+        assert_eq!(parse(Method::PUT, "/g/p.git/info/lfs/objects/ab"), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod coordinator;
 mod dotenv;
 mod events;
 mod git_http;
+mod lfs;
 mod payload;
 pub mod pipeline_run;
 mod project;
@@ -45,7 +46,7 @@ pub use events::{CoordinatorEvent, JobEnd};
 pub use pipeline_run::{JobState, PipelineStatus};
 pub use project::Project;
 pub use queue::{CreateError, JobSnapshot, PipelineSnapshot};
-pub use repository::{Origin, ServedRepository};
+pub use repository::{Origin, ServedRepository, Submodule};
 pub use settings::{
     Beforehand, Certificate, Clock, JobArtifact, Limits, NewPipeline, PassedJob, PipelineSource,
     Settings,

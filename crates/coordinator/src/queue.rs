@@ -217,6 +217,11 @@ impl Queue {
         self.projects.get(&id)
     }
 
+    /// Whether some project has this path.
+    pub(crate) fn has_project(&self, path: &str) -> bool {
+        self.projects.values().any(|project| project.path == path)
+    }
+
     fn now(&self) -> Timestamp {
         (self.clock)()
     }

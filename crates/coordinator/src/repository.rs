@@ -1,12 +1,13 @@
 //! A bare repository made beside the user's: objects of its own, the user's as alternates.
 //!
-//! The user's repository is only read. Refs such as `refs/pipelines/7` and snapshot commits live here.
+//! The user's repository is only read. Refs such as `refs/pipelines/7` and snapshot commits live here. Submodules
+//! are repositories of the same kind, LFS objects are read where the user has them.
 
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::store::{StoreError, private_dir, private_options};
 
@@ -28,6 +29,20 @@ pub struct ServedRepository {
     object_format: String,
     /// Counts changes of refs.
     generation: Arc<AtomicU64>,
+    /// What a ref was pointed at last.
+    latest: Arc<Mutex<Option<String>>>,
+    /// `lfs/objects` of the user's repository.
+    lfs_objects: Option<PathBuf>,
+    submodules: Arc<[Submodule]>,
+}
+
+/// A submodule, at any depth, that jobs of a project get from here instead of from its URL.
+#[derive(Debug, Clone)]
+pub struct Submodule {
+    /// Its URL as Git has it in a job: absolute.
+    pub url: String,
+    /// What is served in its place.
+    pub repository: ServedRepository,
 }
 
 /// Directory of kept answers, below the repository's own.
@@ -73,7 +88,42 @@ impl ServedRepository {
             git_dir: git_dir.to_owned(),
             object_format: if sha256 { "sha256" } else { "sha1" }.to_owned(),
             generation: Arc::default(),
+            latest: Arc::default(),
+            lfs_objects: None,
+            submodules: Arc::default(),
         })
+    }
+
+    /// Serves LFS objects that lie below this directory as Git LFS stores them.
+    #[must_use]
+    pub fn with_lfs_objects(mut self, directory: PathBuf) -> Self {
+        self.lfs_objects = Some(directory);
+        self
+    }
+
+    /// Serves these in the place of their URLs.
+    #[must_use]
+    pub fn with_submodules(mut self, submodules: Vec<Submodule>) -> Self {
+        self.submodules = submodules.into();
+        self
+    }
+
+    /// The submodules that are served.
+    pub(crate) fn submodules(&self) -> &[Submodule] {
+        &self.submodules
+    }
+
+    /// Where an LFS object would lie. `oid` has been checked.
+    pub(crate) fn lfs_object(&self, oid: &str) -> Option<PathBuf> {
+        let (first, second) = (oid.get(..2)?, oid.get(2..4)?);
+        let objects = self.lfs_objects.as_ref()?;
+        Some(objects.join(first).join(second).join(oid))
+    }
+
+    /// The commit that a ref was pointed at last.
+    pub(crate) fn latest(&self) -> Option<String> {
+        let latest = self.latest.lock();
+        latest.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where it lies.
@@ -108,6 +158,8 @@ impl ServedRepository {
             private_dir(parent)?;
         }
         write(&path, &format!("{commit}\n"))?;
+        let latest = self.latest.lock();
+        *latest.unwrap_or_else(PoisonError::into_inner) = Some(commit.to_owned());
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }

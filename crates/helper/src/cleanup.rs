@@ -1,5 +1,6 @@
 //! The first and the last stage of a job (`runner-build-lifecycle.md` 2.9).
 
+use std::fs;
 use std::path::Path;
 
 use courser_config::Environment;
@@ -8,7 +9,8 @@ use courser_job::messages;
 
 use crate::HelperError;
 use crate::git::{Git, may_have_credential_helper};
-use crate::leftovers::{remove_directory, remove_file, remove_leftovers};
+use crate::git_config;
+use crate::leftovers::{is_directory, remove_directory, remove_file, remove_leftovers};
 use crate::output::Output;
 use crate::sources::{CA_BUNDLE, EXTERNAL_CONFIG, GLOBAL_CONFIG, remove_template, submodules};
 use crate::tool_trust;
@@ -80,7 +82,14 @@ pub(crate) fn clean_up(
             GitStrategy::Fetch => {
                 // Upstream stumbles here over the lock of a Git that was killed with the job, and runs what
                 // the job has configured.
-                remove_leftovers(project_dir, true)?;
+                let repository = project_dir.join(".git");
+                let kept = git_config::harmless_part(&repository);
+                let drops = work.old_config != OldGitConfig::Kept;
+                remove_leftovers(project_dir, drops)?;
+                if drops && is_directory(&repository) {
+                    let config = repository.join("config");
+                    fs::write(&config, kept).map_err(HelperError::io(&config))?;
+                }
                 if !work.clean_flags.is_empty() {
                     let mut arguments = vec!["clean"];
                     arguments.extend(work.clean_flags.iter().map(String::as_str));

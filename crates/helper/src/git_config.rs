@@ -93,21 +93,8 @@ pub(crate) fn remote(text: &str, url: &str, include: &str) -> Remote {
     if !has_remote(text) {
         return Remote::Missing;
     }
-    let (mut urls, mut includes) = (Vec::new(), Vec::new());
-    let mut section = "";
-    for line in text.lines() {
-        let line = line.trim();
-        if line.starts_with('[') {
-            section = line;
-        } else if let Some((key, value)) = line.split_once('=') {
-            let list = match (section, key.trim().to_lowercase().as_str()) {
-                ("[remote \"origin\"]", "url") => &mut urls,
-                ("[include]", "path") => &mut includes,
-                _ => continue,
-            };
-            list.push(value.trim().to_owned());
-        }
-    }
+    let urls = values_of(text, "[remote \"origin\"]", "url");
+    let includes = values_of(text, "[include]", "path");
     if urls == [quoted(url)] && includes == [quoted(include)] {
         Remote::AsWanted
     } else {
@@ -125,9 +112,10 @@ fn is_origin(line: &str) -> bool {
     line.starts_with('[') && line.contains("remote") && line.contains("origin")
 }
 
-/// What must stay of the configuration of a submodule's repository for Git to read it: the format of its
-/// objects, and that a server has promised those that are missing. Usually nothing.
-pub(crate) fn kept_of_module(repository: &Path) -> String {
+/// What of a repository's configuration makes Git run nothing and is missed: the format of its objects, and where
+/// they come from. In a submodule, `git submodule sync` corrects the URL; without one, Git could not fetch into
+/// submodules of submodules.
+pub(crate) fn harmless_part(repository: &Path) -> String {
     let mut kept = String::new();
     let text = std::fs::read_to_string(repository.join("config")).unwrap_or_default();
     let is_sha256 = |line: &str| {
@@ -141,10 +129,59 @@ pub(crate) fn kept_of_module(repository: &Path) -> String {
             "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n",
         );
     }
+    let origin = "[remote \"origin\"]";
+    let mut values = Vec::new();
+    let is_plain = |value: &String| !value.contains(['"', '\\', '#', ';', '\r']);
+    let urls = values_of(&text, origin, "url");
+    let is_remote = |url: &&String| {
+        let schemes = ["https://", "http://", "ssh://"];
+        is_plain(url) && schemes.iter().any(|scheme| url.starts_with(scheme))
+    };
+    values.extend(
+        urls.iter()
+            .filter(is_remote)
+            .map(|url| ("url", url.as_str())),
+    );
+    let refspecs = values_of(&text, origin, "fetch");
+    let is_usual = |refspec: &&String| {
+        is_plain(refspec)
+            && refspec.starts_with("+refs/heads/")
+            && refspec.contains(":refs/remotes/origin/")
+    };
+    values.extend(
+        refspecs
+            .iter()
+            .filter(is_usual)
+            .map(|spec| ("fetch", spec.as_str())),
+    );
     if is_partial(repository) {
-        kept.push_str("[remote \"origin\"]\n\tpromisor = true\n");
+        values.push(("promisor", "true"));
+    }
+    if !values.is_empty() {
+        kept.push_str(origin);
+        kept.push('\n');
+    }
+    for (key, value) in values {
+        kept.extend(["\t", key, " = ", value, "\n"]);
     }
     kept
+}
+
+/// All values of a key in sections written like this.
+fn values_of(text: &str, section: &str, key: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            is_inside = line == section;
+        } else if let Some((found, value)) = line.split_once('=')
+            && is_inside
+            && found.trim().eq_ignore_ascii_case(key)
+        {
+            values.push(value.trim().to_owned());
+        }
+    }
+    values
 }
 
 /// Whether some objects were left out on purpose (`--filter`): Git has to know that to get them later.

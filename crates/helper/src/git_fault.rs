@@ -43,15 +43,16 @@ pub(crate) async fn explain(
     let Ok(remote) = Url::parse(&sources.remote_url) else {
         return Ok(());
     };
-    let elsewhere = (command == "lfs")
-        .then(|| storage_in(said, &remote))
+    // Objects of Git LFS and submodules may lie elsewhere.
+    let elsewhere = matches!(command.as_str(), "lfs" | "submodule")
+        .then(|| another_server_in(said, &remote))
         .flatten();
     let url = elsewhere.as_ref().unwrap_or(&remote);
     let Some(target) = Target::from_url(url) else {
         return Ok(());
     };
     let asked = match (command.as_str(), &elsewhere) {
-        ("lfs", Some(_)) => Asked::Storage,
+        (_, Some(_)) => Asked::Elsewhere,
         ("lfs", None) => Asked::Lfs,
         _ => Asked::Git,
     };
@@ -76,8 +77,8 @@ enum Asked {
     Git,
     /// git-lfs', to the same.
     Lfs,
-    /// git-lfs', to wherever that server says the objects lie.
-    Storage,
+    /// To wherever that server says the objects of git-lfs lie, or to the server of a submodule.
+    Elsewhere,
 }
 
 /// The trust that Git was given. git-lfs adds the file to the system's roots, Git puts it in their place. The client
@@ -86,7 +87,7 @@ fn trust(given: TlsOptions<'_>, legs: &Legs, asked: Asked) -> TrustSettings {
     match asked {
         Asked::Git => legs.git(given),
         Asked::Lfs => legs.transfers(given),
-        Asked::Storage => legs.transfers(TlsOptions {
+        Asked::Elsewhere => legs.transfers(TlsOptions {
             cert_file: None,
             key_file: None,
             ..given
@@ -118,8 +119,8 @@ async fn look(
     })
 }
 
-/// The other server of which git-lfs complains: objects lie where the server says.
-fn storage_in(said: &str, remote: &Url) -> Option<Url> {
+/// The other server that the complaint is of.
+fn another_server_in(said: &str, remote: &Url) -> Option<Url> {
     let complaints = said
         .lines()
         .filter(|line| COMPLAINTS.iter().any(|words| line.contains(words)));
@@ -146,11 +147,11 @@ mod tests {
             LFS: Get \"https://s3.example:9000/b/o?X-Amz-Signature=1\": tls: failed to verify certificate: x509: \
             certificate signed by unknown authority\n\
             error: failed to fetch some objects from 'https://gitlab.example/g/p.git/info/lfs'";
-        let found = storage_in(said, &remote).expect("a URL");
+        let found = another_server_in(said, &remote).expect("a URL");
         assert_eq!(found.host_str(), Some("s3.example"));
         assert_eq!(found.port(), Some(9000));
         assert_eq!(
-            storage_in("LFS: https://gitlab.example/x: x509: no", &remote),
+            another_server_in("LFS: https://gitlab.example/x: x509: no", &remote),
             None
         );
     }
@@ -166,7 +167,7 @@ mod tests {
         for (asked, shown) in [
             (Asked::Git, true),
             (Asked::Lfs, true),
-            (Asked::Storage, false),
+            (Asked::Elsewhere, false),
         ] {
             let trust = trust(given, &legs, asked);
             assert_eq!(trust.ca_file, Some("/work/ca".into()));

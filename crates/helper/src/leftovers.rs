@@ -80,8 +80,8 @@ fn tidy_modules(directory: &Path, instructions: bool, depth: usize) -> Result<()
     if is_repository {
         tidy(directory, instructions)?;
         if instructions {
-            // The format of the objects has to stay known; `git init` does not come by here.
-            let kept = git_config::kept_of_module(directory);
+            // `git init`, which writes it anew for the project itself, does not come by here.
+            let kept = git_config::harmless_part(directory);
             remove_instructions(directory)?;
             if !kept.is_empty() {
                 let config = directory.join("config");
@@ -267,19 +267,22 @@ mod tests {
     }
 
     #[test]
-    fn the_format_of_a_submodules_objects_stays_known() {
+    fn what_a_submodule_is_made_of_stays_known() {
         let world = tempfile::tempdir().expect("temporary directory");
         let module = world.path().join("p/.git/modules/m");
         repository(&module);
         fs::write(
             module.join("config"),
-            "[core]\n\tfsmonitor = evil\n[extensions]\n\tobjectFormat = sha256\n",
+            "[core]\n\tfsmonitor = evil\n[extensions]\n\tobjectFormat = sha256\n\
+             [remote \"origin\"]\n\turl = https://h/x\n\tuploadpack = evil\n\
+             \tfetch = +refs/heads/*:refs/remotes/origin/*\n\turl = ext::evil\n\turl = \"a\n",
         )
         .expect("file");
         remove_leftovers(&world.path().join("p"), true).expect("removes");
         assert_eq!(
             fs::read_to_string(module.join("config")).expect("stays"),
-            "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n"
+            "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n\
+             [remote \"origin\"]\n\turl = https://h/x\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
         );
     }
 }

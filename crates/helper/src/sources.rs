@@ -6,6 +6,7 @@
 //! out. Log lines stay as users know them. Credentials are in one file outside of the project directory.
 
 mod configuration;
+mod planted;
 pub(crate) mod submodules;
 
 use std::fs;
@@ -25,6 +26,7 @@ pub(crate) use configuration::{
     write_global_config,
 };
 use configuration::{Configuration, ca_bundle};
+use planted::{Tracked, remove_strangers};
 
 /// `get_sources` between its hooks.
 pub(crate) fn get(
@@ -343,6 +345,14 @@ impl<'a> Checkout<'a> {
         }
         checkout.extend(["checkout", "-f", "-q", &request.sha]);
         git.run(output, &checkout)?;
+        if !before.is_new && request.old_config != OldGitConfig::Kept {
+            let tracked = Tracked::read(&git)?;
+            if tracked.has_blind_spots {
+                remove_file(&self.project_dir.join(".git/index"))?;
+                git.run(output, &checkout)?;
+            }
+            tracked.remove_repositories(self.project_dir)?;
+        }
         if !before.is_new && !request.clean_flags.is_empty() {
             let mut arguments = vec!["clean"];
             arguments.extend(request.clean_flags.iter().map(String::as_str));
@@ -367,7 +377,7 @@ impl<'a> Checkout<'a> {
         let git = self.git();
         let any = may_have_submodules(self.project_dir);
         if any && !before.is_new && request.old_config != OldGitConfig::Kept {
-            submodules::remove_strangers(&git)?;
+            remove_strangers(&git)?;
         }
         let Some(chosen) = &request.submodules else {
             output.say(&messages::skipping_submodules())?;

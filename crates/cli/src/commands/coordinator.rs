@@ -150,6 +150,7 @@ fn open(path: &Path, id: i64, state: &Path) -> Result<(ServedProject, Project), 
     let git_dir = state.join(format!("repositories/{id}.git"));
     let beside =
         ServedRepository::create(&git_dir, &origin).map_err(|error| named(error.to_string()))?;
+    let common = PathBuf::from(ask(&["--git-common-dir"])?.trim_end());
     let event = repository.event(&Occasion::from_source("api"));
     let path = event
         .predefined
@@ -159,7 +160,7 @@ fn open(path: &Path, id: i64, state: &Path) -> Result<(ServedProject, Project), 
     let project = Project {
         id,
         path: Project::plain_path(&path),
-        repository: beside,
+        repository: beside.with_lfs_objects(common.join("lfs/objects")),
     };
     Ok((ServedProject { id, repository }, project))
 }

@@ -15,6 +15,7 @@ mod selection;
 pub(crate) mod shell;
 mod snapshot;
 pub(crate) mod state;
+mod submodules;
 mod view;
 
 use std::path::PathBuf;
@@ -173,6 +174,7 @@ async fn run_pipeline(
         .of(prepared.evaluated.pipeline.clone())?;
     if !arguments.quiet {
         launch::warn(&prepared.evaluated.origin, &pipeline, arguments.json);
+        prepared.warn_of_submodules(&pipeline, &request.variables, arguments.json);
     }
     let variables = request.variables;
     let passed = last.map_or_else(Vec::new, |last| {

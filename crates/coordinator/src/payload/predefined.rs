@@ -6,6 +6,7 @@ use courser_pipeline::{environment_slug, slug};
 use courser_protocol::{JobVariable, Secret};
 
 use super::{HandOut, ServerFacts, full_ref, is_merge_request};
+use crate::git_http::submodule_path;
 use crate::project::Project;
 use crate::store::RunnerRecord;
 use crate::variables::{self, masked, public};
@@ -15,12 +16,51 @@ const GITLAB_VERSION: [&str; 3] = ["19", "4", "0"];
 
 /// `https://gitlab-ci-token:<token>@host/group/project.git`.
 pub(super) fn repository_url(server: &ServerFacts, project: &Project, token: &Secret) -> Secret {
+    Secret::new(with_credentials(
+        server,
+        &format!("{}.git", project.path),
+        token,
+    ))
+}
+
+fn with_credentials(server: &ServerFacts, path: &str, token: &Secret) -> String {
     let mut url = server.url.clone();
     // Neither can fail for an https URL with a host.
     let _ = url.set_username("gitlab-ci-token");
     let _ = url.set_password(Some(token.expose()));
-    url.set_path(&format!("{}.git", project.path));
-    Secret::new(String::from(url))
+    url.set_path(path);
+    String::from(url)
+}
+
+/// Git's configuration by the environment: submodules come from here, not from their URLs. A job that sets
+/// `GIT_CONFIG_COUNT` itself gets them from their URLs.
+fn submodules(request: &HandOut<'_>) -> Vec<JobVariable> {
+    let HandOut {
+        server,
+        project,
+        job,
+        ..
+    } = request;
+    let all = project.repository.submodules();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let plain = |key: String, value: String| JobVariable {
+        public: false,
+        raw: true,
+        ..public(&key, value)
+    };
+    let count = all.len().to_string();
+    let mut variables = vec![plain("GIT_CONFIG_COUNT".to_owned(), count)];
+    for (number, submodule) in all.iter().enumerate() {
+        let path = submodule_path(&project.path, number, &submodule.url);
+        let served = with_credentials(server, &path, &job.token);
+        let key = format!("url.{served}.insteadOf");
+        variables.push(plain(format!("GIT_CONFIG_KEY_{number}"), key));
+        let value = submodule.url.clone();
+        variables.push(plain(format!("GIT_CONFIG_VALUE_{number}"), value));
+    }
+    variables
 }
 
 /// Level 1: project defaults, then what the repository told, then what only the coordinator knows.
@@ -38,6 +78,7 @@ pub(super) fn all(request: &HandOut<'_>) -> Vec<JobVariable> {
     variables.extend(persisted(request));
     if let Some(runner) = request.runner {
         variables.extend(at_runner(request, runner));
+        variables.extend(submodules(request));
     }
     variables
 }

@@ -1,26 +1,15 @@
 //! Submodules (`runner-build-lifecycle.md` 2.5).
 //!
-//! Git does the work in upstream's order. In a tree that an earlier job has used, work trees of submodules that
-//! do not lead into `.git/modules` are removed first: Git would run what is configured where they lead.
-
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+//! Git does the work in upstream's order. Work trees that an earlier job has led elsewhere are gone by then
+//! (`planted.rs`).
 
 use courser_job::helper_request::Submodules;
 use courser_job::messages;
 
 use crate::HelperError;
 use crate::git::Git;
-use crate::leftovers::{is_directory, is_link, remove_directory};
 use crate::output::Output;
-
-/// The longest `gitdir:` file that is read.
-const LONGEST_LINK: u64 = 8192;
-
-/// How deep submodules of submodules are looked at.
-const DEPTH: usize = 32;
+use crate::sources::planted::{Tracked, remove_strangers};
 
 /// Submodules of a checkout.
 pub(super) struct Update<'a> {
@@ -45,7 +34,7 @@ impl Update<'_> {
             recursive, depth, ..
         } = *self.chosen;
         output.say(&messages::updating_submodules(recursive, depth))?;
-        let any = self.any && !gitlinks(&self.git)?.is_empty();
+        let any = self.any && !Tracked::read(&self.git)?.submodules.is_empty();
         if any {
             self.bring_up_to_date(output)?;
         } else {
@@ -144,10 +133,11 @@ impl Update<'_> {
         clean(&self.git, self.chosen.recursive, flags, output)
     }
 
-    /// Repositories that do not include the credentials yet.
+    /// For repositories that do not include the credentials yet. Each is updated on its own: a fetch into
+    /// a submodule's submodules would come before their URLs are known.
     fn with_credentials(&self, arguments: &[&str]) -> Vec<String> {
         let include = format!("include.path={}", self.external_config);
-        ["-c", &include]
+        ["-c", &include, "-c", "fetch.recurseSubmodules=false"]
             .iter()
             .chain(arguments)
             .map(|argument| (*argument).to_owned())
@@ -204,106 +194,4 @@ fn foreach_arguments<'a>(recursive: bool, command: &[&'a str]) -> Vec<&'a str> {
 
 fn texts(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
-}
-
-/// Paths of the submodules in the index.
-fn gitlinks(git: &Git<'_>) -> Result<Vec<PathBuf>, HelperError> {
-    let listed = git.read(&["ls-files", "--stage", "-z"]).ok_or_else(|| {
-        HelperError::Request(format!(
-            "the index of {} cannot be read",
-            git.directory.display()
-        ))
-    })?;
-    let entries = listed.split(|byte| *byte == 0);
-    let links = entries.filter(|entry| entry.starts_with(b"160000 "));
-    Ok(links
-        .filter_map(|entry| {
-            let tab = entry.iter().position(|byte| *byte == b'\t')?;
-            Some(PathBuf::from(OsStr::from_bytes(&entry[tab + 1..])))
-        })
-        .collect())
-}
-
-/// Removes work trees of submodules that an earlier job has led elsewhere.
-pub(super) fn remove_strangers(git: &Git<'_>) -> Result<(), HelperError> {
-    let modules = git.directory.join(".git/modules");
-    remove_strangers_in(git.directory, &modules, git, DEPTH)
-}
-
-fn remove_strangers_in(
-    work_tree: &Path,
-    modules: &Path,
-    git: &Git<'_>,
-    depth: usize,
-) -> Result<(), HelperError> {
-    let here = Git {
-        directory: work_tree,
-        external_config: git.external_config,
-        ca_bundle: git.ca_bundle,
-    };
-    for path in gitlinks(&here)? {
-        let submodule = work_tree.join(&path);
-        let mut parent = work_tree.to_owned();
-        let mut led_away = false;
-        for part in path.components() {
-            // Git has checked the path; a link on the way to it is not Git's.
-            parent.push(part);
-            if is_link(&parent) {
-                remove_directory(&parent)?;
-                led_away = true;
-                break;
-            }
-        }
-        if led_away || submodule.join(".git").symlink_metadata().is_err() {
-            continue;
-        }
-        let is_ours = depth > 0
-            && leads_into(&submodule, modules)
-            && remove_strangers_in(&submodule, modules, git, depth - 1).is_ok();
-        if !is_ours {
-            remove_directory(&submodule)?;
-            fs::create_dir(&submodule).map_err(HelperError::io(&submodule))?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether the `.git` of a work tree is a file that names a repository below `modules`.
-fn leads_into(work_tree: &Path, modules: &Path) -> bool {
-    let link = work_tree.join(".git");
-    let is_short_file = link
-        .symlink_metadata()
-        .is_ok_and(|kind| kind.is_file() && kind.len() <= LONGEST_LINK);
-    if !is_short_file {
-        return false;
-    }
-    let Ok(content) = fs::read(&link) else {
-        return false;
-    };
-    let Some(target) = content.strip_prefix(b"gitdir: ") else {
-        return false;
-    };
-    let target = target.strip_suffix(b"\n").unwrap_or(target);
-    let Some(target) = cleaned(&work_tree.join(OsStr::from_bytes(target))) else {
-        return false;
-    };
-    // Links below it have been removed.
-    target != modules && target.starts_with(modules) && is_directory(&target)
-}
-
-/// An absolute path without `.` and `..`.
-fn cleaned(path: &Path) -> Option<PathBuf> {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                if !clean.pop() {
-                    return None;
-                }
-            }
-            other => clean.push(other),
-        }
-    }
-    Some(clean)
 }

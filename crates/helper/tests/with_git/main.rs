@@ -2,6 +2,8 @@
 
 mod artifacts;
 mod caches;
+mod earlier_jobs;
+mod hostile;
 mod light;
 mod site;
 mod sources;

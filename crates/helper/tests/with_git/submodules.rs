@@ -117,7 +117,12 @@ fn a_reused_tree_follows_the_commit_and_is_cleaned() {
         .write("builds/project/libs/one/one.txt", "changed");
     site.world
         .write("builds/project/.git/modules/libs/one/index.lock", "");
-    site.change("one", &[("one.txt", "one again")], &[]);
+    site.change("two", &[("two.txt", "two again")], &[]);
+    site.change(
+        "one",
+        &[("one.txt", "one again")],
+        &[("two", "../two.git", "two")],
+    );
     site.change("p", &[], &[("libs/one", "../one.git", "one")]);
     // Without flags the project is not cleaned, its submodules are.
     let log = site.done(sources(&[]));
@@ -127,8 +132,13 @@ fn a_reused_tree_follows_the_commit_and_is_cleaned() {
         text.contains("Entering 'libs/one'\nRemoving left\n"),
         "{text}"
     );
+    assert!(!text.contains("failed"), "{text}");
     assert!(site.read("left").is_some());
     assert_eq!(site.read("libs/one/one.txt").as_deref(), Some("one again"));
+    assert_eq!(
+        site.read("libs/one/two/two.txt").as_deref(),
+        Some("two again")
+    );
     for file in ["libs/one/left", "libs/one/two/left"] {
         assert_eq!(site.read(file), None, "{file}");
     }

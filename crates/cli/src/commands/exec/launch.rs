@@ -93,6 +93,26 @@ pub(super) async fn evaluate(request: Request) -> Result<Evaluated, Failure> {
 }
 
 impl Prepared {
+    /// What jobs do not get of submodules, if some job wants any.
+    pub(super) fn warn_of_submodules(
+        &self,
+        pipeline: &Pipeline,
+        variables: &[JobVariable],
+        json: bool,
+    ) {
+        const STRATEGY: &str = "GIT_SUBMODULE_STRATEGY";
+        let wanted = variables.iter().any(|variable| variable.key == STRATEGY)
+            || pipeline.jobs.iter().any(|job| {
+                let mut of_job = job.variables.iter();
+                of_job.any(|variable| variable.key == STRATEGY)
+            });
+        if wanted {
+            for note in &self.snapshot.submodules.notes {
+                say(note, json);
+            }
+        }
+    }
+
     /// Creates the pipeline: `pipeline` is the evaluated one, or what was chosen of it.
     pub(super) async fn begin(
         &self,
@@ -102,10 +122,14 @@ impl Prepared {
     ) -> Result<Begun, Failure> {
         let failed = |error: CreateError| Failure::from_error(Code::Internal, &error);
         let coordinator = &self.coordinator;
+        let path = Project::plain_path(&self.evaluated.project_path());
+        let url = format!("{}{path}.git", coordinator.url());
+        let submodules = self.snapshot.submodules.served(&url);
+        let repository = self.snapshot.repository.clone();
         let project = Project {
             id: 1,
-            path: Project::plain_path(&self.evaluated.project_path()),
-            repository: self.snapshot.repository.clone(),
+            path,
+            repository: repository.with_submodules(submodules),
         };
         coordinator.add_project(project).await.map_err(failed)?;
         let token = coordinator.create_runner("courser exec").await;

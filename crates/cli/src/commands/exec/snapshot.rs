@@ -14,6 +14,8 @@ use courser_executor::REPOSITORY_VARIABLES;
 use jiff::Timestamp;
 use tokio::process::Command;
 
+use super::submodules::Submodules;
+
 /// A commit in a repository that jobs fetch from.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -21,6 +23,8 @@ pub(crate) struct Snapshot {
     pub(crate) repository: ServedRepository,
     /// The commit: HEAD itself when the working tree is what HEAD says.
     pub(crate) commit: String,
+    /// Submodules of the commit, at every depth, that are checked out here.
+    pub(crate) submodules: Submodules,
 }
 
 /// Why there is no snapshot.
@@ -53,6 +57,8 @@ impl SnapshotError {
 struct Sources {
     top: PathBuf,
     objects: PathBuf,
+    /// The directory of the repository itself, which work trees share.
+    common: PathBuf,
     index: PathBuf,
     shallow: PathBuf,
     object_format: String,
@@ -94,12 +100,14 @@ pub(crate) async fn of_commit(
             message: "not a working tree".to_owned(),
         });
     };
-    let repository = ServedRepository::create(git_dir, &sources.origin())?;
+    let repository = sources.serve(git_dir)?;
     let prefix = sources.prefix(directory);
     if prefix.as_os_str().is_empty() {
+        let submodules = Submodules::find(&sources.common, git_dir, sha, None).await?;
         return Ok(Snapshot {
             repository,
             commit: sha.to_owned(),
+            submodules,
         });
     }
     let mut tree = git(directory);
@@ -107,10 +115,20 @@ pub(crate) async fn of_commit(
     tree.arg(format!("{sha}:./"));
     let tree = run(directory, &mut tree).await?;
     let commit = commit(directory, git_dir, &tree, None, now).await?;
-    Ok(Snapshot { repository, commit })
+    Ok(Snapshot {
+        repository,
+        commit,
+        submodules: Submodules::default(),
+    })
 }
 
 impl Sources {
+    /// A repository with the user's objects, those of Git LFS too.
+    fn serve(&self, git_dir: &Path) -> Result<ServedRepository, SnapshotError> {
+        let served = ServedRepository::create(git_dir, &self.origin())?;
+        Ok(served.with_lfs_objects(self.common.join("lfs/objects")))
+    }
+
     fn origin(&self) -> Origin {
         Origin {
             objects: Some(self.objects.clone()),
@@ -137,6 +155,7 @@ async fn sources(directory: &Path) -> Result<Option<Sources>, SnapshotError> {
             "index",
             "--git-path",
             "shallow",
+            "--git-common-dir",
         ])
         .args(["--show-object-format", "HEAD", "HEAD^{tree}"])
         .output()
@@ -145,7 +164,14 @@ async fn sources(directory: &Path) -> Result<Option<Sources>, SnapshotError> {
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     let mut path = || lines.next().map(PathBuf::from);
-    let (Some(top), Some(objects), Some(index), Some(shallow)) = (path(), path(), path(), path())
+    let paths = [path(), path(), path(), path(), path()];
+    let [
+        Some(top),
+        Some(objects),
+        Some(index),
+        Some(shallow),
+        Some(common),
+    ] = paths
     else {
         return Ok(None);
     };
@@ -158,6 +184,7 @@ async fn sources(directory: &Path) -> Result<Option<Sources>, SnapshotError> {
     Ok(Some(Sources {
         top,
         objects,
+        common,
         index,
         shallow,
         object_format,
@@ -171,7 +198,7 @@ async fn of_repository(
     sources: &Sources,
     now: Timestamp,
 ) -> Result<Snapshot, SnapshotError> {
-    let repository = ServedRepository::create(git_dir, &sources.origin())?;
+    let repository = sources.serve(git_dir)?;
     let index = git_dir.join("index");
     if sources.index.is_file() {
         // A copy keeps what Git knows of unchanged files, so that they are not read again.
@@ -198,18 +225,24 @@ async fn of_repository(
         write_tree.arg(argument);
     }
     let tree = run(directory, &mut write_tree).await?;
-    let parent = match &sources.head {
-        Some((commit, head_tree)) if is_top && *head_tree == tree => {
-            return Ok(Snapshot {
-                commit: commit.clone(),
-                repository,
-            });
+    let commit = match &sources.head {
+        Some((head, head_tree)) if is_top && *head_tree == tree => head.clone(),
+        head => {
+            let parent = head.as_ref().filter(|_| is_top);
+            let parent = parent.map(|(head, _)| head.as_str());
+            commit(directory, git_dir, &tree, parent, now).await?
         }
-        Some((commit, _)) if is_top => Some(commit.as_str()),
-        _ => None,
     };
-    let commit = commit(directory, git_dir, &tree, parent, now).await?;
-    Ok(Snapshot { repository, commit })
+    let submodules = if is_top {
+        Submodules::find(&sources.common, git_dir, &commit, Some(directory)).await?
+    } else {
+        Submodules::default()
+    };
+    Ok(Snapshot {
+        repository,
+        commit,
+        submodules,
+    })
 }
 
 async fn of_directory(
@@ -241,7 +274,11 @@ async fn of_directory(
     )
     .await?;
     let commit = commit(directory, git_dir, &tree, None, now).await?;
-    Ok(Snapshot { repository, commit })
+    Ok(Snapshot {
+        repository,
+        commit,
+        submodules: Submodules::default(),
+    })
 }
 
 const ADD: [&str; 2] = ["add", "--all"];
@@ -275,7 +312,7 @@ async fn commit(
 }
 
 /// `git` in `directory`, not led elsewhere by the environment, and starting nothing in the background.
-fn git(directory: &Path) -> Command {
+pub(super) fn git(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command
         .args(["-c", "core.fsmonitor=false", "-c", "core.splitIndex=false"])

