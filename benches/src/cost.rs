@@ -4,7 +4,7 @@
 //! memory as its child's. So a small process of its own starts each program and watches it:
 //! `courser-benches watch <log> <program> <arguments…>` prints the program's number, then its cost.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -52,6 +52,8 @@ impl Watched {
             .arg(&log)
             .arg(command.get_program())
             .args(command.get_args())
+            .envs(set_by(command))
+            .current_dir(command.get_current_dir().unwrap_or(&world.path("work")))
             .stdout(Stdio::piped());
         let mut watcher = watcher.spawn().context("the watching process")?;
         let answers = watcher.stdout.take().context("its output")?;
@@ -101,6 +103,13 @@ impl Drop for Watched {
         }
         self.watcher.wait().ok();
     }
+}
+
+/// Variables that a command adds to those of its world.
+fn set_by(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)))
 }
 
 /// Runs a program to its successful end.

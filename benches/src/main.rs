@@ -12,6 +12,7 @@
     reason = "a program for a terminal"
 )]
 
+mod archives;
 mod arguments;
 mod cost;
 mod exec;
@@ -38,7 +39,7 @@ use figure::Figure;
 type Benchmark = (&'static str, fn(&Arguments) -> Result<Vec<Figure>>);
 
 /// All of them, in the order of the table.
-const BENCHMARKS: [Benchmark; 8] = [
+const BENCHMARKS: [Benchmark; 9] = [
     ("exec", exec::figures),
     ("throughput", throughput::figures),
     ("idle", resident::idle),
@@ -47,6 +48,7 @@ const BENCHMARKS: [Benchmark; 8] = [
     ("size", size::figures),
     ("trust", trust::figures),
     ("trace", trace::figures),
+    ("archives", archives::figures),
 ];
 
 fn main() -> ExitCode {

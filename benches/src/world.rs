@@ -14,9 +14,18 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Result<Self> {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// On a file system without a disk; temporary files of programs lie there too.
+    pub(crate) fn in_memory() -> Result<Self> {
+        Self::within(Path::new("/dev/shm"))
+    }
+
+    fn within(parent: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("courser-bench-")
-            .tempdir()
+            .tempdir_in(parent)
             .context("a temporary directory")?;
         for name in ["home", "work"] {
             let path = directory.path().join(name);

@@ -8,7 +8,12 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// What is fuzzed when nothing is named.
-const TARGETS: [&str; 3] = ["pem_reader", "chain_verifier", "issuer_answer"];
+const TARGETS: [&str; 4] = [
+    "pem_reader",
+    "chain_verifier",
+    "issuer_answer",
+    "archive_reader",
+];
 
 /// How long a target runs unless told otherwise (issue 4, "Shows" 6).
 const SECONDS: u32 = 600;

@@ -10,11 +10,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::ArchiveError;
+use crate::error::shown;
 
 /// Bounds of one extraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,21 +79,37 @@ pub(crate) struct Destination {
 /// Bound of [`Destination::closed`]: real trees have a handful of them.
 const MAX_CLOSED_DIRECTORIES: usize = 1 << 16;
 
+/// Longest name (`PATH_MAX`).
+const MAX_NAME: usize = 4096;
+
+/// What is wrong with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameFault {
+    /// Absolute, or it climbs.
+    Outside,
+    /// No system has such names.
+    Unusable(&'static str),
+}
+
 /// A name that has been checked: components joined by `/`, no `.`, no `..`, not absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EntryName(Vec<u8>);
 
 impl EntryName {
-    /// Checks a name from an archive. `None`: it leads outside or is no name. The root itself is empty.
-    pub(crate) fn new(raw: &[u8]) -> Option<Self> {
-        if raw.is_empty() || raw[0] == b'/' || raw.contains(&0) || raw.len() > 4096 {
-            return None;
+    /// Checks a name from an archive. The root itself is empty.
+    pub(crate) fn new(raw: &[u8]) -> Result<Self, NameFault> {
+        match raw {
+            [] => return Err(NameFault::Unusable("it has no name")),
+            [b'/', ..] => return Err(NameFault::Outside),
+            _ if raw.contains(&0) => return Err(NameFault::Unusable("its name holds a zero byte")),
+            _ if raw.len() > MAX_NAME => return Err(NameFault::Unusable("its name is too long")),
+            _ => {}
         }
         let mut name = Vec::with_capacity(raw.len());
         for component in raw.split(|byte| *byte == b'/') {
             match component {
                 b"" | b"." => {}
-                b".." => return None,
+                b".." => return Err(NameFault::Outside),
                 component => {
                     if !name.is_empty() {
                         name.push(b'/');
@@ -100,7 +118,7 @@ impl EntryName {
                 }
             }
         }
-        Some(Self(name))
+        Ok(Self(name))
     }
 
     /// Whether it is the root.
@@ -134,9 +152,21 @@ impl Destination {
     }
 
     /// The error for a name that [`EntryName::new`] refused.
+    pub(crate) fn refuse(&self, raw: &[u8], fault: NameFault) -> ArchiveError {
+        match fault {
+            NameFault::Outside => self.outside(raw),
+            NameFault::Unusable(reason) => ArchiveError::DamagedEntry {
+                // The end of a name that is too long tells nothing more.
+                name: shown(&raw[..raw.len().min(MAX_NAME)]),
+                reason: reason.to_owned(),
+            },
+        }
+    }
+
+    /// The error for an entry that would land outside.
     pub(crate) fn outside(&self, raw: &[u8]) -> ArchiveError {
         ArchiveError::Outside {
-            name: String::from_utf8_lossy(raw).into_owned(),
+            name: shown(raw),
             root: self.path.clone(),
         }
     }
@@ -144,7 +174,7 @@ impl Destination {
     /// Makes a new file in place of whatever has that name.
     pub(crate) fn create_file(&mut self, name: &EntryName) -> Result<File, ArchiveError> {
         let (parent, base) = name.split();
-        let shown = self.shown(&name.0);
+        let full = self.full(&name.0);
         let directory = self.directory(parent)?;
         let create = || {
             rustix::fs::openat(
@@ -156,12 +186,12 @@ impl Destination {
         };
         let file = match create() {
             Err(Errno::EXIST) => {
-                remove(directory, base).map_err(ArchiveError::errno(&shown))?;
+                remove(directory, base).map_err(ArchiveError::errno(&full))?;
                 create()
             }
             other => other,
         };
-        Ok(File::from(file.map_err(ArchiveError::errno(&shown))?))
+        Ok(File::from(file.map_err(ArchiveError::errno(&full))?))
     }
 
     /// Sets mode, times and owner of a file that [`Self::create_file`] made.
@@ -171,7 +201,7 @@ impl Destination {
         name: &EntryName,
         attributes: Attributes,
     ) -> Result<(), ArchiveError> {
-        apply(file.as_fd(), attributes).map_err(ArchiveError::errno(self.shown(&name.0)))
+        apply(file.as_fd(), attributes).map_err(ArchiveError::errno(self.full(&name.0)))
     }
 
     /// Makes a directory; an existing one is kept.
@@ -207,11 +237,11 @@ impl Destination {
     fn set_directory(&self, name: &[u8], attributes: Attributes) -> Result<(), ArchiveError> {
         match open_beneath(self.root.as_fd(), name) {
             Ok(directory) => {
-                apply(directory.as_fd(), attributes).map_err(ArchiveError::errno(self.shown(name)))
+                apply(directory.as_fd(), attributes).map_err(ArchiveError::errno(self.full(name)))
             }
             // A link took its place: there is nothing of ours to change.
             Err(Errno::LOOP | Errno::NOTDIR | Errno::XDEV | Errno::NOENT) => Ok(()),
-            Err(error) => Err(ArchiveError::errno(self.shown(name))(error)),
+            Err(error) => Err(ArchiveError::errno(self.full(name))(error)),
         }
     }
 
@@ -222,16 +252,16 @@ impl Destination {
         target: &[u8],
     ) -> Result<(), ArchiveError> {
         let (parent, base) = name.split();
-        let shown = self.shown(&name.0);
+        let full = self.full(&name.0);
         let directory = self.directory(parent)?;
         match rustix::fs::symlinkat(target, directory, base) {
             Err(Errno::EXIST) => {
-                remove(directory, base).map_err(ArchiveError::errno(&shown))?;
+                remove(directory, base).map_err(ArchiveError::errno(&full))?;
                 rustix::fs::symlinkat(target, directory, base)
             }
             other => other,
         }
-        .map_err(ArchiveError::errno(&shown))
+        .map_err(ArchiveError::errno(&full))
     }
 
     /// Applies what had to wait.
@@ -279,7 +309,7 @@ impl Destination {
                         .map_or_else(|| self.root.as_fd(), AsFd::as_fd);
                     match rustix::fs::mkdirat(parent, base, Mode::from_raw_mode(0o777)) {
                         Ok(()) | Err(Errno::EXIST) => {}
-                        Err(error) => return Err(ArchiveError::errno(self.shown(prefix))(error)),
+                        Err(error) => return Err(ArchiveError::errno(self.full(prefix))(error)),
                     }
                     open_beneath(self.root.as_fd(), prefix)
                 }
@@ -294,11 +324,11 @@ impl Destination {
     fn unreachable(&self, name: &[u8], error: Errno) -> ArchiveError {
         match error {
             Errno::XDEV | Errno::LOOP => self.outside(name),
-            other => ArchiveError::errno(self.shown(name))(other),
+            other => ArchiveError::errno(self.full(name))(other),
         }
     }
 
-    fn shown(&self, name: &[u8]) -> PathBuf {
+    fn full(&self, name: &[u8]) -> PathBuf {
         self.path.join(std::ffi::OsStr::from_bytes(name))
     }
 }
@@ -387,35 +417,37 @@ fn is_link(parent: BorrowedFd<'_>, component: &[u8]) -> bool {
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
-/// Counts extracted bytes against a bound.
+/// Counts extracted bytes of all threads against a bound.
 pub(crate) struct Budget {
-    left: u64,
+    left: AtomicU64,
     limit: u64,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { left: limit, limit }
+        Self {
+            left: AtomicU64::new(limit),
+            limit,
+        }
     }
 
     /// Takes `bytes` out; an error when they are not there.
-    pub(crate) fn take(&mut self, bytes: u64) -> Result<(), ArchiveError> {
-        match self.left.checked_sub(bytes) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(ArchiveError::Limit {
-                what: "bytes",
-                limit: self.limit,
-            }),
-        }
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), ArchiveError> {
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            });
+        taken.map(drop).map_err(|_| ArchiveError::Limit {
+            what: "bytes",
+            limit: self.limit,
+        })
     }
 }
 
 /// Copies until the end, within the budget. The error says which side failed.
 pub(crate) fn copy_within(
-    budget: &mut Budget,
+    budget: &Budget,
     reader: &mut dyn io::Read,
     output: &mut impl io::Write,
     read_error: impl Fn(io::Error) -> ArchiveError,
@@ -440,8 +472,13 @@ mod tests {
 
     #[test]
     fn names_that_lead_outside_are_refused() {
-        for raw in ["", "/etc/passwd", "..", "a/../b", "../x", "a/..", "a\0b"] {
-            assert_eq!(EntryName::new(raw.as_bytes()), None, "{raw:?}");
+        for raw in ["/etc/passwd", "..", "a/../b", "../x", "a/.."] {
+            let outside = Err(NameFault::Outside);
+            assert_eq!(EntryName::new(raw.as_bytes()), outside, "{raw:?}");
+        }
+        for raw in ["", "a\0b", &"a/".repeat(3000)] {
+            let refused = EntryName::new(raw.as_bytes());
+            assert!(matches!(refused, Err(NameFault::Unusable(_))), "{raw:?}");
         }
         for (raw, clean) in [("./a", "a"), ("a//b/", "a/b"), ("./", ""), ("..a", "..a")] {
             let name = EntryName::new(raw.as_bytes()).expect("inside");

@@ -88,3 +88,16 @@ impl ArchiveError {
         }
     }
 }
+
+/// A name from an archive as texts show it: control characters cannot pretend to be lines of a log.
+pub(crate) fn shown(raw: &[u8]) -> String {
+    let mut text = String::with_capacity(raw.len());
+    for character in String::from_utf8_lossy(raw).chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}

@@ -26,6 +26,8 @@ mod error;
 mod format;
 mod glob;
 mod gzip;
+mod in_order;
+mod pack;
 mod selection;
 mod single;
 mod source;
@@ -39,3 +41,12 @@ pub use format::{Format, Level, extract, write};
 pub use glob::{Glob, GlobError};
 pub use selection::{Finding, Selection, Wanted, is_excluded, select};
 pub use single::read_file;
+
+/// How far back Zstandard may refer: 32 MiB, the most that gitlab-runner's library writes. The format
+/// allows a thousand times that, and a reader has to keep it in memory.
+const MAX_ZSTD_WINDOW_LOG: u32 = 25;
+
+/// Threads for one archive: more than four gain little, and each keeps its buffers.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(4))
+}

@@ -5,7 +5,7 @@ use std::io::{BufReader, Read, Seek};
 
 use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ZipArchive};
 
-use crate::{ArchiveError, Limits};
+use crate::{ArchiveError, Limits, MAX_ZSTD_WINDOW_LOG};
 
 /// The content of the regular file `path` in a zip or a Zstandard tar; `None` when there is none. Of several
 /// entries with that name the first counts.
@@ -51,7 +51,12 @@ fn from_zip(archive: File, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Ar
             CompressionMethod::STORE => Box::new(packed),
             CompressionMethod::DEFLATE => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
             CompressionMethod::ZSTD => {
-                Box::new(zstd::stream::read::Decoder::with_buffer(packed).map_err(damaged)?)
+                let mut decoder =
+                    zstd::stream::read::Decoder::with_buffer(packed).map_err(damaged)?;
+                decoder
+                    .window_log_max(MAX_ZSTD_WINDOW_LOG)
+                    .map_err(damaged)?;
+                Box::new(decoder)
             }
             other => {
                 return Err(ArchiveError::UnsupportedMethod {
@@ -70,7 +75,10 @@ fn from_zip(archive: File, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Ar
 }
 
 fn from_tar(archive: File, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
-    let unpacked = zstd::stream::read::Decoder::new(archive).map_err(damaged)?;
+    let mut unpacked = zstd::stream::read::Decoder::new(archive).map_err(damaged)?;
+    unpacked
+        .window_log_max(MAX_ZSTD_WINDOW_LOG)
+        .map_err(damaged)?;
     let mut archive = tar::Archive::new(unpacked);
     // Long names are read by `tar` into memory; entries of this kind are looked at raw, and have none.
     for (count, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {

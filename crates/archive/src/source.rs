@@ -66,16 +66,22 @@ impl Source {
     }
 }
 
-/// Opens a regular file. What took its place since it was selected (a link, a pipe) is not opened.
-pub(crate) fn open_regular(root: &Path, path: &Path) -> Result<File, ArchiveError> {
+/// Opens a file that was regular when it was looked at. A link that took its place is not followed, a
+/// pipe not waited for.
+pub(crate) fn open(root: &Path, path: &Path) -> Result<File, ArchiveError> {
     let full = root.join(path);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(&full, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::LOOP) => return Err(ArchiveError::NotRegular(path.to_owned())),
-        Err(error) => return Err(ArchiveError::errno(full)(error)),
-    };
-    let metadata = file.metadata().map_err(ArchiveError::io(&full))?;
+    match rustix::fs::open(&full, flags, Mode::empty()) {
+        Ok(file) => Ok(File::from(file)),
+        Err(rustix::io::Errno::LOOP) => Err(ArchiveError::NotRegular(path.to_owned())),
+        Err(error) => Err(ArchiveError::errno(full)(error)),
+    }
+}
+
+/// The same for reading without a bound: anything that is no regular file by now is refused.
+pub(crate) fn open_regular(root: &Path, path: &Path) -> Result<File, ArchiveError> {
+    let file = open(root, path)?;
+    let metadata = file.metadata().map_err(ArchiveError::io(root.join(path)))?;
     if metadata.is_file() {
         Ok(file)
     } else {

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use tar::EntryType;
 
 use crate::destination::{Attributes, Budget, Destination, EntryName, copy_within};
+use crate::error::shown;
 use crate::source::{Source, SourceKind, open_regular};
-use crate::{ArchiveError, Level, Limits};
+use crate::{ArchiveError, Level, Limits, MAX_ZSTD_WINDOW_LOG};
 
 /// Links are kept until all files are there; hostile archives must not fill the memory with them.
 const MAX_LINK_BYTES: usize = 64 << 20;
@@ -73,8 +74,11 @@ pub(crate) fn write<W: Write>(
 
 pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(), ArchiveError> {
     let damaged = |error: io::Error| ArchiveError::Damaged(error.to_string());
-    let decoder =
+    let mut decoder =
         zstd::stream::read::Decoder::with_buffer(BufReader::new(archive)).map_err(damaged)?;
+    decoder
+        .window_log_max(MAX_ZSTD_WINDOW_LOG)
+        .map_err(damaged)?;
     let left = Rc::new(Cell::new(u64::MAX));
     let mut archive = tar::Archive::new(Metered {
         input: decoder,
@@ -82,7 +86,7 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
     });
     let mut destination = Destination::open(root)?;
     // Zstandard packs zeros some ten thousand times: only the total is bounded.
-    let mut budget = Budget::new(limits.bytes);
+    let budget = Budget::new(limits.bytes);
     let mut links: Vec<(EntryName, Vec<u8>)> = Vec::new();
     let mut directories: Vec<(EntryName, Attributes)> = Vec::new();
     let (mut kept_bytes, mut count) = (0, 0);
@@ -111,7 +115,7 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
             });
         }
         let raw = entry.path_bytes().into_owned();
-        let name = EntryName::new(&raw).ok_or_else(|| destination.outside(&raw))?;
+        let name = EntryName::new(&raw).map_err(|fault| destination.refuse(&raw, fault))?;
         let header = entry.header();
         let attributes = Attributes {
             mode: header.mode().ok(),
@@ -119,9 +123,9 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
             owner: owner(header),
         };
         let kind = header.entry_type();
-        let shown = String::from_utf8_lossy(&raw);
+        let path = shown(&raw);
         let read_error = |error: io::Error| ArchiveError::DamagedEntry {
-            name: shown.clone().into_owned(),
+            name: path.clone(),
             reason: error.to_string(),
         };
         if kind.is_dir() || kind.is_symlink() {
@@ -141,13 +145,19 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
             links.push((name, target));
         } else if kind.is_file() && !name.is_root() {
             let mut file = destination.create_file(&name)?;
-            let write_error = ArchiveError::io_again(root.join(shown.as_ref()));
-            copy_within(&mut budget, &mut entry, &mut file, read_error, write_error)?;
+            let write_error = ArchiveError::io_again(root.join(&path));
+            copy_within(&budget, &mut entry, &mut file, read_error, write_error)?;
             destination.finish_file(&file, &name, attributes)?;
+        } else if kind.is_hard_link() {
+            // Nobody's caches or artifacts have them: a target would have to be trusted.
+            return Err(ArchiveError::DamagedEntry {
+                name: path,
+                reason: "hard links cannot be extracted".to_owned(),
+            });
         }
         // What nobody wants is read here, so that the next header is all that counts as one.
-        let never = ArchiveError::io_again(root.join(shown.as_ref()));
-        copy_within(&mut budget, &mut entry, &mut io::sink(), read_error, never)?;
+        let never = ArchiveError::io_again(root.join(&path));
+        copy_within(&budget, &mut entry, &mut io::sink(), read_error, never)?;
     }
     for (name, target) in &links {
         destination.create_link(name, target)?;

@@ -1,12 +1,16 @@
 //! Extracting a zip of unknown origin (`runner-build-lifecycle.md` 4.7).
 //!
-//! The central directory is read three times instead of being kept: files and directories, then links
-//! (so that no file can be written through a link of the same archive), then what directories look
-//! like. Memory does not grow with the number of entries.
+//! The central directory is read again and again instead of being kept: by each of a few threads for files
+//! and directories, then for links (so that no file can be written through a link of the same archive),
+//! then for what directories look like. Memory does not grow with the number of entries. Which thread
+//! extracts an entry depends on its name alone, so that entries of one name keep their order.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libdeflater::Decompressor;
 use rawzip::extra_fields::ExtraFieldId;
@@ -17,7 +21,8 @@ use rawzip::{
 };
 
 use crate::destination::{Attributes, Budget, Destination, EntryName, copy_within};
-use crate::{ArchiveError, Limits};
+use crate::error::shown;
+use crate::{ArchiveError, Limits, MAX_ZSTD_WINDOW_LOG, processors};
 
 /// Entries up to this size, packed and unpacked, are inflated in memory.
 const SMALL: u64 = 4 << 20;
@@ -25,9 +30,16 @@ const SMALL: u64 = 4 << 20;
 /// Longest target of a link (`PATH_MAX`).
 const MAX_TARGET: u64 = 4096;
 
+/// From this many entries on, threads are worth their start.
+const PARALLEL_FROM: u64 = 16;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
-    Files,
+    /// Files, and directories as far as they have to exist: the share of one of so many threads.
+    Files {
+        thread: u64,
+        of: u64,
+    },
     Links,
     Directories,
 }
@@ -41,67 +53,158 @@ enum Kind {
 }
 
 pub(crate) fn extract(file: File, root: &Path, limits: &Limits) -> Result<(), ArchiveError> {
-    let archive_bytes = file
-        .metadata()
-        .map_err(|error| ArchiveError::Damaged(error.to_string()))?
-        .len();
+    let unreadable = |error: std::io::Error| ArchiveError::Damaged(error.to_string());
+    let archive_bytes = file.metadata().map_err(unreadable)?.len();
+    let content = file.try_clone().map_err(unreadable)?;
     // The largest record the format allows, so that no name is too long for the buffer.
     let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
-    let archive = ZipArchive::from_file(file, &mut buffer).map_err(damaged)?;
-    let mut extraction = Extraction {
-        destination: Destination::open(root)?,
-        budget: Budget::new(limits.total(archive_bytes)),
-        inflate: Decompressor::new(),
-        packed: Vec::new(),
-        content: Vec::new(),
+    let directory = ZipArchive::from_file(file, &mut buffer).map_err(damaged)?;
+    let archive = Archive {
+        threads: if directory.entries_hint() < PARALLEL_FROM {
+            1
+        } else {
+            processors() as u64
+        },
+        directory,
+        content,
         root,
+        max_entries: limits.entries,
+        budget: Budget::new(limits.total(archive_bytes)),
+        stopped: AtomicBool::new(false),
     };
-    for pass in [Pass::Files, Pass::Links, Pass::Directories] {
-        let mut entries = archive.entries(&mut buffer);
-        let mut count = 0;
-        while let Some(record) = entries.next_entry().map_err(damaged)? {
-            count += 1;
-            if count > limits.entries {
-                return Err(ArchiveError::Limit {
-                    what: "entries",
-                    limit: limits.entries,
-                });
-            }
-            extraction.entry(&archive, &record, pass)?;
-        }
-    }
-    extraction.destination.finish()
+    archive.extract()
 }
 
-struct Extraction<'a> {
-    destination: Destination,
+/// What the threads share.
+struct Archive<'a> {
+    directory: ZipArchive<FileReader>,
+    /// The same file, for packed bytes.
+    content: File,
+    root: &'a Path,
+    max_entries: u64,
     budget: Budget,
+    threads: u64,
+    /// A thread has failed.
+    stopped: AtomicBool,
+}
+
+/// Which kinds of entries a pass met.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    links: bool,
+    directories: bool,
+}
+
+impl Archive<'_> {
+    fn extract(&self) -> Result<(), ArchiveError> {
+        let mut extraction = Extraction::new(self)?;
+        let met = std::thread::scope(|scope| {
+            let share = |thread| Pass::Files {
+                thread,
+                of: self.threads,
+            };
+            let others: Vec<_> = (1..self.threads)
+                .map(|thread| scope.spawn(move || Extraction::new(self)?.run(share(thread))))
+                .collect();
+            let first = extraction.run(share(0));
+            // An error of the first thread wins; the others have stopped because of it.
+            others.into_iter().fold(first, |result, other| {
+                let other = other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                result.and_then(|met| other.map(|_| met))
+            })
+        })?;
+        if met.links {
+            extraction.run(Pass::Links)?;
+        }
+        if met.directories {
+            extraction.run(Pass::Directories)?;
+        }
+        extraction.destination.finish()
+    }
+}
+
+/// The work of one thread, with its buffers.
+struct Extraction<'a> {
+    archive: &'a Archive<'a>,
+    destination: Destination,
     inflate: Decompressor,
     packed: Vec<u8>,
     content: Vec<u8>,
-    root: &'a Path,
 }
 
-impl Extraction<'_> {
+impl<'a> Extraction<'a> {
+    fn new(archive: &'a Archive<'a>) -> Result<Self, ArchiveError> {
+        Ok(Self {
+            archive,
+            destination: Destination::open(archive.root)?,
+            inflate: Decompressor::new(),
+            packed: Vec::new(),
+            content: Vec::new(),
+        })
+    }
+
+    /// Goes through the whole directory once. The first error stops all threads.
+    fn run(&mut self, pass: Pass) -> Result<Met, ArchiveError> {
+        let result = self.entries(pass);
+        if result.is_err() {
+            self.archive.stopped.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn entries(&mut self, pass: Pass) -> Result<Met, ArchiveError> {
+        let archive = self.archive;
+        let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+        let mut entries = archive.directory.entries(&mut buffer);
+        let (mut count, mut met) = (0, Met::default());
+        while let Some(record) = entries.next_entry().map_err(damaged)? {
+            count += 1;
+            if count > archive.max_entries {
+                return Err(ArchiveError::Limit {
+                    what: "entries",
+                    limit: archive.max_entries,
+                });
+            }
+            if archive.stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            let kind = kind(&record);
+            met.links |= matches!(kind, Kind::Link);
+            met.directories |= matches!(kind, Kind::Directory);
+            let is_ours = match pass {
+                Pass::Files { thread, of } => {
+                    of == 1 || hash(record.file_path().as_bytes()) % of == thread
+                }
+                Pass::Links | Pass::Directories => true,
+            };
+            if is_ours {
+                self.entry(&record, &kind, pass)?;
+            }
+        }
+        Ok(met)
+    }
+
     fn entry(
         &mut self,
-        archive: &ZipArchive<FileReader>,
         record: &ZipFileHeaderRecord<'_>,
+        kind: &Kind,
         pass: Pass,
     ) -> Result<(), ArchiveError> {
         let path = record.file_path();
         let raw = path.as_bytes();
-        let name = EntryName::new(raw).ok_or_else(|| self.destination.outside(raw))?;
-        match (kind(record), pass) {
-            (Kind::Directory, Pass::Files) => self.destination.create_directory(&name),
+        let name = EntryName::new(raw).map_err(|fault| self.destination.refuse(raw, fault))?;
+        match (kind, pass) {
+            (Kind::Directory, Pass::Files { .. }) => self.destination.create_directory(&name),
             (Kind::Directory, Pass::Directories) => {
                 self.destination.finish_directory(&name, attributes(record))
             }
             (Kind::File | Kind::Link, _) if name.is_root() => Err(self.destination.outside(raw)),
-            (Kind::File, Pass::Files) => {
+            (Kind::File, Pass::Files { .. }) => {
                 self.check_method(raw, record)?;
                 let mut file = self.destination.create_file(&name)?;
-                self.content(archive, record, raw, &mut file)?;
+                self.content(record, raw, &mut file)?;
                 self.destination
                     .finish_file(&file, &name, attributes(record))
             }
@@ -111,11 +214,8 @@ impl Extraction<'_> {
                 if size == 0 || size > MAX_TARGET || record.compressed_size_hint() > SMALL {
                     return Err(damaged_entry(raw, "no target of a link"));
                 }
-                self.unpack(archive, record, raw)?;
-                let target = std::mem::take(&mut self.content);
-                let result = self.destination.create_link(&name, &target);
-                self.content = target;
-                result
+                self.unpack(record, raw)?;
+                self.destination.create_link(&name, &self.content)
             }
             _ => Ok(()),
         }
@@ -134,7 +234,7 @@ impl Extraction<'_> {
                 Ok(())
             }
             other => Err(ArchiveError::UnsupportedMethod {
-                name: String::from_utf8_lossy(raw).into_owned(),
+                name: shown(raw),
                 method: other.as_u16(),
             }),
         }
@@ -142,82 +242,115 @@ impl Extraction<'_> {
 
     fn content(
         &mut self,
-        archive: &ZipArchive<FileReader>,
         record: &ZipFileHeaderRecord<'_>,
         raw: &[u8],
         file: &mut File,
     ) -> Result<(), ArchiveError> {
-        let shown = self.root.join(&*String::from_utf8_lossy(raw));
+        let path = || self.archive.root.join(shown(raw));
         if record.uncompressed_size_hint() <= SMALL && record.compressed_size_hint() <= SMALL {
-            self.unpack(archive, record, raw)?;
+            self.unpack(record, raw)?;
             return file
                 .write_all(&self.content)
-                .map_err(ArchiveError::io(shown));
+                .map_err(|error| ArchiveError::io(path())(error));
         }
-        let entry = archive.get_entry(record.wayfinder()).map_err(damaged)?;
+        let directory = &self.archive.directory;
+        let entry = directory.get_entry(record.wayfinder()).map_err(damaged)?;
         let packed = std::io::BufReader::with_capacity(128 << 10, entry.reader());
         let unpacked: Box<dyn Read + '_> = match record.compression_method() {
             CompressionMethod::DEFLATE => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
-            CompressionMethod::ZSTD => Box::new(
-                zstd::stream::read::Decoder::with_buffer(packed)
-                    .map_err(|error| damaged_entry(raw, error))?,
-            ),
+            CompressionMethod::ZSTD => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)
+                    .map_err(|error| damaged_entry(raw, error))?;
+                decoder
+                    .window_log_max(MAX_ZSTD_WINDOW_LOG)
+                    .map_err(|error| damaged_entry(raw, error))?;
+                Box::new(decoder)
+            }
             _ => Box::new(packed),
         };
         // Checks length and sum at the end; more than announced is stopped by `take`.
         let announced = record.uncompressed_size_hint();
         let mut verified = entry.verifying_reader(unpacked.take(announced.saturating_add(1)));
         copy_within(
-            &mut self.budget,
+            &self.archive.budget,
             &mut verified,
             file,
             |error| damaged_entry(raw, error),
-            ArchiveError::io_again(shown),
+            ArchiveError::io_again(path()),
         )
     }
 
     /// Reads a small entry into `self.content` and checks it.
-    fn unpack(
-        &mut self,
-        archive: &ZipArchive<FileReader>,
-        record: &ZipFileHeaderRecord<'_>,
-        raw: &[u8],
-    ) -> Result<(), ArchiveError> {
+    fn unpack(&mut self, record: &ZipFileHeaderRecord<'_>, raw: &[u8]) -> Result<(), ArchiveError> {
+        let archive = self.archive;
         let size = record.uncompressed_size_hint();
-        self.budget.take(size)?;
-        let entry = archive.get_entry(record.wayfinder()).map_err(damaged)?;
-        self.packed.clear();
-        entry
-            .reader()
-            .read_to_end(&mut self.packed)
-            .map_err(|error| damaged_entry(raw, error))?;
-        if self.packed.len() as u64 != record.compressed_size_hint() {
+        archive.budget.take(size)?;
+        let entry = archive
+            .directory
+            .get_entry(record.wayfinder())
+            .map_err(damaged)?;
+        let (start, end) = entry.compressed_data_range();
+        let packed_size = record.compressed_size_hint();
+        if end.checked_sub(start) != Some(packed_size) {
             return Err(damaged_entry(raw, "cut short"));
         }
-        self.content.clear();
-        self.content.resize(size as usize, 0);
-        let length = match record.compression_method() {
-            CompressionMethod::DEFLATE => self
-                .inflate
-                .deflate_decompress(&self.packed, &mut self.content)
-                .map_err(|error| damaged_entry(raw, error))?,
-            CompressionMethod::ZSTD => {
-                zstd::bulk::decompress_to_buffer(&self.packed, &mut self.content)
-                    .map_err(|error| damaged_entry(raw, error))?
-            }
-            _ => {
-                std::mem::swap(&mut self.packed, &mut self.content);
-                self.content.len()
-            }
-        };
-        if length as u64 != size || self.content.len() as u64 != size {
+        let is_stored = record.compression_method() == CompressionMethod::STORE;
+        if is_stored && packed_size != size {
             return Err(damaged_entry(raw, "not as long as announced"));
+        }
+        let packed = if is_stored {
+            &mut self.content
+        } else {
+            &mut self.packed
+        };
+        packed.resize(packed_size as usize, 0);
+        archive
+            .content
+            .read_exact_at(packed, start)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => damaged_entry(raw, "cut short"),
+                _ => damaged_entry(raw, error),
+            })?;
+        if !is_stored {
+            self.inflate(record.compression_method(), size as usize, raw)?;
         }
         if crc32fast::hash(&self.content) != record.crc32() {
             return Err(damaged_entry(raw, "checksum does not match"));
         }
         Ok(())
     }
+
+    /// Unpacks `self.packed` into `self.content`, which has to become exactly so long.
+    fn inflate(
+        &mut self,
+        method: CompressionMethod,
+        size: usize,
+        raw: &[u8],
+    ) -> Result<(), ArchiveError> {
+        self.content.resize(size, 0);
+        let length = match method {
+            CompressionMethod::ZSTD => {
+                zstd::bulk::decompress_to_buffer(&self.packed, &mut self.content)
+                    .map_err(|error| damaged_entry(raw, error))?
+            }
+            _ => self
+                .inflate
+                .deflate_decompress(&self.packed, &mut self.content)
+                .map_err(|error| damaged_entry(raw, error))?,
+        };
+        if length != size {
+            return Err(damaged_entry(raw, "not as long as announced"));
+        }
+        Ok(())
+    }
+}
+
+fn hash(name: &[u8]) -> u64 {
+    // `a` and `a/` are one name.
+    let name = name.strip_suffix(b"/").unwrap_or(name);
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn kind(record: &ZipFileHeaderRecord<'_>) -> Kind {
@@ -247,8 +380,11 @@ fn attributes(record: &ZipFileHeaderRecord<'_>) -> Attributes {
         )
         .map(|time| time.to_unix()),
     };
+    let permissions = record.mode().value() & 0o777;
+    // Some programs leave the field empty: that is no mode.
+    let is_told = permissions != 0 || record.external_attributes() >> 16 != 0;
     Attributes {
-        mode: Some(record.mode().value() & 0o777),
+        mode: is_told.then_some(permissions),
         modified,
         owner: record
             .extra_fields()
@@ -272,7 +408,7 @@ fn damaged(error: rawzip::Error) -> ArchiveError {
 
 fn damaged_entry(raw: &[u8], reason: impl ToString) -> ArchiveError {
     ArchiveError::DamagedEntry {
-        name: String::from_utf8_lossy(raw).into_owned(),
+        name: shown(raw),
         reason: reason.to_string(),
     }
 }

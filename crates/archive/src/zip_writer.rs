@@ -1,40 +1,26 @@
 //! Writing a zip as upstream's archiver does (`runner-build-lifecycle.md` 4.4).
 //!
-//! Entries come in sorted order, so the same tree gives the same bytes. Files up to [`SMALL`] are
-//! compressed in memory by a few threads and handed over in order; bigger ones pass through as a stream.
+//! Entries come in sorted order, so the same tree gives the same bytes. Small files are compressed in
+//! memory by a few threads (`pack`) and handed over in order; bigger ones pass through as a stream.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use libdeflater::{CompressionLvl, Compressor};
 use rawzip::extra_fields::ExtraFieldId;
 use rawzip::path::EntryPath;
 use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, DataDescriptorOutput, Header, ZipArchiveWriter, ZipFileBuilder};
 
+use crate::in_order::{Bounds, in_order};
+use crate::pack::{Method, Packed, Packer, SMALL};
 use crate::source::{Source, SourceKind, open_regular};
-use crate::{ArchiveError, Level};
-
-/// Files up to this size are compressed in memory (`dependencies.md` 9: two threads then stay below
-/// 48 MB, input and output).
-const SMALL: u64 = 4 << 20;
+use crate::{ArchiveError, Level, processors};
 
 /// Compressed and claimed bytes that wait for their turn at most.
 const WINDOW: u64 = 16 << 20;
 
 /// From this many files on, threads are worth their start.
 const PARALLEL_FROM: usize = 16;
-
-/// How content is packed.
-#[derive(Clone, Copy)]
-enum Method {
-    Store,
-    Deflate(u8),
-    Zstd(i32),
-}
 
 pub(crate) fn write<W: Write + Send>(
     zstd: bool,
@@ -43,275 +29,36 @@ pub(crate) fn write<W: Write + Send>(
     files: &[PathBuf],
     output: &mut W,
 ) -> Result<(), ArchiveError> {
-    let method = if zstd {
-        Method::Zstd(level.zip_zstd())
-    } else {
-        level.deflate().map_or(Method::Store, Method::Deflate)
-    };
+    let method = Method::new(zstd, level);
     let mut archive = ZipArchiveWriter::new(io::BufWriter::with_capacity(256 << 10, output));
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(4);
-    if threads > 1 && files.len() >= PARALLEL_FROM {
-        in_parallel(&mut archive, method, root, files, threads)?;
+    let threads = if files.len() < PARALLEL_FROM {
+        1
     } else {
-        let mut packer = Packer::new(method);
-        for path in files {
-            let packed = packer.pack(root, path)?;
-            append(&mut archive, method, root, packed)?;
-        }
-    }
-    archive.finish().map_err(output_error)?;
-    Ok(())
-}
-
-/// What a packer made of one path.
-enum Packed {
-    /// A socket, pipe or device.
-    Skipped,
-    Directory(Source),
-    /// Content that is complete and packed.
-    Entry {
-        source: Source,
-        method: CompressionMethod,
-        content: Vec<u8>,
-        crc: u32,
-        size: u64,
-    },
-    /// Too big for the memory.
-    Stream(Source),
-}
-
-impl Packed {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Entry { content, .. } => content.len() as u64,
-            _ => 0,
-        }
-    }
-}
-
-/// Packs small files; buffers and codec state are kept between them.
-struct Packer {
-    method: Method,
-    deflate: Option<Compressor>,
-    input: Vec<u8>,
-}
-
-impl Packer {
-    fn new(method: Method) -> Self {
-        let deflate = match method {
-            Method::Deflate(level) => CompressionLvl::new(i32::from(level))
-                .ok()
-                .map(Compressor::new),
-            _ => None,
-        };
-        Self {
-            method,
-            deflate,
-            input: Vec::new(),
-        }
-    }
-
-    fn pack(&mut self, root: &Path, path: &Path) -> Result<Packed, ArchiveError> {
-        let Some(source) = Source::look(root, path)? else {
-            return Ok(Packed::Skipped);
-        };
-        match source.kind {
-            SourceKind::Directory => return Ok(Packed::Directory(source)),
-            SourceKind::Link => {
-                let content = source.target(root)?.as_os_str().as_bytes().to_vec();
-                return Ok(Packed::stored(source, content));
-            }
-            SourceKind::File if source.size > SMALL => return Ok(Packed::Stream(source)),
-            SourceKind::File => {}
-        }
-        self.input.clear();
-        // One byte more than allowed shows a file that grew.
-        open_regular(root, path)?
-            .take(SMALL + 1)
-            .read_to_end(&mut self.input)
-            .map_err(ArchiveError::io(root.join(path)))?;
-        if self.input.len() as u64 > SMALL {
-            return Ok(Packed::Stream(source));
-        }
-        let crc = crc32fast::hash(&self.input);
-        let packed = if self.input.is_empty() {
-            None
-        } else {
-            self.compress()?
-        };
-        Ok(match packed {
-            Some((method, content)) if content.len() < self.input.len() => Packed::Entry {
-                source,
-                method,
-                content,
-                crc,
-                size: self.input.len() as u64,
-            },
-            _ => Packed::stored(source, self.input.clone()),
-        })
-    }
-
-    fn compress(&mut self) -> Result<Option<(CompressionMethod, Vec<u8>)>, ArchiveError> {
-        match (self.method, &mut self.deflate) {
-            (Method::Deflate(_), Some(compressor)) => {
-                let mut content = vec![0; compressor.deflate_compress_bound(self.input.len())];
-                let length = compressor
-                    .deflate_compress(&self.input, &mut content)
-                    .map_err(|error| ArchiveError::Output(io::Error::other(error.to_string())))?;
-                content.truncate(length);
-                content.shrink_to_fit();
-                Ok(Some((CompressionMethod::DEFLATE, content)))
-            }
-            (Method::Zstd(level), _) => {
-                let content =
-                    zstd::bulk::compress(&self.input, level).map_err(ArchiveError::Output)?;
-                Ok(Some((CompressionMethod::ZSTD, content)))
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
-impl Packed {
-    fn stored(source: Source, content: Vec<u8>) -> Self {
-        Self::Entry {
-            source,
-            method: CompressionMethod::STORE,
-            crc: crc32fast::hash(&content),
-            size: content.len() as u64,
-            content,
-        }
-    }
-}
-
-/// What the threads share.
-struct Queue {
-    /// First path that nobody has claimed.
-    next: usize,
-    /// Bytes claimed or waiting to be written.
-    in_flight: u64,
-    done: BTreeMap<usize, Result<Packed, ArchiveError>>,
-    /// The writer gave up, or a thread panicked.
-    stopped: bool,
-}
-
-fn in_parallel<W: Write>(
-    archive: &mut ZipArchiveWriter<W>,
-    method: Method,
-    root: &Path,
-    files: &[PathBuf],
-    threads: usize,
-) -> Result<(), ArchiveError> {
-    ordered(
+        processors()
+    };
+    let bounds = Bounds {
+        claim: SMALL,
+        window: WINDOW,
+    };
+    in_order(
         threads,
         files.len(),
+        bounds,
         || {
-            let mut packer = Packer::new(method);
-            move |index: usize| packer.pack(root, &files[index])
+            let mut packer = None;
+            move |index: usize| {
+                let packer = match &mut packer {
+                    Some(packer) => packer,
+                    none => none.insert(Packer::new(method)?),
+                };
+                packer.pack(root, &files[index])
+            }
         },
-        |packed| append(archive, method, root, packed),
-    )
-}
-
-/// Packs `0..count` on a few threads, each with a function made by `packer`, and hands the results to
-/// `write` in order.
-fn ordered<P: FnMut(usize) -> Result<Packed, ArchiveError>>(
-    threads: usize,
-    count: usize,
-    packer: impl Fn() -> P + Sync,
-    mut write: impl FnMut(Packed) -> Result<(), ArchiveError>,
-) -> Result<(), ArchiveError> {
-    let queue = Mutex::new(Queue {
-        next: 0,
-        in_flight: 0,
-        done: BTreeMap::new(),
-        stopped: false,
-    });
-    let changed = Condvar::new();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| work(&queue, &changed, count, packer()));
-        }
-        let _guard = StopOnPanic(&queue, &changed);
-        let result = (0..count).try_for_each(|index| {
-            let packed = {
-                let mut state = lock(&queue);
-                loop {
-                    if let Some(packed) = state.done.remove(&index) {
-                        break packed?;
-                    }
-                    if state.stopped {
-                        let died = io::Error::other("a thread that packs files panicked");
-                        return Err(ArchiveError::Output(died));
-                    }
-                    state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-            };
-            let bytes = packed.bytes();
-            write(packed)?;
-            lock(&queue).in_flight -= bytes;
-            changed.notify_all();
-            Ok(())
-        });
-        stop(&queue, &changed);
-        result
-    })
-}
-
-fn stop(queue: &Mutex<Queue>, changed: &Condvar) {
-    lock(queue).stopped = true;
-    changed.notify_all();
-}
-
-/// A thread that panics wakes the others, which would wait for its result for ever; the panic itself
-/// then goes on in the caller of the scope.
-struct StopOnPanic<'a>(&'a Mutex<Queue>, &'a Condvar);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            stop(self.0, self.1);
-        }
-    }
-}
-
-fn work(
-    queue: &Mutex<Queue>,
-    changed: &Condvar,
-    count: usize,
-    mut pack: impl FnMut(usize) -> Result<Packed, ArchiveError>,
-) {
-    let _guard = StopOnPanic(queue, changed);
-    loop {
-        let index = {
-            let mut state = lock(queue);
-            // A claim counts as a full small file until its size is known. The first one always passes.
-            while !state.stopped && state.in_flight > 0 && state.in_flight + SMALL > WINDOW {
-                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if state.stopped || state.next == count {
-                return;
-            }
-            state.next += 1;
-            state.in_flight += SMALL;
-            state.next - 1
-        };
-        let packed = pack(index);
-        let mut state = lock(queue);
-        state.in_flight -= SMALL;
-        if let Ok(packed) = &packed {
-            state.in_flight += packed.bytes();
-        }
-        state.done.insert(index, packed);
-        changed.notify_all();
-    }
-}
-
-/// A thread that panicked leaves nothing half done in the queue.
-fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
+        Packed::bytes,
+        |packed| append(&mut archive, method, root, packed),
+    )?;
+    archive.finish().map_err(output_error)?;
+    Ok(())
 }
 
 /// Adds one entry to the archive.
@@ -489,47 +236,4 @@ fn output_error(error: rawzip::Error) -> ArchiveError {
         rawzip::ErrorKind::IO(error) => error,
         other => io::Error::other(other.to_string()),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// So big that packers wait for the writer.
-    fn pack(root: &Path) -> Result<Packed, ArchiveError> {
-        Ok(Packed::Entry {
-            source: Source::look(root, Path::new("file"))?.expect("a file"),
-            method: CompressionMethod::STORE,
-            content: vec![0; SMALL as usize],
-            crc: 0,
-            size: SMALL,
-        })
-    }
-
-    #[test]
-    fn a_panic_while_packing_or_writing_ends_the_work() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        std::fs::write(root.path().join("file"), "").expect("file");
-        let run = |bad_pack: usize, bad_write: usize| {
-            std::panic::catch_unwind(|| {
-                let mut written = 0;
-                let packer = || {
-                    |index| {
-                        assert!(index != bad_pack, "packing panics");
-                        pack(root.path())
-                    }
-                };
-                let result = ordered(3, 20, packer, |_| {
-                    assert!(written != bad_write, "writing panics");
-                    written += 1;
-                    Ok(())
-                });
-                (result.is_ok(), written)
-            })
-        };
-        const NEVER: usize = usize::MAX;
-        assert!(run(10, NEVER).is_err());
-        assert!(run(NEVER, 10).is_err());
-        assert!(matches!(run(NEVER, NEVER), Ok((true, 20))));
-    }
 }

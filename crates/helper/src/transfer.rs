@@ -1,10 +1,10 @@
 //! What artifact uploads and downloads share: the client, the address, how a body is kept
 //! (`runner-protocol.md` 1.1; `runner-tls.md` 4.3).
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use courser_net::{Answer, CallError, Client, ClientSettings, TlsOptions};
-use tokio::io::AsyncWriteExt;
 use url::Url;
 
 use crate::{HelperEnvironment, HelperError};
@@ -47,12 +47,15 @@ pub(crate) async fn save(
     answer: &mut Answer,
     file: std::fs::File,
 ) -> Result<std::fs::File, SaveError> {
-    let mut file = tokio::fs::File::from_std(file);
+    // Written right here: this process does nothing else meanwhile, and a hop to another thread for
+    // each piece would cost more than the piece.
+    let mut file = std::io::BufWriter::with_capacity(256 << 10, file);
     while let Some(chunk) = answer.chunk().await? {
-        file.write_all(&chunk).await?;
+        file.write_all(&chunk)?;
     }
-    file.flush().await?;
-    Ok(file.into_std().await)
+    Ok(file
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?)
 }
 
 /// Why a body could not be saved.

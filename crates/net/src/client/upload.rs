@@ -17,7 +17,7 @@ use tokio_util::io::ReaderStream;
 use super::{Body, CallError};
 
 /// Bytes read from a file at once.
-const BLOCK: usize = 64 * 1024;
+const BLOCK: usize = 256 * 1024;
 
 /// A body on its way. Dropping it, sent or not, fires the receiver made with it: the response
 /// header's timeout counts from there, as in Go, so that a large upload may take its time.

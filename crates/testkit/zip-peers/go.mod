@@ -1,0 +1,3 @@
+module courser.test/zip-peers
+
+go 1.26
