@@ -222,6 +222,8 @@ impl Destination {
             return Ok(());
         }
         if attributes.mode.is_some_and(|mode| mode & 0o700 != 0o700) {
+            // Told again: the last word counts.
+            self.closed.pop_if(|(known, _)| *known == name.0);
             if self.closed.len() == MAX_CLOSED_DIRECTORIES {
                 return Err(ArchiveError::Limit {
                     what: "directories without access",
