@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 mod fuzz;
 mod generated;
 mod picture;
+mod platforms;
 mod servers;
 
 const USAGE: &str = "\
@@ -26,6 +27,8 @@ cargo xtask <task>
                   with --new-chains the chains are made anew first (after a case was added)
   fuzz [TARGETS]  hostile bytes for the readers and the verifier of certificates (fuzz/), ten minutes each
                   or --seconds N; needs a nightly compiler
+  check-platforms [TARGETS]
+                  type-checks for macOS and, as far as it goes, Windows; installs Debian's compiler (500 MB)
   drill           long fault runs: property tests with many cases, kill -9 of whole pipelines
   docs            rustdoc, and what is generated under docs/: commands.md, the picture of a run
 ";
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         "bench" => bench(&rest),
         "fuzz" => fuzz::fuzz(&root(), &rest),
         "go-verdicts" => go_verdicts(&rest),
+        "check-platforms" => platforms::check(&root(), &rest),
         "drill" => drill(),
         "docs" => docs(),
         _ => {

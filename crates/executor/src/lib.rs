@@ -20,7 +20,6 @@
 mod contract;
 mod footprint;
 mod registry;
-#[cfg(unix)]
 mod shell;
 
 pub use contract::{
@@ -29,5 +28,4 @@ pub use contract::{
 };
 pub use footprint::{Footprint, Orphan, Swept, sweep};
 pub use registry::{Host, UnusableExecutor, executor_for, features_of};
-#[cfg(unix)]
 pub use shell::REPOSITORY_VARIABLES;

@@ -56,12 +56,10 @@ pub enum UnusableExecutor {
         name: String,
     },
     /// The shell executor cannot use this shell.
-    #[error(
-        "shell {name:?} does not work with executor \"shell\"; this version runs \"bash\" and \"sh\""
-    )]
+    #[error("{why}")]
     Shell {
-        /// As configured.
-        name: String,
+        /// Names the shell, and those that can be used.
+        why: String,
     },
 }
 
@@ -71,7 +69,6 @@ pub fn executor_for(
     host: &Host,
 ) -> Result<Arc<dyn Executor>, UnusableExecutor> {
     match config.executor.as_str() {
-        #[cfg(unix)]
         "shell" => Ok(Arc::new(crate::shell::ShellExecutor::new(config, host)?)),
         name if KNOWN.contains(&name) => Err(UnusableExecutor::NotBuilt {
             name: name.to_owned(),
@@ -86,7 +83,6 @@ pub fn executor_for(
 /// that cannot be used: the server hands out jobs by it.
 pub fn features_of(executor: &str) -> Features {
     match executor {
-        #[cfg(unix)]
         "shell" => crate::shell::features(),
         _ => Features::default(),
     }

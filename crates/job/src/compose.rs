@@ -116,7 +116,7 @@ impl Job {
     /// As [`Self::body`], inside the project directory.
     fn body_in_project(&self, status: JobStatus) -> Body<'_> {
         let mut body = self.body(status);
-        body.command(&["cd", &self.directories().project]);
+        body.change_directory(&self.directories().project);
         body
     }
 
@@ -154,7 +154,7 @@ impl Job {
             .chain(hook(configured))
             .peekable();
         if after.peek().is_some() {
-            body.command(&["cd", &self.directories().project]);
+            body.change_directory(&self.directories().project);
             body.commands("post_clone_script", after);
         }
         StageWork::Shell(body.into_script())

@@ -40,6 +40,7 @@ features! {
     bundle_uris = "FF_USE_GIT_BUNDLE_URIS",
     bash_exit_code_check = "FF_ENABLE_BASH_EXIT_CODE_CHECK",
     legacy_bash_eval = "FF_USE_LEGACY_BASH_EVAL",
+    disable_powershell_stdin = "FF_DISABLE_POWERSHELL_STDIN",
     script_sections = "FF_SCRIPT_SECTIONS",
     job_cleanup = "FF_ENABLE_JOB_CLEANUP",
     posix_escapes = "FF_POSIXLY_CORRECT_ESCAPES",

@@ -149,6 +149,7 @@ impl Job {
             &features,
             payload.features.trace_sections,
             settings.debug_trace,
+            &context.executable_arch,
         );
         let job = Self {
             payload,

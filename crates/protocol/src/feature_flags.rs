@@ -92,7 +92,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::off(
         "FF_USE_POWERSHELL_PATH_RESOLVER",
-        "No effect yet: PowerShell scripts are not built.",
+        "No effect: paths in PowerShell scripts are written as the runner knows them.",
     ),
     FeatureFlag::off(
         "FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL",
@@ -122,7 +122,7 @@ pub const ALL: &[FeatureFlag] = &[
     .runner_only(),
     FeatureFlag::off(
         "FF_DISABLE_POWERSHELL_STDIN",
-        "No effect yet: PowerShell scripts are not built.",
+        "PowerShell is handed its scripts as files instead of on standard input.",
     ),
     FeatureFlag::on(
         "FF_USE_POD_ACTIVE_DEADLINE_SECONDS",

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+#[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -62,14 +63,14 @@ impl StateDir {
 
 /// Creates the directory and its parents, new ones for the owner only.
 pub(crate) fn private_dir(path: &Path) -> Result<(), StoreError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| StoreError::Io {
-            path: path.display().to_string(),
-            source,
-        })
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    builder.mode(0o700);
+    builder.create(path).map_err(|source| StoreError::Io {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 /// Creates the file for the owner only, unless it is there.
@@ -87,7 +88,9 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
 /// Options that write, and that create for the owner only.
 pub(crate) fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
+    options.write(true);
+    #[cfg(unix)]
+    options.mode(0o600);
     options
 }
 

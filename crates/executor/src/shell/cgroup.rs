@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::mark::Mark;
@@ -58,11 +57,15 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Puts a process in.
-    pub(super) fn take(&self, process: Pid) {
-        let number = process.as_raw_nonzero().to_string();
-        if let Err(error) = fs::write(self.path.join("cgroup.procs"), number) {
-            tracing::debug!("a job's process is not in its control group: {error}");
+    /// Puts a process in, and what it has started: the kernel may take some milliseconds for it.
+    pub(super) fn take(&self, process: u32) {
+        let mut outside = vec![process];
+        while let Some(process) = outside.pop() {
+            if let Err(error) = fs::write(self.path.join("cgroup.procs"), process.to_string()) {
+                tracing::debug!("a job's process is not in its control group: {error}");
+                return;
+            }
+            outside.extend(children(process));
         }
     }
 
@@ -108,6 +111,15 @@ fn groups_below(group: &Path) -> impl Iterator<Item = PathBuf> {
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.path())
+}
+
+/// What the first thread of a process has started.
+fn children(process: u32) -> Vec<u32> {
+    let path = format!("/proc/{process}/task/{process}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
 }
 
 /// The directory of this process's group, from `/proc/self/mountinfo` and `/proc/self/cgroup`.
@@ -167,7 +179,7 @@ mod tests {
             own: world.path().to_owned(),
         };
         let group = groups.of_job(&Mark::new()).expect("it can be made");
-        group.take(Pid::from_raw(77).expect("a number"));
+        fs::write(group.path.join("cgroup.procs"), "77").expect("writable");
         group.kill();
         assert_eq!(
             fs::read(group.path.join("cgroup.kill")).expect("written"),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, Cgroups};
 use super::mark::Mark;
 
 /// Between two looks at processes that are being killed.
@@ -20,6 +20,31 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// Times that new processes are looked for in one go of killing.
 const CHASE: usize = 32;
+
+/// Makes what jobs are known by.
+#[derive(Debug, Clone)]
+pub(super) struct Marks {
+    /// Where control groups can be had.
+    cgroups: Option<Cgroups>,
+}
+
+impl Marks {
+    pub(super) fn of_this_process() -> Self {
+        Self {
+            cgroups: Cgroups::of_this_process(),
+        }
+    }
+
+    /// Those of a new job.
+    pub(super) fn new_job(&self) -> JobProcesses {
+        let mark = Mark::new();
+        let cgroup = self
+            .cgroups
+            .as_ref()
+            .and_then(|groups| groups.of_job(&mark));
+        JobProcesses::new(mark, cgroup)
+    }
+}
 
 /// What finds the processes of one job, also from another process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,9 +87,11 @@ impl JobProcesses {
     }
 
     /// Takes up a process that was just started. What it starts from now on is the job's too.
-    pub(super) fn adopt(&self, leader: Pid) {
-        let number = leader.as_raw_nonzero().get();
-        self.mark.put_on(leader);
+    pub(super) fn adopt(&self, leader: u32) {
+        let number = leader.cast_signed();
+        if let Some(leader) = Pid::from_raw(number) {
+            self.mark.put_on(leader);
+        }
         if let Some(cgroup) = &self.cgroup {
             cgroup.take(leader);
         }
@@ -79,7 +106,6 @@ impl JobProcesses {
     /// Finds every process of the job that lives; those with a mark are handed to `at_once` as they are
     /// seen. The newest come first, and up to `rounds` times those that began meanwhile: one that only
     /// starts its successor is gone in a moment.
-    #[cfg(target_os = "linux")]
     fn look(&self, rounds: usize, mut at_once: impl FnMut(&Seen)) -> Vec<Survivor> {
         let mut known = self.known();
         let mut looked_at: HashSet<i32> = HashSet::from([getpid().as_raw_nonzero().get()]);
@@ -137,16 +163,10 @@ impl JobProcesses {
         found
     }
 
-    /// Without `/proc` there is only the process group.
-    #[cfg(not(target_os = "linux"))]
-    fn look(&self, _rounds: usize, _at_once: impl FnMut(&Seen)) -> Vec<Survivor> {
-        Vec::new()
-    }
-
     /// Asks all to end, those of process group `asked` excepted. One that is stopped goes on: it could
     /// not take notice.
-    pub(super) fn terminate(&self, asked: Pid) {
-        let asked = asked.as_raw_nonzero().get();
+    pub(super) fn terminate(&self, asked: u32) {
+        let asked = asked.cast_signed();
         for survivor in self.find().iter().filter(|process| process.group != asked) {
             survivor.signal(Signal::CONT).ok();
             survivor.signal(Signal::TERM).ok();

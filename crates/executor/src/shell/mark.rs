@@ -42,7 +42,6 @@ impl Mark {
 
     /// Gives a process that was just started the mark that is not in its environment. What it starts
     /// from now on inherits it. Where it cannot be had the environment alone has to do.
-    #[cfg(target_os = "linux")]
     pub(super) fn put_on(&self, process: Pid) {
         let limit = Rlimit {
             current: Some(self.limit()),
@@ -52,10 +51,6 @@ impl Mark {
             tracing::debug!("a job's processes are marked by their environment only: {error}");
         }
     }
-
-    /// Only Linux can set a limit of another process.
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn put_on(&self, _process: Pid) {}
 
     /// Whether this block of `NAME=value\0` holds the variable.
     pub(super) fn is_in_environment(&self, environment: &[u8]) -> bool {

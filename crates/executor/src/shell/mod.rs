@@ -1,9 +1,15 @@
 //! The shell executor: jobs are processes of this machine (`runner-build-lifecycle.md` 6.2).
 
+#[cfg(target_os = "linux")]
 mod cgroup;
+#[cfg_attr(not(target_os = "linux"), path = "elsewhere.rs")]
 mod job_processes;
+#[cfg(target_os = "linux")]
 mod mark;
 mod output;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -11,17 +17,16 @@ use std::time::Duration;
 
 use courser_config::RunnerConfig;
 use courser_job::messages::prepare_environment_failed;
-use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript, StageWork};
-use courser_protocol::Features;
+use courser_job::{DirectoryLayout, HelperRequest, Job, Shell, StageScript, StageWork};
+use courser_protocol::{FailureReason, Features};
+use tempfile::TempDir;
 
 use crate::{
     Environment, EnvironmentFuture, Executor, Exit, Facts, Footprint, Host, NoPlace, Orphan,
     Output, Place, PrepareError, RunError, StopSignal, UnusableExecutor,
 };
-use cgroup::Cgroups;
 pub(crate) use job_processes::JobProcesses;
-use job_processes::Survivor;
-use mark::Mark;
+use job_processes::{Marks, Survivor};
 pub use process::REPOSITORY_VARIABLES;
 use process::{Invocation, run_to_end};
 
@@ -30,39 +35,17 @@ pub(crate) struct ShellExecutor {
     facts: Facts,
     shell: Shell,
     host: Host,
-    /// Where jobs can have control groups.
-    cgroups: Option<Cgroups>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shell {
-    Bash,
-    Sh,
-}
-
-impl Shell {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Bash => "bash",
-            Self::Sh => "sh",
-        }
-    }
+    marks: Marks,
 }
 
 impl ShellExecutor {
     pub(crate) fn new(config: &RunnerConfig, host: &Host) -> Result<Self, UnusableExecutor> {
-        let shell = match config.shell.as_str() {
-            "" | "bash" => Shell::Bash,
-            "sh" => Shell::Sh,
-            other => {
-                return Err(UnusableExecutor::Shell {
-                    name: other.to_owned(),
-                });
-            }
-        };
+        let shell = Shell::parse(&config.shell).map_err(|rejection| UnusableExecutor::Shell {
+            why: rejection.message,
+        })?;
         let facts = Facts {
             name: "shell",
-            shell: shell.name().to_owned(),
+            shell: shell.program().to_owned(),
             directories: DirectoryLayout {
                 builds: absolute(&config.builds_dir, "builds", &host.working_directory),
                 cache: absolute(&config.cache_dir, "cache", &host.working_directory),
@@ -78,7 +61,7 @@ impl ShellExecutor {
             facts,
             shell,
             host: host.clone(),
-            cgroups: Cgroups::of_this_process(),
+            marks: Marks::of_this_process(),
         })
     }
 }
@@ -134,15 +117,20 @@ impl Executor for ShellExecutor {
         place: Place,
         job: &'a Job,
     ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>> {
-        let mark = Mark::new();
-        let cgroup = self
-            .cgroups
-            .as_ref()
-            .and_then(|groups| groups.of_job(&mark));
+        let script_file = self.shell.is_powershell() && job.features().disable_powershell_stdin;
+        if script_file && self.host.user.is_some() {
+            let message = format!(
+                "{} doesn't support changing user with the shell executor",
+                self.shell.program()
+            );
+            let reason = Some(FailureReason::RunnerConfigurationError);
+            return Box::pin(std::future::ready(Err(PrepareError { message, reason })));
+        }
         let environment: Box<dyn Environment> = Box::new(ShellEnvironment {
             shell: self.shell,
+            script_file,
             host: self.host.clone(),
-            processes: JobProcesses::new(mark, cgroup),
+            processes: self.marks.new_job(),
             temporary_directory: PathBuf::from(&job.directories().temporary),
             _place: place,
         });
@@ -152,6 +140,8 @@ impl Executor for ShellExecutor {
 
 struct ShellEnvironment {
     shell: Shell,
+    /// Scripts are files, not standard input.
+    script_file: bool,
     host: Host,
     processes: JobProcesses,
     /// Beside the working copy; holds file variables and credentials.
@@ -169,23 +159,74 @@ impl ShellEnvironment {
         )
     }
 
-    /// `<shell> -l`, or the same through `su` (3.1).
+    /// The shell, which reads its script from standard input, or the same through `su` (3.1).
     fn shell_invocation(&self) -> Invocation {
-        let shell = self.shell.name();
+        let shell = self.shell.program();
+        let arguments = self.shell.stdin_arguments();
         match &self.host.user {
-            None => self.start(shell, ["-l"]),
-            Some(user) => self.as_user(user, format!("{shell} -l")),
+            None => self.start(shell, arguments.iter().map(String::as_str)),
+            Some(user) => {
+                let directory = if self.shell.is_powershell() {
+                    "/usr/bin"
+                } else {
+                    "/bin"
+                };
+                let command = format!("{shell} {}", arguments.join(" "));
+                self.as_user(user, &format!("{directory}/{shell}"), command)
+            }
         }
     }
 
-    /// `su` with the job's shell, which keeps standard input and the environment.
-    fn as_user(&self, user: &str, command: String) -> Invocation {
-        let shell_path = format!("/bin/{}", self.shell.name());
+    /// `su` with a shell, which keeps standard input and the environment.
+    fn as_user(&self, user: &str, shell: &str, command: String) -> Invocation {
         if cfg!(target_os = "linux") {
-            self.start("su", ["-s", &shell_path, user, "-c", &command])
+            self.start("su", ["-s", shell, user, "-c", &command])
         } else {
             self.start("su", [user, "-c", &command])
         }
+    }
+
+    /// A directory of its own with the script, for as long as it runs. In the job's private directory, which
+    /// is emptied should this process die.
+    fn script_in_file(&self, script: &str) -> std::io::Result<(TempDir, Invocation)> {
+        std::fs::create_dir_all(&self.temporary_directory)?;
+        let directory = tempfile::Builder::new()
+            .prefix("build_script")
+            .tempdir_in(&self.temporary_directory)?;
+        let name = format!("script.{}", self.shell.script_extension());
+        let path = directory.path().join(name);
+        std::fs::write(&path, script)?;
+        let arguments = self.shell.file_arguments(&path.to_string_lossy());
+        let invocation = self.start(self.shell.program(), arguments.iter().map(String::as_str));
+        Ok((directory, invocation))
+    }
+
+    async fn run_script(
+        &self,
+        script: &str,
+        output: &mut dyn Output,
+        stop: StopSignal,
+    ) -> Result<Exit, RunError> {
+        if self.script_file {
+            let (_directory, shell) = self.script_in_file(script).map_err(RunError::Start)?;
+            return Ok(run_to_end(shell, &[], output, stop, self.grace())
+                .await?
+                .exit);
+        }
+        let shell = self.shell_invocation();
+        let ended = run_to_end(shell, script.as_bytes(), output, stop, self.grace()).await?;
+        Ok(match ended.exit {
+            // A login shell that did not read its script has failed in a profile.
+            Exit::Failure { code, text }
+                if !ended.input_was_read && !self.shell.is_powershell() =>
+            {
+                Exit::Failure {
+                    code,
+                    text: prepare_environment_failed(&text),
+                }
+            }
+            exit => exit,
+        })
     }
 
     /// `courser helper run` as the job's user, request on standard input.
@@ -194,7 +235,11 @@ impl ShellEnvironment {
             None => self.start(&self.host.helper_command, ["helper", "run"]),
             Some(user) => {
                 let quoted = self.host.helper_command.replace('\'', r"'\''");
-                self.as_user(user, format!("exec '{quoted}' helper run"))
+                let shell = match self.shell {
+                    Shell::Bash => "/bin/bash",
+                    _ => "/bin/sh",
+                };
+                self.as_user(user, shell, format!("exec '{quoted}' helper run"))
             }
         }
     }
@@ -228,7 +273,7 @@ impl ShellEnvironment {
 
 impl Environment for ShellEnvironment {
     fn description(&self) -> String {
-        format!("Using Shell ({}) executor...", self.shell.name())
+        format!("Using Shell ({}) executor...", self.shell.program())
     }
 
     fn run<'a>(
@@ -239,19 +284,7 @@ impl Environment for ShellEnvironment {
     ) -> EnvironmentFuture<'a, Result<Exit, RunError>> {
         Box::pin(async move {
             match &stage.work {
-                StageWork::Shell(script) => {
-                    let shell = self.shell_invocation();
-                    let ended =
-                        run_to_end(shell, script.as_bytes(), output, stop, self.grace()).await?;
-                    Ok(match ended.exit {
-                        // A login shell that did not read its script has failed in a profile.
-                        Exit::Failure { code, text } if !ended.input_was_read => Exit::Failure {
-                            code,
-                            text: prepare_environment_failed(&text),
-                        },
-                        exit => exit,
-                    })
-                }
+                StageWork::Shell(script) => self.run_script(script, output, stop).await,
                 StageWork::Helper(requests) => {
                     for request in requests {
                         let exit = self.run_helper(request, output, stop.clone()).await?;

@@ -2,12 +2,11 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
+use super::platform::Pipe;
 use crate::{Output, Stream};
 
 /// Read at most this much between two looks at the other pipe: all that a pipe holds.
@@ -24,26 +23,26 @@ const DRAIN_TOTAL: Duration = Duration::from_secs(10);
 
 /// Standard output and standard error of a stage.
 pub(super) struct Pipes {
-    stdout: Option<Receiver>,
-    stderr: Option<Receiver>,
+    stdout: Option<Pipe>,
+    stderr: Option<Pipe>,
 }
 
 impl Pipes {
-    pub(super) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
-        Ok(Self {
-            stdout: Some(Receiver::from_owned_fd(stdout)?),
-            stderr: Some(Receiver::from_owned_fd(stderr)?),
-        })
+    pub(super) fn new(stdout: Pipe, stderr: Pipe) -> Self {
+        Self {
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        }
     }
 
     /// Hands on what comes next. Pends forever once both pipes are at their end.
     pub(super) async fn forward(&mut self, output: &mut dyn Output) -> io::Result<()> {
         tokio::select! {
-            ready = readable(self.stdout.as_ref()) => {
+            ready = readable(self.stdout.as_mut()) => {
                 ready?;
                 take(&mut self.stdout, Stream::Stdout, output)
             }
-            ready = readable(self.stderr.as_ref()) => {
+            ready = readable(self.stderr.as_mut()) => {
                 ready?;
                 take(&mut self.stderr, Stream::Stderr, output)
             }
@@ -70,20 +69,20 @@ impl Pipes {
     }
 }
 
-async fn readable(pipe: Option<&Receiver>) -> io::Result<()> {
+async fn readable(pipe: Option<&mut Pipe>) -> io::Result<()> {
     match pipe {
-        Some(pipe) => pipe.readable().await,
+        Some(pipe) => pipe.ready().await,
         None => std::future::pending().await,
     }
 }
 
-fn take(pipe: &mut Option<Receiver>, stream: Stream, output: &mut dyn Output) -> io::Result<()> {
-    let Some(receiver) = pipe else {
+fn take(pipe: &mut Option<Pipe>, stream: Stream, output: &mut dyn Output) -> io::Result<()> {
+    let Some(open) = pipe else {
         return Ok(());
     };
     let at_end = ROOM.with_borrow_mut(|piece| {
         piece.resize(PIECE, 0);
-        match receiver.try_read(piece) {
+        match open.take(piece) {
             Ok(0) => return Ok(true),
             Ok(length) => output.write(stream, &piece[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -2,18 +2,17 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Seek, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::job_processes::{JobProcesses, Killed};
 use super::output::Pipes;
+use super::platform::{self, Pipe, exit_of, standard_input};
 use crate::{Exit, Output, RunError, StopSignal};
 
 /// How long a killed process may take to disappear.
@@ -107,7 +106,7 @@ pub(super) struct Ended {
 
 struct ProcessTree {
     leader: Child,
-    pid: Pid,
+    pid: u32,
     pipes: Pipes,
     processes: JobProcesses,
     /// Standard input of the leader.
@@ -124,26 +123,21 @@ impl ProcessTree {
         for name in REPOSITORY_VARIABLES {
             command.env_remove(name);
         }
-        let mut leader = command
+        command
             .args(&invocation.arguments)
             .current_dir(&invocation.directory)
             .env(processes.variable(), "")
-            .process_group(0)
             .stdin(input.try_clone()?)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let pid = leader
-            .id()
-            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
-            .ok_or_else(|| io::Error::other("process has no id"))?;
+            .stderr(Stdio::piped());
+        platform::set_apart(&mut command);
+        let mut leader = command.spawn()?;
+        let pid = leader.id();
+        let pid = pid.ok_or_else(|| io::Error::other("process has no id"))?;
         processes.adopt(pid);
-        let stdout = leader.stdout.take().map(|pipe| pipe.into_owned_fd());
-        let stderr = leader.stderr.take().map(|pipe| pipe.into_owned_fd());
-        let pipes = match (stdout, stderr) {
-            (Some(stdout), Some(stderr)) => Pipes::new(stdout?, stderr?)?,
-            _ => return Err(io::Error::other("process has no pipes")),
-        };
+        let pipes = Pipe::both(&mut leader)?;
+        let (stdout, stderr) = pipes.ok_or_else(|| io::Error::other("process has no pipes"))?;
+        let pipes = Pipes::new(stdout, stderr);
         Ok(Self {
             leader,
             pid,
@@ -154,13 +148,9 @@ impl ProcessTree {
         })
     }
 
-    fn raw_pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
-    }
-
     /// Hands output on until the leader has ended and its pipes are drained.
     async fn follow(&mut self, output: &mut dyn Output) -> Result<ExitStatus, RunError> {
-        let pid = self.raw_pid();
+        let pid = self.pid;
         let failed = |source| RunError::Follow { pid, source };
         let status = loop {
             tokio::select! {
@@ -183,19 +173,17 @@ impl ProcessTree {
         grace: Duration,
     ) -> Result<ExitStatus, RunError> {
         let deadline = Instant::now() + grace;
-        let pid = self.raw_pid();
-        // One that is stopped could not take notice, and gets a SIGHUP instead when its parent ends.
-        self.signal_group(Signal::CONT).ok();
-        let asked = self.signal_group(Signal::TERM);
-        let (processes, group) = (self.processes.clone(), self.pid);
-        let others = off_thread(move || processes.terminate(group));
+        let pid = self.pid;
+        let asked = platform::ask_to_end(&self.leader);
+        let processes = self.processes.clone();
+        let others = off_thread(move || processes.terminate(pid));
         match asked {
             Ok(()) => tokio::join!(others, self.let_end(output, deadline)).1?,
             Err(error) => tracing::warn!(pid, "Failed to terminate process: {error}"),
         }
         let processes = self.processes.clone();
         off_thread(move || processes.find()).await;
-        self.signal_group(Signal::KILL).ok();
+        platform::kill(&self.leader);
         let processes = self.processes.clone();
         let Killed { left, .. } = off_thread(move || processes.kill(KILL_WAIT)).await;
         if !left.is_empty() {
@@ -214,7 +202,7 @@ impl ProcessTree {
         output: &mut dyn Output,
         deadline: Instant,
     ) -> Result<(), RunError> {
-        let pid = self.raw_pid();
+        let pid = self.pid;
         let ended = async {
             let waited = self.leader.wait().await;
             let patience = (Instant::now() + SURVIVOR_WAIT).min(deadline);
@@ -236,21 +224,13 @@ impl ProcessTree {
         }
         .map_err(|source| RunError::Follow { pid, source })
     }
-
-    /// Only while the leader has not been waited for: afterwards the group's number may be another's.
-    fn signal_group(&self, signal: Signal) -> io::Result<()> {
-        if self.leader.id().is_none() {
-            return Ok(());
-        }
-        Ok(kill_process_group(self.pid, signal)?)
-    }
 }
 
 impl Drop for ProcessTree {
     fn drop(&mut self) {
         if !self.finished {
             self.processes.find();
-            self.signal_group(Signal::KILL).ok();
+            platform::kill(&self.leader);
             self.processes.kill(DROP_WAIT);
         }
     }
@@ -272,60 +252,4 @@ async fn await_none(processes: &JobProcesses) {
 /// Looks through all processes, which blocks for some milliseconds.
 async fn off_thread<T: Send + Default + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
-}
-
-/// A file in memory, which a shell reads in blocks; from a pipe it must read byte by byte.
-#[cfg(target_os = "linux")]
-fn standard_input(input: &[u8]) -> io::Result<File> {
-    let memory = rustix::fs::memfd_create("courser-stage", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(memory);
-    file.write_all(input)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// A nameless temporary file.
-#[cfg(not(target_os = "linux"))]
-fn standard_input(input: &[u8]) -> io::Result<File> {
-    let mut file = tempfile::tempfile()?;
-    file.write_all(input)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Go's words for an exit status, which users and `allow_failure:exit_codes` know (6.4).
-fn exit_of(status: ExitStatus) -> Exit {
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Exit::Success,
-        (Some(code), _) => Exit::Failure {
-            code,
-            text: format!("exit status {code}"),
-        },
-        (None, signal) => Exit::Failure {
-            code: -1,
-            text: format!("signal: {}", signal_name(signal.unwrap_or(0))),
-        },
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        1 => "hangup",
-        2 => "interrupt",
-        3 => "quit",
-        4 => "illegal instruction",
-        5 => "trace/breakpoint trap",
-        6 => "aborted",
-        7 => "bus error",
-        8 => "floating point exception",
-        9 => "killed",
-        10 => "user defined signal 1",
-        11 => "segmentation fault",
-        12 => "user defined signal 2",
-        13 => "broken pipe",
-        14 => "alarm clock",
-        15 => "terminated",
-        other => return format!("signal {other}"),
-    };
-    name.to_owned()
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use courser_job::helper_request::Prepare;
 use courser_job::{Stage, StageWork};
 
+use super::cgroup::Cgroups;
+use super::mark::Mark;
 use super::*;
 use crate::{LightHelper, Stream};
 
@@ -54,6 +56,7 @@ impl LightHelper for CountingHelper {
 fn environment(grace: Duration) -> ShellEnvironment {
     ShellEnvironment {
         shell: Shell::Bash,
+        script_file: false,
         host: Host {
             working_directory: std::env::temp_dir(),
             user: None,
@@ -323,6 +326,48 @@ fn another_user_is_reached_through_su() {
 }
 
 #[test]
+fn powershell_has_its_script_on_standard_input_or_in_a_file() {
+    let world = tempfile::tempdir().expect("a directory");
+    let mut environment = environment(Duration::ZERO);
+    environment.shell = Shell::Pwsh;
+    environment.temporary_directory = world.path().join("project.tmp");
+    let words = environment.shell_invocation();
+    assert_eq!(words.words()[..2], ["pwsh", "-NoProfile"]);
+    let (directory, file) = environment.script_in_file("& { }").expect("writable");
+    let path = PathBuf::from(file.words()[6]);
+    assert_eq!(file.words()[5], "-File");
+    assert_eq!(std::fs::read(&path).expect("it is there"), b"& { }");
+    drop(directory);
+    assert!(!path.exists());
+
+    environment.host.user = Some("ci".to_owned());
+    let words = environment.shell_invocation();
+    assert_eq!(
+        words.words()[..5],
+        ["su", "-s", "/usr/bin/pwsh", "ci", "-c"]
+    );
+    assert_eq!(environment.helper_invocation().words()[2], "/bin/sh");
+}
+
+#[tokio::test]
+async fn a_script_in_a_file_runs_and_is_gone_afterwards() {
+    let world = tempfile::tempdir().expect("a directory");
+    let mut environment = environment(Duration::from_secs(5));
+    // bash takes the place of PowerShell, which is not on every machine.
+    environment.script_file = true;
+    environment.temporary_directory = world.path().join("project.tmp");
+    let mut log = Log::default();
+    let exit = environment
+        .run(&script("basename $0; exit 4"), &mut log, StopSignal::new())
+        .await
+        .expect("bash starts");
+    assert!(matches!(exit, Exit::Failure { code: 4, .. }));
+    assert_eq!(log.stdout(), "script.sh\n");
+    let left = std::fs::read_dir(&environment.temporary_directory).expect("it was made");
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
 fn executors_that_cannot_be_used_are_named() {
     let mut config = RunnerConfig::default();
     let host = environment(Duration::ZERO).host.clone();
@@ -335,8 +380,13 @@ fn executors_that_cannot_be_used_are_named() {
         ("dcoker", "", "executor \"dcoker\" not found"),
         (
             "shell",
-            "pwsh",
-            "shell \"pwsh\" does not work with executor \"shell\"; this version runs \"bash\" and \"sh\"",
+            "cmd",
+            "shell \"cmd\" is no longer supported, by gitlab-runner neither: use \"pwsh\" or \"powershell\"",
+        ),
+        (
+            "shell",
+            "fish",
+            "unknown shell \"fish\": use \"bash\", \"sh\", \"pwsh\" or \"powershell\"",
         ),
     ];
     for (executor, shell, message) in cases {

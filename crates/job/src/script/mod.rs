@@ -1,23 +1,32 @@
-//! Shell scripts of a stage: wrapper, exports, echo of commands (`runner-build-lifecycle.md` 3.2 to 3.5).
+//! Shell scripts of a stage: wrapper, exports, echo of commands (`runner-build-lifecycle.md` 3.2 to 3.7).
 //!
 //! [`Body`] collects the commands of a stage; [`Body::into_script`] wraps them so that the shell has read
-//! everything before the first command runs: a command that reads standard input finds it empty.
+//! everything before the first command runs: a command that reads standard input finds it empty. How it is
+//! said is the dialect's: `posix.rs`, `powershell.rs`. How a shell is started is `start.rs`.
 
+mod posix;
+mod powershell;
 mod quote;
+mod start;
 
-use courser_protocol::JobVariable;
+use std::fmt;
 
 use crate::tool_trust::Preset;
 use crate::{Features, HelperRequest, Rejection, Variables, messages};
-pub(crate) use quote::Quoting;
+use posix::Posix;
+use powershell::PowerShell;
 
-/// Dialect of a script.
+/// Program that a script is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shell {
     /// bash.
     Bash,
     /// Any POSIX shell, for example dash or busybox.
     Sh,
+    /// PowerShell 6 and later, of any platform.
+    Pwsh,
+    /// Windows PowerShell 5.
+    PowerShell,
 }
 
 impl Shell {
@@ -26,11 +35,13 @@ impl Shell {
         match name {
             "" | "bash" => Ok(Self::Bash),
             "sh" => Ok(Self::Sh),
-            "pwsh" | "powershell" => Err(Rejection::configuration(format!(
-                "shell {name:?} is not built yet: use \"bash\" or \"sh\""
-            ))),
+            "pwsh" => Ok(Self::Pwsh),
+            "powershell" => Ok(Self::PowerShell),
+            "cmd" => Err(Rejection::configuration(
+                "shell \"cmd\" is no longer supported, by gitlab-runner neither: use \"pwsh\" or \"powershell\"",
+            )),
             other => Err(Rejection::configuration(format!(
-                "unknown shell {other:?}: use \"bash\" or \"sh\""
+                "unknown shell {other:?}: use \"bash\", \"sh\", \"pwsh\" or \"powershell\""
             ))),
         }
     }
@@ -51,6 +62,15 @@ impl Shell {
         match self {
             Self::Bash => "bash",
             Self::Sh => "sh",
+            Self::Pwsh => "pwsh",
+            Self::PowerShell => "powershell",
+        }
+    }
+
+    fn dialect(self) -> &'static dyn Dialect {
+        match self {
+            Self::Bash | Self::Sh => &Posix,
+            Self::Pwsh | Self::PowerShell => &PowerShell,
         }
     }
 }
@@ -76,153 +96,118 @@ pub(crate) fn is_shell_name(key: &str) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct Style {
     pub(crate) shell: Shell,
-    quoting: Quoting,
+    posix_escapes: bool,
     exit_check: bool,
     sections: bool,
     legacy_eval: bool,
     xtrace: bool,
+    /// The script is a file, not standard input.
+    script_file: bool,
+    /// Whether jobs run on a Unix.
+    unix: bool,
 }
 
 impl Style {
+    /// `platform` is where jobs run, as in `windows/amd64`.
     pub(crate) fn new(
         shell: Shell,
         features: &Features,
         trace_sections: bool,
         xtrace: bool,
+        platform: &str,
     ) -> Self {
         Self {
             shell,
-            quoting: match shell {
-                _ if features.posix_escapes => Quoting::Double,
-                Shell::Bash => Quoting::AnsiC,
-                Shell::Sh => Quoting::Single,
-            },
+            posix_escapes: features.posix_escapes,
             exit_check: features.bash_exit_code_check,
             sections: features.script_sections && trace_sections,
             legacy_eval: features.legacy_bash_eval,
             xtrace,
+            script_file: features.disable_powershell_stdin,
+            unix: !platform.starts_with("windows/"),
         }
     }
+}
+
+/// How a kind of shell says what scripts consist of. Each appends to `text`.
+trait Dialect: fmt::Debug {
+    fn change_directory(&self, style: &Style, text: &mut String, directory: &str);
+
+    /// Sets an environment variable, for the rest of the script too.
+    fn export(&self, style: &Style, text: &mut String, key: &str, value: &str);
+
+    /// Prints a line.
+    fn say(&self, style: &Style, text: &mut String, line: &str);
+
+    fn blank_line(&self, style: &Style, text: &mut String);
+
+    /// A command of the job; the script ends if it fails.
+    fn run(&self, style: &Style, text: &mut String, command: &str);
+
+    fn export_variables(
+        &self,
+        style: &Style,
+        text: &mut String,
+        variables: &Variables,
+        temporary_dir: &str,
+    );
+
+    fn export_where_unset(&self, style: &Style, text: &mut String, presets: &[Preset]);
+
+    /// Prints a command of several lines whole, in a section of the log where the dialect has that.
+    fn echo_in_section(&self, style: &Style, text: &mut String, section: &str, command: &str);
+
+    /// Runs the helper with `request`, JSON of one line, on its standard input.
+    fn helper(&self, style: &Style, text: &mut String, helper_command: &str, request: &str);
+
+    /// The whole script around its commands.
+    fn wrap(&self, style: &Style, body: String) -> String;
 }
 
 /// Commands of one stage.
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     style: &'a Style,
+    dialect: &'static dyn Dialect,
     text: String,
 }
-
-const EXIT_CHECK: &str =
-    "_runner_exit_code=$?; if [ $_runner_exit_code -ne 0 ]; then exit $_runner_exit_code; fi\n";
-
-/// Ends a helper request; cannot be a line of JSON.
-const DELIMITER: &str = "COURSER_HELPER_REQUEST";
 
 impl<'a> Body<'a> {
     pub(crate) fn new(style: &'a Style) -> Self {
         Self {
             style,
+            dialect: style.shell.dialect(),
             text: String::with_capacity(4096),
         }
     }
 
-    /// One command, words quoted literally.
-    pub(crate) fn command(&mut self, words: &[&str]) {
-        for (index, word) in words.iter().enumerate() {
-            if index > 0 {
-                self.text.push(' ');
-            }
-            self.style.quoting.push(&mut self.text, word);
-        }
-        self.end_command();
+    /// The commands that follow run in `directory`.
+    pub(crate) fn change_directory(&mut self, directory: &str) {
+        self.dialect
+            .change_directory(self.style, &mut self.text, directory);
     }
 
-    /// Shell text as it is.
-    fn raw(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    fn end_command(&mut self) {
-        self.text.push('\n');
-        if self.style.exit_check {
-            self.text.push_str(EXIT_CHECK);
-        }
-    }
-
-    /// `export KEY=value`.
+    /// Sets an environment variable.
     pub(crate) fn export(&mut self, key: &str, value: &str) {
-        self.text.push_str("export ");
-        self.style.quoting.push(&mut self.text, key);
-        self.text.push('=');
-        self.style.quoting.push(&mut self.text, value);
-        self.text.push('\n');
+        self.dialect.export(self.style, &mut self.text, key, value);
     }
 
     /// Prints a line that the runner itself says.
     pub(crate) fn say(&mut self, line: &str) {
-        match self.style.shell {
-            // dash's echo interprets backslashes
-            Shell::Sh => self.text.push_str("printf '%s\\n' "),
-            Shell::Bash => self.text.push_str("echo "),
-        }
-        self.style.quoting.push(&mut self.text, line);
-        self.text.push('\n');
+        self.dialect.say(self.style, &mut self.text, line);
     }
 
     /// Exports the variables in order, writes file variables, and reads what earlier stages left in
-    /// `GITLAB_ENV` (3.4). Files are made 0600 in a directory 0700.
+    /// `GITLAB_ENV` (3.4).
     pub(crate) fn export_variables(&mut self, variables: &Variables, temporary_dir: &str) {
-        let quote = |text: &str| self.style.quoting.word(text);
-        let directory = quote(temporary_dir);
-        let environment_file = quote(&format!("{temporary_dir}/{GITLAB_ENV_FILE}"));
-        let exported: Vec<&JobVariable> = variables
-            .iter()
-            .filter(|variable| self.style.shell.cannot_export(&variable.key).is_none())
-            .collect();
-        let files: Vec<&&JobVariable> = exported.iter().filter(|variable| variable.file).collect();
-        if !files.is_empty() {
-            self.raw("(umask 077");
-            // Processes are dear: none is started where the directory is there already.
-            self.raw(&format!(
-                "[ -d {directory} ] || mkdir -p {directory}; [ -e {environment_file} ] || : > {environment_file}"
-            ));
-            for file in &files {
-                let line = format!(
-                    "printf %s {} > {}",
-                    quote(file.value.expose()),
-                    quote(&variables.file_path(&file.key))
-                );
-                self.raw(&line);
-            }
-            self.raw(")");
-        }
-        for variable in exported {
-            if variable.file {
-                self.export(&variable.key, &variables.file_path(&variable.key));
-            } else {
-                self.export(&variable.key, variable.value.expose());
-            }
-        }
-        self.export("GITLAB_ENV", &format!("{temporary_dir}/{GITLAB_ENV_FILE}"));
-        self.raw(&format!(
-            "if [ -s {environment_file} ]; then while read -r line; do export \"$line\"; done < {environment_file}; \
-             elif [ ! -e {environment_file} ]; then (umask 077; mkdir -p {directory}; : > {environment_file}); fi"
-        ));
+        self.dialect
+            .export_variables(self.style, &mut self.text, variables, temporary_dir);
     }
 
     /// Exports each where none of its names is set. A name that is set to nothing is set.
     pub(crate) fn export_where_unset(&mut self, presets: &[Preset]) {
-        for preset in presets {
-            self.text.push_str("[ -n \"");
-            for name in preset.unless {
-                self.text.push_str("${");
-                self.text.push_str(name);
-                self.text.push_str("+x}");
-            }
-            self.text.push_str("\" ] || ");
-            self.export(preset.name, &preset.value);
-        }
+        self.dialect
+            .export_where_unset(self.style, &mut self.text, presets);
     }
 
     /// Script elements, each echoed first (3.5).
@@ -231,78 +216,42 @@ impl<'a> Body<'a> {
         prefix: &str,
         elements: impl IntoIterator<Item = &'s str>,
     ) {
+        let Self {
+            style,
+            dialect,
+            text,
+        } = self;
         for (index, element) in elements.into_iter().enumerate() {
             let command = element.trim();
             if command.is_empty() {
-                self.raw("echo");
+                dialect.blank_line(style, text);
                 continue;
             }
             match command.split_once('\n') {
-                Some(_) if self.style.sections => {
+                Some(_) if style.sections => {
                     let section = format!("section_{prefix}_{index}");
-                    self.echo_in_section(&section, command);
+                    dialect.echo_in_section(style, text, &section, command);
                 }
                 Some((first, _)) => {
-                    self.say(&messages::collapsed_command(first.trim_end_matches('\r')));
+                    let first = first.trim_end_matches('\r');
+                    dialect.say(style, text, &messages::collapsed_command(first));
                 }
-                None => self.say(&messages::command(command)),
+                None => dialect.say(style, text, &messages::command(command)),
             }
-            self.text.push_str(command);
-            self.end_command();
+            dialect.run(style, text, command);
         }
-    }
-
-    /// The section wraps the text of the command, not its output. The time is the target's.
-    fn echo_in_section(&mut self, section: &str, command: &str) {
-        self.raw("_runner_section_time=${EPOCHSECONDS:-$(date +%s)}");
-        let line = format!(
-            "printf 'section_start:%s:{section}[hide_duration=true,collapsed=true]\\r\\033[0K%s\\nsection_end:%s:{section}\\r\\033[0K\\n' \
-             \"$_runner_section_time\" {} \"$_runner_section_time\"",
-            self.style.quoting.word(&messages::command(command))
-        );
-        self.raw(&line);
     }
 
     /// Runs the helper with a request on its standard input.
     pub(crate) fn helper(&mut self, helper_command: &str, request: &HelperRequest) {
-        self.style.quoting.push(&mut self.text, helper_command);
-        self.text.push_str(" helper run <<'");
-        self.text.push_str(DELIMITER);
-        self.text.push_str("'\n");
-        self.text.push_str(&request.to_json());
-        self.text.push('\n');
-        self.text.push_str(DELIMITER);
-        self.end_command();
+        let request = request.to_json();
+        self.dialect
+            .helper(self.style, &mut self.text, helper_command, &request);
     }
 
-    /// The whole script, to be given to the shell on standard input (3.2).
-    pub(crate) fn into_script(mut self) -> String {
-        let style = self.style;
-        if style.xtrace {
-            // Inside the body: outside, the trace would begin with the whole body, secrets quoted so that
-            // masking does not find them.
-            self.text.insert_str(0, "set -o xtrace\n");
-        }
-        let mut script = String::with_capacity(self.text.len() + self.text.len() / 4 + 256);
-        script.push_str("#!/usr/bin/env ");
-        script.push_str(style.shell.program());
-        script.push_str("\n\ntrap 'exit 1' TERM\n\n");
-        // Tried in a subshell, because an unknown option ends a POSIX shell.
-        script.push_str(
-            "if [ -n \"${BASH_VERSION-}\" ] || (set -o pipefail) 2>/dev/null; then set -o pipefail; fi; set -o errexit\nset +o noclobber\n",
-        );
-        if style.legacy_eval {
-            // In parentheses, because bash loses the exit code of a bare `eval` in a pipe.
-            script.push_str(": | (eval ");
-            style.quoting.push(&mut script, &self.text);
-            script.push_str(")\n");
-        } else {
-            script.push_str("(trap 'exit 1' TERM; eval ");
-            style.quoting.push(&mut script, &self.text);
-            script.push_str(") </dev/null\n");
-        }
-        script.push_str("exit 0\n");
-        script
+    /// The whole script, to be given to the shell (3.2).
+    pub(crate) fn into_script(self) -> String {
+        self.dialect.wrap(self.style, self.text)
     }
 }
 

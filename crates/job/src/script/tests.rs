@@ -11,10 +11,12 @@ use crate::helper_request::HelperRequest;
 use crate::tool_trust::{ToolFiles, presets};
 use crate::{Features, Variables};
 
+mod powershell;
+
 const SHELLS: [Shell; 2] = [Shell::Bash, Shell::Sh];
 
 fn style(shell: Shell) -> Style {
-    Style::new(shell, &Features::default(), false, false)
+    Style::new(shell, &Features::default(), false, false, "linux/amd64")
 }
 
 fn run(shell: Shell, script: &str) -> Output {
@@ -22,6 +24,7 @@ fn run(shell: Shell, script: &str) -> Output {
     let program = match shell {
         Shell::Bash => "bash",
         Shell::Sh => "dash",
+        Shell::Pwsh | Shell::PowerShell => unreachable!("not on this machine"),
     };
     let mut child = Command::new(program)
         .stdin(Stdio::piped())
@@ -48,6 +51,12 @@ fn run_commands(style: &Style, elements: &[&str]) -> (Option<i32>, String) {
         .filter(|line| !line.starts_with('\u{1b}'))
         .collect();
     (output.status.code(), lines.join("|"))
+}
+
+/// Shell text as it is.
+fn add(body: &mut Body<'_>, line: &str) {
+    body.text.push_str(line);
+    body.text.push('\n');
 }
 
 #[test]
@@ -83,7 +92,7 @@ fn the_exit_check_works_without_errexit() {
             bash_exit_code_check: true,
             ..Features::default()
         };
-        let style = Style::new(shell, &features, false, false);
+        let style = Style::new(shell, &features, false, false, "linux/amd64");
         let (code, text) = run_commands(&style, &["set +e", "(exit 9)", "echo b"]);
         assert_eq!((code, text.as_str()), (Some(9), ""), "{shell:?}");
     }
@@ -133,7 +142,7 @@ fn legacy_eval_and_posix_escapes_behave_alike() {
                 posix_escapes,
                 ..Features::default()
             };
-            let style = Style::new(shell, &features, false, false);
+            let style = Style::new(shell, &features, false, false, "linux/amd64");
             let (code, text) =
                 run_commands(&style, &["echo \"a $HOME'b'\"", "(exit 4)", "echo no"]);
             assert_eq!((code, text.as_str()), (Some(4), "a 'b'"), "{shell:?}");
@@ -164,7 +173,7 @@ fn script_sections_wrap_the_text_of_the_command() {
             script_sections: true,
             ..Features::default()
         };
-        let style = Style::new(shell, &features, true, false);
+        let style = Style::new(shell, &features, true, false, "linux/amd64");
         let mut body = Body::new(&style);
         body.commands("script_step", ["echo one", "echo %s\necho two"]);
         let output = run(shell, &body.into_script());
@@ -186,7 +195,13 @@ fn script_sections_wrap_the_text_of_the_command() {
 
 #[test]
 fn debug_trace_shows_commands_on_standard_error() {
-    let style = Style::new(Shell::Bash, &Features::default(), false, true);
+    let style = Style::new(
+        Shell::Bash,
+        &Features::default(),
+        false,
+        true,
+        "linux/amd64",
+    );
     let mut body = Body::new(&style);
     body.commands("script_step", ["true marker"]);
     let output = run(Shell::Bash, &body.into_script());
@@ -251,7 +266,7 @@ fn variables_are_exported_and_files_are_written_privately() {
         let style = style(shell);
         let mut body = Body::new(&style);
         body.export_variables(&variables(&temporary), &temporary);
-        body.raw("printenv PLAIN KUBECONFIG GITLAB_ENV");
+        add(&mut body, "printenv PLAIN KUBECONFIG GITLAB_ENV");
         let output = run(shell, &body.into_script());
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),
@@ -287,7 +302,7 @@ fn gitlab_env_reaches_later_stages_and_wins_over_job_variables() {
         let stage = |command: &str| {
             let mut body = Body::new(&style);
             body.export_variables(&variables(&temporary), &temporary);
-            body.raw(command);
+            add(&mut body, command);
             run(shell, &body.into_script())
         };
         assert!(
@@ -322,7 +337,10 @@ fn bundles_are_named_where_nobody_has_chosen_one() {
             body.export(name, "");
         }
         body.export_where_unset(&presets(&ToolFiles::below("/b/it's.tmp")));
-        body.raw("env | sed -n 's,=.*/b/it.s.tmp/.trust/.*,,p' | sort");
+        add(
+            &mut body,
+            "env | sed -n 's,=.*/b/it.s.tmp/.trust/.*,,p' | sort",
+        );
         let output = run(shell, &body.into_script());
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout)
@@ -364,7 +382,7 @@ fn the_helper_reads_its_request_from_standard_input() {
         let style = style(shell);
         let mut body = Body::new(&style);
         body.helper(&helper, &request);
-        body.raw("echo not reached");
+        add(&mut body, "echo not reached");
         let output = run(shell, &body.into_script());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let json = text
@@ -380,9 +398,15 @@ fn the_helper_reads_its_request_from_standard_input() {
 
 #[test]
 fn other_shells_are_refused_by_name() {
-    assert_eq!(Shell::parse(""), Ok(Shell::Bash));
-    assert_eq!(Shell::parse("sh"), Ok(Shell::Sh));
-    for name in ["pwsh", "powershell", "fish"] {
+    for (name, expected) in [
+        ("", Shell::Bash),
+        ("sh", Shell::Sh),
+        ("pwsh", Shell::Pwsh),
+        ("powershell", Shell::PowerShell),
+    ] {
+        assert_eq!(Shell::parse(name), Ok(expected));
+    }
+    for name in ["cmd", "fish"] {
         let rejection = Shell::parse(name).expect_err("it is not built");
         assert!(rejection.message.contains(name), "{}", rejection.message);
     }

@@ -1,0 +1,129 @@
+//! Processes on Unix: a process group for the leader, signals, pipes.
+
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::{Child, Command};
+
+use crate::Exit;
+
+/// Makes the leader the first of a process group of its own.
+pub(super) fn set_apart(command: &mut Command) {
+    command.process_group(0);
+}
+
+/// Asks the leader's group to end. A stopped process could not take notice, and would get a SIGHUP
+/// instead when its parent ends: it goes on first.
+pub(super) fn ask_to_end(leader: &Child) -> io::Result<()> {
+    signal_group(leader, Signal::CONT).ok();
+    signal_group(leader, Signal::TERM)
+}
+
+/// Kills the leader's group.
+pub(super) fn kill(leader: &Child) {
+    signal_group(leader, Signal::KILL).ok();
+}
+
+/// Only while the leader has not been waited for: afterwards the group's number may be another's.
+fn signal_group(leader: &Child, signal: Signal) -> io::Result<()> {
+    let group = leader
+        .id()
+        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    match group {
+        Some(group) => Ok(kill_process_group(group, signal)?),
+        None => Ok(()),
+    }
+}
+
+/// One of a stage's two pipes. No buffer is held while nothing comes.
+pub(super) struct Pipe(Receiver);
+
+#[expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "Windows needs it, and callers are the same"
+)]
+impl Pipe {
+    /// Standard output, then standard error of a process that has both.
+    pub(super) fn both(leader: &mut Child) -> io::Result<Option<(Self, Self)>> {
+        let pipe =
+            |end: io::Result<OwnedFd>| Ok::<_, io::Error>(Self(Receiver::from_owned_fd(end?)?));
+        match (leader.stdout.take(), leader.stderr.take()) {
+            (Some(out), Some(err)) => Ok(Some((
+                pipe(out.into_owned_fd())?,
+                pipe(err.into_owned_fd())?,
+            ))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns when there may be something, or the end.
+    pub(super) async fn ready(&mut self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// What is there; nothing at the end.
+    pub(super) fn take(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(piece)
+    }
+}
+
+/// A file in memory, which a shell reads in blocks; from a pipe it must read byte by byte.
+#[cfg(target_os = "linux")]
+pub(super) fn standard_input(input: &[u8]) -> io::Result<File> {
+    let memory = rustix::fs::memfd_create("courser-stage", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(memory);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// A nameless temporary file.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn standard_input(input: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Go's words for an exit status, which users and `allow_failure:exit_codes` know (6.4).
+pub(super) fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Exit::Success,
+        (Some(code), _) => Exit::Failure {
+            code,
+            text: format!("exit status {code}"),
+        },
+        (None, signal) => Exit::Failure {
+            code: -1,
+            text: format!("signal: {}", signal_name(signal.unwrap_or(0))),
+        },
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        5 => "trace/breakpoint trap",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        10 => "user defined signal 1",
+        11 => "segmentation fault",
+        12 => "user defined signal 2",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}
