@@ -10,6 +10,7 @@ mod exec_submodules;
 mod lost;
 mod metrics;
 mod pipeline;
+mod pipeline_includes;
 mod registration;
 mod shell;
 mod transfer_commands;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use courser_pipeline::{ChangedFiles, Event};
+use courser_pipeline::{ChangedFiles, Event, InputValue};
 use courser_protocol::{JobVariable, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::ProcessEnvironment;
 use crate::failure::{Code, Failure};
+use crate::includes::{IncludeOptions, Includes};
 use crate::pipeline_variables;
 use crate::repository::{Occasion, RefKind, Reference, Repository, RepositoryError};
 
@@ -65,6 +66,20 @@ pub(crate) struct EventOptions {
     /// A file that counts as changed; without this Git tells
     #[arg(long = "changed-file", value_name = "PATH")]
     changed_files: Vec<String>,
+    /// Value for an input of the file (spec:inputs); an array in YAML's form: --input 'list=[a, b]'
+    #[arg(long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
+    #[serde(default)]
+    inputs: Vec<(String, String)>,
+    #[command(flatten)]
+    #[serde(default)]
+    includes: IncludeOptions,
+}
+
+fn parse_input(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE"),
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +94,8 @@ impl Default for EventOptions {
             variables: Vec::new(),
             variables_files: Vec::new(),
             changed_files: Vec::new(),
+            inputs: Vec::new(),
+            includes: IncludeOptions::default(),
         }
     }
 }
@@ -212,6 +229,15 @@ impl EventOptions {
         Ok((at, occasion, Origin::Commit(reference)))
     }
 
+    /// Where files of other places come from.
+    ///
+    /// # Errors
+    ///
+    /// Options that make no sense, directories that are not there.
+    pub(crate) fn includes(&self, environment: &ProcessEnvironment) -> Result<Includes, Failure> {
+        self.includes.settle(environment)
+    }
+
     /// All variables of the pipeline, later ones win: files, then arguments.
     ///
     /// # Errors
@@ -251,6 +277,11 @@ impl EventOptions {
         event.pipeline_variables = variables
             .iter()
             .map(|variable| (variable.key.clone(), variable.value.expose().to_owned()))
+            .collect();
+        event.inputs = self
+            .inputs
+            .iter()
+            .map(|(name, value)| (name.clone(), InputValue::Text(value.clone())))
             .collect();
         event.secret_variables = variables
             .iter()

@@ -20,6 +20,7 @@ mod environment;
 mod event_options;
 mod failure;
 mod go_flags;
+mod includes;
 mod job_streams;
 mod logging;
 mod metrics;

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use courser_pipeline::{Comparison, Files};
+use courser_pipeline::{Comparison, Elsewhere, Files};
 
+use crate::includes::{Includes, Places};
 use crate::repository::{Repository, RepositoryError, read_bounded};
 
 /// The file that makes a directory a project.
@@ -66,6 +67,7 @@ impl Project {
             } else {
                 Repository::without_git(&self.root)
             },
+            places: Places::none(),
         })
     }
 }
@@ -87,6 +89,23 @@ fn nearest(start: &Path) -> PathBuf {
 pub(crate) struct OpenProject {
     pub(crate) project: Project,
     pub(crate) repository: Repository,
+    /// Where files of other places come from.
+    places: Places,
+}
+
+impl OpenProject {
+    /// The same, with files of other places.
+    pub(crate) fn including(self, includes: &Includes) -> Self {
+        let own = self
+            .repository
+            .git
+            .is_some()
+            .then(|| (self.repository.project_path(), self.repository.clone()));
+        Self {
+            places: includes.clone().places(own),
+            ..self
+        }
+    }
 }
 
 impl Files for OpenProject {
@@ -105,6 +124,10 @@ impl Files for OpenProject {
 
     fn changed_since(&self, reference: &str) -> Comparison {
         self.repository.compare_to(reference)
+    }
+
+    fn elsewhere(&self) -> &dyn Elsewhere {
+        &self.places
     }
 }
 

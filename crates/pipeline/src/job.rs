@@ -19,7 +19,7 @@ use crate::yaml::{Entry, Kind, Map, Node};
 /// Characters of a job's name.
 pub(crate) const MAXIMUM_NAME: usize = 255;
 /// Names that GitLab keeps for itself.
-const RESERVED_NAMES: &[&str] = &["true", "false", "nil", "pages:deploy"];
+const RESERVED_NAMES: &[&str] = &["true", "false", "nil", "pages:deploy", "spec"];
 /// Fewer than 50.
 const MAXIMUM_TAGS: usize = 49;
 /// A month of 30 days.
@@ -475,7 +475,10 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
                 }
             }
             "dast_configuration" => {
-                shape.hash(node, &["site_profile", "scanner_profile"], &here());
+                let keys = &["site_profile", "scanner_profile"];
+                if let Some(map) = shape.hash(node, keys, &here()) {
+                    shape.text_values(map, keys, &here());
+                }
             }
             _ => {}
         }

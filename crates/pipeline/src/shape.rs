@@ -155,6 +155,15 @@ impl Shape<'_> {
         self.hash(node, allowed, place)
     }
 
+    /// The values of these keys, where they are given, are texts.
+    pub(crate) fn text_values(&mut self, map: &Map, keys: &[&str], place: &str) {
+        for key in keys {
+            if let Some(node) = given(map, key) {
+                self.string(node, &format!("{place} {}", key.replace('_', " ")));
+            }
+        }
+    }
+
     pub(crate) fn known_keys(&mut self, map: &Map, allowed: &[&str], place: &str) {
         let unknown: Vec<_> = map
             .entries()

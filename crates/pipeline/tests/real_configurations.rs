@@ -1,4 +1,5 @@
-//! Forty large public configurations, listed for a push to the default branch.
+//! Forty large public configurations, listed for a push to the default branch, a merge
+//! request and a tag.
 //!
 //! They are data beside the project (`shared/data/pipeline`), under their own licences, and not copied here.
 
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use courser_pipeline::{Event, Files, Problem, evaluate};
+use courser_pipeline::{Comparison, Event, Files, Problem, evaluate};
 
 struct Directory(PathBuf);
 
@@ -36,6 +37,10 @@ impl Files for Directory {
         walk(&self.0, "", &mut found);
         found
     }
+
+    fn changed_since(&self, _: &str) -> Comparison {
+        Comparison::Changed(self.list())
+    }
 }
 
 /// Path and default branch where the rules of a project name them.
@@ -49,32 +54,60 @@ fn identity(project: &str) -> (&str, &str) {
     }
 }
 
-fn push_to_default_branch(project: &str) -> Event {
-    let (path, branch) = identity(project);
-    let (namespace, name) = path.split_once('/').unwrap_or(("", path));
-    let predefined = [
-        ("CI", "true"),
-        ("GITLAB_CI", "true"),
-        ("CI_PIPELINE_SOURCE", "push"),
-        ("CI_DEFAULT_BRANCH", branch),
-        ("CI_COMMIT_BRANCH", branch),
-        ("CI_COMMIT_REF_NAME", branch),
-        ("CI_COMMIT_REF_SLUG", branch),
-        ("CI_COMMIT_REF_PROTECTED", "true"),
-        ("CI_PROJECT_NAME", name),
-        ("CI_PROJECT_PATH", path),
-        ("CI_PROJECT_NAMESPACE", namespace),
-        ("CI_PROJECT_ROOT_NAMESPACE", namespace),
-    ];
-    Event {
-        source: "push".to_owned(),
-        ref_name: branch.to_owned(),
-        tag: false,
-        predefined: predefined
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect::<BTreeMap<_, _>>(),
-        ..Event::default()
+/// What pipelines are listed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    Push,
+    MergeRequest,
+    Tag,
+}
+
+impl Occasion {
+    fn event(self, project: &str) -> Event {
+        let (path, branch) = identity(project);
+        let (namespace, name) = path.split_once('/').unwrap_or(("", path));
+        let (ref_name, source) = match self {
+            Self::Push => (branch, "push"),
+            Self::MergeRequest => ("feature", "merge_request_event"),
+            Self::Tag => ("v1.2.3", "push"),
+        };
+        let mut predefined = vec![
+            ("CI", "true"),
+            ("GITLAB_CI", "true"),
+            ("CI_PIPELINE_SOURCE", source),
+            ("CI_DEFAULT_BRANCH", branch),
+            ("CI_COMMIT_REF_NAME", ref_name),
+            ("CI_COMMIT_REF_SLUG", ref_name),
+            ("CI_COMMIT_REF_PROTECTED", "true"),
+            ("CI_PROJECT_NAME", name),
+            ("CI_PROJECT_PATH", path),
+            ("CI_PROJECT_NAMESPACE", namespace),
+            ("CI_PROJECT_ROOT_NAMESPACE", namespace),
+        ];
+        match self {
+            Self::Push => predefined.push(("CI_COMMIT_BRANCH", branch)),
+            Self::Tag => predefined.push(("CI_COMMIT_TAG", ref_name)),
+            Self::MergeRequest => predefined.extend([
+                ("CI_MERGE_REQUEST_ID", "1"),
+                ("CI_MERGE_REQUEST_IID", "1"),
+                ("CI_MERGE_REQUEST_PROJECT_ID", "1"),
+                ("CI_MERGE_REQUEST_PROJECT_PATH", path),
+                ("CI_MERGE_REQUEST_SOURCE_PROJECT_PATH", path),
+                ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", ref_name),
+                ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", branch),
+                ("CI_MERGE_REQUEST_EVENT_TYPE", "detached"),
+            ]),
+        }
+        Event {
+            source: source.to_owned(),
+            ref_name: ref_name.to_owned(),
+            tag: self == Self::Tag,
+            predefined: predefined
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+            ..Event::default()
+        }
     }
 }
 
@@ -101,18 +134,28 @@ fn projects() -> Vec<(String, PathBuf)> {
 }
 
 #[test]
-fn real_configurations_list_for_a_push_to_the_default_branch() {
-    let mut refused: Vec<(String, Problem)> = Vec::new();
+fn real_configurations_list_for_a_push_a_merge_request_and_a_tag() {
+    let mut refused: Vec<(String, Occasion, Problem)> = Vec::new();
+    let mut listed = 0;
     for (name, folder) in projects() {
-        let event = push_to_default_branch(&name);
-        match evaluate(".gitlab-ci.yml", &Directory(folder), &event) {
-            Ok(pipeline) => assert_eq!(
-                pipeline.jobs.is_empty(),
-                !pipeline.workflow.created,
-                "{name}: a pipeline has jobs"
-            ),
-            Err(found) => refused.extend(found.errors.into_iter().map(|p| (name.clone(), p))),
+        for occasion in [Occasion::Push, Occasion::MergeRequest, Occasion::Tag] {
+            let files = Directory(folder.clone());
+            match evaluate(".gitlab-ci.yml", &files, &occasion.event(&name)) {
+                Ok(pipeline) => {
+                    assert_eq!(
+                        pipeline.jobs.is_empty(),
+                        !pipeline.workflow.created,
+                        "{name} {occasion:?}: a pipeline has jobs"
+                    );
+                    listed += 1;
+                }
+                Err(found) => {
+                    let problems = found.errors.into_iter();
+                    refused.extend(problems.map(|problem| (name.clone(), occasion, problem)));
+                }
+            }
         }
     }
-    assert!(refused.is_empty(), "refused: {refused:#?}");
+    assert!(refused.is_empty(), "{listed} listed, refused: {refused:#?}");
+    assert_eq!(listed, 120);
 }

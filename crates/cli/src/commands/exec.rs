@@ -103,6 +103,7 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
     let request = Request {
         target,
         variables: arguments.event.variables(&session.environment)?,
+        includes: arguments.event.includes(&session.environment)?,
         event: arguments.event.clone(),
         json: arguments.json,
     };

@@ -12,9 +12,9 @@ use courser_protocol::JobVariable;
 use crate::environment::ProcessEnvironment;
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
+use crate::includes::Includes;
 use crate::problems::{self, Severity};
 use crate::project::{OpenProject, Project};
-use crate::repository::Occasion;
 use crate::session::Session;
 use crate::stdout::{print_document, print_json, print_text};
 
@@ -69,6 +69,8 @@ struct Show {
     /// Format of the tree
     #[arg(long, default_value = "yaml")]
     format: Format,
+    #[command(flatten)]
+    event: EventOptions,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -79,16 +81,31 @@ enum Format {
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    let environment = &session.environment;
-    match arguments.action {
-        Action::Lint(lint) => run_lint(&lint, environment),
-        Action::List(list) => run_list(&list, environment),
-        Action::Explain(arguments) => explain::run(&arguments, environment),
-        Action::Show(show) => run_show(&show, &environment.working_directory),
-    }
+    let environment = session.environment.clone();
+    let options = match &arguments.action {
+        Action::Lint(lint) => &lint.event,
+        Action::List(list) => &list.event,
+        Action::Explain(arguments) => arguments.event(),
+        Action::Show(show) => &show.event,
+    };
+    let includes = options.includes(&environment)?;
+    // Git, and servers that are asked for included files, are waited for.
+    tokio::task::spawn_blocking(move || match &arguments.action {
+        Action::Lint(lint) => run_lint(lint, &environment, &includes),
+        Action::List(list) => run_list(list, &environment, &includes),
+        Action::Explain(arguments) => explain::run(arguments, &environment, &includes),
+        Action::Show(show) => run_show(show, &environment, &includes),
+    })
+    .await
+    .map_err(|error| Failure::from_error(Code::Internal, &error))?
 }
 
-fn open(directory: &Path, file: Option<&Path>) -> Result<OpenProject, Failure> {
+fn open(
+    environment: &ProcessEnvironment,
+    file: Option<&Path>,
+    includes: &Includes,
+) -> Result<OpenProject, Failure> {
+    let directory = &environment.working_directory;
     let project = Project::find(directory, file).map_err(|error| {
         let named = file.unwrap_or(directory).display();
         Failure::invalid(format!("{named}: {error}"))
@@ -102,6 +119,7 @@ fn open(directory: &Path, file: Option<&Path>) -> Result<OpenProject, Failure> {
     }
     project
         .open(true)
+        .map(|project| project.including(includes))
         .map_err(|error| Failure::from_error(Code::Invalid, &error))
 }
 
@@ -129,8 +147,12 @@ fn event(
         .map_err(|error| Failure::from_error(Code::Invalid, &error))
 }
 
-fn run_lint(lint: &Lint, environment: &ProcessEnvironment) -> Result<ExitCode, Failure> {
-    let project = open(&environment.working_directory, lint.file.as_deref())?;
+fn run_lint(
+    lint: &Lint,
+    environment: &ProcessEnvironment,
+    includes: &Includes,
+) -> Result<ExitCode, Failure> {
+    let project = open(environment, lint.file.as_deref(), includes)?;
     let variables = lint.event.variables(environment)?;
     let event = event(&lint.event, &project, &variables)?;
     let found = courser_pipeline::lint(&project.project.file, &project, &event);
@@ -146,8 +168,12 @@ fn run_lint(lint: &Lint, environment: &ProcessEnvironment) -> Result<ExitCode, F
     Ok(answer(found.valid))
 }
 
-fn run_list(list: &List, environment: &ProcessEnvironment) -> Result<ExitCode, Failure> {
-    let project = open(&environment.working_directory, list.file.as_deref())?;
+fn run_list(
+    list: &List,
+    environment: &ProcessEnvironment,
+    includes: &Includes,
+) -> Result<ExitCode, Failure> {
+    let project = open(environment, list.file.as_deref(), includes)?;
     let variables = list.event.variables(environment)?;
     let event = event(&list.event, &project, &variables)?;
     match courser_pipeline::evaluate(&project.project.file, &project, &event) {
@@ -226,9 +252,14 @@ fn job_list(pipeline: &Pipeline) -> String {
     lines.join("\n")
 }
 
-fn run_show(show: &Show, directory: &Path) -> Result<ExitCode, Failure> {
-    let project = open(directory, show.file.as_deref())?;
-    let event = project.repository.event(&Occasion::push());
+fn run_show(
+    show: &Show,
+    environment: &ProcessEnvironment,
+    includes: &Includes,
+) -> Result<ExitCode, Failure> {
+    let project = open(environment, show.file.as_deref(), includes)?;
+    let variables = show.event.variables(environment)?;
+    let event = event(&show.event, &project, &variables)?;
     match courser_pipeline::merge(&project.project.file, &project, &event) {
         Ok(tree) => {
             match show.format {

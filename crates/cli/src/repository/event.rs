@@ -30,6 +30,7 @@ pub(crate) struct Occasion {
 
 impl Occasion {
     /// A push of what is checked out.
+    #[cfg(test)]
     pub(crate) fn push() -> Self {
         Self::from_source("push")
     }
@@ -73,6 +74,12 @@ impl Repository {
             tag,
             ..Event::default()
         }
+    }
+
+    /// `group/project`, as the remote tells.
+    pub(crate) fn project_path(&self) -> String {
+        let url = self.git.as_ref().and_then(|git| git.remote_url.as_deref());
+        Remote::of(url, &self.root).path()
     }
 
     /// Branch or tag of the working tree, and whether it is a tag.

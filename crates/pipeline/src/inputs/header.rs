@@ -70,7 +70,7 @@ pub(super) fn parse_header(header: &Node) -> Result<Header<'_>, Fault> {
         found.inputs = inputs
             .entries()
             .iter()
-            .map(parse_input)
+            .map(|entry| parse_input(entry, &format!("header:spec:inputs:{}", entry.key)))
             .collect::<Result<_, _>>()?;
     }
     Ok(found)
@@ -114,9 +114,9 @@ fn refuse_unknown(map: &Map, allowed: &[&str], place: &str) -> Result<(), Fault>
     ))
 }
 
-fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
+/// Checks one input; `place` is its location.
+pub(super) fn parse_input<'n>(entry: &'n Entry, place: &str) -> Result<InputSpec<'n>, Fault> {
     let name: &str = &entry.key.text;
-    let place = format!("header:spec:inputs:{name}");
     let mut spec = InputSpec {
         name,
         span: entry.span,
@@ -142,7 +142,7 @@ fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
         "type",
         "rules",
     ];
-    refuse_unknown(map, &allowed, &place)?;
+    refuse_unknown(map, &allowed, place)?;
     if let Some(kind) = map.get("type") {
         spec.kind = match kind.as_text() {
             Some("string") => InputType::String,
@@ -156,7 +156,7 @@ fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
         };
     }
     if let Some(node) = map.get("options") {
-        spec.options = Some(parse_options(node, spec.kind, &place)?);
+        spec.options = Some(parse_options(node, spec.kind, place)?);
     }
     if let Some(rules) = map.entry("rules") {
         if let Some(other) = map.entry("options").or_else(|| map.entry("default")) {
@@ -166,7 +166,7 @@ fn parse_input(entry: &Entry) -> Result<InputSpec<'_>, Fault> {
             );
             return Err(Fault::new(other.span, format!("{place} {text}")));
         }
-        spec.rules = parse_rules(&rules.value, spec.kind, &place)?;
+        spec.rules = parse_rules(&rules.value, spec.kind, place)?;
     }
     if let Some(node) = map.get("regex") {
         let compiled = node

@@ -10,12 +10,12 @@ mod value;
 
 use std::collections::BTreeSet;
 
-use self::header::parse_header;
+use self::header::{parse_header, parse_input};
 use self::interpolation::Interpolation;
 use self::value::take_values;
 use crate::source::{Fault, Span};
 use crate::variables::Scope;
-use crate::yaml::{Document, Node};
+use crate::yaml::{Document, Entry, Node};
 
 pub(crate) use self::value::Given;
 
@@ -75,6 +75,23 @@ pub(crate) fn interpolate(
         written: 0,
     };
     interpolation.node(&document.content)
+}
+
+/// Checks an input of a job, which must have a default; `place` is the location of the job's `inputs`.
+pub(crate) fn check_job_input(entry: &Entry, place: &str) -> Result<(), Fault> {
+    let place = format!("{place}:{}", entry.key);
+    let fault = |text: &str| Fault::new(entry.span, format!("{place} {text}"));
+    let map = entry.value.as_map();
+    let map = map.ok_or_else(|| fault("config should be a hash"))?;
+    if let Some(rules) = map.entry("rules") {
+        let text = format!("{place} config contains unknown keys: rules");
+        return Err(Fault::new(rules.span, text));
+    }
+    let spec = parse_input(entry, &place)?;
+    match spec.default {
+        None => Err(fault("must have a default value")),
+        Some(default) => spec.check(default, "default").map(drop),
+    }
 }
 
 /// The items of `spec:include`, which the loader replaces by the inputs they name.

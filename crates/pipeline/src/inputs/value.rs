@@ -122,7 +122,7 @@ pub(super) fn take_values(
 
 impl InputSpec<'_> {
     /// The value in the input's type; `origin` is `provided` or `default`.
-    fn check(&self, value: &Node, origin: &str) -> Result<Node, Fault> {
+    pub(super) fn check(&self, value: &Node, origin: &str) -> Result<Node, Fault> {
         let fault = |text: &str| Fault::new(value.span, format!("`{}` input: {text}", self.name));
         let wrong_type = |kind: &str| fault(&format!("{origin} value is not {kind}"));
         let checked = match self.kind {

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::inputs;
 use crate::shape::{Shape, given};
 use crate::source::Span;
-use crate::yaml::{Kind, Node};
+use crate::yaml::{Kind, Map, Node};
 
 const MAXIMUM_URL: usize = 255;
 const MAXIMUM_INCLUDES: usize = 3;
@@ -80,10 +81,32 @@ pub(crate) fn environment(node: &Node, place: &str, shape: &mut Shape<'_>) -> Op
             "managed_resources",
             "dashboard",
         ];
-        shape.hash(node, allowed, &format!("{place}:kubernetes"));
+        let place = format!("{place}:kubernetes");
+        if let Some(map) = shape.hash(node, allowed, &place) {
+            kubernetes(map, &place, shape);
+        }
         value["kubernetes"] = node.to_json();
     }
     Some(value)
+}
+
+fn kubernetes(map: &Map, place: &str, shape: &mut Shape<'_>) {
+    shape.text_values(map, &["namespace", "agent", "flux_resource_path"], place);
+    if let Some(node) = given(map, "managed_resources") {
+        let place = format!("{place}:managed_resources");
+        if let Some(map) = shape.hash(node, &["enabled"], &place)
+            && let Some(enabled) = given(map, "enabled")
+        {
+            shape.boolean(enabled, &format!("{place} enabled"));
+        }
+    }
+    if let Some(node) = given(map, "dashboard") {
+        let place = format!("{place}:dashboard");
+        let keys = &["namespace", "flux_resource_path"];
+        if let Some(map) = shape.hash(node, keys, &place) {
+            shape.text_values(map, keys, &place);
+        }
+    }
 }
 
 fn environment_name(name: &str, node: &Node, place: &str, shape: &mut Shape<'_>) {
@@ -239,6 +262,9 @@ pub(crate) fn trigger(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option
     if let Some(branch) = given(map, "branch") {
         shape.string(branch, &format!("{place} branch"));
     }
+    if let Some(inputs) = given(map, "inputs") {
+        trigger_inputs(inputs, place, shape);
+    }
     if let Some(strategy) = given(map, "strategy") {
         shape.choice(
             strategy,
@@ -260,6 +286,12 @@ pub(crate) fn trigger(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option
         trigger_includes(include, &format!("{place}:include"), shape);
     }
     Some(node.to_json())
+}
+
+fn trigger_inputs(node: &Node, place: &str, shape: &mut Shape<'_>) {
+    if node.as_map().is_none() {
+        shape.error(node.span, format!("{place}:inputs config should be a hash"));
+    }
 }
 
 /// The jobs that `trigger:include:artifact` takes a file from.
@@ -319,6 +351,34 @@ fn trigger_includes(node: &Node, place: &str, shape: &mut Shape<'_>) {
         let Some(map) = shape.hash(item, allowed, place) else {
             continue;
         };
+        let kinds = [
+            "local",
+            "remote",
+            "template",
+            "artifact",
+            "project",
+            "component",
+        ];
+        match kinds.iter().filter(|kind| map.has(kind)).count() {
+            1 => {}
+            0 => shape.error(
+                item.span,
+                format!(
+                    "{place} config must have one of these keys: {}",
+                    kinds.join(", ")
+                ),
+            ),
+            _ => shape.error(
+                item.span,
+                format!(
+                    "{place} config must use exactly one of these keys: {}",
+                    kinds.join(", ")
+                ),
+            ),
+        }
+        if let Some(inputs) = given(map, "inputs") {
+            trigger_inputs(inputs, place, shape);
+        }
         if map.has("artifact") && given(map, "job").is_none() {
             shape.error(
                 item.span,
@@ -347,12 +407,8 @@ pub(crate) fn job_inputs(node: &Node, place: &str, shape: &mut Shape<'_>) -> Opt
         );
     }
     for entry in map.entries() {
-        let place = format!("{place}:{}", entry.key);
-        let allowed = &["default", "description", "options", "regex", "type"];
-        if let Some(input) = shape.hash(&entry.value, allowed, &place)
-            && !input.has("default")
-        {
-            shape.error(entry.span, format!("{place} must have a default value"));
+        if let Err(fault) = inputs::check_job_input(entry, place) {
+            shape.findings.push(fault);
         }
     }
     Some(node.to_json())

@@ -357,6 +357,61 @@ pub(crate) fn run(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Val
                 shape.exclusive(step, &["script", "inputs"], place);
             }
         }
+        for key in ["step", "func"] {
+            if let Some(reference) = given(step, key) {
+                step_reference(reference, &format!("{place}:{key}"), shape);
+            }
+        }
+        if let Some(env) = given(step, "env") {
+            variables::parse(env, &format!("{place}:env"), Level::Job, shape);
+        }
+        if let Some(inputs) = given(step, "inputs")
+            && inputs.as_map().is_none()
+        {
+            shape.error(
+                inputs.span,
+                format!("{place}:inputs config should be a hash"),
+            );
+        }
     }
     Some(node.to_json())
+}
+
+/// A text, a place in a Git repository or an image.
+fn step_reference(node: &Node, place: &str, shape: &mut Shape<'_>) {
+    if node.as_text().is_some() {
+        return;
+    }
+    let Some(map) = shape.hash_or_string(node, &["git", "oci"], place) else {
+        return;
+    };
+    if map.has("git") == map.has("oci") {
+        shape.error(
+            node.span,
+            format!("{place} config must use exactly one of these keys: git, oci"),
+        );
+    }
+    for (key, allowed, required) in [
+        (
+            "git",
+            &["url", "rev", "dir", "file"][..],
+            &["url", "rev"][..],
+        ),
+        (
+            "oci",
+            &["registry", "repository", "tag", "dir", "file"][..],
+            &["registry", "repository", "tag"][..],
+        ),
+    ] {
+        let Some(node) = given(map, key) else {
+            continue;
+        };
+        let place = format!("{place}:{key}");
+        if let Some(map) = shape.hash(node, allowed, &place) {
+            for key in required {
+                shape.required(map, node.span, key, &place);
+            }
+            shape.text_values(map, allowed, &place);
+        }
+    }
 }

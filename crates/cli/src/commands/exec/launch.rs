@@ -20,6 +20,7 @@ use super::state::RunState;
 use super::view;
 use crate::event_options::{EventOptions, Origin};
 use crate::failure::{Code, Failure};
+use crate::includes::Includes;
 use crate::problems::{self, Severity};
 
 /// Which pipeline, and in which form problems of its file are told.
@@ -27,6 +28,8 @@ use crate::problems::{self, Severity};
 pub(super) struct Request {
     pub(super) target: Target,
     pub(super) event: EventOptions,
+    /// Where files of other places come from.
+    pub(super) includes: Includes,
     pub(super) variables: Vec<JobVariable>,
     pub(super) json: bool,
 }
@@ -80,11 +83,12 @@ pub(super) async fn evaluate(request: Request) -> Result<Evaluated, Failure> {
     let Request {
         target,
         event,
+        includes,
         variables,
         json,
     } = request;
     tokio::task::spawn_blocking(move || {
-        target.evaluate(&event, &variables, |errors| {
+        target.evaluate(&event, &includes, &variables, |errors| {
             report(errors, Severity::Error, json);
         })
     })

@@ -7,6 +7,7 @@ use courser_protocol::JobVariable;
 
 use crate::event_options::{EventOptions, Origin};
 use crate::failure::{Code, Failure};
+use crate::includes::Includes;
 use crate::project::{FILE, OpenProject, Project};
 
 /// What to run.
@@ -64,6 +65,7 @@ impl Target {
     pub(super) fn evaluate(
         &self,
         options: &EventOptions,
+        includes: &Includes,
         variables: &[JobVariable],
         report: impl FnOnce(&[Problem]),
     ) -> Result<Evaluated, Failure> {
@@ -71,6 +73,7 @@ impl Target {
         let mut files = self.project.open(self.with_git).map_err(git_failed)?;
         let (repository, occasion, origin) = options.place(files.repository)?;
         files.repository = repository;
+        let files = files.including(includes);
         let ask_git = self.asks_for_changes(&files);
         let event = options
             .event(&files.repository, &occasion, variables, ask_git)
@@ -164,7 +167,7 @@ mod tests {
         let options = EventOptions::default();
         assert!(
             target
-                .evaluate(&options, &[], |_| {})
+                .evaluate(&options, &Includes::default(), &[], |_| {})
                 .expect_err("invalid")
                 .message()
                 .contains("other.yml has 1 error")
@@ -172,7 +175,7 @@ mod tests {
         let (target, _) = find(&root, &[], None).expect("found");
         assert_eq!(
             target
-                .evaluate(&options, &[], |_| {})
+                .evaluate(&options, &Includes::default(), &[], |_| {})
                 .expect("valid")
                 .pipeline
                 .jobs

@@ -16,6 +16,7 @@ use super::{answer, open, report};
 use crate::environment::ProcessEnvironment;
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
+use crate::includes::Includes;
 use crate::pipeline_variables::Mask;
 use crate::problems::Severity;
 use crate::stdout::{print_json, print_text};
@@ -44,12 +45,20 @@ pub(super) struct Arguments {
     event: EventOptions,
 }
 
+impl Arguments {
+    /// What the pipeline is for.
+    pub(super) fn event(&self) -> &EventOptions {
+        &self.event
+    }
+}
+
 /// Runs it.
 pub(super) fn run(
     arguments: &Arguments,
     environment: &ProcessEnvironment,
+    includes: &Includes,
 ) -> Result<ExitCode, Failure> {
-    let project = open(&environment.working_directory, arguments.file.as_deref())?;
+    let project = open(environment, arguments.file.as_deref(), includes)?;
     let variables = arguments.event.variables(environment)?;
     let event = super::event(&arguments.event, &project, &variables)?;
     let explanation = courser_pipeline::explain(&project.project.file, &project, &event);
