@@ -10,9 +10,9 @@ use crate::BENCHMARKS;
 pub(crate) const USAGE: &str = "\
 courser-benches <courser> [BENCHMARK…] [options]
 
-Benchmarks: exec throughput idle sleeping start size trust trace archives (all of them when none is named)
+Benchmarks: exec listing throughput idle sleeping start size trust trace archives (all of them when none is named)
 
-  --gitlab-ci-local PATH  the peer of `exec`; otherwise npm installs it in target/peers
+  --gitlab-ci-local PATH  the peer of `exec` and `listing`; otherwise npm installs it in target/peers
   --gitlab-runner PATH    measure this gitlab-runner in `throughput`, `idle`, `sleeping`, `start` too
   --json                  figures as JSON";
 
@@ -28,7 +28,7 @@ pub(crate) enum Invocation {
 pub(crate) struct Arguments {
     /// The program under test.
     pub(crate) courser: PathBuf,
-    /// The peer of `exec`.
+    /// The peer of `exec` and `listing`.
     pub(crate) gitlab_ci_local: Option<PathBuf>,
     /// The peer of the others.
     pub(crate) gitlab_runner: Option<PathBuf>,

@@ -18,6 +18,7 @@ mod cost;
 mod exec;
 mod figure;
 mod gitlab;
+mod listing;
 mod memory;
 mod peers;
 mod resident;
@@ -41,6 +42,7 @@ type Benchmark = (&'static str, fn(&Arguments) -> Result<Vec<Figure>>);
 /// All of them, in the order of the table.
 const BENCHMARKS: [Benchmark; 9] = [
     ("exec", exec::figures),
+    ("listing", listing::figures),
     ("throughput", throughput::figures),
     ("idle", resident::idle),
     ("sleeping", resident::sleeping),

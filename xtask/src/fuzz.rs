@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// What is fuzzed when nothing is named.
-const TARGETS: [&str; 4] = [
+const TARGETS: [&str; 5] = [
     "pem_reader",
     "chain_verifier",
     "issuer_answer",
     "archive_reader",
+    "pipeline_yaml",
 ];
 
 /// How long a target runs unless told otherwise (issue 4, "Shows" 6).

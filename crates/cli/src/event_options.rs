@@ -177,6 +177,7 @@ impl EventOptions {
             || self.source != "push"
             || self.target.is_some()
             || !self.changed_files.is_empty()
+            || !self.inputs.is_empty()
     }
 
     /// In `--ref v1 --tag JOB` the word behind `--tag` is no tag: the ref has its name already.

@@ -13,13 +13,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use courser_pipeline::{Component, ComponentAddress, Elsewhere, OtherProject, Unavailable};
+use courser_protocol::Secret;
 use serde::{Deserialize, Serialize};
 
 use self::directories::{Checkout, Directories, Mapping};
 use self::server::{Remote, Server};
 use crate::environment::ProcessEnvironment;
 use crate::failure::{Code, Failure};
+use crate::private_file;
 use crate::repository::Repository;
+
+/// Bytes of a file with a token.
+const LARGEST_TOKEN: u64 = 64 * 1024;
 
 /// Where `include` finds files of other places.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -109,7 +114,10 @@ impl IncludeOptions {
         let server = url
             .map(|url| {
                 let token = match &self.include_token_file {
-                    Some(file) => Some(server::token_file(&directory.join(file))?),
+                    Some(file) => {
+                        let text = private_file::read(&directory.join(file), "token file", LARGEST_TOKEN)?;
+                        Some(Secret::new(text.trim()))
+                    }
                     None => variable("GITLAB_TOKEN").map(Into::into),
                 };
                 Server::new(remote.clone(), url, token)

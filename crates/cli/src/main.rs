@@ -25,6 +25,7 @@ mod job_streams;
 mod logging;
 mod metrics;
 mod pipeline_variables;
+mod private_file;
 mod problems;
 mod project;
 mod questions;

@@ -1,7 +1,6 @@
 //! Pipeline variables from the command line: `--variable` and `--variables-file` (level 11 of
 //! `gitlab-ci-yaml.md` 17.2).
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use courser_protocol::{JobVariable, Secret};
@@ -9,6 +8,7 @@ use serde::Deserialize;
 
 use crate::environment::ProcessEnvironment;
 use crate::failure::{Code, Failure};
+use crate::private_file;
 
 /// Bytes of a variables file.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -106,18 +106,7 @@ pub(crate) fn from_argument(
 /// holds secrets, so a file that others may read is refused.
 pub(crate) fn from_file(path: &Path) -> Result<Vec<JobVariable>, Failure> {
     let named = |message: String| Failure::invalid(format!("{}: {message}", path.display()));
-    let metadata = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
-    if metadata.mode() & 0o077 != 0 {
-        let mode = metadata.mode() & 0o777;
-        return Err(named(format!(
-            "variables file with mode {mode:04o}: others can read it"
-        ))
-        .hint(format!("chmod 600 {}", path.display())));
-    }
-    if metadata.len() > LARGEST_FILE {
-        return Err(named(format!("larger than {LARGEST_FILE} bytes")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+    let text = private_file::read(path, "variables file", LARGEST_FILE)?;
     if text.trim_start().starts_with('{') {
         parse_json(&text).map_err(named)
     } else {

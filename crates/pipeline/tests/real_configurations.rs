@@ -50,6 +50,7 @@ fn identity(project: &str) -> (&str, &str) {
         "gitlab-runner" => ("gitlab-org/gitlab-runner", "main"),
         "libvirt-python" => ("libvirt/libvirt-python", "master"),
         "CMake" => ("cmake/cmake", "master"),
+        "cli" => ("gitlab-org/cli", "main"),
         _ => ("group/project", "main"),
     }
 }
@@ -75,6 +76,7 @@ impl Occasion {
             ("CI", "true"),
             ("GITLAB_CI", "true"),
             ("CI_PIPELINE_SOURCE", source),
+            ("CI_SERVER_HOST", "gitlab.com"),
             ("CI_DEFAULT_BRANCH", branch),
             ("CI_COMMIT_REF_NAME", ref_name),
             ("CI_COMMIT_REF_SLUG", ref_name),
@@ -133,29 +135,61 @@ fn projects() -> Vec<(String, PathBuf)> {
     projects
 }
 
+/// Where there is no pipeline for an event on any GitLab either, with its reason: every job is for branches
+/// and tags only, or a needed job is.
+fn reason(project: &str, occasion: Occasion) -> Option<&'static str> {
+    const EMPTY: &str = "The resulting pipeline would have been empty. Review the rules configuration for the relevant jobs.";
+    if occasion != Occasion::MergeRequest {
+        return None;
+    }
+    Some(match project {
+        "RAJA" => "'dane-build-and-test' job needs 'generate-job-lists' job, but",
+        "epiphany" => "'check-code-style' job needs 'build.container.fedora@x86_64' job, but",
+        "gnome-shell" => "'test-coverity' job needs 'build' job, but",
+        "librsvg" => "'clippy' job needs 'check' job, but",
+        "Umpire"
+        | "aurweb"
+        | "dav1d"
+        | "evince"
+        | "glib"
+        | "gnome-builder"
+        | "gnome-control-center"
+        | "gnutls"
+        | "kea"
+        | "knot"
+        | "libadwaita"
+        | "pango"
+        | "rocq"
+        | "sundials" => EMPTY,
+        _ => return None,
+    })
+}
+
 #[test]
 fn real_configurations_list_for_a_push_a_merge_request_and_a_tag() {
-    let mut refused: Vec<(String, Occasion, Problem)> = Vec::new();
-    let mut listed = 0;
+    let mut wrong: Vec<String> = Vec::new();
     for (name, folder) in projects() {
         for occasion in [Occasion::Push, Occasion::MergeRequest, Occasion::Tag] {
             let files = Directory(folder.clone());
-            match evaluate(".gitlab-ci.yml", &files, &occasion.event(&name)) {
-                Ok(pipeline) => {
-                    assert_eq!(
-                        pipeline.jobs.is_empty(),
-                        !pipeline.workflow.created,
-                        "{name} {occasion:?}: a pipeline has jobs"
-                    );
-                    listed += 1;
-                }
-                Err(found) => {
-                    let problems = found.errors.into_iter();
-                    refused.extend(problems.map(|problem| (name.clone(), occasion, problem)));
+            let found = evaluate(".gitlab-ci.yml", &files, &occasion.event(&name));
+            let told = |problem: &Problem| {
+                format!("{}:{}: {}", problem.file, problem.line, problem.message)
+            };
+            match (found, reason(&name, occasion)) {
+                (Ok(pipeline), None) => assert_eq!(
+                    pipeline.jobs.is_empty(),
+                    !pipeline.workflow.created,
+                    "{name} {occasion:?}: a pipeline has jobs"
+                ),
+                (Err(found), Some(reason))
+                    if found.errors.len() == 1 && found.errors[0].message.starts_with(reason) => {}
+                (Ok(_), Some(_)) => wrong.push(format!("{name} {occasion:?}: is listed")),
+                (Err(found), _) => {
+                    let problems: Vec<String> = found.errors.iter().map(told).collect();
+                    wrong.push(format!("{name} {occasion:?}: {}", problems.join("; ")));
                 }
             }
         }
     }
-    assert!(refused.is_empty(), "{listed} listed, refused: {refused:#?}");
-    assert_eq!(listed, 120);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -124,25 +123,6 @@ impl Remote {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The token in a file, which must be readable by its owner only.
-///
-/// # Errors
-///
-/// It is not there, or others can read it.
-pub(super) fn token_file(path: &Path) -> Result<Secret, Failure> {
-    let named = |message: String| Failure::invalid(format!("{}: {message}", path.display()));
-    let metadata = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
-    if metadata.mode() & 0o077 != 0 {
-        let mode = metadata.mode() & 0o777;
-        return Err(named(format!(
-            "token file with mode {mode:04o}: others can read it"
-        ))
-        .hint(format!("chmod 600 {}", path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-    Ok(Secret::new(text.trim()))
 }
 
 /// A GitLab server.
@@ -274,10 +254,11 @@ impl Server {
         }
         let (project, name) = address.path.rsplit_once('/').unwrap_or_default();
         let url = format!("projects/{}/releases?per_page=100", encoded(project));
-        let needs_releases = version::latest(address.version, [].into_iter()).is_some();
-        let releases: Vec<ReleaseAnswer> = match needs_releases {
-            true => self.json(&url, project)?.unwrap_or_default(),
-            false => Vec::new(),
+        let is_range = version::latest(address.version, [].into_iter()).is_some();
+        let releases: Vec<ReleaseAnswer> = if is_range {
+            self.json(&url, project)?.unwrap_or_default()
+        } else {
+            Vec::new()
         };
         let tags = releases.iter().map(|release| release.tag_name.as_str());
         let found = version::latest(address.version, tags).flatten();

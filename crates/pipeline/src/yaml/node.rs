@@ -50,8 +50,13 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Map {
     entries: Vec<Entry>,
-    index: HashMap<Key, usize>,
+    /// Positions by the key's text, for keys that are text and for others; only where there are many
+    /// entries, because few are found sooner one by one.
+    index: Option<HashMap<Arc<str>, [Option<usize>; 2]>>,
 }
+
+/// More entries than this have an index.
+const MAXIMUM_UNINDEXED: usize = 12;
 
 impl Key {
     pub(crate) fn text(text: &str) -> Self {
@@ -84,6 +89,11 @@ impl fmt::Display for Key {
     }
 }
 
+fn note(index: &mut HashMap<Arc<str>, [Option<usize>; 2]>, key: &Key, position: usize) {
+    let positions = index.entry(Arc::clone(&key.text)).or_default();
+    positions[usize::from(key.is_text)] = Some(position);
+}
+
 impl Map {
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
@@ -98,8 +108,17 @@ impl Map {
     }
 
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
-        let position = *self.index.get(&Key::text(key))?;
-        self.entries.get(position)
+        self.entries.get(self.position(key, true)?)
+    }
+
+    fn position(&self, text: &str, is_text: bool) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(text)?[usize::from(is_text)],
+            None => self
+                .entries
+                .iter()
+                .position(|entry| entry.key.is_text == is_text && &*entry.key.text == text),
+        }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
@@ -111,20 +130,33 @@ impl Map {
     }
 
     pub(crate) fn find(&self, key: &Key) -> Option<&Entry> {
-        self.index
-            .get(key)
-            .and_then(|position| self.entries.get(*position))
+        self.entries.get(self.position(&key.text, key.is_text)?)
     }
 
     /// Puts the pair in; a key that is there keeps its place and takes the new value and position.
     pub(crate) fn insert(&mut self, key: Key, span: Span, value: Node) {
-        if let Some(&position) = self.index.get(&key) {
+        if let Some(position) = self.position(&key.text, key.is_text) {
             let entry = &mut self.entries[position];
             entry.span = span;
             entry.value = value;
-        } else {
-            self.index.insert(key.clone(), self.entries.len());
-            self.entries.push(Entry { key, span, value });
+            return;
+        }
+        self.entries.push(Entry { key, span, value });
+        let count = self.entries.len();
+        match &mut self.index {
+            Some(index) => {
+                if let Some(entry) = self.entries.last() {
+                    note(index, &entry.key, count - 1);
+                }
+            }
+            None if count > MAXIMUM_UNINDEXED => {
+                let mut index = HashMap::with_capacity(2 * count);
+                for (position, entry) in self.entries.iter().enumerate() {
+                    note(&mut index, &entry.key, position);
+                }
+                self.index = Some(index);
+            }
+            None => {}
         }
     }
 

@@ -104,7 +104,8 @@ enum Building {
         map: Map,
         key: Option<Node>,
         merges: bool,
-        written: HashSet<Key>,
+        /// The keys that were written here, once others were merged in.
+        written: Option<HashSet<Key>>,
     },
 }
 
@@ -179,7 +180,7 @@ impl<'a> Reader<'a> {
                         map: Map::default(),
                         key: None,
                         merges: false,
-                        written: HashSet::new(),
+                        written: None,
                     };
                     self.open(span, anchor, tag.as_deref(), building)?;
                 }
@@ -276,8 +277,14 @@ impl<'a> Reader<'a> {
                     *key = Some(node);
                     return Ok(());
                 };
-                if *merges && merge(map, &node) {
-                    return Ok(());
+                if *merges {
+                    written.get_or_insert_with(|| {
+                        let entries = map.entries().iter();
+                        entries.map(|entry| entry.key.clone()).collect()
+                    });
+                    if merge(map, &node) {
+                        return Ok(());
+                    }
                 }
                 let key = Key {
                     is_text: matches!(key_node.kind, Kind::Text(_)),
@@ -286,7 +293,10 @@ impl<'a> Reader<'a> {
                         .unwrap_or_else(|| key_node.inspect())
                         .into(),
                 };
-                let repeated = !written.insert(key.clone());
+                let repeated = match written {
+                    Some(written) => !written.insert(key.clone()),
+                    None => map.find(&key).is_some(),
+                };
                 if repeated {
                     self.findings.warn(
                         key_node.span,

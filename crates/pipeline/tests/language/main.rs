@@ -4,4 +4,5 @@ mod elsewhere;
 mod evaluation;
 mod explanation;
 mod fact_sheet;
+mod limits;
 mod world;
