@@ -10,20 +10,23 @@ use courser_pipeline::{ChangedFiles, Event};
 use super::project::Target;
 use crate::downstream;
 use crate::event_options::EventOptions;
+use crate::includes::Includes;
 
 /// Makes the pipelines that bridges ask for.
 pub(super) struct LocalPipelines {
     target: Target,
     options: EventOptions,
+    includes: Includes,
     /// What the first pipeline compares with, once it is known.
     changed_files: OnceLock<ChangedFiles>,
 }
 
 impl LocalPipelines {
-    pub(super) fn new(target: Target, options: EventOptions) -> Self {
+    pub(super) fn new(target: Target, options: EventOptions, includes: Includes) -> Self {
         Self {
             target,
             options,
+            includes,
             changed_files: OnceLock::new(),
         }
     }
@@ -55,6 +58,7 @@ impl PipelineSource for LocalPipelines {
         let mut files = opened.map_err(|error| refused(error.to_string()))?;
         let placed = self.options.place(files.repository);
         (files.repository, ..) = placed.map_err(|failure| refused(failure.message().to_owned()))?;
+        let files = files.including(&self.includes);
         let changed_files = self.changed_files.get().cloned();
         downstream::child(request, &files, changed_files.unwrap_or_default())
     }

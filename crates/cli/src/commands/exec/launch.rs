@@ -52,7 +52,11 @@ pub(super) struct Begun {
 /// Evaluates the file, makes the snapshot and starts the coordinator.
 pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepared, Failure> {
     let target = &request.target;
-    let pipelines = LocalPipelines::new(target.clone(), request.event.clone());
+    let pipelines = LocalPipelines::new(
+        target.clone(),
+        request.event.clone(),
+        request.includes.clone(),
+    );
     let pipelines = Arc::new(pipelines);
     let starting = start_coordinator(run, Arc::clone(&pipelines) as _);
     let evaluating = evaluate(request.clone());
