@@ -17,7 +17,7 @@ use courser_protocol::Secret;
 use serde::{Deserialize, Serialize};
 
 use self::directories::{Checkout, Directories, Mapping};
-use self::server::{Remote, Server};
+use self::server::{Clock, Remote, Server};
 use crate::environment::ProcessEnvironment;
 use crate::failure::{Code, Failure};
 use crate::private_file;
@@ -134,7 +134,14 @@ impl IncludeOptions {
 impl Includes {
     /// The places for one evaluation; `own` is the repository with its own path, which knows its other
     /// refs by itself. Where a server is asked, the evaluation must run on a thread that may wait.
-    pub(crate) fn places(self, own: Option<(String, Repository)>) -> Places {
+    pub(crate) fn places(mut self, own: Option<(String, Repository)>) -> Places {
+        let clock = Clock::default();
+        if let Some(server) = &mut self.server {
+            server.restart(clock.clone());
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.restart(clock);
+        }
         Places {
             includes: self,
             own,

@@ -82,10 +82,10 @@ impl<'a> Resolver<'a> {
             })?;
             let (resolved, below) = self.entry(found, base_map)?;
             height = height.max(below + 1);
-            merged = deep_merge(&merged, &resolved, span, &mut self.budget)?;
+            merged = deep_merge(merged, &resolved, span, &mut self.budget)?;
         }
         self.ancestors.pop();
-        let merged = deep_merge(&merged, map, extends.span, &mut self.budget)?;
+        let merged = deep_merge(merged, map, extends.span, &mut self.budget)?;
         self.done.insert(name, (merged.clone(), height));
         Ok((merged, height))
     }

@@ -10,7 +10,6 @@ const MAXIMUM_EXPANSION: usize = 8 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Glob {
     alternatives: Vec<Vec<Vec<char>>>,
-    directory: bool,
 }
 
 /// Whether a pattern has nothing that stands for something else.
@@ -25,17 +24,11 @@ impl Glob {
                 .iter()
                 .map(|one| one.split('/').map(|part| part.chars().collect()).collect())
                 .collect(),
-            directory: pattern.ends_with('/'),
         }
     }
 
-    /// Whether the pattern ends in a slash and so names directories.
-    pub(crate) fn is_directory(&self) -> bool {
-        self.directory
-    }
-
     pub(crate) fn matches(&self, path: &str) -> bool {
-        let segments: Vec<Vec<char>> = path.split('/').map(|part| part.chars().collect()).collect();
+        let segments: Vec<&str> = path.split('/').collect();
         self.alternatives
             .iter()
             .any(|pattern| matches_path(pattern, &segments))
@@ -43,7 +36,7 @@ impl Glob {
 }
 
 /// `**/` crosses directories; the last one met is where a failed match goes on.
-fn matches_path(pattern: &[Vec<char>], path: &[Vec<char>]) -> bool {
+fn matches_path(pattern: &[Vec<char>], path: &[&str]) -> bool {
     let is_globstar = |at: usize| at + 1 < pattern.len() && pattern[at] == ['*', '*'];
     let (mut p, mut s) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -54,7 +47,7 @@ fn matches_path(pattern: &[Vec<char>], path: &[Vec<char>]) -> bool {
             }
             retry = Some((p, s));
         }
-        if p < pattern.len() && s < path.len() && matches_segment(&pattern[p], &path[s]) {
+        if p < pattern.len() && s < path.len() && matches_segment(&pattern[p], path[s]) {
             if p + 1 == pattern.len() && s + 1 == path.len() {
                 return true;
             }
@@ -75,9 +68,10 @@ fn matches_path(pattern: &[Vec<char>], path: &[Vec<char>]) -> bool {
     }
 }
 
-fn matches_segment(pattern: &[char], text: &[char]) -> bool {
+fn matches_segment(pattern: &[char], text: &str) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
+    let character = |at: usize| text[at..].chars().next();
     while t < text.len() || p < pattern.len() {
         if p < pattern.len() && pattern[p] == '*' {
             while p < pattern.len() && pattern[p] == '*' {
@@ -86,16 +80,16 @@ fn matches_segment(pattern: &[char], text: &[char]) -> bool {
             star = Some((p, t));
             continue;
         }
-        if t < text.len()
-            && let Some(next) = matches_one(pattern, p, text[t])
+        if let Some(c) = character(t)
+            && let Some(next) = matches_one(pattern, p, c)
         {
             p = next;
-            t += 1;
+            t += c.len_utf8();
             continue;
         }
         match &mut star {
             Some((after, from)) if *from < text.len() => {
-                *from += 1;
+                *from += character(*from).map_or(1, char::len_utf8);
                 p = *after;
                 t = *from;
             }

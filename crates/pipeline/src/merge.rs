@@ -6,23 +6,28 @@ use crate::yaml::{Map, Node};
 
 /// Lays `over` on `base`. Keys keep the place of their first insertion.
 pub(crate) fn deep_merge(
-    base: &Map,
+    mut base: Map,
     over: &Map,
     span: Span,
     budget: &mut Budget,
 ) -> Result<Map, Fault> {
     budget.take(base.len() + over.len(), span)?;
-    let mut merged = base.clone();
+    if base.is_empty() {
+        return Ok(over.clone());
+    }
     for entry in over.entries() {
-        let below = base.find(&entry.key).and_then(|below| below.value.as_map());
-        let value = match (below, entry.value.as_map()) {
+        let above = entry.value.as_map();
+        let below = above
+            .and_then(|_| base.find(&entry.key)?.value.as_map())
+            .cloned();
+        let value = match (below, above) {
             (Some(below), Some(above)) => {
                 let inner = deep_merge(below, above, span, budget)?;
                 Node::map(entry.value.span, inner)
             }
             _ => entry.value.clone(),
         };
-        merged.insert(entry.key.clone(), entry.span, value);
+        base.insert(entry.key.clone(), entry.span, value);
     }
-    Ok(merged)
+    Ok(base)
 }

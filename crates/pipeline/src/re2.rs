@@ -3,13 +3,40 @@
 //! The engines agree on matching; they differ in a few spellings, which are translated here: `\d`, `\w`,
 //! `\s` and `\b` are ASCII in RE2, a `{` that starts no repetition is literal, and brackets do not nest.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use regex::{Regex, RegexBuilder};
 
 /// Compiled size of a pattern; hostile repetitions end in an error instead of memory.
 const SIZE_LIMIT: usize = 1 << 20;
 
+/// Compiled patterns that are remembered; each may take [`SIZE_LIMIT`].
+const MAXIMUM_KNOWN: usize = 64;
+
+thread_local! {
+    // Jobs that extend one another have the same rules, and compiling is most of what those cost.
+    static KNOWN: RefCell<HashMap<(String, String), Regex>> = RefCell::default();
+}
+
 /// Compiles `pattern` with flags out of `i`, `m`, `s`, `U`.
 pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
+    let key = (pattern.to_owned(), flags.to_owned());
+    let known = KNOWN.with_borrow(|known| known.get(&key).cloned());
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let compiled = build(pattern, flags)?;
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() >= MAXIMUM_KNOWN {
+            known.clear();
+        }
+        known.insert(key, compiled.clone());
+    });
+    Ok(compiled)
+}
+
+fn build(pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(&translate(pattern))
         .case_insensitive(flags.contains('i'))
         .multi_line(flags.contains('m'))

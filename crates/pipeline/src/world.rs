@@ -26,12 +26,20 @@ pub(crate) struct World<'a> {
     /// Where decisions go, when somebody wants to know them.
     pub(crate) recorder: Option<Recorder>,
     own: OnceCell<Listing>,
-    compared: RefCell<HashMap<String, Comparison>>,
+    /// What changed in the event, `None` when there is nothing to compare with.
+    changed: OnceCell<Option<Listing>>,
+    compared: RefCell<HashMap<String, Rc<Compared>>>,
     projects: RefCell<Projects>,
 }
 
 /// Projects by path and reference.
 type Projects = HashMap<(String, Option<String>), Rc<OpenedProject>>;
+
+/// What `compare_to` a reference gave.
+enum Compared {
+    Changed(Listing),
+    Refused(&'static str),
+}
 
 /// A project other than the pipeline's, at one commit.
 #[derive(Debug)]
@@ -51,13 +59,18 @@ pub(crate) enum Tree<'t> {
     Of(&'t OpenedProject),
 }
 
-/// All paths of a commit.
+/// Paths that globs are compared with: of a commit, or those that changed.
 #[derive(Debug)]
 struct Listing {
     paths: Vec<String>,
     set: OnceCell<HashSet<String>>,
     directories: OnceCell<Vec<String>>,
+    /// Position of the first path or directory that fits a glob: jobs that extend one another ask the same.
+    known: RefCell<HashMap<String, Option<usize>>>,
 }
+
+/// Globs whose answers a listing remembers.
+const MAXIMUM_KNOWN: usize = 10_000;
 
 /// What one rule came to; clauses behind the first that does not hold are not looked at.
 struct Judgement {
@@ -90,6 +103,7 @@ impl<'a> World<'a> {
             files,
             recorder: None,
             own: OnceCell::new(),
+            changed: OnceCell::new(),
             compared: RefCell::default(),
             projects: RefCell::default(),
         }
@@ -272,32 +286,42 @@ impl<'a> World<'a> {
         let Some((reference, span)) = changes.compare_to.as_ref().filter(|_| !given) else {
             return Ok(self.changed(&changes.paths, scope));
         };
-        let reference = scope.expand_all(reference);
-        let mut compared = self.compared.borrow_mut();
-        let answer = compared
-            .entry(reference)
-            .or_insert_with_key(|reference| self.files.changed_since(reference));
-        let fault = |text: &str| {
-            let message = format!(
-                "Failed to parse rule for {}: rules:changes:compare_to {text}",
-                asker.owner
-            );
-            Err(Fault::new(*span, message))
-        };
-        match answer {
-            Comparison::Changed(changed) => Ok(match_any(changed, &changes.paths, scope)),
-            Comparison::UnknownReference => fault("is not a valid ref"),
-            Comparison::NotBuilt => fault("needs a Git repository"),
+        match &*self.compared(scope.expand_all(reference)) {
+            Compared::Changed(changed) => Ok(changed.match_changes(&changes.paths, scope)),
+            Compared::Refused(text) => {
+                let owner = asker.owner;
+                let message =
+                    format!("Failed to parse rule for {owner}: rules:changes:compare_to {text}");
+                Err(Fault::new(*span, message))
+            }
         }
+    }
+
+    fn compared(&self, reference: String) -> Rc<Compared> {
+        let mut known = self.compared.borrow_mut();
+        let compared = known.entry(reference).or_insert_with_key(|reference| {
+            Rc::new(match self.files.changed_since(reference) {
+                Comparison::Changed(changed) => Compared::Changed(Listing::new(changed)),
+                Comparison::UnknownReference => Compared::Refused("is not a valid ref"),
+                Comparison::NotBuilt => Compared::Refused("needs a Git repository"),
+            })
+        });
+        Rc::clone(compared)
     }
 
     /// Which of the changed files matches which of the globs.
     pub(crate) fn changed(&self, globs: &[String], scope: Scope<'_>) -> PathsVerdict {
-        match &self.event.changed_files {
-            ChangedFiles::Known(changed) | ChangedFiles::Given(changed) => {
-                match_any(changed, globs, scope)
-            }
-            ChangedFiles::Unknown => PathsVerdict::NothingToCompare,
+        let changed = self
+            .changed
+            .get_or_init(|| match &self.event.changed_files {
+                ChangedFiles::Known(changed) | ChangedFiles::Given(changed) => {
+                    Some(Listing::new(changed.clone()))
+                }
+                ChangedFiles::Unknown => None,
+            });
+        match changed {
+            Some(changed) => changed.match_changes(globs, scope),
+            None => PathsVerdict::NothingToCompare,
         }
     }
 
@@ -360,6 +384,7 @@ impl Listing {
             paths,
             set: OnceCell::new(),
             directories: OnceCell::new(),
+            known: RefCell::default(),
         }
     }
 
@@ -399,17 +424,18 @@ impl Listing {
             return PathsVerdict::TooMany;
         }
         for glob in globs {
-            let pattern = Glob::new(glob);
-            let candidates = if pattern.is_directory() {
-                self.directories()
-            } else if is_plain(glob) {
+            let is_directory = glob.ends_with('/');
+            if is_plain(glob) && !is_directory {
                 continue;
+            }
+            let candidates = if is_directory {
+                self.directories()
             } else {
                 &self.paths
             };
-            if let Some(path) = candidates.iter().find(|path| pattern.matches(path)) {
+            if let Some(at) = self.first(glob, candidates) {
                 return PathsVerdict::Matched {
-                    path: path.clone(),
+                    path: candidates[at].clone(),
                     glob: glob.clone(),
                 };
             }
@@ -418,23 +444,36 @@ impl Listing {
             files: self.paths.len(),
         }
     }
-}
 
-fn match_any(changed: &[String], globs: &[String], scope: Scope<'_>) -> PathsVerdict {
-    if changed.len().saturating_mul(globs.len()) > MAXIMUM_COMPARISONS {
-        return PathsVerdict::TooMany;
-    }
-    for glob in globs {
-        let glob = scope.expand(glob);
-        let pattern = Glob::new(&glob);
-        if let Some(path) = changed.iter().find(|path| pattern.matches(path)) {
-            return PathsVerdict::Matched {
-                path: path.clone(),
-                glob,
-            };
+    /// `changes`: plain names are patterns as well, and directories do not change.
+    fn match_changes(&self, globs: &[String], scope: Scope<'_>) -> PathsVerdict {
+        if self.paths.len().saturating_mul(globs.len()) > MAXIMUM_COMPARISONS {
+            return PathsVerdict::TooMany;
+        }
+        for glob in globs {
+            let glob = scope.expand(glob);
+            if let Some(at) = self.first(&glob, &self.paths) {
+                let path = self.paths[at].clone();
+                return PathsVerdict::Matched { path, glob };
+            }
+        }
+        PathsVerdict::NoMatch {
+            files: self.paths.len(),
         }
     }
-    PathsVerdict::NoMatch {
-        files: changed.len(),
+
+    /// Position of the first candidate that fits; which candidates those are, the glob decides.
+    fn first(&self, glob: &str, candidates: &[String]) -> Option<usize> {
+        if let Some(known) = self.known.borrow().get(glob) {
+            return *known;
+        }
+        let pattern = Glob::new(glob);
+        let found = candidates.iter().position(|path| pattern.matches(path));
+        let mut known = self.known.borrow_mut();
+        if known.len() >= MAXIMUM_KNOWN {
+            known.clear();
+        }
+        known.insert(glob.to_owned(), found);
+        found
     }
 }

@@ -35,12 +35,15 @@ const MAXIMUM_PAGES: usize = 1000;
 const TEMPLATE_PROJECT: &str = "gitlab-org/gitlab";
 const TEMPLATE_DIRECTORY: &str = "lib/gitlab/ci/templates";
 
-/// A client for plain URLs. Clones share connections and the clock.
+/// When the fetching of one evaluation began.
+pub(super) type Clock = Arc<OnceLock<Instant>>;
+
+/// A client for plain URLs. Clones share connections.
 #[derive(Clone)]
 pub(super) struct Remote {
     client: Client,
     handle: Handle,
-    began: Arc<OnceLock<Instant>>,
+    began: Clock,
 }
 
 impl fmt::Debug for Remote {
@@ -68,6 +71,11 @@ impl Remote {
             handle: Handle::current(),
             began: Arc::default(),
         }
+    }
+
+    /// Measures another evaluation.
+    pub(super) fn restart(&mut self, clock: Clock) {
+        self.began = clock;
     }
 
     /// The text at a URL.
@@ -181,6 +189,11 @@ impl Server {
             url: parsed,
             token,
         })
+    }
+
+    /// Measures another evaluation.
+    pub(super) fn restart(&mut self, clock: Clock) {
+        self.remote.restart(clock);
     }
 
     /// A project at a commit.

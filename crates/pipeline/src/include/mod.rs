@@ -122,11 +122,11 @@ impl<'a> Loader<'a> {
                 let file = fetched.file;
                 let tree = self.expand(fetched.document, context);
                 let tree = tree.map_err(|fault| self.prefixed(file, fault))?;
-                merged = deep_merge(&merged, &tree, item.location().span, &mut self.budget)?;
+                merged = deep_merge(merged, &tree, item.location().span, &mut self.budget)?;
             }
         }
         deep_merge(
-            &merged,
+            merged,
             &own.without("include"),
             content.span,
             &mut self.budget,
@@ -154,7 +154,7 @@ impl<'a> Loader<'a> {
                     let text = format!("`{name}`: a file of spec:include must have `inputs`");
                     Fault::new(top.span, text)
                 })?;
-                inputs = deep_merge(&inputs, found, item.location().span, &mut self.budget)?;
+                inputs = deep_merge(inputs, found, item.location().span, &mut self.budget)?;
             }
         }
         let span = header.span;
@@ -168,7 +168,7 @@ impl<'a> Loader<'a> {
             Node::map(span, entry("inputs", Node::map(span, inputs))),
         );
         let own = header.as_map().cloned().unwrap_or_default();
-        let merged = deep_merge(&included, &own, span, &mut self.budget)?;
+        let merged = deep_merge(included, &own, span, &mut self.budget)?;
         let spec = merged.get("spec").and_then(Node::as_map);
         let spec = spec.map(|spec| spec.without("include")).unwrap_or_default();
         Ok(Node::map(span, entry("spec", Node::map(span, spec))))
