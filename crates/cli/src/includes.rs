@@ -115,7 +115,8 @@ impl IncludeOptions {
             .map(|url| {
                 let token = match &self.include_token_file {
                     Some(file) => {
-                        let text = private_file::read(&directory.join(file), "token file", LARGEST_TOKEN)?;
+                        let text =
+                            private_file::read(&directory.join(file), "token file", LARGEST_TOKEN)?;
                         Some(Secret::new(text.trim()))
                     }
                     None => variable("GITLAB_TOKEN").map(Into::into),
