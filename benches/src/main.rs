@@ -40,7 +40,7 @@ use figure::Figure;
 type Benchmark = (&'static str, fn(&Arguments) -> Result<Vec<Figure>>);
 
 /// All of them, in the order of the table.
-const BENCHMARKS: [Benchmark; 9] = [
+const BENCHMARKS: [Benchmark; 10] = [
     ("exec", exec::figures),
     ("listing", listing::figures),
     ("throughput", throughput::figures),
