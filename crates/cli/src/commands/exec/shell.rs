@@ -94,6 +94,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let request = Request {
         target,
         variables: event.variables(&session.environment)?,
+        includes: event.includes(&session.environment)?,
         event,
         json: false,
     };
