@@ -34,6 +34,7 @@ struct Counts {
     concurrent: usize,
     loaded: u64,
     loading_errors: u64,
+    left_over: usize,
     by_runner: BTreeMap<RunnerLabels, RunnerCounts>,
     modes: BTreeMap<String, u64>,
 }
@@ -83,6 +84,11 @@ impl Metrics {
         self.counts().loading_errors += 1;
     }
 
+    /// How many jobs, beside those that run, are still to be reported.
+    pub(crate) fn left_over(&self, jobs: usize) {
+        self.counts().left_over = jobs;
+    }
+
     /// The runners in force; those that are gone and idle are forgotten.
     pub(crate) fn configured(&self, concurrent: usize, limits: Vec<(RunnerLabels, usize)>) {
         let mut counts = self.counts();
@@ -126,6 +132,12 @@ impl Metrics {
                 Kind::Counter,
                 "Configurations that could not be loaded.",
                 counts.loading_errors,
+            ),
+            (
+                "courser_jobs_left_over",
+                Kind::Gauge,
+                "Jobs that have ended, and whose end the server has not acknowledged yet.",
+                counts.left_over as u64,
             ),
         ];
         for (name, kind, help, value) in single {

@@ -143,6 +143,8 @@ impl Report {
 
     /// Tells the end of a job of which the server may not know that it began. `false`: it cannot be told now.
     pub(crate) async fn finish_unstarted(&mut self, state: &FinalState) -> bool {
+        // Of a job that was not acknowledged the server takes no log either.
+        self.send_rest().await;
         let said = self.put_final(state).await;
         // A job that was not acknowledged is refused (400) and goes to another runner by itself.
         match said.status {

@@ -63,6 +63,7 @@ impl Resumption {
                 () = spool.handed_over() => self.look().await,
                 Some(_) = self.telling.join_next(), if !self.telling.is_empty() => {}
             }
+            self.settings.metrics.left_over(self.telling.len());
         }
     }
 
@@ -91,6 +92,7 @@ impl Resumption {
             let places = Arc::clone(&self.places);
             self.telling.spawn(resumed.tell(places));
         }
+        self.settings.metrics.left_over(self.telling.len());
     }
 
     fn take(&mut self, left: LeftOver) -> Result<Resumed, String> {

@@ -375,7 +375,8 @@ fn update_result(status: StatusCode, remote: Option<JobStatus>) -> UpdateResult 
         StatusCode::OK => UpdateResult::Succeeded,
         StatusCode::ACCEPTED => UpdateResult::Accepted,
         StatusCode::PRECONDITION_FAILED => UpdateResult::TraceValidationFailed,
-        StatusCode::NOT_FOUND => UpdateResult::Abort,
+        // 410 is not GitLab's; whoever says it means it.
+        StatusCode::NOT_FOUND | StatusCode::GONE => UpdateResult::Abort,
         _ => UpdateResult::Failed,
     }
 }

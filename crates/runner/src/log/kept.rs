@@ -226,3 +226,123 @@ fn write_as_much(file: &File, bytes: &[u8], offset: u64) -> (usize, Option<io::E
     }
     (written, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::JobLog;
+    use crate::spool::journal::{JobRecord, VERSION};
+    use crate::spool::{Spool, SpoolLimits};
+    use courser_job::trace::Masking;
+
+    const MEBIBYTE: u64 = 1 << 20;
+
+    fn spool(directory: &tempfile::TempDir, total: u64) -> Spool {
+        let limits = SpoolLimits {
+            job: u64::MAX,
+            total,
+        };
+        Spool::open(directory.path().join("spool"), limits).expect("a spool")
+    }
+
+    fn begun(spool: &Spool) -> Kept {
+        let files = spool.begin(JobRecord {
+            version: VERSION,
+            job: 7,
+            token: "job".into(),
+            url: "https://h".to_owned(),
+            runner: "abc".to_owned(),
+            tls_files: [None, None, None],
+            timestamps: false,
+            debug_trace: false,
+            boot: String::new(),
+        });
+        Kept::new(Some(files.expect("files of a job")))
+    }
+
+    fn print(kept: &mut Kept, mebibytes: u64) {
+        let text: Vec<u8> = (0..MEBIBYTE).map(|byte| b'a' + (byte % 23) as u8).collect();
+        for _ in 0..mebibytes {
+            kept.append(&text);
+        }
+    }
+
+    #[test]
+    fn what_is_acknowledged_of_a_long_log_is_given_back_and_still_counts_in_the_checksum() {
+        let directory = tempfile::tempdir().expect("a directory");
+        // Room for less than is printed in all.
+        let limited = spool(&directory, 80 * MEBIBYTE);
+        let mut kept = begun(&limited);
+        print(&mut kept, 70);
+        kept.acknowledged(60 * MEBIBYTE);
+        assert_eq!(kept.begin(), 56 * MEBIBYTE);
+        assert!(kept.find(56 * MEBIBYTE - 1, 10).is_err());
+        assert!(matches!(
+            kept.find(56 * MEBIBYTE, 10),
+            Ok(Found::InFile(_, 10))
+        ));
+        print(&mut kept, 50);
+        assert!(!kept.cut, "what was given back is free again");
+        let summary = kept.summary();
+        assert_eq!(summary.bytesize, Some(120 * MEBIBYTE));
+        drop(kept);
+
+        let mut found = limited.left_over();
+        let nothing = Masking::new(&[], &[]).expect("nothing to mask");
+        let reopened = JobLog::reopen(found.remove(0), nothing).expect("a log");
+        assert_eq!(reopened.log.summary(), summary);
+        assert_eq!(reopened.log.begin(), 56 * MEBIBYTE);
+        assert_eq!(reopened.acknowledged, 60 * MEBIBYTE);
+        assert!(limited.left_over().is_empty(), "it is locked");
+        reopened.log.remove();
+        drop(reopened);
+        assert!(limited.left_over().is_empty(), "it is gone");
+    }
+
+    #[test]
+    fn a_full_spool_cuts_a_log_once_and_room_comes_back_with_other_jobs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let limited = spool(&directory, 3 * MEBIBYTE);
+        let (mut first, mut second) = (begun(&limited), begun(&limited));
+        print(&mut first, 2);
+        print(&mut second, 3);
+        assert!(second.cut);
+        let notice = second.length() - MEBIBYTE;
+        assert_eq!(notice, second.tail.len() as u64);
+        first.remove();
+        drop(first);
+        let mut third = begun(&limited);
+        print(&mut third, 2);
+        assert!(!third.cut);
+    }
+
+    #[test]
+    fn a_server_that_has_more_is_followed_without_a_checksum() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut kept = begun(&spool(&directory, u64::MAX));
+        kept.append(b"short");
+        kept.skip_to(1000);
+        kept.append(b"last words");
+        assert_eq!((kept.begin(), kept.length()), (1000, 1010));
+        assert_eq!(kept.summary(), TraceSummary::default());
+    }
+
+    #[test]
+    fn a_job_without_files_has_its_beginning_in_memory() {
+        let mut kept = Kept::new(None);
+        for _ in 0..1000 {
+            kept.append(&[b'x'; 1000]);
+        }
+        let length = usize::try_from(kept.length()).expect("small");
+        assert!((256_000..300_000).contains(&length), "{length}");
+        let Ok(Found::InMemory(end)) = kept.find(262_000, 1000) else {
+            panic!("it is in memory");
+        };
+        let end = String::from_utf8_lossy(&end).into_owned();
+        assert!(
+            end.contains("Job's log is cut here: there is no room for it on the disk"),
+            "{end}"
+        );
+        assert_eq!(kept.summary().bytesize, Some(kept.length()));
+    }
+}
