@@ -1,5 +1,5 @@
-//! Child pipelines through `exec`: static, generated, nested, with variables and artifacts of their
-//! parents, and what becomes of bridges that cannot start one.
+//! What becomes of an evaluated pipeline in `exec`: child pipelines (static, generated, nested) and bridges
+//! that start none, resource groups, the first failure, and what jobs leave behind.
 
 use serde_json::Value;
 
@@ -157,6 +157,47 @@ fn a_bridge_says_why_its_pipeline_is_not_there_and_ends_as_that_one_does() {
             "{path}: {found_message}"
         );
     }
+}
+
+#[test]
+fn what_jobs_leave_behind_is_recorded_and_shown() {
+    let world = project(&[(
+        ".gitlab-ci.yml",
+        r#"
+deploy:
+  coverage: '/covered (\d+\.\d+)%/'
+  environment: {name: review/$CI_COMMIT_REF_NAME, url: $WHERE, on_stop: stop}
+  script: [echo covered 12.5%, echo covered 87.5%, echo WHERE=https://example.com/app > where.env]
+  artifacts: {reports: {dotenv: where.env}}
+stop:
+  when: manual
+  environment: {name: review/$CI_COMMIT_REF_NAME, action: stop}
+  script: 'true'
+release:
+  script: 'true'
+  release: {tag_name: v-$CI_COMMIT_REF_NAME, description: The first}
+pages:
+  script: [mkdir public, echo hello > public/index.html]
+"#,
+    )]);
+    let finished = exec(&world, &[]);
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    for line in [
+        "coverage 87.5 %",
+        "deployed to environment review/main, https://example.com/app",
+        "release recorded in ",
+        "pages: public in its artifacts",
+    ] {
+        assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
+    }
+    assert!(!finished.stderr.contains("no effect"), "{}", finished.all());
+    let release = finished.stdout.split("release recorded in ").nth(1);
+    let path = release
+        .and_then(|rest| rest.lines().next())
+        .unwrap_or_default();
+    let record = std::fs::read_to_string(path).unwrap_or_default();
+    let record: Value = serde_json::from_str(&record).unwrap_or_default();
+    assert_eq!(record["tag_name"], "v-main", "{path}");
 }
 
 #[test]

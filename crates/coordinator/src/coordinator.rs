@@ -60,7 +60,7 @@ impl Coordinator {
         let listener = Listener::bind(settings.address, identity, settings.clients.clone()).await?;
         let url = external_url(&settings, listener.address().port())?;
 
-        let files = StateDir::create(&settings.state_dir)?;
+        let files = StateDir::create(&settings.state_dir, settings.durability)?;
         let store = Store::open(&files.database(), settings.durability)?;
         let version = watch::Sender::new(0);
         let events = broadcast::Sender::new(EVENTS);

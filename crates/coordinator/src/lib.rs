@@ -35,6 +35,7 @@ pub mod pipeline_run;
 mod project;
 mod queue;
 mod repository;
+mod results;
 mod settings;
 mod store;
 mod token;
@@ -47,6 +48,7 @@ pub use pipeline_run::{JobState, PipelineStatus};
 pub use project::Project;
 pub use queue::{CreateError, JobSnapshot, PipelineSnapshot};
 pub use repository::{Origin, ServedRepository, Submodule};
+pub use results::{Deployment, JobResults};
 pub use settings::{
     Beforehand, Certificate, Clock, JobArtifact, Limits, NewPipeline, PassedJob, PipelineSource,
     Settings,

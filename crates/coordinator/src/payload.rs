@@ -18,6 +18,7 @@ use courser_protocol::{
 use crate::bridge::Trigger;
 use crate::pipeline_run::Position;
 use crate::project::Project;
+use crate::results::Declared;
 use crate::store::{ArtifactRecord, JobRecord, PipelineContext, RunnerRecord};
 use crate::variables;
 
@@ -47,6 +48,8 @@ pub(crate) struct JobTemplate {
     pub(crate) trigger: Option<Trigger>,
     /// Expanded.
     pub(crate) resource_group: Option<String>,
+    /// What it leaves behind.
+    pub(crate) declared: Declared,
 }
 
 /// `needs:pipeline` or `needs:project`, as written.

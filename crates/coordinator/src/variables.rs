@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use courser_protocol::{JobVariable, Secret};
 
 /// No value grows beyond this by expansion; a doubling chain of variables stays as written.
@@ -61,6 +63,22 @@ pub(crate) fn expand(text: &str, variables: &[JobVariable]) -> String {
             .map(|variable| variable.value.expose().to_owned())
     };
     substitute(text, value).unwrap_or_else(|| text.to_owned())
+}
+
+/// The value with the references in its texts replaced.
+pub(crate) fn expand_value(value: &Value, variables: &[JobVariable]) -> Value {
+    match value {
+        Value::String(text) => expand(text, variables).into(),
+        Value::Array(entries) => entries
+            .iter()
+            .map(|entry| expand_value(entry, variables))
+            .collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), expand_value(value, variables)))
+            .collect(),
+        other => other.clone(),
+    }
 }
 
 struct Resolver<'a> {

@@ -22,11 +22,6 @@ use crate::world::{Asker, Tree, World};
 
 /// Keywords that are accepted but have no effect on one machine, with what they would do.
 const NOT_RUN_HERE: &[(&str, &str)] = &[
-    ("environment", "no deployment is recorded"),
-    ("release", "no release is made"),
-    ("pages", "nothing is published"),
-    ("publish", "nothing is published"),
-    ("coverage", "no coverage is recorded"),
     ("inputs", "nobody can be asked for inputs of a job"),
     ("manual_confirmation", "nobody is asked"),
     ("identity", "no cloud identity is federated"),

@@ -34,6 +34,7 @@
 
 mod budget;
 mod config;
+mod coverage;
 mod create;
 mod cycle;
 mod duration;
@@ -71,6 +72,7 @@ use source::{Fault, Findings, Sources, Span};
 use world::World;
 use yaml::{Map, Node};
 
+pub use coverage::CoveragePattern;
 pub use duration::parse as duration_seconds;
 pub use event::{
     ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, InputValue,

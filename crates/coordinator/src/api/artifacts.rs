@@ -127,6 +127,10 @@ impl Api {
         private_dir(&directory)?;
         let (stored, size) = receive(field, &directory, &file_name, api.limits.artifact).await?;
         let path = directory.join(&stored);
+        let (files, kept) = (api.files.clone(), path.clone());
+        tokio::task::spawn_blocking(move || files.keep(&kept))
+            .await
+            .map_err(Refusal::internal)??;
         let record = ArtifactRecord {
             job_id: job,
             kind: std::mem::take(&mut upload.artifact_type),

@@ -13,6 +13,7 @@ use super::answers::{Refusal, set_job_status, token_of};
 use super::parameters::Parameters;
 use crate::pipeline_run::JobState;
 use crate::queue::{Access, FinalReport, UpdateAnswer};
+use crate::results::coverage_in;
 
 /// [`courser_protocol::UpdateRequest`] with every word for `state`, so that unknown ones get a 400.
 #[derive(Debug, Deserialize)]
@@ -60,6 +61,7 @@ pub(super) async fn update(
             success: update.state == "success",
             failure_reason: update.failure_reason.take(),
             exit_code: update.exit_code.unwrap_or(0),
+            coverage: None,
         },
         other => return Err(Refusal::bad_request(format!("unknown state {other:?}"))),
     };
@@ -68,6 +70,10 @@ pub(super) async fn update(
     {
         return Ok(answer);
     }
+    let report = FinalReport {
+        coverage: api.coverage(job, &access).await?,
+        ..report
+    };
     let finished = api
         .queue
         .call(move |queue| queue.finish(&access, report))
@@ -127,6 +133,21 @@ impl Api {
         let mut answer = status_text(StatusCode::PRECONDITION_FAILED);
         set_job_status(answer.headers_mut(), state);
         Ok(Some(answer))
+    }
+
+    /// What the log says of the coverage, where the job asks for it; the log is on the disk from now on.
+    async fn coverage(&self, job: i64, access: &Access) -> Result<Option<f64>, Refusal> {
+        let access = access.clone();
+        let pattern = self
+            .queue
+            .call(move |queue| queue.coverage_pattern(&access))
+            .await?;
+        let (files, log) = (self.files.clone(), self.files.trace(job));
+        let looked = tokio::task::spawn_blocking(move || {
+            files.keep(&log)?;
+            pattern.map_or(Ok(None), |pattern| coverage_in(&log, &pattern))
+        });
+        Ok(looked.await.map_err(Refusal::internal)??)
     }
 
     async fn answer(&self, job: i64, answer: UpdateAnswer) -> Result<Response, Refusal> {

@@ -162,6 +162,10 @@ fn job_as_json(job: &JobSnapshot) -> Value {
         "failure_reason": job.end.failure_reason,
         "failure_message": job.end.message,
         "downstream_pipeline": job.downstream,
+        "coverage": job.results.coverage,
+        "deployment": job.results.deployment,
+        "release": job.results.release,
+        "pages": job.results.pages,
         "duration": job.end.milliseconds as f64 / 1000.0,
     })
 }

@@ -94,7 +94,7 @@ impl World {
     }
 
     fn open(dir: &tempfile::TempDir, clock: &Arc<AtomicI64>, hold: Duration) -> Api {
-        let files = StateDir::create(&dir.path().join("state")).unwrap();
+        let files = StateDir::create(&dir.path().join("state"), Durability::Durable).unwrap();
         let store = Store::open(&files.database(), Durability::Durable).unwrap();
         let version = watch::Sender::new(0);
         let events = broadcast::Sender::new(64);

@@ -13,6 +13,7 @@ use courser_protocol::{
 use super::{ForeignNeed, JobTemplate};
 use crate::bridge::Trigger;
 use crate::pipeline_run::{JobPlan, Position, Retry};
+use crate::results::Declared;
 use crate::variables::public;
 
 /// Plans of all jobs. A need that is not in the pipeline was optional or left out on purpose.
@@ -141,6 +142,7 @@ pub(super) fn template(
         elsewhere: foreign_needs(job),
         trigger: Trigger::of(job),
         resource_group: job.resource_group.clone(),
+        declared: Declared::of(job),
     }
 }
 

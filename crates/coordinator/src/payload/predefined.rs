@@ -8,6 +8,7 @@ use courser_protocol::{JobVariable, Secret};
 use super::{HandOut, ServerFacts, full_ref, is_merge_request};
 use crate::git_http::submodule_path;
 use crate::project::Project;
+use crate::results::tier_of;
 use crate::store::RunnerRecord;
 use crate::variables::{self, masked, public};
 
@@ -253,6 +254,10 @@ pub(super) fn add_environment_slug(variables: &mut Vec<JobVariable>) {
     let name = variables::expand("$CI_ENVIRONMENT_NAME", variables);
     let name = variables::expand(&name, variables);
     variables.push(public("CI_ENVIRONMENT_SLUG", environment_slug(&name)));
+    let has_tier = variables.iter().any(|v| v.key == "CI_ENVIRONMENT_TIER");
+    if !has_tier {
+        variables.push(public("CI_ENVIRONMENT_TIER", tier_of(&name)));
+    }
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Queue {
                 }
                 let include: Vec<_> = include
                     .iter()
-                    .map(|entry| expanded(entry, &known))
+                    .map(|entry| variables::expand_value(entry, &known))
                     .collect();
                 generated = self.generated(pipeline, &include);
                 let target = DownstreamTarget::Child {
@@ -90,7 +90,7 @@ impl Queue {
                 let target = DownstreamTarget::Project {
                     path: expand(path),
                     branch: branch.as_ref().map(expand).filter(|name| !name.is_empty()),
-                    inputs: expanded(inputs, &known),
+                    inputs: variables::expand_value(inputs, &known),
                 };
                 (target, "pipeline")
             }
@@ -329,17 +329,4 @@ fn forwarded(
         forwarded.extend(context.variables.iter().cloned());
     }
     forwarded
-}
-
-/// The value with the references in its texts replaced.
-fn expanded(value: &Value, known: &[JobVariable]) -> Value {
-    match value {
-        Value::String(text) => variables::expand(text, known).into(),
-        Value::Array(entries) => entries.iter().map(|entry| expanded(entry, known)).collect(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, value)| (key.clone(), expanded(value, known)))
-            .collect(),
-        other => other.clone(),
-    }
 }

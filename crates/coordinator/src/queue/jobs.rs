@@ -6,9 +6,11 @@ use super::Queue;
 use crate::dotenv;
 use crate::payload::known_failure_reasons;
 use crate::pipeline_run::{Event, JobState, Outcome, Position};
+use crate::results::JobResults;
 use crate::settings::JobArtifact;
-use crate::store::{ArtifactRecord, JobRecord, RunFacts, StoreError, private_dir};
+use crate::store::{ArtifactRecord, JobRecord, RunFacts, StoreError, private_dir, write_private};
 use crate::token;
+use crate::variables::public;
 
 /// A job as its runner may see it.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub(crate) struct FinalReport {
     pub(crate) success: bool,
     pub(crate) failure_reason: Option<FailureReason>,
     pub(crate) exit_code: i32,
+    /// As the log told.
+    pub(crate) coverage: Option<f64>,
 }
 
 /// What a `PUT` is answered with, beside `Job-Status`.
@@ -140,6 +144,7 @@ impl Queue {
             return Ok(UpdateAnswer::Unfit);
         }
         let exit_code = (report.exit_code != 0).then_some(i64::from(report.exit_code));
+        let results = self.results(access, &report)?;
         let outcome = if report.success {
             Outcome::Success
         } else {
@@ -152,14 +157,53 @@ impl Queue {
                 exit_code,
             }
         };
-        if let Outcome::Failed { reason, .. } = &outcome
-            && let Some(run) = self.run_of(access)
-        {
-            run.failure_reason = Some(reason.clone());
-            run.exit_code = exit_code;
+        if let Some(run) = self.run_of(access) {
+            run.results = results;
+            if let Outcome::Failed { reason, .. } = &outcome {
+                run.failure_reason = Some(reason.clone());
+                run.exit_code = exit_code;
+            }
         }
         self.apply(access.pipeline, Event::Finish(access.position, outcome))?;
         Ok(UpdateAnswer::Done)
+    }
+
+    /// `coverage` of a job.
+    pub(crate) fn coverage_pattern(&self, access: &Access) -> Option<String> {
+        let live = self.pipelines.get(&access.pipeline)?;
+        let job = live.jobs.get(access.position)?;
+        job.template.declared.coverage.clone()
+    }
+
+    /// What a job leaves behind. A release is written before the job's end is stored: at worst it is
+    /// there and the job reports once more.
+    fn results(&self, access: &Access, report: &FinalReport) -> Result<JobResults, StoreError> {
+        let mut results = JobResults {
+            coverage: report.coverage,
+            ..JobResults::default()
+        };
+        let live = self.pipelines.get(&access.pipeline);
+        let Some(job) = live.map(|live| &live.jobs[access.position]) else {
+            return Ok(results);
+        };
+        if !report.success || access.state != JobState::Running {
+            return Ok(results);
+        }
+        let declared = &job.template.declared;
+        results.pages = declared.pages.clone();
+        if declared.environment.is_none() && declared.release.is_none() {
+            return Ok(results);
+        }
+        let mut known = self.known_variables(access.pipeline, access.position);
+        let own = self.dotenvs.get(&job.id).map_or(&[][..], Vec::as_slice);
+        known.extend(own.iter().map(|(key, value)| public(key, value)));
+        results.deployment = declared.deployment(&known, self.now().as_second());
+        if let Some(release) = declared.release(&known) {
+            let path = self.files.release(job.id);
+            write_private(&path, release.to_string().as_bytes())?;
+            results.release = Some(path);
+        }
+        Ok(results)
     }
 
     /// The log is larger than allowed: the job is dropped.

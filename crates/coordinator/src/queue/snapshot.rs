@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Queue, job_end};
 use crate::events::JobEnd;
 use crate::pipeline_run::{JobState, PipelineStatus};
+use crate::results::JobResults;
 use crate::settings::JobArtifact;
 use crate::store::StoreError;
 
@@ -26,6 +27,7 @@ impl Queue {
             attempt: job.attempt,
             end: job_end(job, false),
             downstream: job.run.downstream,
+            results: job.run.results.clone(),
             trace: self.files.trace(job.id),
             artifacts: self
                 .artifacts
@@ -74,6 +76,8 @@ pub struct JobSnapshot {
     pub attempt: u32,
     /// How it ended, once it has.
     pub end: JobEnd,
+    /// What it left behind beside log and artifacts.
+    pub results: JobResults,
     /// The pipeline that it started.
     pub downstream: Option<i64>,
     /// Its full log.

@@ -23,7 +23,7 @@ impl World {
     }
 
     fn files(&self) -> StateDir {
-        StateDir::create(&self.dir.path().join("state")).unwrap()
+        StateDir::create(&self.dir.path().join("state"), Durability::Durable).unwrap()
     }
 
     fn queue(&self) -> Queue {
@@ -106,6 +106,7 @@ fn run_one(queue: &mut Queue, runner: &Secret) -> (i64, Secret) {
         success: true,
         failure_reason: None,
         exit_code: 0,
+        coverage: None,
     };
     assert_eq!(queue.finish(&access, report).unwrap(), UpdateAnswer::Done);
     (job.id, job.token)
@@ -170,6 +171,40 @@ fn a_start_loads_what_is_under_way_and_leaves_the_rest_in_the_store() {
     assert_eq!(status(&mut queue, over), PipelineStatus::Success);
     run_one(&mut queue, &token);
     assert_eq!(status(&mut queue, waiting), PipelineStatus::Success);
+}
+
+#[test]
+fn a_job_that_was_handed_out_and_not_acknowledged_is_pending_after_a_restart() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    create(&mut queue, JobWhen::OnSuccess);
+    let features = courser_protocol::Features {
+        two_phase_job_commit: true,
+        ..Default::default()
+    };
+    let asked = queue.request_job(token.expose(), "", features);
+    let lost = asked.unwrap().expect("a job");
+    drop(queue);
+    let mut queue = world.queue();
+    // Whoever has it after all comes too late: the next one gets a token of its own.
+    let refused = queue.access_running(lost.id, lost.token.expose());
+    assert_eq!(refused.unwrap_err(), AccessError::Forbidden);
+    let (id, _) = run_one(&mut queue, &token);
+    assert_eq!(id, lost.id);
+}
+
+#[test]
+fn a_pipeline_whose_creator_died_before_it_began_begins() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    let pipeline = create(&mut queue, JobWhen::OnSuccess);
+    drop(queue);
+    world.sql(r#"UPDATE jobs SET state = '{"state":"created"}'"#);
+    let mut queue = world.queue();
+    run_one(&mut queue, &token);
+    assert_eq!(status(&mut queue, pipeline), PipelineStatus::Success);
 }
 
 #[test]

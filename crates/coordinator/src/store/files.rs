@@ -6,24 +6,49 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::{Durability, StoreError};
 
 /// Layout of the state directory.
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     root: PathBuf,
+    durability: Durability,
 }
 
 impl StateDir {
-    /// Creates what is missing.
-    pub(crate) fn create(root: &Path) -> Result<Self, StoreError> {
+    /// Creates what is missing, and removes uploads that a former process did not see the end of.
+    pub(crate) fn create(root: &Path, durability: Durability) -> Result<Self, StoreError> {
         let dir = Self {
             root: root.to_owned(),
+            durability,
         };
-        for path in [dir.root.clone(), dir.traces(), dir.artifacts()] {
+        for path in [
+            dir.root.clone(),
+            dir.traces(),
+            dir.artifacts(),
+            dir.releases(),
+        ] {
             private_dir(&path)?;
         }
+        let artifacts = dir.artifacts();
+        remove_partial(&artifacts).map_err(|source| StoreError::Io {
+            path: artifacts.display().to_string(),
+            source,
+        })?;
         Ok(dir)
+    }
+
+    /// Returns once the file is on the disk, where that is wanted; one that is not there is fine.
+    pub(crate) fn keep(&self, path: &Path) -> io::Result<()> {
+        if self.durability == Durability::Scratch {
+            return Ok(());
+        }
+        let sync = |path: &Path| File::open(path)?.sync_all();
+        match sync(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => path.parent().map_or(Ok(()), sync),
+        }
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -36,6 +61,15 @@ impl StateDir {
 
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
+    }
+
+    pub(crate) fn releases(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
+    /// The record of a job's `release`.
+    pub(crate) fn release(&self, job_id: i64) -> PathBuf {
+        self.releases().join(format!("{job_id}.json"))
     }
 
     /// The job's full log.
@@ -59,6 +93,38 @@ impl StateDir {
                 source,
             })
     }
+}
+
+fn remove_partial(artifacts: &Path) -> io::Result<()> {
+    for job in std::fs::read_dir(artifacts)? {
+        let job = job?;
+        if !job.file_type()?.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(job.path())? {
+            let path = file?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "part")
+            {
+                std::fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file for the owner only, in place of a former one.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    private_options()
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|source| StoreError::Io {
+            path: path.display().to_string(),
+            source,
+        })
 }
 
 /// Creates the directory and its parents, new ones for the owner only.

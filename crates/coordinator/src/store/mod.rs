@@ -14,16 +14,21 @@ use serde::{Deserialize, Serialize};
 
 use courser_protocol::{JobVariable, Secret};
 
-pub(crate) use files::{StateDir, TraceAppend, TraceFile, private_dir, private_options};
+pub(crate) use files::{
+    StateDir, TraceAppend, TraceFile, private_dir, private_options, write_private,
+};
 
 use crate::bridge::Upstream;
 use crate::payload::JobTemplate;
 use crate::pipeline_run::{JobPlan, JobState, Position};
+use crate::results::JobResults;
 
 /// How much a crash of the machine may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A crash of the process loses nothing; a power failure at most the last moments (`serve`).
+    /// What was acknowledged survives a crash of the process. A power failure spares artifacts, final
+    /// states and the logs of jobs that have ended; of a running job it may cost the last moments of its
+    /// log (`serve`).
     Durable,
     /// Nothing is forced to the disk: the state is of use to this run only (`exec`).
     Scratch,
@@ -164,6 +169,7 @@ pub(crate) struct RunFacts {
     pub(crate) message: Option<String>,
     /// The pipeline that a bridge started.
     pub(crate) downstream: Option<i64>,
+    pub(crate) results: JobResults,
 }
 
 /// A pipeline as it is stored.

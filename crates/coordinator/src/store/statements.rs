@@ -58,7 +58,7 @@ const MIGRATIONS: [&str; 2] = [
 
 pub(super) fn configure(connection: &Connection, durability: Durability) -> Result<(), StoreError> {
     let (journal, synchronous) = match durability {
-        Durability::Durable => ("WAL", "NORMAL"),
+        Durability::Durable => ("WAL", "FULL"),
         // The file is of no use after a crash, so no byte of it has to reach the disk in order.
         Durability::Scratch => ("MEMORY", "OFF"),
     };

@@ -338,6 +338,7 @@ impl Watch<'_> {
                 own_name: label.own_name.to_owned(),
                 stage: job.stage.clone(),
                 end: job.end.clone(),
+                results: job.results.clone(),
                 log: logged(job),
                 artifacts: job
                     .artifacts

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use courser_coordinator::{JobEnd, JobState, PipelineStatus};
+use courser_coordinator::{JobEnd, JobResults, JobState, PipelineStatus};
 
 pub(super) use json::Json;
 pub(super) use lines::Lines;
@@ -42,6 +42,7 @@ pub(super) struct SummaryRow {
     pub(super) own_name: String,
     pub(super) stage: String,
     pub(super) end: JobEnd,
+    pub(super) results: JobResults,
     pub(super) log: Option<PathBuf>,
     pub(super) artifacts: Vec<PathBuf>,
     /// Where its working copy lies, if it was kept.
@@ -130,6 +131,34 @@ fn verdict(end: &JobEnd) -> String {
         text.push_str(", allowed to fail");
     }
     text
+}
+
+/// What a job left behind, in words.
+fn results(results: &JobResults) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Some(coverage) = results.coverage {
+        words.push(format!("coverage {coverage} %"));
+    }
+    if let Some(deployment) = &results.deployment {
+        let did = match deployment.action.as_str() {
+            "start" => "deployed to",
+            "stop" => "stopped",
+            other => other,
+        };
+        let name = &deployment.environment;
+        let url = deployment.url.as_deref().map(|url| format!(", {url}"));
+        words.push(format!(
+            "{did} environment {name}{}",
+            url.unwrap_or_default()
+        ));
+    }
+    if let Some(release) = &results.release {
+        words.push(format!("release recorded in {}", release.display()));
+    }
+    if let Some(directory) = &results.pages {
+        words.push(format!("pages: {directory} in its artifacts"));
+    }
+    words
 }
 
 /// What a bridge did, in words.
@@ -223,6 +252,9 @@ fn print_summary(summary: &Summary) {
         }
         if let Some(copy) = &row.working_copy {
             anstream::println!("  {DIM}working copy {}{DIM:#}", copy.display());
+        }
+        for result in results(&row.results) {
+            anstream::println!("  {DIM}{result}{DIM:#}");
         }
         if matches!(row.end.state, JobState::Failed { .. })
             && let Some(log) = &row.log

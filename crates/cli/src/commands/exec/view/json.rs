@@ -111,6 +111,10 @@ impl View for Json {
             job["pipeline"] = row.pipeline.into();
             job["stage"] = row.stage.as_str().into();
             job["log"] = json!(row.log);
+            job["coverage"] = json!(row.results.coverage);
+            job["deployment"] = json!(row.results.deployment);
+            job["release"] = json!(row.results.release);
+            job["pages"] = json!(row.results.pages);
             job["artifacts"] = json!(row.artifacts);
             job["working_copy"] = json!(row.working_copy);
             job["reused"] = row.reused.into();
