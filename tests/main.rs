@@ -13,6 +13,7 @@ mod pipeline;
 mod pipeline_includes;
 mod registration;
 mod shell;
+mod scenarios;
 mod transfer_commands;
 mod trust_check;
 mod trust_command;

@@ -249,6 +249,19 @@ impl Running {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it printed, once it has ended.
+    pub(crate) fn rest(mut self) -> String {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.seen.push(line);
+        }
+        std::mem::take(&mut self.seen).join("\n")
+    }
+
     /// Sends a signal by name, for example `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use courser_testkit::pki::Issued;
 use courser_testkit::server::{FakeServer, Reply, Request};
@@ -37,6 +37,10 @@ pub(crate) struct Record {
     pub(crate) status: String,
     /// The update that ended it.
     pub(crate) end: Option<Value>,
+    /// Downloads of its artifacts.
+    pub(crate) downloads: Vec<Request>,
+    /// It was told to be given up: what was sent since is not all there.
+    pub(crate) given_up: bool,
 }
 
 /// One uploaded archive.
@@ -86,6 +90,9 @@ impl Record {
     }
 }
 
+/// How long a poll is held.
+const LONG_POLL: Duration = Duration::from_secs(5);
+
 type OnPoll = dyn FnMut(usize) -> Option<Reply> + Send;
 type Elsewhere = dyn FnMut(&Request) -> Reply + Send;
 type OnJob = dyn FnMut(&Request, &mut Record) -> Option<Reply> + Send;
@@ -94,7 +101,13 @@ struct State {
     waiting: VecDeque<i64>,
     jobs: BTreeMap<i64, Record>,
     polls: Vec<Request>,
+    /// What was sent under each request id: only an unchanged repetition may have it again.
+    sent: BTreeMap<String, (String, Vec<u8>)>,
     faults: Vec<String>,
+    /// Polls are held until there is a job.
+    patient: bool,
+    /// How many runners have gone: nobody waits for the answers to their polls.
+    runners: usize,
     on_poll: Box<OnPoll>,
     on_job: Box<OnJob>,
     elsewhere: Box<Elsewhere>,
@@ -122,7 +135,10 @@ impl GitLab {
             waiting: VecDeque::new(),
             jobs: BTreeMap::new(),
             polls: Vec::new(),
+            sent: BTreeMap::new(),
             faults: Vec::new(),
+            patient: false,
+            runners: 0,
             on_poll: Box::new(|_| None),
             on_job: Box::new(|_, _| None),
             elsewhere: Box::new(|_| Reply::status(404)),
@@ -131,7 +147,20 @@ impl GitLab {
         let shared = Arc::clone(&state);
         let server = serve(Box::new(move |request| {
             let (state, changed) = &*shared;
-            let reply = locked(state).answer(request);
+            let mut state = locked(state);
+            if request.path.ends_with("/jobs/request") {
+                let of = state.runners;
+                let nothing = |state: &mut State| {
+                    state.patient && state.waiting.is_empty() && state.runners == of
+                };
+                let waited = changed.wait_timeout_while(state, LONG_POLL, nothing);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                if state.runners != of {
+                    return Reply::Close;
+                }
+            }
+            let reply = state.answer(request);
+            drop(state);
             changed.notify_all();
             reply
         }));
@@ -153,11 +182,32 @@ impl GitLab {
         let mut state = self.state();
         state.jobs.insert(id, record);
         state.waiting.push_back(id);
+        drop(state);
+        self.state.1.notify_all();
+    }
+
+    /// Holds polls until there is a job, as GitLab's proxy does.
+    pub(crate) fn patient(self) -> Self {
+        self.state().patient = true;
+        self
+    }
+
+    /// A job that has ended before and left an archive.
+    pub(crate) fn ended(&self, payload: &Value, archive: Vec<u8>) {
+        let id = payload["id"].as_i64().expect("a job has an id");
+        let record = Record {
+            payload: payload.clone(),
+            archive: Some(archive),
+            ..Record::default()
+        };
+        self.state().jobs.insert(id, record);
     }
 
     /// What polls are answered, by their number from 1 on, instead of a job.
     pub(crate) fn on_poll(&self, answer: impl FnMut(usize) -> Option<Reply> + Send + 'static) {
-        self.state().on_poll = Box::new(answer);
+        let mut state = self.state();
+        state.patient = false;
+        state.on_poll = Box::new(answer);
     }
 
     /// What calls of jobs are answered, after they were recorded, instead of what is right.
@@ -171,6 +221,23 @@ impl GitLab {
     /// What paths that are not of the API are answered.
     pub(crate) fn elsewhere(&self, answer: impl FnMut(&Request) -> Reply + Send + 'static) {
         self.state().elsewhere = Box::new(answer);
+    }
+
+    /// Answers as GitLab does, whatever was asked for before.
+    pub(crate) fn serve_as_usual(&self) {
+        self.on_poll(|_| None);
+        self.on_job(|_, _| None);
+    }
+
+    /// The runner has gone; a poll of it that is held gets no job.
+    pub(crate) fn runner_is_gone(&self) {
+        self.state().runners += 1;
+        self.state.1.notify_all();
+    }
+
+    /// What is known of all jobs.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.state().jobs.values().cloned().collect()
     }
 
     /// Changes what is known of a job.
@@ -292,13 +359,26 @@ impl State {
         let id = request.header("x-request-id");
         let hex = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         self.demand(hex, || format!("{what}: X-Request-Id {id:?}"));
+        let first = self
+            .sent
+            .entry(id.to_owned())
+            .or_insert_with(|| (what.clone(), request.body.clone()));
+        // A redirect makes a GET of a poll, and multipart boundaries may differ.
+        let repeated = request.method == "GET"
+            || first.0 == what && (first.1 == request.body || what.ends_with("/artifacts"));
+        self.demand(repeated, || {
+            format!("{what}: X-Request-Id {id} was used before")
+        });
         let agent = request.header("user-agent");
         let named = agent.starts_with("gitlab-runner 19.") && agent.ends_with("/amd64)")
             || agent.ends_with("/arm64)");
         self.demand(named, || format!("{what}: User-Agent {agent:?}"));
         let path = request.path.strip_prefix("/api/v4/").unwrap_or_default();
-        if path == "jobs/request" {
-            return self.poll(request);
+        match (request.method.as_str(), path) {
+            ("POST", "jobs/request") => return self.poll(request),
+            // What a redirect makes of a poll.
+            ("GET", "jobs/request") => return Reply::status(405),
+            _ => {}
         }
         let mut parts = path.strip_prefix("jobs/").unwrap_or_default().split('/');
         let job = parts.next().and_then(|id| id.parse().ok());
@@ -310,11 +390,18 @@ impl State {
         self.demand(request.header("job-token") == token, || {
             format!("{what}: JOB-TOKEN")
         });
+        let over = record.end.is_some() && request.method != "GET";
+        self.demand(!over, || format!("{what}: after the end was acknowledged"));
         let reply = match (request.method.as_str(), parts.next()) {
             ("PUT", None) => self.update(request, &mut record),
             ("PATCH", Some("trace")) => self.patch(request, &mut record),
             ("POST", Some("artifacts")) => self.upload(request, &mut record),
             ("GET", Some("artifacts")) => {
+                let query = request.query.as_deref();
+                self.demand(matches!(query, None | Some("direct_download=true")), || {
+                    format!("{what}: {query:?}")
+                });
+                record.downloads.push(request.clone());
                 (self.on_job)(request, &mut record).unwrap_or_else(|| match &record.archive {
                     Some(archive) => Reply::with("application/octet-stream", 200, archive.clone()),
                     None => Reply::status(404),
@@ -325,6 +412,16 @@ impl State {
                 Reply::status(404)
             }
         };
+        if let Reply::Answer {
+            status, headers, ..
+        } = &reply
+        {
+            let given_up = |value: &str| matches!(value, "canceled" | "failed");
+            record.given_up |= *status == 403
+                || headers
+                    .iter()
+                    .any(|(name, value)| name == "Job-Status" && given_up(value));
+        }
         self.jobs.insert(id, record);
         reply
     }
@@ -407,12 +504,26 @@ impl State {
             && output["bytesize"] != 0
             && body["checksum"] == output["checksum"];
         self.demand(shaped, || format!("update: {body}"));
+        let failed = body["state"] == "failed";
+        let state = failed || body["state"] == "running" || body["state"] == "success";
+        let reason = body["failure_reason"].is_string() == failed;
+        self.demand(
+            state && reason && (failed || body["exit_code"].is_null()),
+            || format!("update: {body}"),
+        );
+        // Only a job that nobody can run is not acknowledged (2.6).
+        let first = record.updates.is_empty();
+        let acknowledged = body["state"] == "running" && record.log.is_empty();
+        let refused = body["failure_reason"] == "runner_system_failure" && body["exit_code"] == 3;
+        self.demand(!first || acknowledged || refused, || {
+            format!("update: the first is {body}")
+        });
         record.updates.push(body.clone());
         if let Some(reply) = (self.on_job)(request, record) {
             return reply;
         }
         if body["state"] != "running" {
-            if !record.log.is_empty() {
+            if !record.log.is_empty() && !record.given_up {
                 let sum = format!("crc32:{:08x}", crc32(&record.log));
                 let right = output["checksum"] == sum && output["bytesize"] == record.log.len();
                 self.demand(right, || format!("update: {output}, the log has {sum}"));
@@ -461,13 +572,23 @@ impl State {
             .strip_prefix("multipart/form-data; boundary=");
         let boundary = format!("--{}", boundary.unwrap_or_default());
         let parts = split(&request.body, boundary.as_bytes());
+        let query = request.query.clone().unwrap_or_default();
+        let keys: Vec<&str> = query
+            .split('&')
+            .filter_map(|pair| Some(pair.split_once('=')?.0))
+            .collect();
+        let known = ["artifact_format", "artifact_type", "expire_in"];
+        self.demand(
+            keys.is_sorted() && keys.iter().all(|key| known.contains(key)),
+            || format!("upload: {query}"),
+        );
         let [b"", part, b"--\r\n"] = parts.as_slice() else {
             self.faults.push(format!("upload: {} parts", parts.len()));
             return Reply::status(400);
         };
         let head = split(part, b"\r\n\r\n")[0];
         record.uploads.push(Upload {
-            query: request.query.clone().unwrap_or_default(),
+            query,
             part: String::from_utf8_lossy(head).trim().to_owned(),
             content: part[head.len() + 4..part.len() - 2].to_vec(),
         });

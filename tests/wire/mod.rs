@@ -4,6 +4,6 @@ mod files;
 pub(crate) mod gitlab;
 mod outcomes;
 mod requests;
-mod sources;
+pub(crate) mod sources;
 mod trace;
 mod variables;

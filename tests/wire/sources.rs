@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use courser_testkit::server::{Reply, Request};
 use serde_json::{Value, json};
 
@@ -10,14 +11,17 @@ use super::files::private;
 use super::gitlab::{GitLab, add, after_script, payload, variable};
 use crate::world::World;
 
-/// `gitlab-ci-token:job-token-`, to be followed by the digit of the job.
-const USER: &str = "Basic Z2l0bGFiLWNpLXRva2VuOmpvYi10b2tlbi0";
-
-/// Serves the repositories below `root` to the job tokens of jobs 1 to 4.
-fn git_over_http(root: std::path::PathBuf) -> impl FnMut(&Request) -> Reply + Send {
+/// Serves the repositories below `root` to the tokens that are accepted.
+pub(crate) fn git_over_http(
+    root: std::path::PathBuf,
+    accepts: impl Fn(&str) -> bool + Send,
+) -> impl FnMut(&Request) -> Reply + Send {
     move |request| {
-        let token = request.header("authorization").strip_prefix(USER);
-        if !token.is_some_and(|digit| ["x", "y", "z", "0"].contains(&digit)) {
+        let basic = request.header("authorization").strip_prefix("Basic ");
+        let login = BASE64_STANDARD.decode(basic.unwrap_or_default());
+        let login = String::from_utf8(login.unwrap_or_default()).unwrap_or_default();
+        let token = login.strip_prefix("gitlab-ci-token:");
+        if !token.is_some_and(&accepts) {
             return Reply::status(401).header("WWW-Authenticate", "Basic realm=\"GitLab\"");
         }
         let agent = request.header("user-agent");
@@ -79,7 +83,8 @@ fn serve_repository(world: &World, gitlab: &GitLab) -> String {
         "origin/g/p.git",
         &["commit", "--quiet", "--all", "--message", "second"],
     );
-    gitlab.elsewhere(git_over_http(world.path("origin")));
+    let accepts = |token: &str| token.starts_with("job-token-");
+    gitlab.elsewhere(git_over_http(world.path("origin"), accepts));
     world
         .git("origin/g/p.git", &["rev-parse", "HEAD"])
         .trim()

@@ -8,12 +8,14 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// What is fuzzed when nothing is named.
-const TARGETS: [&str; 5] = [
+const TARGETS: [&str; 7] = [
     "pem_reader",
     "chain_verifier",
     "issuer_answer",
     "archive_reader",
     "pipeline_yaml",
+    "trace_reader",
+    "protocol_reader",
 ];
 
 /// How long a target runs unless told otherwise (issue 4, "Shows" 6).

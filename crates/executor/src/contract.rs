@@ -179,6 +179,14 @@ pub enum RunError {
         /// Cause.
         source: std::io::Error,
     },
+    /// A private file of the job could not be removed.
+    #[error("{}: not removed: {why}", path.display())]
+    Left {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Cause.
+        why: String,
+    },
     /// It outlived SIGKILL.
     #[error("failed to kill process PID={pid}, likely process is dormant")]
     Dormant {

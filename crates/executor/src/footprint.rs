@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::shell;
+use crate::{RunError, shell};
 
 /// How long killed processes may take to disappear.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,6 +75,19 @@ pub async fn sweep(footprint: Footprint) -> Swept {
         swept
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_default()
+}
+
+/// Removes what a job that ended without its clean-up stage left in its private directory.
+pub(crate) async fn remove_private_files(directory: PathBuf) -> Result<(), RunError> {
+    let emptying = tokio::task::spawn_blocking(move || {
+        let mut swept = Swept::default();
+        empty(&directory, &mut swept);
+        swept.not_removed.into_iter().next()
+    });
+    match emptying.await {
+        Ok(Some((path, why))) => Err(RunError::Left { path, why }),
+        Ok(None) | Err(_) => Ok(()),
+    }
 }
 
 /// Removes what is in a directory, following no link.

@@ -12,6 +12,8 @@ use crate::variables::{Variables, strict_bool};
 pub struct Settings {
     /// `CI_DEBUG_TRACE`: commands are traced by the shell.
     pub debug_trace: bool,
+    /// `CI_DEBUG_SERVICES`: the log may show more than others should see.
+    pub debug_services: bool,
     /// `GIT_STRATEGY`.
     pub git_strategy: GitStrategy,
     /// `GIT_CHECKOUT`.
@@ -118,7 +120,7 @@ impl Settings {
             warnings,
         };
         let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
-        let debug_services = reader.bool("CI_DEBUG_SERVICES", false);
+        let mut debug_services = reader.bool("CI_DEBUG_SERVICES", false);
         if debug_trace_disabled {
             for (name, set) in [
                 ("CI_DEBUG_TRACE", debug_trace),
@@ -130,10 +132,11 @@ impl Settings {
                         .push(format!("{name}: usage is disabled on this Runner"));
                 }
             }
-            debug_trace = false;
+            (debug_trace, debug_services) = (false, false);
         }
-        Self {
+        let settings = Self {
             debug_trace,
+            debug_services,
             git_strategy: reader.git_strategy(payload.allow_git_fetch),
             git_checkout: reader.bool("GIT_CHECKOUT", true),
             git_clone_path: variables.text("GIT_CLONE_PATH").trim().to_owned(),
@@ -158,7 +161,15 @@ impl Settings {
             generate_artifacts_metadata: reader.bool("RUNNER_GENERATE_ARTIFACTS_METADATA", false),
             script_timeout: reader.timeout(SCRIPT_TIMEOUT),
             after_script_timeout: reader.timeout(AFTER_SCRIPT_TIMEOUT),
+        };
+        // Nothing here has such attempts, but a number that makes no sense is told of all the same.
+        for name in [
+            "SECRETS_RETRIEVAL_ATTEMPTS",
+            "EXECUTOR_JOB_SECTION_ATTEMPTS",
+        ] {
+            reader.attempts(name);
         }
+        settings
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -45,6 +46,18 @@ pub enum Reply {
     Stall,
     /// These bytes as they are, then the connection is closed.
     Raw(Vec<u8>),
+    /// A server that is slow, or never done: `head` as it is, then `piece` after each `pause`, `times` times or until the
+    /// client goes away; then the connection is closed.
+    Drip {
+        /// Status line, headers, and what else comes at once.
+        head: Vec<u8>,
+        /// Sent again and again.
+        piece: Vec<u8>,
+        /// Before each piece.
+        pause: Duration,
+        /// How many pieces.
+        times: usize,
+    },
 }
 
 /// A running server; it ends when dropped.
@@ -446,6 +459,20 @@ where
             Reply::Stall => std::future::pending().await,
             Reply::Raw(bytes) => {
                 io.write_all(&bytes).await?;
+                return io.shutdown().await;
+            }
+            Reply::Drip {
+                head,
+                piece,
+                pause,
+                times,
+            } => {
+                io.write_all(&head).await?;
+                for _ in 0..times {
+                    io.flush().await?;
+                    tokio::time::sleep(pause).await;
+                    io.write_all(&piece).await?;
+                }
                 return io.shutdown().await;
             }
         }

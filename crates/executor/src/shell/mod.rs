@@ -21,6 +21,7 @@ use courser_job::{DirectoryLayout, HelperRequest, Job, Shell, StageScript, Stage
 use courser_protocol::{FailureReason, Features};
 use tempfile::TempDir;
 
+use crate::footprint::remove_private_files;
 use crate::{
     Environment, EnvironmentFuture, Executor, Exit, Facts, Footprint, Host, NoPlace, Orphan,
     Output, Place, PrepareError, RunError, StopSignal, UnusableExecutor,
@@ -132,6 +133,7 @@ impl Executor for ShellExecutor {
             host: self.host.clone(),
             processes: self.marks.new_job(),
             temporary_directory: PathBuf::from(&job.directories().temporary),
+            cleaned: false,
             _place: place,
         });
         Box::pin(std::future::ready(Ok(environment)))
@@ -146,6 +148,8 @@ struct ShellEnvironment {
     processes: JobProcesses,
     /// Beside the working copy; holds file variables and credentials.
     temporary_directory: PathBuf,
+    /// The job's own clean-up stage has removed its file variables and credentials.
+    cleaned: bool,
     _place: Place,
 }
 
@@ -291,6 +295,7 @@ impl Environment for ShellEnvironment {
                         if !exit.is_success() {
                             return Ok(exit);
                         }
+                        self.cleaned |= matches!(request, HelperRequest::CleanUp(_));
                     }
                     Ok(Exit::Success)
                 }
@@ -305,8 +310,15 @@ impl Environment for ShellEnvironment {
         )
     }
 
+    /// A job that was aborted or ran out of time has no clean-up stage: its secrets go all the same.
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>> {
-        Box::pin(std::future::ready(Ok(())))
+        let directory = (!self.cleaned).then(|| self.temporary_directory.clone());
+        Box::pin(async move {
+            match directory {
+                Some(directory) => remove_private_files(directory).await,
+                None => Ok(()),
+            }
+        })
     }
 }
 

@@ -35,6 +35,18 @@ pub const REPOSITORY_VARIABLES: [&str; 9] = [
 /// How long dropping a running stage may block.
 const DROP_WAIT: Duration = Duration::from_secs(2);
 
+/// Variables in which the runner itself is handed secrets (`runner-cli.md` 9): no job has a use for them. Upstream's
+/// jobs inherit them.
+const SECRETS_OF_THE_RUNNER: [&str; 7] = [
+    "CI_SERVER_TOKEN",
+    "REGISTRATION_TOKEN",
+    "SSH_PASSWORD",
+    "CACHE_S3_SECRET_KEY",
+    "CACHE_S3_SESSION_TOKEN",
+    "CACHE_GCS_PRIVATE_KEY",
+    "CACHE_AZURE_ACCOUNT_KEY",
+];
+
 /// How long background processes of a stopped stage may outlive its leader.
 const SURVIVOR_WAIT: Duration = Duration::from_secs(5);
 
@@ -120,7 +132,7 @@ impl ProcessTree {
         let processes = invocation.processes;
         let input = standard_input(input)?;
         let mut command = Command::new(&invocation.program);
-        for name in REPOSITORY_VARIABLES {
+        for name in REPOSITORY_VARIABLES.iter().chain(&SECRETS_OF_THE_RUNNER) {
             command.env_remove(name);
         }
         command

@@ -156,7 +156,7 @@ async fn accepted(
         credentials,
         Arc::clone(&log),
     )
-    .debug_trace(job.settings().debug_trace)
+    .debug_trace(job.settings().debug_trace || job.settings().debug_services)
     .keep_alive(entry.settings.keep_alive)
     .dynamic_force_send(flag("FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL"));
     match report.acknowledge().await {

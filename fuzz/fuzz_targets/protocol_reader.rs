@@ -1,0 +1,9 @@
+//! See the body, which a test runs for a moment too.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../bodies/protocol_reader.rs"]
+mod body;
+
+fuzz_target!(|bytes: &[u8]| body::check(bytes));
