@@ -13,13 +13,13 @@ use courser_protocol::{
 const LARGEST: usize = 64 << 20;
 
 /// Runs one input.
-pub fn check(bytes: &[u8]) {
-    let _ = RegisterResponse::from_json(bytes);
-    let _ = ResetTokenResponse::from_json(bytes);
+pub(crate) fn check(bytes: &[u8]) {
+    drop(RegisterResponse::from_json(bytes));
+    drop(ResetTokenResponse::from_json(bytes));
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = ContentRange::stored_size(Some(text));
-        let _ = ContentRange::start_of(text);
-        let _ = RemoteStatus::parse(text);
+        ContentRange::stored_size(Some(text));
+        ContentRange::start_of(text);
+        RemoteStatus::parse(text);
     }
     let payload = match JobResponse::from_json(bytes) {
         Ok(payload) => payload,
@@ -31,7 +31,7 @@ pub fn check(bytes: &[u8]) {
     let Ok(job) = Job::accept(payload, context()) else {
         return;
     };
-    let _ = Plan::of(&job);
+    drop(Plan::of(&job));
     let fixed = [
         Stage::PrepareScript,
         Stage::GetSources,

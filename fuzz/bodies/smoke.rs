@@ -7,7 +7,7 @@ use std::path::Path;
 const CHANGES: usize = 200;
 
 /// Runs `check` on the seeds of a target, on changes of them, and on bytes of no kind.
-pub fn run(seeds: &Path, check: impl Fn(&[u8])) {
+pub(crate) fn run(seeds: &Path, check: impl Fn(&[u8])) {
     let mut inputs: Vec<Vec<u8>> = std::fs::read_dir(seeds)
         .unwrap_or_else(|error| panic!("{}: {error}", seeds.display()))
         .map(|seed| std::fs::read(seed.expect("a seed").path()).expect("a file"))

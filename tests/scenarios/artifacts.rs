@@ -235,7 +235,7 @@ fn dependencies_come_down_in_order_each_with_its_own_token() {
     scene.archive_of(1, &[("f", "one\n"), ("deep/g", "g\n")]);
     scene.archive_of(2, &[("f", "two\n")]);
     let mut job = scene.job(3, &["cat f deep/g"]);
-    job["dependencies"] = scene.dependencies(&[1, 2]);
+    job["dependencies"] = Scene::dependencies(&[1, 2]);
     // Expired: no file is named.
     let expired = json!({"id": 7, "token": "expired", "name": "old", "artifacts_file": {"filename": "", "size": 0}});
     job["dependencies"]
@@ -270,7 +270,7 @@ fn a_redirected_download_asks_twice_and_keeps_the_token_to_itself() {
         .gitlab
         .on_job(move |request, _| (request.method == "GET").then(|| Reply::redirect(302, &there)));
     let mut job = scene.job(2, &["cat f"]);
-    job["dependencies"] = scene.dependencies(&[1]);
+    job["dependencies"] = Scene::dependencies(&[1]);
     let job = scene.run(&job);
     assert_eq!(job.outcome(), success());
     scene.gitlab.change(1, |job| {
@@ -308,7 +308,7 @@ fn a_dependency_that_is_gone_or_forbidden_fails_the_job() {
             .gitlab
             .on_job(move |request, _| (request.method == "GET").then(|| Reply::status(status)));
         let mut job = scene.job(2, &["echo never"]);
-        job["dependencies"] = scene.dependencies(&[1]);
+        job["dependencies"] = Scene::dependencies(&[1]);
         let job = scene.run(&job);
         assert_eq!(job.outcome(), failed("script_failure", 1), "{status}");
         scene
@@ -335,7 +335,7 @@ fn an_archive_that_is_none_fails_the_job() {
     content.truncate(30);
     scene.gitlab.change(1, |job| job.archive = Some(content));
     let mut job = scene.job(2, &["echo never"]);
-    job["dependencies"] = scene.dependencies(&[1]);
+    job["dependencies"] = Scene::dependencies(&[1]);
     let job = scene.run(&job);
     assert_eq!(job.outcome(), failed("script_failure", 1));
     insta::assert_snapshot!(scene.log(&job), @r"

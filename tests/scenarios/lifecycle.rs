@@ -53,6 +53,7 @@ fn run_single_keeps_the_runners_token_to_itself() {
 #[test]
 fn jobs_at_the_same_time_have_places_and_numbers_of_their_own() {
     let mut scene = Scene::new();
+    scene.allow_many_jobs();
     let meet = "touch ~/here-$CI_JOB_ID; while [ ! -e ~/here-1 ] || [ ! -e ~/here-2 ]; do sleep 0.02; done";
     let mut jobs = Vec::new();
     for id in [1, 2] {
@@ -83,7 +84,6 @@ fn jobs_at_the_same_time_have_places_and_numbers_of_their_own() {
 #[test]
 fn a_limit_of_one_runs_jobs_one_after_the_other() {
     let mut scene = Scene::new();
-    scene.configure("  limit = 1\n");
     let alone = "mkdir ~/alone && sleep 0.3 && rmdir ~/alone && echo alone";
     for id in [1, 2, 3] {
         let job = scene.job(id, &[alone]);
@@ -165,6 +165,7 @@ fn a_second_signal_ends_the_runner_at_once() {
 #[test]
 fn a_reload_changes_what_comes_and_leaves_what_runs() {
     let mut scene = Scene::new();
+    scene.allow_many_jobs();
     scene.gitlab.serve_as_usual();
     let job = scene.job(
         1,

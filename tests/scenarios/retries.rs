@@ -96,7 +96,7 @@ fn a_download_is_tried_again_as_a_stage() {
         tries += i32::from(download);
         (download && tries == 1).then(|| Reply::status(404))
     });
-    job["dependencies"] = scene.dependencies(&[1]);
+    job["dependencies"] = Scene::dependencies(&[1]);
     let job = variable(job, "ARTIFACT_DOWNLOAD_ATTEMPTS", "2");
     let job = scene.run(&variable(
         job,

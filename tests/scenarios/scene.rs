@@ -13,6 +13,9 @@ use crate::wire::gitlab::{GitLab, Record, crc32, payload};
 use crate::wire::sources::git_over_http;
 use crate::world::{Finished, Running, World};
 
+/// The next job is asked for when the one before is over, and gets its place.
+const ONE_JOB: &str = "  limit = 1\n";
+
 /// The job that is run last, in the place of the others.
 const NEXT_JOB: i64 = 99;
 
@@ -53,13 +56,18 @@ impl Scene {
         Self {
             world,
             gitlab,
-            more,
+            more: format!("{ONE_JOB}{more}"),
             canaries: Vec::new(),
             commit: "no commit".to_owned(),
             runner: None,
             printed: Vec::new(),
             arguments: Vec::new(),
         }
+    }
+
+    /// Lets jobs run at the same time. Usually they follow each other in one place.
+    pub(super) fn allow_many_jobs(&mut self) {
+        self.more = self.more.replace(ONE_JOB, "");
     }
 
     /// More lines for the runner's table.
@@ -111,8 +119,7 @@ impl Scene {
     }
 
     /// The `dependencies` of a job that needs those.
-    #[expect(clippy::unused_self, reason = "reads as a part of the scene")]
-    pub(super) fn dependencies(&self, ids: &[i64]) -> Value {
+    pub(super) fn dependencies(ids: &[i64]) -> Value {
         let entry = |id: &i64| {
             json!({"id": id, "token": job_token(*id), "name": format!("build {id}"),
                    "artifacts_file": {"filename": "artifacts.zip", "size": 1}})

@@ -12,7 +12,9 @@ use crate::git::{Git, may_have_credential_helper};
 use crate::git_config;
 use crate::leftovers::{is_directory, remove_directory, remove_file, remove_leftovers};
 use crate::output::Output;
-use crate::sources::{CA_BUNDLE, EXTERNAL_CONFIG, GLOBAL_CONFIG, remove_template, submodules};
+use crate::sources::{
+    CA_BUNDLE, CREDENTIALS, EXTERNAL_CONFIG, GLOBAL_CONFIG, remove_template, submodules,
+};
 use crate::tool_trust;
 
 /// Written by jobs for their later stages; a new job starts without them.
@@ -69,6 +71,7 @@ pub(crate) fn clean_up(
     {
         remove_file(&temporary_dir.join(name))?;
     }
+    remove_directory(&temporary_dir.join(CREDENTIALS))?;
     tool_trust::remove(&work.temporary_dir)?;
     for name in &work.file_variables {
         // Names of variables come from the server: nothing but a name is a file of ours.

@@ -246,7 +246,7 @@ pub(crate) fn may_have_credential_helper(
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };
     files.iter().any(|file| may_name_one(file, true))
-        // The repository's own file includes ours, which names none.
+        // The repository's own file includes ours, whose helper keeps nothing.
         || may_name_one(&project_dir.join(".git/config"), false)
 }
 

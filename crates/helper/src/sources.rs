@@ -3,9 +3,10 @@
 //! What upstream's script does in a dozen Git processes takes three here for a fresh clone (`init`,
 //! `fetch`, `checkout`): configuration files are written directly, and steps that can change nothing
 //! (cleaning a new tree, collecting its garbage, asking LFS about a tree without attributes) are left
-//! out. Log lines stay as users know them. Credentials are in one file outside of the project directory.
+//! out. Log lines stay as users know them. Credentials are in files outside of the project directory.
 
 mod configuration;
+mod credentials;
 mod planted;
 pub(crate) mod submodules;
 
@@ -26,6 +27,7 @@ pub(crate) use configuration::{
     write_global_config,
 };
 use configuration::{Configuration, ca_bundle};
+pub(crate) use credentials::CREDENTIALS;
 use planted::{Tracked, remove_strangers};
 
 /// `get_sources` between its hooks.

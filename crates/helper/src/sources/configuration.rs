@@ -10,6 +10,7 @@ use courser_config::Environment;
 use courser_job::helper_request::GetSources;
 use courser_job::messages;
 
+use super::credentials;
 use crate::git_config::GitConfig;
 use crate::leftovers::{remove_directory, remove_file};
 use crate::output::Output;
@@ -21,7 +22,7 @@ const TEMPLATE: &str = "git-template";
 /// CA certificates of the server and of the environment, below the temporary directory.
 pub(crate) const CA_BUNDLE: &str = "git-ca-bundle.pem";
 
-/// Configuration with credentials, below the temporary directory.
+/// Configuration that leads to the credentials, below the temporary directory.
 pub(crate) const EXTERNAL_CONFIG: &str = ".gitlab-runner.ext.conf";
 
 /// Git's global configuration (`FF_GIT_URLS_WITHOUT_TOKENS`), below the temporary directory.
@@ -35,6 +36,7 @@ const CREDENTIAL_HELPER: &str =
 pub(super) struct Configuration {
     pub(super) template_dir: PathBuf,
     pub(super) external_config: PathBuf,
+    temporary_dir: PathBuf,
 }
 
 impl Configuration {
@@ -42,6 +44,7 @@ impl Configuration {
         Self {
             template_dir: temporary_dir.join(TEMPLATE),
             external_config: temporary_dir.join(EXTERNAL_CONFIG),
+            temporary_dir: temporary_dir.to_owned(),
         }
     }
 
@@ -79,9 +82,7 @@ impl Configuration {
             }
             external.section("http", base, &values)?;
         }
-        for (new, old) in &request.instead_of {
-            external.section("url", new.expose(), &[("insteadOf", old)])?;
-        }
+        credentials::write(request, &self.temporary_dir, &mut external)?;
         add_credential_helper(request, &mut external)?;
         write_private(&self.external_config, external.text())?;
 
@@ -127,7 +128,7 @@ fn add_credential_helper(
     external.section("credential", base, &values)
 }
 
-fn text(path: &Path) -> Result<&str, HelperError> {
+pub(super) fn text(path: &Path) -> Result<&str, HelperError> {
     path.to_str()
         .ok_or_else(|| HelperError::Request("the builds directory is no UTF-8".to_owned()))
 }
@@ -195,7 +196,7 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), HelperError> {
 }
 
 /// A new file that only the user can read, in place of an old one.
-fn write_private(path: &Path, text: &str) -> Result<(), HelperError> {
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), HelperError> {
     remove_file(path)?;
     fs::OpenOptions::new()
         .write(true)
