@@ -94,7 +94,7 @@ fn its_failure_counts_when_asked_for() {
 fn it_has_a_time_limit_of_its_own() {
     let mut scene = Scene::new();
     let job = after_script(scene.job(1, &["true"]), &["echo started", "sleep 60"]);
-    let job = scene.run(&variable(job, "RUNNER_AFTER_SCRIPT_TIMEOUT", "300ms"));
+    let job = scene.run(&variable(job, "RUNNER_AFTER_SCRIPT_TIMEOUT", "1s"));
     assert_eq!(job.outcome(), success());
     insta::assert_snapshot!(scene.log(&job), @r"
     (started, no sources)
@@ -125,7 +125,7 @@ fn a_script_out_of_time_leaves_the_rest_to_run() {
         "artifacts",
         json!({"paths": ["none"], "when": "on_failure", "name": "x"}),
     );
-    let job = scene.run(&variable(job, "RUNNER_SCRIPT_TIMEOUT", "300ms"));
+    let job = scene.run(&variable(job, "RUNNER_SCRIPT_TIMEOUT", "1s"));
     assert_eq!(job.outcome(), failed("job_execution_timeout", 0));
     insta::assert_snapshot!(scene.log(&job), @r"
     (started, no sources)

@@ -66,6 +66,7 @@ fn environment(grace: Duration) -> ShellEnvironment {
         },
         processes: JobProcesses::new(Mark::new(), None),
         temporary_directory: std::env::temp_dir().join("none"),
+        cleaned: false,
         _place: Place::unlimited(),
     }
 }
