@@ -6,6 +6,7 @@ mod downstream;
 mod exec;
 mod exec_again;
 mod exec_events;
+mod exec_reports;
 mod exec_submodules;
 mod lost;
 mod metrics;

@@ -10,6 +10,7 @@ mod launch;
 mod log;
 mod project;
 mod record;
+mod reports;
 mod runner;
 mod selection;
 pub(crate) mod shell;
@@ -35,6 +36,7 @@ use self::selection::{Selected, Selection};
 use self::state::{ProjectState, RunState};
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
+use crate::pipeline_variables::Mask;
 use crate::session::Session;
 
 /// Arguments of `exec`.
@@ -195,6 +197,7 @@ async fn run_pipeline(
         variables: names.collect(),
         jobs: Vec::new(),
     };
+    let mask = Mask::of(&variables);
     let beforehand = Beforehand { played, passed };
     let begun = prepared.begin(pipeline, beforehand, variables).await?;
 
@@ -221,7 +224,11 @@ async fn run_pipeline(
     record
         .write(&run.record())
         .map_err(|error| Failure::internal(format!("{}: {error}", run.record().display())))?;
-    view.summary(&followed.summary(began.elapsed(), &copies));
+    let mut summary = followed.summary(began.elapsed(), &copies);
+    for row in &mut summary.rows {
+        row.reports.mask(&mask);
+    }
+    view.summary(&summary);
     coordinator.stop().await;
     Ok(exit_code(&followed))
 }

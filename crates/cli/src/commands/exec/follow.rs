@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::log::LogFollower;
+use super::reports::Reports;
 use super::runner::LocalRunner;
 use super::view::{JobName, Summary, SummaryRow, View};
 use crate::failure::{Code, Failure};
@@ -345,6 +346,7 @@ impl Watch<'_> {
                     .iter()
                     .map(|artifact| artifact.path.clone())
                     .collect(),
+                reports: Reports::read(&job.artifacts),
                 working_copy: None,
                 reused: pipeline == self.root && reused.contains(&position),
             });

@@ -17,6 +17,8 @@ pub(super) use lines::Lines;
 pub(super) use live::Live;
 pub(super) use quiet::Quiet;
 
+use super::reports::Reports;
+
 /// A job as views know it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JobName<'a> {
@@ -45,6 +47,8 @@ pub(super) struct SummaryRow {
     pub(super) results: JobResults,
     pub(super) log: Option<PathBuf>,
     pub(super) artifacts: Vec<PathBuf>,
+    /// What its reports say.
+    pub(super) reports: Reports,
     /// Where its working copy lies, if it was kept.
     pub(super) working_copy: Option<PathBuf>,
     /// Whether it passed in an earlier run.
@@ -246,6 +250,9 @@ fn print_summary(summary: &Summary) {
             row.stage,
             row.name,
         );
+        for line in row.reports.lines() {
+            anstream::println!("  {line}");
+        }
         for artifact in &row.artifacts {
             let below = artifact.strip_prefix(directory).unwrap_or(artifact);
             anstream::println!("  {DIM}{}{DIM:#}", below.display());

@@ -116,6 +116,7 @@ impl View for Json {
             job["release"] = json!(row.results.release);
             job["pages"] = json!(row.results.pages);
             job["artifacts"] = json!(row.artifacts);
+            job["reports"] = json!(row.reports);
             job["working_copy"] = json!(row.working_copy);
             job["reused"] = row.reused.into();
             job
