@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 
 use courser_coordinator::JobArtifact;
 use quick_xml::Reader;
@@ -73,7 +73,7 @@ impl Reports {
                 let kind = &artifact.kind;
                 reports
                     .problems
-                    .push(written_out(&format!("{kind} report: {error}")));
+                    .push(written_out(&format!("{kind} report: {error}")).into_owned());
             }
         }
         reports
@@ -153,14 +153,14 @@ impl Tests {
             let (element, empty) = match &event {
                 Event::Start(element) => (element, false),
                 Event::Empty(element) => (element, true),
-                Event::End(element) if element.local_name().as_ref() == b"testcase" => {
+                Event::End(element) if element.local_name().as_ref() == "testcase" => {
                     self.count(open.take());
                     continue;
                 }
                 _ => continue,
             };
             match element.local_name().as_ref() {
-                b"testcase" => {
+                "testcase" => {
                     self.count(open.take());
                     open = Some((case_name(element), Case::Passed));
                     if empty {
@@ -169,9 +169,9 @@ impl Tests {
                 }
                 outcome => {
                     let ended = match outcome {
-                        b"failure" => Case::Failed,
-                        b"error" => Case::Error,
-                        b"skipped" => Case::Skipped,
+                        "failure" => Case::Failed,
+                        "error" => Case::Error,
+                        "skipped" => Case::Skipped,
                         _ => continue,
                     };
                     if let Some((_, case)) = &mut open {
@@ -220,22 +220,21 @@ impl Tests {
 
 /// `class: name`.
 fn case_name(element: &BytesStart<'_>) -> String {
-    let name = attribute(element, b"name").unwrap_or_else(|| "a test without a name".to_owned());
-    let full = match attribute(element, b"classname").filter(|class| !class.is_empty()) {
+    let name = attribute(element, "name").unwrap_or_else(|| "a test without a name".to_owned());
+    let full = match attribute(element, "classname").filter(|class| !class.is_empty()) {
         Some(class) => format!("{class}: {name}"),
         None => name,
     };
-    written_out(&full.chars().take(NAME).collect::<String>())
+    written_out(&full.chars().take(NAME).collect::<String>()).into_owned()
 }
 
 /// An attribute's value; entities other than XML's own stay as they are written.
-fn attribute(element: &BytesStart<'_>, name: &[u8]) -> Option<String> {
+fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
     let found = element.attributes().flatten();
     let value = found
         .into_iter()
         .find(|known| known.key.local_name().as_ref() == name)?;
-    let written = String::from_utf8_lossy(&value.value);
-    let text = quick_xml::escape::unescape(&written).unwrap_or(Cow::Borrowed(&*written));
+    let text = quick_xml::escape::unescape(&value.value).unwrap_or(Cow::Borrowed(&*value.value));
     Some(text.into_owned())
 }
 
@@ -243,9 +242,9 @@ fn covered_lines(mut reader: Text) -> Result<Option<f64>, ReportError> {
     let mut buffer = Vec::new();
     while let Some(event) = next(&mut reader, &mut buffer)? {
         if let Event::Start(element) | Event::Empty(element) = event
-            && element.local_name().as_ref() == b"coverage"
+            && element.local_name().as_ref() == "coverage"
         {
-            let rate = attribute(&element, b"line-rate").and_then(|rate| rate.parse::<f64>().ok());
+            let rate = attribute(&element, "line-rate").and_then(|rate| rate.parse::<f64>().ok());
             return Ok(rate
                 .filter(|rate| (0.0..=1.0).contains(rate))
                 .map(|rate| rate * 100.0));
