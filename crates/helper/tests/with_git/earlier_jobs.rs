@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use courser_helper::HelperRequest;
 use courser_job::helper_request::{GetSources, GitStrategy, OldGitConfig};
 
 use crate::site::Site;
-use crate::world::files_below;
+use crate::world::{World, files_below};
 
 /// A site whose `g/p` has an earlier job's checkout, with all submodules.
 fn after_a_job() -> Site {
@@ -116,30 +117,28 @@ fn configuration_hooks_attributes_and_locks_are_gone_everywhere() {
 
 #[test]
 fn a_repository_in_place_of_a_submodules_link_is_removed() {
-    for submodule in ["libs/one", "libs/one/two"] {
-        for as_directory in [true, false] {
-            let site = after_a_job();
-            let trap = trap(&site);
-            let link = format!("builds/project/{submodule}/.git");
-            fs::remove_file(site.world.path(&link)).expect("a file");
-            let planted = if as_directory { &link } else { "elsewhere" };
-            fs::create_dir_all(site.world.path(planted)).expect("directory");
-            site.world.git(planted, &["init", "-q", "."]);
-            site.world
-                .git(planted, &["config", "core.fsmonitor", &trap]);
-            if !as_directory {
-                let target = format!("gitdir: {}/.git\n", site.world.text("elsewhere"));
-                site.world.write(&link, target);
-            }
-            site.done(sources(&site));
-            assert_clean(&site);
+    for (submodule, as_directory) in [("libs/one", true), ("libs/one/two", false)] {
+        let site = after_a_job();
+        let trap = trap(&site);
+        let link = format!("builds/project/{submodule}/.git");
+        fs::remove_file(site.world.path(&link)).expect("a file");
+        let planted = if as_directory { &link } else { "elsewhere" };
+        fs::create_dir_all(site.world.path(planted)).expect("directory");
+        site.world.git(planted, &["init", "-q", "."]);
+        site.world
+            .git(planted, &["config", "core.fsmonitor", &trap]);
+        if !as_directory {
+            let target = format!("gitdir: {}/.git\n", site.world.text("elsewhere"));
+            site.world.write(&link, target);
         }
+        site.done(sources(&site));
+        assert_clean(&site);
     }
 }
 
 #[test]
 fn links_lead_git_nowhere() {
-    for link in ["libs", "libs/one", ".git/modules", ".git/modules/libs/one"] {
+    for link in ["libs", ".git/modules/libs/one"] {
         let site = after_a_job();
         let path = site.world.path(&format!("builds/project/{link}"));
         let away = site.world.path("away");
@@ -235,9 +234,6 @@ fn strategies_may_change_from_job_to_job() {
     for strategy in [
         GitStrategy::Fetch,
         GitStrategy::None,
-        GitStrategy::Clone,
-        GitStrategy::Fetch,
-        GitStrategy::Empty,
         GitStrategy::Fetch,
         GitStrategy::Empty,
         GitStrategy::Clone,
@@ -257,4 +253,51 @@ fn strategies_may_change_from_job_to_job() {
             assert!(site.read("libs/one/two/two.txt").is_some(), "{strategy:?}");
         }
     }
+}
+
+#[test]
+fn a_reused_repository_keeps_the_format_of_its_objects() {
+    let world = World::new();
+    fs::create_dir(world.path("sha256")).expect("directory");
+    world.git(
+        "sha256",
+        &["init", "-q", "-b", "main", "--object-format=sha256"],
+    );
+    for content in ["one", "two"] {
+        world.write("sha256/file", content);
+        world.git("sha256", &["add", "-A"]);
+        world.git("sha256", &["commit", "-q", "-m", content]);
+        let sources = GetSources {
+            remote_url: format!("file://{}", world.text("sha256")),
+            sha: world.git("sha256", &["rev-parse", "HEAD"]),
+            object_format: "sha256".to_owned(),
+            old_config: OldGitConfig::DroppedBefore,
+            ..world.sources(GitStrategy::Fetch)
+        };
+        assert_eq!(sources.sha.len(), 64);
+        world.done(&HelperRequest::GetSources(Box::new(sources)));
+        let file = fs::read_to_string(world.path("builds/project/file"));
+        assert_eq!(file.expect("a file"), content);
+    }
+}
+
+#[test]
+fn objects_that_were_left_out_can_be_fetched_by_the_next_job() {
+    let world = World::new();
+    for name in ["uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"] {
+        world.git("origin", &["config", name, "true"]);
+    }
+    let sources = || GetSources {
+        old_config: OldGitConfig::DroppedBefore,
+        ..world.sources(GitStrategy::Fetch)
+    };
+    let mut partial = sources();
+    partial.fetch_flags.push("--filter=blob:none".to_owned());
+    world.done(&HelperRequest::GetSources(Box::new(partial)));
+    world.commit("third");
+    world.done(&HelperRequest::GetSources(Box::new(sources())));
+    assert!(world.path("builds/project/third").exists());
+    // An old version of a file was never there.
+    let old = world.git("builds/project", &["log", "--oneline", "-p"]);
+    assert!(old.contains("+first"), "{old}");
 }
