@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use crate::environment::ProcessEnvironment;
 use crate::failure::Failure;
@@ -39,14 +39,7 @@ impl Meeting {
     /// Makes the place.
     pub(super) fn new(directory: PathBuf) -> io::Result<Self> {
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
-        let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            directory.join(GATE),
-            FileType::Fifo,
-            mode,
-            0,
-        )?;
+        make_gate(&directory.join(GATE))?;
         Ok(Self { directory })
     }
 
@@ -61,6 +54,28 @@ impl Meeting {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // The one who waits opens its end now and finds no environment.
         rustix::fs::open(gate, flags, Mode::empty()).ok()
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn make_gate(path: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, FileType, mknodat};
+
+    let mode = Mode::RUSR | Mode::WUSR;
+    Ok(mknodat(CWD, path, FileType::Fifo, mode, 0)?)
+}
+
+/// No safe call makes a pipe with a name there.
+#[cfg(target_vendor = "apple")]
+fn make_gate(path: &Path) -> io::Result<()> {
+    let made = std::process::Command::new("mkfifo")
+        .args(["-m", "600"])
+        .arg(path)
+        .status()?;
+    if made.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("mkfifo ended with {made}")))
     }
 }
 
