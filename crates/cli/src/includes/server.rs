@@ -203,22 +203,19 @@ impl Server {
         reference: Option<&str>,
     ) -> Result<ServedProject, Unavailable> {
         let commit = self.commit(path, reference.unwrap_or("HEAD"));
-        let sha = match commit? {
-            Some(sha) => sha,
-            None => {
-                // Which of the two is missing, the answer tells in words only.
-                let url = format!("projects/{}", encoded(path));
-                let known: Option<serde_json::Value> = self.json(&url, path)?;
-                return Err(Unavailable(match (known, reference) {
-                    (Some(_), Some(reference)) => {
-                        format!("Project `{path}` reference `{reference}` does not exist!")
-                    }
-                    (Some(_), None) => format!("Project `{path}` has no commit"),
-                    (None, _) => format!(
-                        "Project `{path}` not found or access denied! Make sure any includes in the pipeline configuration are correctly defined."
-                    ),
-                }));
-            }
+        let Some(sha) = commit? else {
+            // Which of the two is missing, the answer tells in words only.
+            let url = format!("projects/{}", encoded(path));
+            let known: Option<serde_json::Value> = self.json(&url, path)?;
+            return Err(Unavailable(match (known, reference) {
+                (Some(_), Some(reference)) => {
+                    format!("Project `{path}` reference `{reference}` does not exist!")
+                }
+                (Some(_), None) => format!("Project `{path}` has no commit"),
+                (None, _) => format!(
+                    "Project `{path}` not found or access denied! Make sure any includes in the pipeline configuration are correctly defined."
+                ),
+            }));
         };
         Ok(ServedProject {
             server: self.clone(),
