@@ -7,17 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use courser_testkit::server::Reply;
 
-use crate::wire::gitlab::{GitLab, payload};
+use crate::wire::gitlab::{GitLab, payload, spooled};
 use crate::world::{Running, World, eventually};
-
-/// Directories of jobs in the spool of the world's runner.
-fn spooled(world: &World) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(world.path("home/.config.toml.spool")) else {
-        return Vec::new();
-    };
-    let paths = entries.map(|entry| entry.expect("readable").path());
-    paths.filter(|path| path.is_dir()).collect()
-}
 
 /// Whether the end of the one job in the spool is decided.
 fn is_decided(world: &World) -> bool {
@@ -288,7 +279,12 @@ fn what_is_unreadable_in_the_spool_hinders_nothing_and_is_told() {
 fn what_is_kept_of_a_job_is_for_its_user_alone_and_one_process_works_on_it() {
     use std::os::unix::fs::PermissionsExt as _;
     let (world, gitlab) = (World::new(), GitLab::http());
-    gitlab.queue(&payload(1, &["echo started; sleep 600"]));
+    // It ends with the test, which ends its runner roughly.
+    let wait = format!(
+        "echo started; while [ -d {} ]; do sleep 0.05; done",
+        world.path("home").display()
+    );
+    gitlab.queue(&payload(1, &[&wait]));
     let _runner = gitlab.runner(&world, "");
     gitlab.wait(1, |job| printed(&job.log).contains("started"));
     let mode = |path: &PathBuf| {

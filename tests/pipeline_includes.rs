@@ -16,7 +16,7 @@ include:
   - {component: gitlab.example/group/parts/lint@1, inputs: {stage: build}}
 ";
 
-const COMPONENT: &str = "spec:\n  inputs: {stage: }\n  component: [version, sha]\n---\nlint-$[[ component.version ]]: {script: x, stage: $[[ inputs.stage ]]}\n";
+const COMPONENT: &str = "spec:\n  inputs: {stage: }\n  component: [version, sha]\n---\nlint-$[[ component.version ]]: {script: x, stage: \"$[[ inputs.stage ]]\"}\n";
 
 fn list(world: &World, arguments: &[&str]) -> Finished {
     run(&mut world.courser(["pipeline", "list"].iter().chain(arguments)))
@@ -309,7 +309,7 @@ fn inputs_are_given_on_the_command_line() {
     let world = World::new();
     world.write(
         "work/.gitlab-ci.yml",
-        "spec:\n  inputs: {name: , n: {type: number, default: 1}}\n---\n$[[ inputs.name ]]: {script: x, parallel: $[[ inputs.n ]]}\n",
+        "spec:\n  inputs: {name: , n: {type: number, default: 1}}\n---\n$[[ inputs.name ]]: {script: x, parallel: \"$[[ inputs.n ]]\"}\n",
     );
     let without = list(&world, &[]);
     assert!(

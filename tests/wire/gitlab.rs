@@ -1,6 +1,7 @@
 //! A strict GitLab: every request is held against `runner-protocol.md`, faults are collected and fail the test.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use courser_testkit::pki::Issued;
 use courser_testkit::server::{FakeServer, Reply, Request};
 use serde_json::{Value, json};
 
-use crate::world::{PATIENCE, Running, World};
+use crate::world::{PATIENCE, Running, World, eventually};
 
 /// Token of the one runner that is known.
 pub(crate) const TOKEN: &str = "glrt-t1_wireabcdefghijk";
@@ -56,7 +57,9 @@ impl Record {
     /// The log's lines as `<stream><pipe><flag><text>`; their stamps are checked.
     pub(crate) fn lines(&self) -> Vec<String> {
         let text = String::from_utf8(self.log.clone()).expect("a log is UTF-8");
-        let body = text.strip_suffix('\n').expect("the last line is ended");
+        let body = text
+            .strip_suffix('\n')
+            .unwrap_or_else(|| panic!("the last line is not ended: {text:?}"));
         body.split('\n')
             .map(|line| {
                 let (stamp, rest) = line.split_at(28);
@@ -88,6 +91,15 @@ impl Record {
         let code = end["exit_code"].as_i64().unwrap_or(0);
         (text("state"), text("failure_reason"), code)
     }
+}
+
+/// Directories of jobs in the spool of the world's runner.
+pub(crate) fn spooled(world: &World) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(world.path("home/.config.toml.spool")) else {
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.expect("readable").path());
+    paths.filter(|path| path.is_dir()).collect()
 }
 
 /// How long a poll is held.
@@ -319,7 +331,10 @@ impl GitLab {
     pub(crate) fn run(&self, world: &World, more: &str, payload: &Value) -> Record {
         self.queue(payload);
         let _runner = self.runner(world, more);
-        self.finished(payload["id"].as_i64().expect("an id"))
+        let done = self.finished(payload["id"].as_i64().expect("an id"));
+        // Killed before that, it would have the next process tell the end of this job once more.
+        eventually("the spool is empty", || spooled(world).is_empty());
+        done
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -184,6 +184,14 @@ impl JobProcesses {
         let mut none_before = false;
         loop {
             if let Some(cgroup) = &self.cgroup {
+                // Looked at first: once they are killed nothing tells what they were.
+                let members = cgroup.processes().into_iter().filter_map(Seen::look);
+                for member in members.filter(Seen::lives) {
+                    let member = Survivor::from(&member);
+                    if !killed.contains(&member) {
+                        killed.push(member);
+                    }
+                }
                 cgroup.kill();
             }
             let mut survivors = self.look(CHASE, |process| {
