@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::cycle;
 use crate::job::{JobSpec, MAXIMUM_NAME};
 use crate::needs::{NeedSpec, Target};
-use crate::parallel::{Combination, Instance, matrix_name};
+use crate::parallel::{self, Combination, Instance, matrix_name};
 use crate::source::{Fault, Span};
 
 /// Expanded jobs by name.
@@ -102,26 +102,34 @@ impl<'a> Graph<'a> {
     }
 
     /// Names of the instances that a need means; `own` is the needing instance's combination, which
-    /// `$[[ matrix.NAME ]]` in a value stands for.
+    /// matrix expressions take their values from. A combination asked of a job that is not parallel
+    /// means the job.
     pub(crate) fn resolve_need(
         &self,
         job: &str,
         matrix: Option<&[Combination]>,
         own: &Combination,
     ) -> Vec<String> {
-        let Some(combinations) = matrix else {
-            return self.resolve(job);
+        let job = parallel::with_values(job, own);
+        let Some(combinations) = matrix.filter(|_| self.is_parallel_or_absent(&job)) else {
+            return self.resolve(&job);
         };
         combinations
             .iter()
             .map(|combination| {
                 let values: Combination = combination
                     .iter()
-                    .map(|(name, value)| (name.clone(), own_value(value, own)))
+                    .map(|(name, value)| (name.clone(), parallel::with_values(value, own)))
                     .collect();
-                matrix_name(job, &values)
+                matrix_name(&job, &values)
             })
             .collect()
+    }
+
+    fn is_parallel_or_absent(&self, job: &str) -> bool {
+        self.by_name
+            .get(job)
+            .is_none_or(|&at| self.config.jobs[at].parallel.is_some())
     }
 
     fn job_of(&self, name: &str) -> Option<usize> {
@@ -169,18 +177,13 @@ impl<'a> Graph<'a> {
 
     fn check_needs(&self, at: usize, job: &JobSpec, needs: &[NeedSpec]) -> Result<(), Fault> {
         // Instances differ only where a need takes values of their matrix.
-        let own_values = needs.iter().any(|need| {
-            matches!(
-                &need.target,
-                Target::Job {
-                    matrix: Some(_),
-                    ..
-                }
-            )
-        });
+        let own_values = needs
+            .iter()
+            .any(|need| need.target.matrix_expressions().next().is_some());
         let instances = &self.instances[at];
         let checked = if own_values { instances.len() } else { 1 };
         for instance in instances.iter().take(checked) {
+            check_matrix_expressions(job, needs, instance)?;
             self.check_needs_of_instance(job, needs, instance)?;
         }
         Ok(())
@@ -256,10 +259,14 @@ impl<'a> Graph<'a> {
         matrix: Option<&[Combination]>,
         own: &Combination,
     ) -> Vec<String> {
-        if matrix.is_none() && self.job_of(job).is_none() {
-            return vec![job.to_owned()];
+        let names = self.resolve_need(job, matrix, own);
+        if names.is_empty() && matrix.is_none() {
+            let job = parallel::with_values(job, own);
+            if self.job_of(&job).is_none() {
+                return vec![job];
+            }
         }
-        self.resolve_need(job, matrix, own)
+        names
     }
 
     fn check_on_stop(&self, name: &str, job: &JobSpec) -> Result<(), Fault> {
@@ -324,14 +331,32 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// `$[[ matrix.NAME ]]` as the needing instance's value; other text stays.
-fn own_value(value: &str, own: &Combination) -> String {
-    value
-        .strip_prefix("$[[")
-        .and_then(|rest| rest.strip_suffix("]]"))
-        .and_then(|access| access.trim().strip_prefix("matrix."))
-        .and_then(|name| own.iter().find(|(known, _)| known == name))
-        .map_or_else(|| value.to_owned(), |(_, value)| value.clone())
+/// Every name in a matrix expression of a matrix job's needs is one of its own matrix.
+fn check_matrix_expressions(
+    job: &JobSpec,
+    needs: &[NeedSpec],
+    instance: &Instance,
+) -> Result<(), Fault> {
+    let own = &instance.combination;
+    if own.is_empty() {
+        return Ok(());
+    }
+    for need in needs {
+        let missing = need
+            .target
+            .matrix_expressions()
+            .find(|name| !own.iter().any(|(known, _)| known == name));
+        if let Some(missing) = missing {
+            return Err(Fault::new(
+                need.span,
+                format!(
+                    "{} job: '{missing}' does not exist in matrix configuration",
+                    job.name
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The job's own needs and those of its rules, which count even if the rule never matches.

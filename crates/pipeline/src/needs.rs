@@ -34,6 +34,20 @@ pub(crate) enum Target {
     Elsewhere(serde_json::Value),
 }
 
+impl Target {
+    /// Names in the matrix expressions of the job's name and of the combinations.
+    pub(crate) fn matrix_expressions(&self) -> impl Iterator<Item = &str> {
+        let (job, matrix) = match self {
+            Self::Job { job, matrix, .. } => (Some(job), matrix.as_deref()),
+            Self::Elsewhere(_) => (None, None),
+        };
+        let values = matrix.unwrap_or_default().iter().flatten();
+        job.into_iter()
+            .chain(values.map(|(_, value)| value))
+            .flat_map(|text| parallel::expressions(text).map(|expression| expression.name))
+    }
+}
+
 /// Reads `needs` of a rule, where only jobs of the same pipeline may stand.
 pub(crate) fn parse_of_rule(node: &Node, place: &str, shape: &mut Shape<'_>) -> Vec<NeedSpec> {
     let needs = parse(node, place, false, shape);

@@ -1,5 +1,7 @@
 //! `parallel` (`gitlab-ci-yaml.md` 15): numbers and matrices become instances of a job.
 
+use std::ops::Range;
+
 use crate::shape::Shape;
 use crate::source::Span;
 use crate::yaml::{Kind, Node};
@@ -67,6 +69,42 @@ pub(crate) fn matrix_name(name: &str, combination: &[(String, String)]) -> Strin
         .map(|(_, value)| value.as_str())
         .collect();
     format!("{name}: [{}]", values.join(", "))
+}
+
+/// `$[[ matrix.NAME ]]` in a text.
+pub(crate) struct Expression<'a> {
+    pub(crate) name: &'a str,
+    place: Range<usize>,
+}
+
+/// The matrix expressions of a text, in order; anything else in `$[[ ]]` is text.
+pub(crate) fn expressions(text: &str) -> impl Iterator<Item = Expression<'_>> {
+    text.match_indices("$[[")
+        .filter_map(move |(start, opening)| {
+            let inner = start + opening.len();
+            let length = text[inner..].find("]]")?;
+            let name = text[inner..inner + length].trim().strip_prefix("matrix.")?;
+            let of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+            (!name.is_empty() && name.bytes().all(of_name)).then(|| Expression {
+                name,
+                place: start..inner + length + "]]".len(),
+            })
+        })
+}
+
+/// The text with the values of `own` in the place of its matrix expressions; an unknown name stays.
+pub(crate) fn with_values(text: &str, own: &[(String, String)]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    for expression in expressions(text) {
+        if let Some((_, value)) = own.iter().find(|(name, _)| name == expression.name) {
+            out.push_str(&text[copied..expression.place.start]);
+            out.push_str(value);
+            copied = expression.place.end;
+        }
+    }
+    out.push_str(&text[copied..]);
+    out
 }
 
 /// Reads `parallel` of a job; `place` is the job's location.

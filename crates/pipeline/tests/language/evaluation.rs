@@ -338,6 +338,50 @@ fn variables_win_in_gitlabs_order() {
 }
 
 #[test]
+fn matrix_expressions_of_needs_take_the_values_of_the_needing_instance() {
+    let builds = "a: {script: x, parallel: {matrix: [{T: [b-l-1, b-w-1]}]}}\nc-l: {script: x}\nc-w: {script: x}\n";
+    let of_builds = "test/a: [b-l-1] T=b-l-1\ntest/a: [b-w-1] T=b-w-1\ntest/c-l\ntest/c-w\n";
+    let check = |needs: &str, expected: &str| {
+        let root = format!(
+            "{builds}j: {{script: x, parallel: {{matrix: [{{O: [l, w], MY-V: 1}}]}}, needs: [{needs}]}}"
+        );
+        check(&root, &format!("{of_builds}{expected}"));
+    };
+    let instance = |of: &str, need: &str| format!("test/j: [{of}, 1] needs={need} O={of},MY-V=1");
+    let both = |l: &str, w: &str| format!("{}\n{}", instance("l", l), instance("w", w));
+    check(
+        "{job: a, parallel: {matrix: [{T: 'b-$[[matrix.O]]-$[[ matrix.MY-V  ]]'}]}}",
+        &both("a: [b-l-1]", "a: [b-w-1]"),
+    );
+    check("'c-$[[ matrix.O ]]'", &both("c-l", "c-w"));
+    // A combination asked of a job that is not parallel means the job.
+    check(
+        "{job: c-l, parallel: {matrix: [{T: x}]}}",
+        &both("c-l", "c-l"),
+    );
+    for (root, expected) in [
+        (
+            "a: {script: x}\nj: {script: x, parallel: {matrix: [{O: [l, w]}]}, needs: [{job: a, parallel: {matrix: [{T: '$[[ matrix.NO ]]'}]}}]}",
+            "2:59: j job: 'NO' does not exist in matrix configuration",
+        ),
+        (
+            "a: {script: x, parallel: {matrix: [{O: l}]}}\nj: {script: x, needs: [{job: a, parallel: {matrix: [{O: '$[[ matrix.O ]]'}]}}]}",
+            "2:24: j job: undefined need: a: [$[[ matrix.O ]]]",
+        ),
+        (
+            "a: {script: x, parallel: {matrix: [{O: l, P: [m, n]}]}}\nj: {script: x, needs: [{job: a, parallel: {matrix: [{O: l}]}}]}",
+            "2:24: j job: undefined need: a: [l]",
+        ),
+        (
+            "a: {script: x, parallel: 2}\nj: {script: x, needs: [{job: a, parallel: {matrix: [{O: l}]}}]}",
+            "2:24: j job: undefined need: a: [l]",
+        ),
+    ] {
+        check_error(root, expected);
+    }
+}
+
+#[test]
 fn needs_resolve_to_the_jobs_that_are_there() {
     check(
         "a: {script: x, parallel: 2}\nb: {script: x, needs: [a]}\nc: {script: x, needs: ['a 1/2', {job: gone, optional: true}]}\nd: {script: x, needs: []}",
