@@ -2,7 +2,7 @@
 //!
 //! One test crate, because every test binary costs link time. Nothing here reaches beyond loopback.
 
-mod coordinator_restart;
+mod coordinator_serve;
 mod downstream;
 mod exec;
 mod exec_again;

@@ -7,8 +7,8 @@ use courser_coordinator::{
     Beforehand, Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, NewPipeline,
 };
 use courser_pipeline::{
-    ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, OtherProject,
-    Unavailable,
+    ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, InputValue,
+    OtherProject, Unavailable,
 };
 use serde_json::json;
 
@@ -56,6 +56,41 @@ pub(crate) fn child(
             sha: request.sha,
             before_sha: request.before_sha,
             predefined: request.predefined,
+            variables: request.variables,
+            beforehand: Beforehand::default(),
+        },
+    })
+}
+
+/// The pipeline of another project: `root` in its files, for an event at the ref that the bridge names.
+pub(crate) fn of_project(
+    request: DownstreamRequest,
+    project_id: i64,
+    (root, files): (&str, &dyn Files),
+    mut event: Event,
+) -> Result<Downstream, DownstreamError> {
+    let DownstreamTarget::Project { inputs, .. } = &request.target else {
+        return Err(DownstreamError::creation("it is no other project's"));
+    };
+    let inputs = inputs.as_object().into_iter().flatten();
+    event.inputs = inputs
+        .map(|(name, value)| (name.clone(), InputValue::Typed(value.clone())))
+        .collect();
+    event.pipeline_variables = named(&request);
+    event.secret_variables = secret_names(&request);
+    event.predefined.extend(request.predefined);
+    let pipeline = evaluate(root, files, &event)?;
+    let known = |name: &str| event.predefined.get(name).cloned();
+    Ok(Downstream {
+        project: None,
+        pipeline: NewPipeline {
+            project_id,
+            pipeline,
+            sha: known("CI_COMMIT_SHA").unwrap_or_default(),
+            before_sha: known("CI_COMMIT_BEFORE_SHA").unwrap_or_else(|| "0".repeat(40)),
+            ref_name: event.ref_name,
+            tag: event.tag,
+            predefined: event.predefined,
             variables: request.variables,
             beforehand: Beforehand::default(),
         },

@@ -109,13 +109,13 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let coordinator = Coordinator::start(settings)
         .await
         .map_err(|error| Failure::from_error(Code::Surroundings, &error))?;
-    announce(&coordinator, &state, &projects)?;
-    for (_, project) in projects {
+    for (_, project) in &projects {
         coordinator
-            .add_project(project)
+            .add_project(project.clone())
             .await
             .map_err(|error| Failure::from_error(Code::Internal, &error))?;
     }
+    announce(&coordinator, &state, &projects)?;
     wait_for_the_end().await?;
     coordinator.stop().await;
     Ok(ExitCode::SUCCESS)
@@ -157,12 +157,18 @@ fn open(path: &Path, id: i64, state: &Path) -> Result<(ServedProject, Project), 
         .get("CI_PROJECT_PATH")
         .cloned()
         .unwrap_or_default();
+    let path = Project::plain_path(&path);
     let project = Project {
         id,
-        path: Project::plain_path(&path),
+        path: path.clone(),
         repository: beside.with_lfs_objects(common.join("lfs/objects")),
     };
-    Ok((ServedProject { id, repository }, project))
+    let served = ServedProject {
+        id,
+        path,
+        repository,
+    };
+    Ok((served, project))
 }
 
 /// What a runner's administrator needs, on standard output.

@@ -17,7 +17,49 @@ const FILE: &str = ".gitlab-ci.yml";
 #[derive(Debug, Clone)]
 pub(super) struct ServedProject {
     pub(super) id: i64,
+    /// `group/project`.
+    pub(super) path: String,
     pub(super) repository: Repository,
+}
+
+impl ServedProject {
+    /// The files of a branch or else a tag, and whether it is a tag.
+    fn at_ref(&self, name: &str) -> Option<(Repository, bool)> {
+        // `main~1` is a commit, and no name of a ref.
+        if name.contains(['~', '^', ':']) || name.contains("@{") {
+            return None;
+        }
+        ["heads", "tags"].into_iter().find_map(|kind| {
+            let revision = format!("refs/{kind}/{name}");
+            let repository = self.repository.clone().at(&revision).ok()??;
+            Some((repository, kind == "tags"))
+        })
+    }
+
+    fn default_branch(&self) -> String {
+        let event = self.repository.event(&Occasion::from_source("pipeline"));
+        let branch = event.predefined.get("CI_DEFAULT_BRANCH");
+        branch.cloned().unwrap_or_default()
+    }
+
+    /// Its pipeline for a bridge of a project.
+    fn downstream(
+        &self,
+        branch: Option<&str>,
+        request: DownstreamRequest,
+    ) -> Result<Downstream, DownstreamError> {
+        let name = branch.map_or_else(|| self.default_branch(), str::to_owned);
+        let (repository, tag) = self.at_ref(&name).ok_or_else(|| {
+            let text = format!("project `{}` has no branch or tag `{name}`", self.path);
+            DownstreamError::creation(text)
+        })?;
+        let event = repository.event(&Occasion {
+            ref_name: Some(name),
+            tag,
+            ..Occasion::from_source("pipeline")
+        });
+        downstream::of_project(request, self.id, (FILE, &repository), event)
+    }
 }
 
 /// All repositories given on the command line.
@@ -49,12 +91,7 @@ impl PipelineSource for Repositories {
             .iter()
             .find(|project| project.id == project_id)
             .ok_or("404 Project Not Found")?;
-        let found = ["heads", "tags"].into_iter().find_map(|kind| {
-            let revision = format!("refs/{kind}/{ref_name}");
-            let repository = project.repository.clone().at(&revision).ok()??;
-            Some((repository, kind == "tags"))
-        });
-        let (repository, tag) = found.ok_or("Reference not found")?;
+        let (repository, tag) = project.at_ref(ref_name).ok_or("Reference not found")?;
         let mut event = repository.event(&Occasion {
             ref_name: Some(ref_name.to_owned()),
             tag,
@@ -106,9 +143,14 @@ impl PipelineSource for Repositories {
                 let files = at_commit(project, &request.sha)?;
                 downstream::child(request, &files, ChangedFiles::Unknown)
             }
-            DownstreamTarget::Project { path, .. } => Err(DownstreamError::unknown_project(
-                format!("project `{path}` is none of those given with --repository"),
-            )),
+            DownstreamTarget::Project { path, branch, .. } => {
+                let named = |project: &&ServedProject| project.path.eq_ignore_ascii_case(path);
+                let project = self.projects.iter().find(named).ok_or_else(|| {
+                    let text = format!("project `{path}` is none of those given with --repository");
+                    DownstreamError::unknown_project(text)
+                })?;
+                project.downstream(branch.clone().as_deref(), request)
+            }
         }
     }
 }

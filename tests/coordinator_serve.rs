@@ -1,5 +1,5 @@
-//! `courser coordinator serve` is killed, or stopped, while the ordinary runner works for it in a process
-//! of its own. An independent record of what the job printed is compared with the stored log.
+//! `courser coordinator serve`, with the ordinary runner in a process of its own: killed or stopped while a job runs (an
+//! independent record of what the job printed is compared with the stored log), and with two projects.
 
 use serde_json::Value;
 
@@ -38,6 +38,9 @@ fn serve(world: &World, certificate: Certificate, listen: &str) -> (Running, Str
         .arg(world.path("state/coordinator"))
         .arg("--repository")
         .arg(world.path("work/project"));
+    if world.path("work/library").exists() {
+        command.arg("--repository").arg(world.path("work/library"));
+    }
     if certificate == Certificate::Own {
         command.arg("--certificate").arg(world.path("tls/leaf.pem"));
         command.arg("--key").arg(world.path("tls/leaf.key"));
@@ -90,13 +93,18 @@ fn pipeline(world: &World, certificate: Certificate) -> String {
 impl Service {
     fn start(certificate: Certificate) -> Self {
         let world = World::new();
+        let pipeline = pipeline(&world, certificate);
+        world.repository("work/project", &[(".gitlab-ci.yml", &pipeline)]);
+        Self::of(world, certificate)
+    }
+
+    /// For the repositories of this world.
+    fn of(world: World, certificate: Certificate) -> Self {
         let root = Authority::root("Private Root").issue();
         let leaf = root.server(&["127.0.0.1", "localhost"]).issue();
         world.write("tls/ca.pem", root.certificate_pem());
         world.write("tls/leaf.pem", leaf.chain_pem());
         world.write("tls/leaf.key", leaf.key_pem());
-        let pipeline = pipeline(&world, certificate);
-        world.repository("work/project", &[(".gitlab-ci.yml", &pipeline)]);
         let (server, address, private_token) = serve(&world, certificate, "127.0.0.1:0");
         let config = world.path("config.toml");
         let registered = run(world
@@ -166,13 +174,18 @@ impl Service {
         self.open("gate-2");
     }
 
-    /// All jobs pass, nothing was printed twice or lost, and the artifact has arrived.
-    fn ends_well(&mut self, pipeline: i64) {
-        let shown = || self.api(&format!("projects/1/pipelines/{pipeline}"), "GET");
+    /// A pipeline, once it has passed or failed.
+    fn ended(&self, project: i64, pipeline: i64) -> Value {
+        let shown = || self.api(&format!("projects/{project}/pipelines/{pipeline}"), "GET");
         eventually("the pipeline ends", || {
             matches!(shown()["status"].as_str(), Some("success" | "failed"))
         });
-        let shown = shown();
+        shown()
+    }
+
+    /// All jobs pass, nothing was printed twice or lost, and the artifact has arrived.
+    fn ends_well(&mut self, pipeline: i64) {
+        let shown = self.ended(1, pipeline);
         let jobs = shown["jobs"].as_array().expect("the jobs");
         let logs: Vec<String> = jobs
             .iter()
@@ -248,4 +261,76 @@ fn a_running_job_without_uploads_outlives_a_generated_authority() {
     let pipeline = create(&service);
     service.restart_while_it_prints("KILL");
     service.ends_well(pipeline);
+}
+
+#[test]
+fn a_bridge_starts_a_pipeline_of_another_served_project() {
+    let world = World::new();
+    let upstream = "variables: {GIVEN: by the pipeline}\n\
+        library:\n  variables: {GIVEN: forwarded}\n  trigger:\n    project: local/library\n    branch: next\n    \
+        strategy: depend\n    inputs: {greeting: hello}\n\
+        on-main: {trigger: local/library, allow_failure: true}\n\
+        nowhere: {trigger: local/nowhere, allow_failure: true}\n\
+        no-branch: {trigger: {project: local/library, branch: next~1}, allow_failure: true}\n";
+    world.repository("work/project", &[(".gitlab-ci.yml", upstream)]);
+    let library = "spec: {inputs: {greeting: {default: nothing}}}\n---\nshow:\n  script:\n    - \
+        echo \"$[[ inputs.greeting ]], $GIVEN, $CI_PIPELINE_SOURCE $CI_UPSTREAM_PROJECT_ID, $CI_PROJECT_PATH $CI_COMMIT_BRANCH\"\n    \
+        - cat file\n";
+    world.repository("work/library", &[(".gitlab-ci.yml", library), ("file", "")]);
+    world.git("work/library", &["checkout", "--quiet", "-b", "next"]);
+    world.write("work/library/file", "of next\n");
+    world.git(
+        "work/library",
+        &["commit", "--quiet", "--all", "--message", "next"],
+    );
+    world.git("work/library", &["checkout", "--quiet", "main"]);
+    let service = Service::of(world, Certificate::Own);
+    let pipeline = create(&service);
+    let ended = service.ended(1, pipeline);
+    assert_eq!(ended["status"], "success", "{ended}");
+    let job = |name: &str| {
+        let jobs = ended["jobs"].as_array().into_iter().flatten();
+        let mut named = jobs.filter(|job| job["name"] == name);
+        named.next().unwrap_or_else(|| panic!("{name} in {ended}"))
+    };
+    for (name, reason, message) in [
+        (
+            "nowhere",
+            "downstream_bridge_project_not_found",
+            "project `local/nowhere` is none of those given with --repository",
+        ),
+        (
+            "no-branch",
+            "downstream_pipeline_creation_failed",
+            "project `local/library` has no branch or tag `next~1`",
+        ),
+    ] {
+        assert_eq!(job(name)["failure_reason"], reason, "{ended}");
+        assert_eq!(job(name)["failure_message"], message, "{ended}");
+    }
+    for (bridge, lines) in [
+        (
+            "library",
+            "hello, forwarded, pipeline 1, local/library next\nof next\n",
+        ),
+        (
+            "on-main",
+            "nothing, by the pipeline, pipeline 1, local/library main\n",
+        ),
+    ] {
+        let id = job(bridge)["downstream_pipeline"].as_i64().expect("an id");
+        let downstream = service.ended(2, id);
+        assert_eq!(downstream["status"], "success", "{downstream}");
+        let id = &downstream["jobs"][0]["id"];
+        let log = service
+            .world
+            .read(&format!("state/coordinator/traces/{id}.log"));
+        let printed: String = log
+            .lines()
+            .filter_map(|line| line.split_once("Z 01O "))
+            .filter(|(_, line)| line.contains(", pipeline 1, ") || line.starts_with("of "))
+            .map(|(_, line)| format!("{line}\n"))
+            .collect();
+        assert_eq!(printed, lines, "{log}");
+    }
 }
