@@ -157,7 +157,13 @@ impl ServedRepository {
         if let Some(parent) = path.parent() {
             private_dir(parent)?;
         }
-        write(&path, &format!("{commit}\n"))?;
+        // Jobs fetch meanwhile: as Git does it, they see the old commit or the new one.
+        let lock = self.git_dir.join(format!("{name}.lock"));
+        write(&lock, &format!("{commit}\n"))?;
+        fs::rename(&lock, &path).map_err(|source| StoreError::Io {
+            path: path.display().to_string(),
+            source,
+        })?;
         let latest = self.latest.lock();
         *latest.unwrap_or_else(PoisonError::into_inner) = Some(commit.to_owned());
         self.generation.fetch_add(1, Ordering::Release);
@@ -199,6 +205,26 @@ fn write(path: &Path, text: &str) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ref_is_whole_while_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = ServedRepository::create(dir.path(), &Origin::default()).unwrap();
+        let commits = ["1".repeat(40), "2".repeat(40)];
+        repository.set_ref("refs/heads/main", &commits[0]).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for turn in 0..500 {
+                    let commit = &commits[turn % 2];
+                    repository.set_ref("refs/heads/main", commit).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let seen = fs::read_to_string(dir.path().join("refs/heads/main")).unwrap();
+                assert!(commits.contains(&seen.trim().to_owned()), "{seen:?}");
+            }
+        });
+    }
 
     #[test]
     fn only_ref_names_that_stay_inside_refs_are_written() {
