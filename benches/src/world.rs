@@ -40,6 +40,9 @@ impl World {
 
     pub(crate) fn write(&self, relative: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.path(relative);
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
         std::fs::write(&path, content).with_context(|| path.display().to_string())?;
         Ok(path)
     }
