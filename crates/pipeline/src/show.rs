@@ -204,6 +204,14 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_list_as_a_key_reads_back_whatever_its_tag() {
+        for written in ["[a, b]: 1\n", "!reference [a, b]: 1\n"] {
+            check(written, "[\"a\", \"b\"]: 1\n");
+        }
+        check("[\"a\", \"b\"]: 1\n", "[\"a\", \"b\"]: 1\n");
+    }
+
     fn leaf() -> impl Strategy<Value = Kind> {
         prop_oneof![
             Just(Kind::Null),

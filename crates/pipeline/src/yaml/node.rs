@@ -313,6 +313,7 @@ impl Node {
                     .join(", ")
             ),
             Kind::Text(text) => format!("{:?}", &**text),
+            Kind::Reference(inner) => inner.inspect(),
             _ => match self.scalar_text() {
                 Some(text) => text,
                 None => serde_json::to_string(self).unwrap_or_default(),
