@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::arguments::Arguments;
 use crate::cost::{self, Watched};
-use crate::figure::{Figure, Goal, median};
+use crate::figure::{Figure, Goal, median, side_by_side};
 use crate::memory::peak_of_tree;
 use crate::peers;
 use crate::world::World;
@@ -41,14 +41,10 @@ pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
         own_samples.add(&arguments.courser, &["exec"], looks)?;
         peer_samples.add(&peer, &[], looks)?;
     }
-    let rows = own_samples.rows().into_iter().zip(peer_samples.rows());
-    let beside_peer = rows.map(|(own, peer)| own.beside(Some(peer)));
     let goal = Some(Goal::RatioAtMost(0.25));
     let goals = [goal, None, goal, goal];
-    Ok(beside_peer
-        .zip(goals)
-        .map(|(row, goal)| row.with_goal(goal))
-        .collect())
+    let (own, peer) = (own_samples.rows(), peer_samples.rows());
+    Ok(side_by_side(own, Some(peer), goals))
 }
 
 impl Samples {

@@ -55,7 +55,7 @@ impl Figure {
     }
 
     /// With a goal, if there is one for it.
-    pub(crate) fn with_goal(mut self, goal: Option<Goal>) -> Self {
+    fn with_goal(mut self, goal: Option<Goal>) -> Self {
         self.goal = goal;
         self
     }
@@ -92,6 +92,19 @@ impl Figure {
             None => format!("{goal}: no peer"),
         }
     }
+}
+
+/// Each figure with the same one of a peer, if there is a peer, and with its goal.
+pub(crate) fn side_by_side<const N: usize>(
+    own: impl IntoIterator<Item = Figure>,
+    peer: Option<impl IntoIterator<Item = Figure>>,
+    goals: [Option<Goal>; N],
+) -> Vec<Figure> {
+    let mut peer = peer.into_iter().flatten();
+    own.into_iter()
+        .zip(goals)
+        .map(|(own, goal)| own.beside(peer.next()).with_goal(goal))
+        .collect()
 }
 
 /// Figures as a Markdown table.

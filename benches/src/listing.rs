@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::arguments::Arguments;
 use crate::cost;
-use crate::figure::{Figure, Goal, median};
+use crate::figure::{Figure, Goal, median, side_by_side};
 use crate::peers;
 use crate::world::{World, workspace};
 
@@ -49,12 +49,8 @@ pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
         let words = ["--list-json", "--json-schema-validation=false"];
         others.add(&world, &peer, &words)?;
     }
-    let rows = own.rows().into_iter().zip(others.rows());
     let goals = [Some(Goal::AtMost(BOUND)), None, None];
-    Ok(rows
-        .zip(goals)
-        .map(|((own, peer), goal)| own.beside(Some(peer)).with_goal(goal))
-        .collect())
+    Ok(side_by_side(own.rows(), Some(others.rows()), goals))
 }
 
 /// The files of a directory into the world.

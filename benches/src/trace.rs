@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::arguments::Arguments;
 use crate::cost::{Watched, own_cpu};
-use crate::figure::{Figure, Goal, median};
+use crate::figure::{Figure, Goal, median, side_by_side};
 use crate::gitlab::GitLab;
 use crate::memory::{cpu_of, peak_resident};
 use crate::world::World;
@@ -35,11 +35,7 @@ pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
         Some(Goal::AtMost(67.1)),
         None,
     ];
-    let mut peer = peer.into_iter().flatten();
-    let rows = own.into_iter().zip(goals);
-    Ok(rows
-        .map(|(row, goal)| row.beside(peer.next()).with_goal(goal))
-        .collect())
+    Ok(side_by_side(own, peer, goals))
 }
 
 fn rows(runner: &Path) -> Result<Vec<Figure>> {

@@ -169,17 +169,7 @@ fn a_busy_server_gets_log_and_end_all_the_same() {
             None
         }
     });
-    let job = scene.job(1, &["echo ran"]);
-    let job = scene.run(&job);
-    assert_eq!(job.outcome(), success());
-    insta::assert_snapshot!(scene.log(&job), @r"
-    (started, no sources)
-    == step_script
-    O <green>$ echo ran</>
-    O ran
-    == cleanup_file_variables
-    . <green>Job succeeded</>
-    ");
+    scene.runs_a_job_as_ever();
 }
 
 #[test]
@@ -189,23 +179,13 @@ fn a_final_update_whose_connection_breaks_is_repeated() {
         let end = request.method == "PUT" && request.json()["state"] != "running";
         (end && job.updates.len() == 2).then_some(Reply::Close)
     });
-    let job = scene.job(1, &["echo ran"]);
-    let job = scene.run(&job);
-    assert_eq!(job.outcome(), success());
+    let job = scene.runs_a_job_as_ever();
     let states: Vec<_> = job
         .updates
         .iter()
         .map(|update| update["state"].clone())
         .collect();
     assert_eq!(states, ["running", "success", "success"]);
-    insta::assert_snapshot!(scene.log(&job), @r"
-    (started, no sources)
-    == step_script
-    O <green>$ echo ran</>
-    O ran
-    == cleanup_file_variables
-    . <green>Job succeeded</>
-    ");
 }
 
 #[test]
@@ -220,17 +200,7 @@ fn headers_that_make_no_sense_change_nothing() {
         let reply = reply.header("X-GitLab-Trace-Update-Interval", "99999999999999999999");
         Some(reply.header("Job-Status", "\u{fc}ber"))
     });
-    let job = scene.job(1, &["echo ran"]);
-    let job = scene.run(&job);
-    assert_eq!(job.outcome(), success());
-    insta::assert_snapshot!(scene.log(&job), @r"
-    (started, no sources)
-    == step_script
-    O <green>$ echo ran</>
-    O ran
-    == cleanup_file_variables
-    . <green>Job succeeded</>
-    ");
+    scene.runs_a_job_as_ever();
 }
 
 #[test]
@@ -273,17 +243,7 @@ fn a_slow_server_does_not_hold_other_runners() {
             server.url("")
         ));
     }
-    let job = scene.job(1, &["echo ran"]);
-    let job = scene.run(&job);
-    assert_eq!(job.outcome(), success());
-    insta::assert_snapshot!(scene.log(&job), @r"
-    (started, no sources)
-    == step_script
-    O <green>$ echo ran</>
-    O ran
-    == cleanup_file_variables
-    . <green>Job succeeded</>
-    ");
+    scene.runs_a_job_as_ever();
     scene.runner().signal("QUIT");
     assert_eq!(scene.runner_ends(), 0, "a poll that hangs is given up");
 }

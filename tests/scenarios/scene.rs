@@ -142,6 +142,22 @@ impl Scene {
         self.gitlab.finished(job["id"].as_i64().expect("an id"))
     }
 
+    /// Job 1 succeeds, and its log is that of a job for which all goes well.
+    pub(super) fn runs_a_job_as_ever(&mut self) -> Record {
+        let job = self.job(1, &["echo ran"]);
+        let job = self.run(&job);
+        assert_eq!(job.outcome(), success());
+        let expected = "\
+            (started, no sources)\n\
+            == step_script\n\
+            O <green>$ echo ran</>\n\
+            O ran\n\
+            == cleanup_file_variables\n\
+            . <green>Job succeeded</>\n";
+        assert_eq!(self.log(&job), expected);
+        job
+    }
+
     /// The runner, started when there is none.
     pub(super) fn runner(&mut self) -> &mut Running {
         if self.runner.is_none() {
