@@ -28,6 +28,7 @@ mod cache;
 mod compose;
 mod context;
 mod directories;
+mod duration;
 mod features;
 pub mod helper_request;
 mod inputs;

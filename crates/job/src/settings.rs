@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use courser_protocol::JobResponse;
 
+use crate::duration::parse_go_duration;
 use crate::helper_request::GitStrategy;
 use crate::variables::{Variables, strict_bool};
 
@@ -278,65 +279,10 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Go's `time.ParseDuration`: `1h30m`, `90s`, `-1.5ms`. Returns sign (true = negative) and length.
-fn parse_go_duration(text: &str) -> Option<(bool, Duration)> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Some((negative, Duration::ZERO));
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut nanos: u128 = 0;
-    while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(number_end);
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let scale: u128 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        let digits = |text: &str| {
-            if text.is_empty() {
-                Some(0)
-            } else {
-                text.parse::<u64>().ok()
-            }
-        };
-        nanos += u128::from(digits(whole)?) * scale;
-        let fraction = fraction.get(..fraction.len().min(12))?;
-        nanos += u128::from(digits(fraction)?) * scale
-            / 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-        rest = tail;
-    }
-    // Go's durations end at 2^63 nanoseconds.
-    let nanos = u64::try_from(nanos)
-        .ok()
-        .filter(|nanos| i64::try_from(*nanos).is_ok())?;
-    Some((negative, Duration::from_nanos(nanos)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use courser_protocol::JobVariable;
-    use proptest::prelude::*;
 
     fn read(pairs: &[(&str, &str)]) -> (Settings, Vec<String>) {
         let list = pairs
@@ -455,13 +401,6 @@ mod tests {
                 raw: raw.to_owned(),
             };
             assert_eq!(variable.judge(hour), expected, "{raw}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn durations_never_panic(text in "[-+0-9.hmsnuµ é]{0,16}") {
-            let _ = parse_go_duration(&text);
         }
     }
 }

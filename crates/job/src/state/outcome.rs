@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use courser_protocol::{FailureReason, JobState as WireState};
 
+use crate::duration::go_duration;
 use crate::{Rejection, messages};
 
 /// How a stage, or an attempt of it, ended.
@@ -44,7 +45,7 @@ impl Failure {
 
     /// A deadline of one phase passed.
     pub(super) fn exceeded(phase: &str, limit: Duration) -> Self {
-        let limit = messages::go_duration(limit);
+        let limit = go_duration(limit);
         Self::new(
             FailureReason::JobExecutionTimeout,
             format!("{phase} timeout: exceeded timeout of {limit}"),

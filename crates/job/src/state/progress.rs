@@ -7,6 +7,7 @@ use courser_protocol::FailureReason;
 
 use super::outcome::{Failure, Outcome, StageExit};
 use super::{Action, Event, JobState, Plan, Step, Stop, Timer};
+use crate::duration::go_duration;
 use crate::settings::{AFTER_SCRIPT_TIMEOUT, SCRIPT_TIMEOUT};
 use crate::{JobStatus, Stage, TimeoutSetting, TimeoutVariable, messages};
 
@@ -369,7 +370,7 @@ impl Progress {
                 format!("aborted: {signal}"),
             ),
             Stop::JobTimeout => {
-                let limit = messages::go_duration(self.plan.timeout);
+                let limit = go_duration(self.plan.timeout);
                 Failure::new(
                     FailureReason::JobExecutionTimeout,
                     format!("execution took longer than {limit} seconds"),
