@@ -4,14 +4,17 @@
 //! taken one after the other, each is one transaction, and an answer is given after it was stored.
 
 mod bridges;
+mod changes;
+mod creation;
 mod elsewhere;
 mod handle;
 mod jobs;
+mod memory;
 mod resources;
 mod runners;
 mod snapshot;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -19,19 +22,16 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use courser_protocol::Secret;
 
-use crate::bridge::Upstream;
-use crate::cache_keys::CacheKeys;
-use crate::events::{CoordinatorEvent, JobEnd};
-use crate::payload::{JobTemplate, ServerFacts, full_ref, plans};
-use crate::pipeline_run::{Change, Event, JobState, PipelineRun, Position};
+use crate::events::CoordinatorEvent;
+use crate::payload::ServerFacts;
+use crate::pipeline_run::{Event, JobState, PipelineRun, Position};
 use crate::project::Project;
-use crate::settings::{Clock, NewPipeline};
+use crate::settings::Clock;
 use crate::store::{
-    ArtifactRecord, AutoCancel, JobRecord, NextIds, PipelineContext, PipelineRecord, RunFacts,
-    RunnerRecord, StateDir, Store, StoreError,
+    ArtifactRecord, JobRecord, NextIds, PipelineContext, RunnerRecord, StateDir, Store, StoreError,
 };
-use crate::token;
 
+pub use creation::CreateError;
 pub(crate) use handle::{QueueHandle, Stopped};
 pub(crate) use jobs::{Access, AccessError, FinalReport, UpdateAnswer};
 pub(crate) use runners::{NewRunner, RequestError};
@@ -175,40 +175,6 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes a stored pipeline into memory, with what its jobs uploaded.
-    fn adopt(&mut self, pipeline: PipelineRecord) -> Result<(), StoreError> {
-        for job in &pipeline.jobs {
-            let artifacts = self.store.artifacts(job.id)?;
-            if !artifacts.is_empty() {
-                self.artifacts.insert(job.id, artifacts);
-            }
-            if let Some(variables) = self.store.dotenv(job.id)? {
-                self.dotenvs.insert(job.id, variables);
-            }
-        }
-        self.take_in(pipeline);
-        Ok(())
-    }
-
-    fn take_in(&mut self, pipeline: PipelineRecord) {
-        let PipelineRecord { id, context, jobs } = pipeline;
-        for job in &jobs {
-            self.places.insert(job.id, Place::of(id, job));
-        }
-        let run = PipelineRun::restore(
-            jobs.iter()
-                .map(|job| (job.plan.clone(), job.state, job.attempt, job.soft_cancel)),
-        )
-        .cancelling_on_failure(context.auto_cancel.on_job_failure);
-        let live = LivePipeline {
-            finished: run.status().is_settled(),
-            context,
-            run,
-            jobs,
-        };
-        self.pipelines.insert(id, live);
-    }
-
     pub(crate) fn add_project(&mut self, project: Project) {
         self.projects.insert(project.id, project);
     }
@@ -224,294 +190,6 @@ impl Queue {
 
     fn now(&self) -> Timestamp {
         (self.clock)()
-    }
-
-    /// Creates a pipeline, and cancels older ones of its ref as they ask for.
-    pub(crate) fn create_pipeline(
-        &mut self,
-        new: NewPipeline,
-        cache_keys: &CacheKeys,
-    ) -> Result<i64, CreateError> {
-        let id = self.create(new, cache_keys, None)?;
-        self.supersede(id)?;
-        Ok(id)
-    }
-
-    /// Ids and tokens for all jobs, stored before anything runs.
-    fn create(
-        &mut self,
-        new: NewPipeline,
-        cache_keys: &CacheKeys,
-        upstream: Option<Upstream>,
-    ) -> Result<i64, CreateError> {
-        let project = self
-            .projects
-            .get(&new.project_id)
-            .ok_or(CreateError::UnknownProject(new.project_id))?;
-        if new.pipeline.jobs.is_empty() {
-            return Err(CreateError::NoJobs);
-        }
-        let now = self.now();
-        let id = self.next.pipeline;
-        let upstream_job = upstream.as_ref().map(|upstream| upstream.job);
-        let repository = &project.repository;
-        repository.set_ref(&full_ref(&new.ref_name, new.tag), &new.sha)?;
-        repository.set_ref(&format!("refs/pipelines/{id}"), &new.sha)?;
-        let mut predefined = new.predefined;
-        predefined.insert("CI_PIPELINE_CREATED_AT".to_owned(), format!("{now:.0}"));
-        if let Some(name) = &new.pipeline.workflow.name {
-            predefined.insert("CI_PIPELINE_NAME".to_owned(), name.clone());
-        }
-        let context = PipelineContext {
-            project_id: new.project_id,
-            ref_name: new.ref_name,
-            tag: new.tag,
-            sha: new.sha,
-            before_sha: new.before_sha,
-            predefined: predefined.into_iter().collect(),
-            variables: new.variables,
-            auto_cancel: AutoCancel::of(&new.pipeline.workflow),
-            upstream,
-        };
-        let protected = context.is_protected();
-        let plans = plans(&new.pipeline, &new.beforehand.played);
-        let (stages, jobs) = (&new.pipeline.stages, &new.pipeline.jobs);
-        let records = jobs
-            .iter()
-            .zip(&plans)
-            .enumerate()
-            .map(|(position, (job, plan))| {
-                let cache_key = |index: usize, cache: &courser_pipeline::JobCache| {
-                    cache_keys.text(index, &cache.key)
-                };
-                JobRecord {
-                    id: self.next.job + position as i64,
-                    position,
-                    attempt: 0,
-                    token: token::random("glcbt-"),
-                    state: JobState::Created,
-                    soft_cancel: false,
-                    run: RunFacts::default(),
-                    plan: plan.clone(),
-                    template: JobTemplate::new(job, stages, jobs, protected, cache_key),
-                }
-            });
-        let mut record = PipelineRecord {
-            id,
-            context,
-            jobs: records.collect(),
-        };
-        for passed in &new.beforehand.passed {
-            if let Some(job) = record.jobs.get_mut(passed.position) {
-                job.state = JobState::Success;
-            }
-        }
-        self.name_resource_groups(&mut record);
-        let root = record.context.upstream.as_ref();
-        let root = root.map(|upstream| self.store.root_of(upstream.pipeline));
-        self.store.insert_pipeline(&record, root.transpose()?)?;
-        for passed in new.beforehand.passed {
-            if let Some(job) = record.jobs.get(passed.position) {
-                self.take_over(job.id, passed.artifacts)?;
-            }
-        }
-        self.next.pipeline += 1;
-        self.next.job += record.jobs.len() as i64;
-        self.take_in(record);
-        if let Some(live) = self.pipelines.get_mut(&id) {
-            live.finished = false;
-        }
-        tracing::debug!(pipeline = id, "pipeline created");
-        self.tell(CoordinatorEvent::PipelineCreated {
-            pipeline: id,
-            upstream: upstream_job,
-        });
-        self.apply(id, Event::Begin)?;
-        Ok(id)
-    }
-
-    /// Feeds a pipeline and carries out what changed: store first, then tell.
-    pub(crate) fn apply(&mut self, pipeline: i64, event: Event) -> Result<(), StoreError> {
-        self.bring_back(pipeline)?;
-        let now = self.now();
-        let Some(live) = self.pipelines.get_mut(&pipeline) else {
-            return Ok(());
-        };
-        let changes = live.run.on(event, now.as_second());
-        if !changes.is_empty()
-            && let Err(error) = self.carry_out(pipeline, &changes, now)
-        {
-            // Nothing of it was stored, so nothing of it has happened.
-            if let Some(live) = self.pipelines.get_mut(&pipeline) {
-                live.run.undo(&changes);
-            }
-            return Err(error);
-        }
-        for change in &changes {
-            self.follow_up(pipeline, change);
-        }
-        self.tell_when_settled(pipeline)
-    }
-
-    /// What a stored change has others do.
-    fn follow_up(&self, pipeline: i64, change: &Change) {
-        let Some(job) = (self.pipelines.get(&pipeline)).map(|live| &live.jobs[change.job]) else {
-            return;
-        };
-        if change.to == JobState::Pending && job.plan.bridge {
-            self.call_bridge(pipeline, change.job);
-        }
-        let holds = |state: JobState| state.is_at_runner() || state == JobState::Held;
-        if holds(change.from) && !holds(change.to) {
-            self.release_resource(pipeline, change.job);
-        }
-    }
-
-    fn tell(&self, event: CoordinatorEvent) {
-        // Nobody listening is fine.
-        drop(self.events.send(event));
-    }
-
-    fn carry_out(
-        &mut self,
-        pipeline: i64,
-        changes: &[Change],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let Some(live) = self.pipelines.get_mut(&pipeline) else {
-            return Ok(());
-        };
-        let at = now.as_millisecond();
-        // Copies, which take the records' places once they are stored.
-        let mut changed: BTreeMap<Position, JobRecord> = BTreeMap::new();
-        let mut left_behind = Vec::new();
-        let mut news = Vec::with_capacity(changes.len());
-        let mut wakes = false;
-        let mut next_job = self.next.job;
-        for change in changes {
-            let record = changed
-                .entry(change.job)
-                .or_insert_with(|| live.jobs[change.job].clone());
-            record.soft_cancel = live.run.soft_cancel(change.job);
-            if change.retried {
-                record.state = JobState::Failed { allowed: true };
-                record.run.finished_at = at;
-                news.push(finished(pipeline, record, true));
-                left_behind.push(record.clone());
-                record.id = next_job;
-                next_job += 1;
-                record.attempt += 1;
-                record.token = token::random("glcbt-");
-                record.run = RunFacts::default();
-            }
-            record.state = change.to;
-            match change.to {
-                JobState::Pending => {
-                    if change.from == JobState::Reserved {
-                        // Whoever was handed it comes too late.
-                        record.token = token::random("glcbt-");
-                    }
-                    record.run.queued_at = at;
-                    wakes = true;
-                }
-                JobState::Scheduled { at } => news.push(CoordinatorEvent::JobDelayed {
-                    pipeline,
-                    job: record.id,
-                    position: change.job,
-                    at,
-                }),
-                JobState::Reserved => record.run.reserved_at = at,
-                JobState::Running if change.from == JobState::Held => {}
-                JobState::Running if record.plan.bridge => record.run.started_at = at,
-                JobState::Running => {
-                    record.run.started_at = at;
-                    record.run.touched_at = at;
-                    news.push(CoordinatorEvent::JobStarted {
-                        pipeline,
-                        job: record.id,
-                        position: change.job,
-                        attempt: record.attempt,
-                        log: self.files.trace(record.id),
-                    });
-                }
-                state if state.is_over() => {
-                    record.run.finished_at = at;
-                    news.push(finished(pipeline, record, false));
-                }
-                _ => {}
-            }
-        }
-        let records = left_behind.iter().chain(changed.values());
-        self.store.write_jobs(pipeline, records)?;
-        self.next.job = next_job;
-        for (position, record) in changed {
-            self.places.insert(record.id, Place::of(pipeline, &record));
-            live.jobs[position] = record;
-        }
-        for event in news {
-            self.tell(event);
-        }
-        if wakes {
-            self.version.send_modify(|version| *version += 1);
-        }
-        Ok(())
-    }
-
-    fn tell_when_settled(&mut self, pipeline: i64) -> Result<(), StoreError> {
-        let Some(live) = self.pipelines.get_mut(&pipeline) else {
-            return Ok(());
-        };
-        let status = live.run.status();
-        let was = std::mem::replace(&mut live.finished, status.is_settled());
-        let ends = status.is_settled() && !was;
-        if ends {
-            self.tell(CoordinatorEvent::PipelineFinished { pipeline, status });
-        }
-        if status.is_settled() != was {
-            self.tell_upstream(pipeline)?;
-        }
-        if ends {
-            self.settled.push_back(pipeline);
-            self.let_go();
-        }
-        Ok(())
-    }
-
-    /// Takes settled pipelines out of memory, all but the newest; the store has them.
-    fn let_go(&mut self) {
-        while self.settled.len() > SETTLED_IN_MEMORY {
-            let Some(id) = self.settled.pop_front() else {
-                return;
-            };
-            // One that was started again is in the list once more when it ends.
-            if self.settled.contains(&id) || !self.pipelines.get(&id).is_some_and(|p| p.finished) {
-                continue;
-            }
-            self.pipelines.remove(&id);
-            let (artifacts, dotenvs) = (&mut self.artifacts, &mut self.dotenvs);
-            self.places.retain(|job, place| {
-                let stays = place.pipeline != id;
-                if !stays {
-                    artifacts.remove(job);
-                    dotenvs.remove(job);
-                }
-                stays
-            });
-        }
-    }
-
-    /// Loads a settled pipeline that was let go: for a person who looks at it or starts a manual job.
-    fn bring_back(&mut self, pipeline: i64) -> Result<(), StoreError> {
-        if self.pipelines.contains_key(&pipeline) {
-            return Ok(());
-        }
-        let Some(record) = self.store.pipeline(pipeline)? else {
-            return Ok(());
-        };
-        self.adopt(record)?;
-        self.settled.push_back(pipeline);
-        self.let_go();
-        Ok(())
     }
 
     /// Delayed jobs that are due, reservations and running jobs whose runner is gone. Returns the
@@ -566,50 +244,6 @@ impl Place {
             token: job.token.clone(),
         }
     }
-}
-
-fn finished(pipeline: i64, job: &JobRecord, retried: bool) -> CoordinatorEvent {
-    CoordinatorEvent::JobFinished {
-        pipeline,
-        job: job.id,
-        position: job.position,
-        end: job_end(job, retried),
-    }
-}
-
-fn job_end(job: &JobRecord, retried: bool) -> JobEnd {
-    let (from, to) = (job.run.started_at, job.run.finished_at);
-    JobEnd {
-        state: job.state,
-        milliseconds: if from > 0 && to > from {
-            to.abs_diff(from)
-        } else {
-            0
-        },
-        failure_reason: job.run.failure_reason.clone(),
-        exit_code: job.run.exit_code,
-        retried,
-        ran: from > 0 && !job.plan.bridge,
-        message: job.run.message.clone(),
-    }
-}
-
-/// Why a pipeline was not created.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// No such project.
-    #[error("project {0} does not exist")]
-    UnknownProject(i64),
-    /// Nothing to run.
-    #[error("the pipeline has no jobs")]
-    NoJobs,
-    /// It could not be stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The coordinator was stopped.
-    #[error("the coordinator has stopped")]
-    Stopped,
 }
 
 /// Shared by everything that needs it.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Queue, job_end};
+use super::Queue;
+use super::changes::job_end;
 use crate::events::JobEnd;
 use crate::pipeline_run::{JobState, PipelineStatus};
 use crate::results::JobResults;

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use courser_pipeline::{JobWhen, Pipeline, PipelineJob, Workflow};
 
 use super::*;
+use crate::cache_keys::CacheKeys;
 use crate::pipeline_run::PipelineStatus;
 use crate::repository::{Origin, ServedRepository};
+use crate::settings::NewPipeline;
 use crate::store::Durability;
 
 struct World {
