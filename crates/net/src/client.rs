@@ -412,10 +412,12 @@ fn url_authorization(url: &Url) -> Option<HeaderValue> {
         .flatten()
 }
 
-/// The host as files are named after it: IPv6 literals without brackets.
+/// The host as files are named after it.
 fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    host.trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned()
+    without_brackets(url.host_str().unwrap_or_default()).to_owned()
+}
+
+/// A host as it stands in a URL, an IPv6 literal without its brackets.
+pub fn without_brackets(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }

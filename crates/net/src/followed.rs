@@ -174,10 +174,14 @@ impl Anchors {
                     // The reason is not told to anybody: it may be none in a moment.
                     counted.push((source, Reading::Absent));
                 }
-                Some(certificates) if reading == Reading::Absent => change.gone.push(Gone {
-                    source,
-                    certificates,
-                }),
+                Some(certificates) if reading == Reading::Absent => {
+                    self.reload.forget(&source);
+                    change.gone.push(Gone {
+                        source: source.clone(),
+                        certificates,
+                    });
+                    counted.push((source, reading));
+                }
                 _ => counted.push((source, reading)),
             }
         }
@@ -311,6 +315,11 @@ mod tests {
         let (trusted, change) = file.holds(Reading::Absent);
         let gone = change.unwrap().gone;
         assert_eq!((trusted, gone.len(), gone[0].certificates), (0, 1, 1));
+        let store = file.anchors.store();
+        assert!(
+            matches!(store.consulted(), [consulted] if consulted.certificates == 0),
+            "an error still names the file as one that was looked for"
+        );
         assert!(file.holds(Reading::Absent).1.is_none(), "said once");
         assert_eq!(file.holds(&*text).0, 1, "and back again");
     }

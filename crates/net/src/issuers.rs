@@ -216,16 +216,19 @@ impl Issuers {
         if let Some(known) = self.answers().fresh(url) {
             return known;
         }
+        let left = deadline.saturating_duration_since(Instant::now());
         let fetching = tokio::time::timeout_at(deadline, self.fetch(url));
-        let result = match fetching.await {
-            Ok(result) => result,
-            Err(_) => Err(format!(
-                "{}: the {} s that the issuers of a chain may take are over",
+        let result = fetching.await.unwrap_or_else(|_| {
+            Err(format!(
+                "{} had not answered when the {} s that the issuers of a chain may take were over",
                 url.escape_debug(),
                 self.limits.total.as_secs_f64()
-            )),
-        };
-        self.answers().remember(url, &result);
+            ))
+        });
+        // A URL is not held to be silent when those before it had used up the time.
+        if result.is_ok() || left >= self.limits.fetch.min(self.limits.total) / 2 {
+            self.answers().remember(url, &result);
+        }
         result
     }
 

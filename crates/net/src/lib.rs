@@ -47,6 +47,7 @@ pub mod legs;
 mod plain_server;
 mod played;
 mod proxy;
+mod refused;
 pub mod server;
 mod system_roots;
 mod tls;
@@ -56,7 +57,7 @@ mod watch;
 pub use addresses::Addresses;
 pub use client::{
     Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Inspection,
-    Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line,
+    Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line, without_brackets,
 };
 pub use disk::read as read_trust_file;
 pub use fault::Fault;

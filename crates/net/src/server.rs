@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use courser_trust::VerifyError;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -21,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::admission::{Admission, with_reason};
-use crate::client::failure;
 use crate::identity::Identity;
+use crate::refused::Refused;
 
 pub use crate::admission::Clients;
 pub use crate::identity::ServerIdentity;
@@ -97,6 +96,7 @@ impl Listener {
     /// Serves until `shutdown`, then drains: no new requests, running ones get `grace`.
     pub async fn serve(self, router: Router, shutdown: CancellationToken, grace: Duration) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let refused = Arc::new(Refused::default());
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -115,6 +115,7 @@ impl Listener {
             };
             let connection = Connection {
                 admission: Arc::clone(&self.admission),
+                refused: Arc::clone(&refused),
                 router: router.clone(),
                 peer,
             };
@@ -148,6 +149,7 @@ async fn accept(
 
 struct Connection {
     admission: Arc<Admission>,
+    refused: Arc<Refused>,
     router: Router,
     peer: SocketAddr,
 }
@@ -168,8 +170,8 @@ impl Connection {
         };
         let (stream, closed) = match stream {
             Ok((Ok(accepted), _)) => accepted,
-            Ok((Err(error), refused)) => {
-                say_refused(peer, &error, refused.as_ref());
+            Ok((Err(error), why)) => {
+                self.refused.say(peer, &error, why.as_ref());
                 return;
             }
             Err(_) => {
@@ -207,29 +209,5 @@ async fn either(one: &CancellationToken, other: &CancellationToken) {
     tokio::select! {
         () = one.cancelled() => {}
         () = other.cancelled() => {}
-    }
-}
-
-/// A client that lacks a good certificate is for the administrator; what else goes wrong is everyday noise.
-fn say_refused(peer: SocketAddr, error: &std::io::Error, refused: Option<&VerifyError>) {
-    let shows_nothing = failure::layers(error)
-        .filter_map(|layer| layer.downcast_ref::<rustls::Error>())
-        .any(|error| *error == rustls::Error::NoCertificatesPresented);
-    match refused {
-        Some(refused) => {
-            let who = refused.received().first().map(|leaf| {
-                let (subject, issuer) = (leaf.subject(), leaf.issuer());
-                format!(
-                    "{subject}, issued by {issuer}, SHA-256 {}",
-                    leaf.fingerprint()
-                )
-            });
-            let who = who.as_deref().unwrap_or("an unreadable certificate");
-            tracing::warn!("refused the client {peer} with {who}: {refused}");
-        }
-        None if shows_nothing => {
-            tracing::warn!("refused the client {peer}, which shows no certificate");
-        }
-        None => tracing::debug!("TLS handshake with {peer} failed: {error}"),
     }
 }

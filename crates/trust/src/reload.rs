@@ -88,6 +88,11 @@ impl Reload {
         &self.current
     }
 
+    /// Lets go of a source's last good content: the next [`update`](Self::update) judges it as if it had never been good.
+    pub fn forget(&mut self, source: &Source) {
+        self.good.remove(source);
+    }
+
     /// Takes what reading all sources gave now, in the order in which they count.
     pub fn update(&mut self, readings: Vec<(Source, Reading)>) -> Update {
         let mut good = HashMap::with_capacity(readings.len());

@@ -25,6 +25,7 @@ use url::Url;
 
 use super::failure::{describe_layers, layers};
 use super::usage::{Opened, Usage};
+use super::without_brackets;
 use crate::addresses::{Addresses, NotPublic, Resolver};
 use crate::fault::{Endpoint, Fault};
 use crate::proxy::{Proxy, ProxyRules};
@@ -156,7 +157,7 @@ impl Connector {
     /// Whether a target that is written as an address may be connected to, by us or by a proxy.
     fn check_address(&self, target: &Uri) -> Result<(), NotPublic> {
         let host = target.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let bare = without_brackets(host);
         match bare.parse() {
             Ok(address) if !self.addresses.allow(address) => Err(NotPublic {
                 host: host.to_owned(),
@@ -231,7 +232,7 @@ impl Connector {
         proxy: Option<String>,
     ) -> Result<(Box<dyn Stream>, VerifiedPeer), ConnectError> {
         let host = target.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let bare = without_brackets(host);
         let name = ServerName::try_from(bare.to_owned())
             .map_err(|_| ConnectError::Name(host.to_owned()))?;
         let connecting = self.tls.connect(name, io);

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use url::Url;
 
-use super::Client;
 use super::connect::Stream;
 use super::generation::Generations;
+use super::{Client, without_brackets};
 use crate::fault::{Endpoint, Fault};
 use crate::tls::{Asked, Observer};
 
@@ -109,8 +109,7 @@ impl Target {
 
     /// Name or address, IPv6 without brackets.
     pub fn host(&self) -> &str {
-        let host = self.url.host_str().unwrap_or_default();
-        host.trim_start_matches('[').trim_end_matches(']')
+        without_brackets(self.url.host_str().unwrap_or_default())
     }
 
     /// The port.

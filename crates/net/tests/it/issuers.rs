@@ -308,7 +308,7 @@ async fn a_silent_issuer_costs_no_more_than_its_budget_and_only_once() {
                 total: Duration::from_millis(50),
                 ..tight()
             },
-            "the 0.05 s that the issuers of a chain may take are over",
+            "when the 0.05 s that the issuers of a chain may take were over",
         ),
     ] {
         let issuers = Issuers::new(settings(no_trust()), Addresses::Any, limits);

@@ -10,7 +10,7 @@ pub mod registration;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use courser_net::{Answer, Body, Call, CallError, Client, Issuers};
+use courser_net::{Answer, Body, Call, CallError, Client, Issuers, without_brackets};
 use courser_protocol::Secret;
 use http::{HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
@@ -99,8 +99,7 @@ impl Api {
 
     /// The server's name or address, as files are named after it.
     fn host(&self) -> &str {
-        let host = self.base.host_str().unwrap_or_default();
-        host.trim_start_matches('[').trim_end_matches(']')
+        without_brackets(self.base.host_str().unwrap_or_default())
     }
 
     /// Has the server's answers counted.
