@@ -31,6 +31,7 @@ pub(crate) fn child(
         ref_name: request.ref_name.clone(),
         tag: request.tag,
         predefined: request.predefined.clone(),
+        of_server: request.of_server.clone(),
         pipeline_variables: named(&request),
         secret_variables: secret_names(&request),
         inputs: Vec::new(),
@@ -79,6 +80,8 @@ pub(crate) fn of_project(
     event.pipeline_variables = named(&request);
     event.secret_variables = secret_names(&request);
     event.predefined.extend(request.predefined);
+    let id = project_id.to_string();
+    event.of_server.insert("CI_PROJECT_ID".to_owned(), id);
     let pipeline = evaluate(root, files, &event)?;
     let known = |name: &str| event.predefined.get(name).cloned();
     Ok(Downstream {

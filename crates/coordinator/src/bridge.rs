@@ -43,6 +43,8 @@ pub struct DownstreamRequest {
     /// Predefined variables: of a child pipeline those of its parent with `CI_PIPELINE_SOURCE` and
     /// `CI_UPSTREAM_*` of its own; of another project's pipeline only these.
     pub predefined: BTreeMap<String, String>,
+    /// What this coordinator sets for jobs, so that rules of a child pipeline see it, too.
+    pub of_server: BTreeMap<String, String>,
     /// Forwarded variables: the pipeline variables of the downstream pipeline.
     pub variables: Vec<JobVariable>,
     /// What is to run.

@@ -44,6 +44,7 @@ mod variables;
 pub use bridge::{Downstream, DownstreamError, DownstreamRequest, DownstreamTarget};
 pub use coordinator::{Coordinator, Handle, StartError};
 pub use events::{CoordinatorEvent, JobEnd};
+pub use payload::server_variables;
 pub use pipeline_run::{JobState, PipelineStatus};
 pub use project::Project;
 pub use queue::{CreateError, JobSnapshot, PipelineSnapshot};

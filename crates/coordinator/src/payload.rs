@@ -23,6 +23,7 @@ use crate::store::{ArtifactRecord, JobRecord, PipelineContext, RunnerRecord};
 use crate::variables;
 
 pub(crate) use keywords::plans;
+pub use predefined::server_variables;
 
 /// The part of a payload that the file decides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

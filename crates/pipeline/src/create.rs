@@ -154,7 +154,7 @@ impl Creation<'_> {
             pipeline: &self.world.event.pipeline_variables,
             yaml,
             job,
-            predefined: &self.world.event.predefined,
+            predefined: &self.world.predefined,
         }
     }
 
@@ -171,7 +171,7 @@ impl Creation<'_> {
                 pipeline: &self.world.event.pipeline_variables,
                 yaml: globals,
                 job: &[],
-                predefined: &self.world.event.predefined,
+                predefined: &self.world.predefined,
             };
             let asker = Asker {
                 owner: "workflow",

@@ -187,6 +187,9 @@ pub struct Event {
     pub tag: bool,
     /// Predefined variables known while rules run, also the repository's (`gitlab-ci-yaml.md` 18).
     pub predefined: BTreeMap<String, String>,
+    /// Predefined variables that jobs get from the server they run on. Here they stand for rules and includes
+    /// where `predefined` does not have them.
+    pub of_server: BTreeMap<String, String>,
     /// Pipeline variables (level 11 of 17.2), for example `--variable`.
     pub pipeline_variables: Vec<(String, String)>,
     /// Names of pipeline variables that are masked or of file type: no message shows their values, and the

@@ -144,7 +144,7 @@ impl Reference {
     fn holds(&self, world: &World<'_>) -> bool {
         let event = world.event;
         if let Some(project) = &self.project
-            && event.predefined.get("CI_PROJECT_PATH") != Some(project)
+            && world.predefined.get("CI_PROJECT_PATH") != Some(project)
         {
             return false;
         }

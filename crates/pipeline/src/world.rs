@@ -2,7 +2,7 @@
 //! (`gitlab-ci-yaml.md` 11).
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::event::{ChangedFiles, Comparison, Event, Files, OtherProject, Unavailable};
@@ -22,6 +22,8 @@ const MAXIMUM_COMPARISONS: usize = 50_000;
 /// Everything around the configuration.
 pub(crate) struct World<'a> {
     pub(crate) event: &'a Event,
+    /// Predefined variables, those of the server too.
+    pub(crate) predefined: BTreeMap<String, String>,
     pub(crate) files: &'a dyn Files,
     /// Where decisions go, when somebody wants to know them.
     pub(crate) recorder: Option<Recorder>,
@@ -98,8 +100,11 @@ pub(crate) struct Asker<'s> {
 
 impl<'a> World<'a> {
     pub(crate) fn new(event: &'a Event, files: &'a dyn Files) -> Self {
+        let mut predefined = event.of_server.clone();
+        predefined.extend(event.predefined.clone());
         Self {
             event,
+            predefined,
             files,
             recorder: None,
             own: OnceCell::new(),

@@ -3,13 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use courser_coordinator::server_variables;
 use courser_pipeline::{Event, slug};
+use jiff::Timestamp;
+use url::Url;
 
 use super::commit::{Commit, GitFacts};
 use super::remote::Remote;
 use super::{Repository, short_sha};
 
 pub(super) const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
+/// Of a repository without a remote.
+const NO_HOST: &str = "localhost";
 /// The number of a local merge request.
 const MERGE_REQUEST: &str = "1";
 /// Bytes of a description that GitLab puts into a variable.
@@ -63,9 +68,15 @@ impl Repository {
             }
         };
         let tag = tag && !occasion.is_merge_request();
+        let full_ref = match (occasion.is_merge_request(), tag) {
+            (true, _) => merge_request_ref(),
+            (false, true) => format!("refs/tags/{name}"),
+            (false, false) => format!("refs/heads/{name}"),
+        };
         Event {
             source: occasion.source.clone(),
             predefined: self.predefined(occasion, &name, tag),
+            of_server: of_server(&self.remote(), &full_ref),
             ref_name: if occasion.is_merge_request() {
                 merge_request_ref()
             } else {
@@ -78,8 +89,12 @@ impl Repository {
 
     /// `group/project`, as the remote tells.
     pub(crate) fn project_path(&self) -> String {
+        self.remote().path()
+    }
+
+    fn remote(&self) -> Remote {
         let url = self.git.as_ref().and_then(|git| git.remote_url.as_deref());
-        Remote::of(url, &self.root).path()
+        Remote::of(url, &self.root)
     }
 
     /// Branch or tag of the working tree, and whether it is a tag.
@@ -108,7 +123,7 @@ impl Repository {
         } else {
             &git.default_branch
         };
-        let remote = Remote::of(git.remote_url.as_deref(), &self.root);
+        let remote = self.remote();
         let mut variables = BTreeMap::new();
         let mut set = |key: &str, value: &str| {
             variables.insert(key.to_owned(), value.to_owned());
@@ -178,10 +193,6 @@ impl Repository {
 
 /// What does not depend on commit and event.
 fn of_project(remote: &Remote, set: &mut impl FnMut(&str, &str)) {
-    set("CI", "true");
-    set("GITLAB_CI", "true");
-    set("CI_SERVER", "yes");
-    set("CI_PROJECT_ID", "1");
     set("CI_PROJECT_VISIBILITY", "private");
     set("CI_CONFIG_PATH", ".gitlab-ci.yml");
     set("CI_PROJECT_NAME", &remote.name);
@@ -191,17 +202,29 @@ fn of_project(remote: &Remote, set: &mut impl FnMut(&str, &str)) {
     set("CI_PROJECT_NAMESPACE", &remote.namespace);
     let outermost = remote.namespace.split('/').next().unwrap_or_default();
     set("CI_PROJECT_ROOT_NAMESPACE", outermost);
-    let Some(host) = &remote.host else { return };
-    set(
-        "CI_PROJECT_URL",
-        &format!("https://{host}/{}", remote.path()),
-    );
-    let name = host.split(':').next().unwrap_or_default();
-    set("CI_SERVER_HOST", name);
-    set("CI_SERVER_FQDN", host);
-    set("CI_SERVER_PROTOCOL", "https");
-    set("CI_SERVER_URL", &format!("https://{host}"));
-    set("CI_API_V4_URL", &format!("https://{host}/api/v4"));
+    if let Some(host) = &remote.host {
+        let url = format!("https://{host}/{}", remote.path());
+        set("CI_PROJECT_URL", &url);
+    }
+}
+
+/// What the server of the remote would set; without a remote, one on this machine. Jobs get most of it from
+/// the coordinator that they run on.
+fn of_server(remote: &Remote, full_ref: &str) -> BTreeMap<String, String> {
+    let host = remote.host.as_deref().unwrap_or(NO_HOST);
+    let url = Url::parse(&format!("https://{host}/"))
+        .or_else(|_| Url::parse(&format!("https://{NO_HOST}/")));
+    let Ok(url) = url else {
+        return BTreeMap::new();
+    };
+    let mut variables: BTreeMap<String, String> =
+        server_variables(&url, 1, &remote.path(), full_ref)
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+    let now = Timestamp::now();
+    variables.insert("CI_PIPELINE_CREATED_AT".to_owned(), format!("{now:.0}"));
+    variables
 }
 
 fn of_commit(commit: &Commit, set: &mut impl FnMut(&str, &str)) {

@@ -75,9 +75,20 @@ fn the_event_is_filled_from_the_commit() {
         ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "feature"),
         ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "trunk"),
         ("CI_MERGE_REQUEST_IID", "1"),
-        ("CI_SERVER_HOST", "git.example.org"),
     ] {
         assert_eq!(event.predefined[key], value, "{key}");
+    }
+    for (key, value) in [
+        ("CI_SERVER_HOST", "git.example.org"),
+        ("CI_SERVER_FQDN", "git.example.org:8443"),
+        ("CI_SERVER_URL", "https://git.example.org:8443"),
+        ("CI_API_V4_URL", "https://git.example.org:8443/api/v4"),
+        (
+            "CI_CONFIG_REF_URI",
+            "git.example.org:8443/group/sub/app//.gitlab-ci.yml@refs/merge-requests/1/head",
+        ),
+    ] {
+        assert_eq!(event.of_server[key], value, "{key}");
     }
     assert!(!format!("{repository:?} {event:?}").contains("secret"));
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use courser_pipeline::{environment_slug, slug};
 use courser_protocol::{JobVariable, Secret};
+use url::Url;
 
 use super::{HandOut, ServerFacts, full_ref, is_merge_request};
 use crate::git_http::submodule_path;
@@ -74,7 +75,8 @@ pub(super) fn all(request: &HandOut<'_>) -> Vec<JobVariable> {
     for variable in &mut variables {
         variable.raw = variable.value.expose().contains(['$', '%']);
     }
-    variables.extend(server(request.server));
+    let at_server = of_server(&request.server.url);
+    variables.extend(at_server.into_iter().map(|(key, value)| public(key, value)));
     variables.extend(request.job.template.job_variables.iter().cloned());
     variables.extend(persisted(request));
     if let Some(runner) = request.runner {
@@ -88,55 +90,16 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
     let HandOut {
         project, context, ..
     } = request;
-    let namespace = project.path.rsplit_once('/').map_or("", |(left, _)| left);
-    let root = namespace.split('/').next().unwrap_or_default();
-    let project_url = project_url(request.server, project);
-    let registry = registry(request.server);
-    let host = request.server.url.host_str().unwrap_or_default();
-    let mut variables = vec![
-        public("CI", "true"),
-        public("GITLAB_CI", "true"),
-        public("CI_PROJECT_ID", project.id.to_string()),
-        public("CI_PROJECT_NAME", project.name()),
-        public("CI_PROJECT_TITLE", project.name()),
-        public("CI_PROJECT_PATH", &*project.path),
-        public("CI_PROJECT_PATH_SLUG", slug(&project.path)),
-        public("CI_PROJECT_NAMESPACE", namespace),
-        public("CI_PROJECT_NAMESPACE_ID", "1"),
-        public("CI_PROJECT_NAMESPACE_SLUG", slug(namespace)),
-        public("CI_PROJECT_ROOT_NAMESPACE", root),
-        public("CI_PROJECT_URL", &*project_url),
-        public("CI_PROJECT_VISIBILITY", "private"),
-        public("CI_PROJECT_DESCRIPTION", ""),
-        public("CI_PROJECT_TOPICS", ""),
-        public("CI_PROJECT_REPOSITORY_LANGUAGES", ""),
-        public("CI_PROJECT_CLASSIFICATION_LABEL", ""),
+    let reference = full_ref(&context.ref_name, context.tag);
+    let at_server = of_project(&request.server.url, project.id, &project.path, &reference);
+    let mut variables: Vec<JobVariable> = at_server
+        .into_iter()
+        .map(|(key, value)| public(key, value))
+        .collect();
+    variables.extend([
         public("CI_DEFAULT_BRANCH", &*context.ref_name),
-        public("CI_REGISTRY", &*registry),
-        public(
-            "CI_REGISTRY_IMAGE",
-            format!("{registry}/{}", project.path.to_lowercase()),
-        ),
-        public("CI_PAGES_DOMAIN", host),
-        public(
-            "CI_PAGES_URL",
-            format!("https://{root}.{host}/{}", project.name()),
-        ),
-        public(
-            "CI_CONFIG_REF_URI",
-            format!(
-                "{}//.gitlab-ci.yml@{}",
-                project_url.trim_start_matches("https://"),
-                full_ref(&context.ref_name, context.tag)
-            ),
-        ),
-        public("CI_CONFIG_PATH", ".gitlab-ci.yml"),
         public("CI_PIPELINE_IID", request.pipeline_id.to_string()),
         public("CI_PIPELINE_SOURCE", "api"),
-        public("GITLAB_USER_ID", "1"),
-        public("GITLAB_USER_LOGIN", "root"),
-        public("GITLAB_USER_NAME", "Administrator"),
-        public("GITLAB_USER_EMAIL", "root@localhost"),
         public("CI_COMMIT_SHA", &*context.sha),
         public(
             "CI_COMMIT_SHORT_SHA",
@@ -145,7 +108,7 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
         public("CI_COMMIT_BEFORE_SHA", &*context.before_sha),
         public("CI_COMMIT_REF_NAME", &*context.ref_name),
         public("CI_COMMIT_REF_SLUG", slug(&context.ref_name)),
-    ];
+    ]);
     if context.tag {
         variables.push(public("CI_COMMIT_TAG", &*context.ref_name));
     } else if !is_merge_request(&context.ref_name) {
@@ -154,44 +117,108 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
     variables
 }
 
+/// What a server sets for a project before there are jobs, so that rules see it, too: the project's at
+/// `server`, for a full ref such as `refs/heads/main`. Facts of the commit and the event are not among it.
+pub fn server_variables(
+    server: &Url,
+    project_id: i64,
+    project_path: &str,
+    full_ref: &str,
+) -> Vec<(&'static str, String)> {
+    let mut variables = of_project(server, project_id, project_path, full_ref);
+    variables.extend(of_server(server));
+    variables
+}
+
+fn of_project(
+    server: &Url,
+    id: i64,
+    path: &str,
+    full_ref: &str,
+) -> Vec<(&'static str, String)> {
+    let namespace = path.rsplit_once('/').map_or("", |(left, _)| left);
+    let name = path.rsplit_once('/').map_or(path, |(_, right)| right);
+    let root = namespace.split('/').next().unwrap_or_default();
+    let project_url = project_url(server, path);
+    let registry = registry(server);
+    let host = server.host_str().unwrap_or_default();
+    let text = str::to_owned;
+    vec![
+        ("CI", text("true")),
+        ("GITLAB_CI", text("true")),
+        ("CI_PROJECT_ID", id.to_string()),
+        ("CI_PROJECT_NAME", text(name)),
+        ("CI_PROJECT_TITLE", text(name)),
+        ("CI_PROJECT_PATH", text(path)),
+        ("CI_PROJECT_PATH_SLUG", slug(path)),
+        ("CI_PROJECT_NAMESPACE", text(namespace)),
+        ("CI_PROJECT_NAMESPACE_ID", text("1")),
+        ("CI_PROJECT_NAMESPACE_SLUG", slug(namespace)),
+        ("CI_PROJECT_ROOT_NAMESPACE", text(root)),
+        ("CI_PROJECT_VISIBILITY", text("private")),
+        ("CI_PROJECT_DESCRIPTION", String::new()),
+        ("CI_PROJECT_TOPICS", String::new()),
+        ("CI_PROJECT_REPOSITORY_LANGUAGES", String::new()),
+        ("CI_PROJECT_CLASSIFICATION_LABEL", String::new()),
+        ("CI_REGISTRY_IMAGE", format!("{registry}/{}", path.to_lowercase())),
+        ("CI_REGISTRY", registry),
+        ("CI_PAGES_DOMAIN", text(host)),
+        ("CI_PAGES_HOSTNAME", format!("{root}.{host}")),
+        ("CI_PAGES_URL", format!("https://{root}.{host}/{name}")),
+        (
+            "CI_CONFIG_REF_URI",
+            format!(
+                "{}//.gitlab-ci.yml@{full_ref}",
+                project_url.trim_start_matches("https://"),
+            ),
+        ),
+        ("CI_PROJECT_URL", project_url),
+        ("CI_CONFIG_PATH", text(".gitlab-ci.yml")),
+        ("GITLAB_USER_ID", text("1")),
+        ("GITLAB_USER_LOGIN", text("root")),
+        ("GITLAB_USER_NAME", text("Administrator")),
+        ("GITLAB_USER_EMAIL", text("root@localhost")),
+    ]
+}
+
 /// Where images would lie: `docker build -t $CI_REGISTRY_IMAGE` works, but there is no registry to push to.
-fn registry(server: &ServerFacts) -> String {
-    format!("registry.{}", server.url.host_str().unwrap_or_default())
+fn registry(server: &Url) -> String {
+    format!("registry.{}", server.host_str().unwrap_or_default())
 }
 
-fn project_url(server: &ServerFacts, project: &Project) -> String {
-    let base = server.url.as_str().trim_end_matches('/');
-    format!("{base}/{}", project.path)
+fn project_url(server: &Url, path: &str) -> String {
+    let base = server.as_str().trim_end_matches('/');
+    format!("{base}/{path}")
 }
 
-fn server(server: &ServerFacts) -> Vec<JobVariable> {
-    let url = server.url.as_str().trim_end_matches('/');
-    let host = server.url.host_str().unwrap_or_default();
-    let port = server.url.port_or_known_default().unwrap_or(443);
+fn of_server(server: &Url) -> Vec<(&'static str, String)> {
+    let url = server.as_str().trim_end_matches('/');
+    let host = server.host_str().unwrap_or_default();
+    let port = server.port_or_known_default().unwrap_or(443);
     let fqdn = server
-        .url
         .port()
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let [major, minor, patch] = GITLAB_VERSION;
+    let text = str::to_owned;
     vec![
-        public("CI_SERVER", "yes"),
-        public("CI_SERVER_URL", url),
-        public("CI_SERVER_HOST", host),
-        public("CI_SERVER_FQDN", fqdn),
-        public("CI_SERVER_PORT", port.to_string()),
-        public("CI_SERVER_PROTOCOL", server.url.scheme()),
-        public("CI_SERVER_NAME", "Courser"),
-        public("CI_SERVER_VERSION", GITLAB_VERSION.join(".")),
-        public("CI_SERVER_VERSION_MAJOR", major),
-        public("CI_SERVER_VERSION_MINOR", minor),
-        public("CI_SERVER_VERSION_PATCH", patch),
-        public("CI_SERVER_REVISION", env!("CARGO_PKG_VERSION")),
-        public("CI_SERVER_SHELL_SSH_HOST", host),
-        public("CI_SERVER_SHELL_SSH_PORT", "22"),
-        public("CI_API_V4_URL", format!("{url}/api/v4")),
-        public("CI_API_GRAPHQL_URL", format!("{url}/api/graphql")),
-        public("CI_TEMPLATE_REGISTRY_HOST", "registry.gitlab.com"),
-        public("GITLAB_FEATURES", ""),
+        ("CI_SERVER", text("yes")),
+        ("CI_SERVER_URL", text(url)),
+        ("CI_SERVER_HOST", text(host)),
+        ("CI_SERVER_FQDN", fqdn),
+        ("CI_SERVER_PORT", port.to_string()),
+        ("CI_SERVER_PROTOCOL", text(server.scheme())),
+        ("CI_SERVER_NAME", text("Courser")),
+        ("CI_SERVER_VERSION", GITLAB_VERSION.join(".")),
+        ("CI_SERVER_VERSION_MAJOR", text(major)),
+        ("CI_SERVER_VERSION_MINOR", text(minor)),
+        ("CI_SERVER_VERSION_PATCH", text(patch)),
+        ("CI_SERVER_REVISION", text(env!("CARGO_PKG_VERSION"))),
+        ("CI_SERVER_SHELL_SSH_HOST", text(host)),
+        ("CI_SERVER_SHELL_SSH_PORT", text("22")),
+        ("CI_API_V4_URL", format!("{url}/api/v4")),
+        ("CI_API_GRAPHQL_URL", format!("{url}/api/graphql")),
+        ("CI_TEMPLATE_REGISTRY_HOST", text("registry.gitlab.com")),
+        ("GITLAB_FEATURES", String::new()),
     ]
 }
 
@@ -205,7 +232,7 @@ fn persisted(request: &HandOut<'_>) -> Vec<JobVariable> {
         now,
         ..
     } = request;
-    let project_url = project_url(server, project);
+    let project_url = project_url(&server.url, &project.path);
     vec![
         public("CI_PIPELINE_ID", pipeline_id.to_string()),
         public(

@@ -12,6 +12,7 @@ use crate::bridge::{
     Strategy, Trigger, TriggerTarget, Upstream,
 };
 use crate::cache_keys::CacheKeys;
+use crate::payload::{full_ref, server_variables};
 use crate::pipeline_run::{Event, JobState, Outcome, PipelineStatus, Position};
 use crate::store::{PipelineContext, StoreError};
 use crate::variables;
@@ -112,11 +113,24 @@ impl Queue {
                 sha: context.sha.clone(),
                 before_sha: context.before_sha.clone(),
                 predefined,
+                of_server: self.of_server(context),
                 variables: forwarded,
                 target,
             },
             generated,
         }))
+    }
+
+    /// What this server sets for every job of the pipeline's project.
+    fn of_server(&self, context: &PipelineContext) -> BTreeMap<String, String> {
+        let Some(project) = self.projects.get(&context.project_id) else {
+            return BTreeMap::new();
+        };
+        let full_ref = full_ref(&context.ref_name, context.tag);
+        server_variables(&self.server.url, project.id, &project.path, &full_ref)
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
     }
 
     /// The archives that hold what `{artifact, job}` name; the evaluator tells of those that are not there.

@@ -55,7 +55,7 @@ impl<'a> Loader<'a> {
                 pipeline: &self.world.event.pipeline_variables,
                 yaml: &[],
                 job: &[],
-                predefined: &self.world.event.predefined,
+                predefined: &self.world.predefined,
             },
         }
     }

@@ -97,6 +97,8 @@ impl PipelineSource for Repositories {
             tag,
             ..Occasion::from_source("api")
         });
+        let id = project_id.to_string();
+        event.of_server.insert("CI_PROJECT_ID".to_owned(), id);
         event.pipeline_variables = variables.to_vec();
         let sha = event
             .predefined
