@@ -137,15 +137,23 @@ fn a_bridge_says_why_its_pipeline_is_not_there_and_ends_as_that_one_does() {
         (
             "invalid",
             "failed",
-            "invalid.yml:1:1: jobs job config should implement",
+            ".gitlab-ci.yml:2: invalid.yml:1:1: jobs job config should implement",
         ),
         ("missing", "failed", "does not have artifacts"),
-        ("filtered", "failed", "filtered out by workflow rules"),
+        (
+            "filtered",
+            "failed",
+            ".gitlab-ci.yml:4: Pipeline filtered out by workflow rules",
+        ),
         ("failing", "failed", "downstream pipeline"),
         ("failing/job", "failed", ""),
         ("careless", "success", ""),
         ("careless/job", "failed", ""),
-        ("elsewhere", "failed", "`group/other`"),
+        (
+            "elsewhere",
+            "failed",
+            ".gitlab-ci.yml:7: no checkout of project `group/other` is known here",
+        ),
     ] {
         let found = jobs.iter().find(|(found, ..)| found == path);
         let (_, found_status, found_message) = found.unwrap_or_else(|| panic!("{path}: {jobs:?}"));
@@ -156,6 +164,61 @@ fn a_bridge_says_why_its_pipeline_is_not_there_and_ends_as_that_one_does() {
             found_message.is_empty(),
             "{path}: {found_message}"
         );
+    }
+}
+
+#[test]
+fn projects_on_this_machine_run_as_their_branch_or_as_they_lie() {
+    let world = project(&[(
+        ".gitlab-ci.yml",
+        r#"
+variables: {WORD: given}
+stages: [up, down]
+lies: {stage: up, trigger: {project: group/other, strategy: depend}}
+branch: {stage: up, trigger: {project: Group/Other, branch: stable, strategy: depend, inputs: {name: $WORD}}}
+plain: {stage: up, trigger: {project: group/plain, strategy: depend}}
+gone: {stage: up, trigger: {project: group/other, branch: nowhere}, allow_failure: true}
+again: {stage: down, trigger: {project: group/other, branch: stable, strategy: depend}}
+"#,
+    )]);
+    let job = r#"
+spec: {inputs: {name: {default: nobody}}}
+---
+say:
+  rules: [{if: '$CI_PIPELINE_SOURCE == "pipeline" && $CI_PROJECT_ID != "1"'}]
+  script:
+    - cat word.txt
+    - echo "$[[ inputs.name ]], $WORD at $CI_COMMIT_REF_NAME of $CI_PROJECT_PATH by $CI_UPSTREAM_PROJECT_ID"
+"#;
+    world.repository(
+        "other",
+        &[(".gitlab-ci.yml", job), ("word.txt", "stable\n")],
+    );
+    world.git("other", &["branch", "stable"]);
+    world.write("other/word.txt", "not committed\n");
+    world.write("plain/.gitlab-ci.yml", job);
+    world.write("plain/word.txt", "without git\n");
+    let finished = exec(
+        &world,
+        &[
+            "--include-map",
+            "group/other=../other",
+            "--include-map",
+            "group/plain=../plain",
+        ],
+    );
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    for line in [
+        "lies/say   | not committed",
+        "lies/say   | nobody, given at main of group/other by 1",
+        "branch/say | stable",
+        "branch/say | given, given at stable of Group/Other by 1",
+        "plain/say  | without git",
+        "plain/say  | nobody, given at main of group/plain by 1",
+        "again/say  | stable",
+        ".gitlab-ci.yml:7: project `group/other` has no branch or tag `nowhere`",
+    ] {
+        assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
     }
 }
 

@@ -132,7 +132,26 @@ impl IncludeOptions {
     }
 }
 
+/// Where a project that a pipeline names lies on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalProject {
+    pub(crate) directory: PathBuf,
+    /// Whether a ref means a commit of it. If not, the directory as it lies stands for the ref.
+    pub(crate) by_ref: bool,
+}
+
 impl Includes {
+    /// The directory that was named for a project; `None` when there is none.
+    pub(crate) fn local_project(
+        &self,
+        path: &str,
+        reference: Option<&str>,
+    ) -> Option<LocalProject> {
+        let (directory, pinned) = self.directories.directory(path, reference)?;
+        let by_ref = !pinned && directory.join(".git").exists();
+        Some(LocalProject { directory, by_ref })
+    }
+
     /// The places for one evaluation; `own` is the repository with its own path, which knows its other
     /// refs by itself. Where a server is asked, the evaluation must run on a thread that may wait.
     pub(crate) fn places(mut self, own: Option<(String, Repository)>) -> Places {

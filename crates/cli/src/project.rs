@@ -94,6 +94,11 @@ pub(crate) struct OpenProject {
 }
 
 impl OpenProject {
+    /// The same, with other facts of Git: another commit's.
+    pub(crate) fn at(self, repository: Repository) -> Self {
+        Self { repository, ..self }
+    }
+
     /// The same, with files of other places.
     pub(crate) fn including(self, includes: &Includes) -> Self {
         let own = self

@@ -113,6 +113,9 @@ impl DownstreamError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trigger {
     pub(crate) target: TriggerTarget,
+    /// File and line of the keyword, `.gitlab-ci.yml:7`.
+    #[serde(default)]
+    pub(crate) place: Option<String>,
     pub(crate) strategy: Strategy,
     /// `forward:yaml_variables`.
     pub(crate) yaml_variables: bool,
@@ -169,8 +172,10 @@ impl Trigger {
             let forward = trigger.get("forward")?.get(key)?.as_bool();
             Some(forward.unwrap_or(default))
         };
+        let place = job.place.as_ref();
         Some(Self {
             target,
+            place: place.map(|place| format!("{}:{}", place.file, place.line)),
             strategy: match text("strategy").as_deref() {
                 Some("depend") => Strategy::Depend,
                 Some("mirror") => Strategy::Mirror,

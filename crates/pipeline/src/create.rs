@@ -37,6 +37,8 @@ const NOT_RUN_HERE: &[(&str, &str)] = &[
 /// The pipeline with what is worth saying about it.
 pub(crate) struct Created {
     pub(crate) pipeline: Pipeline,
+    /// Where the `trigger` of each job stands.
+    pub(crate) triggers: Vec<Option<Span>>,
     pub(crate) not_run_here: Vec<Fault>,
 }
 
@@ -78,6 +80,7 @@ pub(crate) fn create(
     }
     let present: HashSet<String> = jobs.iter().map(|(.., job)| job.name.clone()).collect();
     let mut finished = Vec::with_capacity(jobs.len());
+    let mut triggers = Vec::with_capacity(jobs.len());
     for (spec, instance, needs, mut job) in jobs {
         creation.resolve_needs((spec, instance), &needs, &mut job, &present)?;
         if let Some(dependencies) = &job.dependencies {
@@ -89,9 +92,12 @@ pub(crate) fn create(
             job.dependencies = Some(names);
         }
         finished.push(job);
+        triggers.push(spec.trigger_span);
     }
     check_cycles(&finished, root)?;
-    finished.sort_by_key(|job| graph.stage_position(&job.stage));
+    let mut placed: Vec<(PipelineJob, Option<Span>)> = finished.into_iter().zip(triggers).collect();
+    placed.sort_by_key(|(job, _)| graph.stage_position(&job.stage));
+    let (finished, triggers): (Vec<_>, _) = placed.into_iter().unzip();
     let mut stages: Vec<String> = Vec::new();
     for job in &finished {
         if stages.last() != Some(&job.stage) {
@@ -106,6 +112,7 @@ pub(crate) fn create(
             warnings: Vec::new(),
             not_run_here: Vec::new(),
         },
+        triggers,
         not_run_here: creation.not_run_here,
     })
 }

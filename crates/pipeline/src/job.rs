@@ -102,6 +102,8 @@ pub(crate) struct JobSpec {
     pub(crate) dependencies: Vec<(String, Span)>,
     /// Jobs whose artifacts hold a child pipeline's file.
     pub(crate) trigger_jobs: Vec<(String, Span)>,
+    /// Where `trigger` stands.
+    pub(crate) trigger_span: Option<Span>,
     pub(crate) rules: Option<Vec<Rule>>,
     pub(crate) only: Option<Policy>,
     pub(crate) except: Option<Policy>,
@@ -240,6 +242,7 @@ pub(crate) fn parse(entry: &Entry, defaults: &Defaults, shape: &mut Shape<'_>) -
         needs: None,
         dependencies: Vec::new(),
         trigger_jobs: Vec::new(),
+        trigger_span: None,
         rules: None,
         only: None,
         except: None,
@@ -455,6 +458,7 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
             "trigger" => {
                 job.trigger = keyword::trigger(node, &here(), shape);
                 spec.trigger_jobs = keyword::trigger_jobs(node);
+                spec.trigger_span = Some(entry.span);
             }
             "publish" => {
                 shape.string(node, &what());

@@ -116,11 +116,16 @@ fn evaluate_in(root: &str, world: &World<'_>, sources: &mut Sources) -> Result<P
         create::create(&config, &graph, world, span, &mut findings)
     });
     match created {
-        Ok(created) if findings.errors.is_empty() => Ok(Pipeline {
-            warnings: sources.problems(&findings.warnings),
-            not_run_here: sources.problems(&created.not_run_here),
-            ..created.pipeline
-        }),
+        Ok(mut created) if findings.errors.is_empty() => {
+            for (job, trigger) in created.pipeline.jobs.iter_mut().zip(&created.triggers) {
+                job.place = trigger.map(|span| sources.place(span));
+            }
+            Ok(Pipeline {
+                warnings: sources.problems(&findings.warnings),
+                not_run_here: sources.problems(&created.not_run_here),
+                ..created.pipeline
+            })
+        }
         Ok(_) => Err(Lint::new(sources, &findings)),
         Err(fault) => {
             findings.errors.push(fault);

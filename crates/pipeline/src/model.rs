@@ -6,6 +6,8 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
+use crate::trace::Place;
+
 /// Key of a coverage report in [`JobArtifacts::other`] and in JSON.
 pub(crate) const COVERAGE_FORMAT: &str = "coverage_format";
 
@@ -238,6 +240,9 @@ impl Serialize for JobArtifacts {
 pub struct PipelineJob {
     /// Name, parallel suffix included.
     pub name: String,
+    /// Of a bridge: where its `trigger` stands.
+    #[serde(skip)]
+    pub place: Option<Place>,
     /// Stage.
     pub stage: String,
     /// When.

@@ -88,7 +88,7 @@ impl Directories {
     }
 
     /// The directory of a project, and whether it stands for this very ref.
-    fn directory(&self, path: &str, reference: Option<&str>) -> Option<(PathBuf, bool)> {
+    pub(super) fn directory(&self, path: &str, reference: Option<&str>) -> Option<(PathBuf, bool)> {
         let of_project = || {
             let mappings = self.mappings.iter();
             mappings.filter(|mapping| mapping.project.eq_ignore_ascii_case(path))

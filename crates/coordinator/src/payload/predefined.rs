@@ -130,12 +130,7 @@ pub fn server_variables(
     variables
 }
 
-fn of_project(
-    server: &Url,
-    id: i64,
-    path: &str,
-    full_ref: &str,
-) -> Vec<(&'static str, String)> {
+fn of_project(server: &Url, id: i64, path: &str, full_ref: &str) -> Vec<(&'static str, String)> {
     let namespace = path.rsplit_once('/').map_or("", |(left, _)| left);
     let name = path.rsplit_once('/').map_or(path, |(_, right)| right);
     let root = namespace.split('/').next().unwrap_or_default();
@@ -160,7 +155,10 @@ fn of_project(
         ("CI_PROJECT_TOPICS", String::new()),
         ("CI_PROJECT_REPOSITORY_LANGUAGES", String::new()),
         ("CI_PROJECT_CLASSIFICATION_LABEL", String::new()),
-        ("CI_REGISTRY_IMAGE", format!("{registry}/{}", path.to_lowercase())),
+        (
+            "CI_REGISTRY_IMAGE",
+            format!("{registry}/{}", path.to_lowercase()),
+        ),
         ("CI_REGISTRY", registry),
         ("CI_PAGES_DOMAIN", text(host)),
         ("CI_PAGES_HOSTNAME", format!("{root}.{host}")),

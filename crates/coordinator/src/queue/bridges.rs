@@ -251,7 +251,7 @@ impl Queue {
         }
     }
 
-    /// A job that cannot run, and why.
+    /// A job that cannot run, and why; a bridge names its place in the file.
     pub(crate) fn drop_job(
         &mut self,
         pipeline: i64,
@@ -260,9 +260,14 @@ impl Queue {
         message: String,
     ) -> Result<(), StoreError> {
         if let Some(live) = self.pipelines.get_mut(&pipeline) {
-            let run = &mut live.jobs[position].run;
-            run.failure_reason = Some(reason.to_owned());
-            run.message = Some(message);
+            let job = &mut live.jobs[position];
+            let trigger = job.template.trigger.as_ref();
+            let place = trigger.and_then(|trigger| trigger.place.as_deref());
+            job.run.failure_reason = Some(reason.to_owned());
+            job.run.message = Some(match place {
+                Some(place) => format!("{place}: {message}"),
+                None => message,
+            });
         }
         self.apply(pipeline, Event::Drop(position))
     }

@@ -1147,6 +1147,24 @@ fn section_17_variables() {
 }
 
 #[test]
+fn section_18_predefined_variables() {
+    let mut event = push_to_main();
+    for (key, value) in [("CI_SERVER_HOST", "gitlab.com"), ("CI_PROJECT_ID", "7")] {
+        event.of_server.insert(key.to_owned(), value.to_owned());
+    }
+    event
+        .predefined
+        .insert("CI_PROJECT_ID".to_owned(), "8".to_owned());
+    table_for(
+        &event,
+        &[(
+            "workflow: {rules: [{if: '$CI_SERVER_HOST == \"gitlab.com\" && $CI_PROJECT_ID == \"8\"'}]}\nj: {script: x}\nk: {script: x, rules: [{if: '$CI_PIPELINE_ID || $CI_JOB_ID || $CI_JOB_TOKEN'}]}",
+            "test/j",
+        )],
+    );
+}
+
+#[test]
 fn section_19_creation() {
     let warnings = |text: &str| -> Vec<String> {
         let found = lint(".gitlab-ci.yml", &tree(text, &[]), &push_to_main());

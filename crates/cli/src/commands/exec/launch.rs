@@ -56,6 +56,7 @@ pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepare
         target.clone(),
         request.event.clone(),
         request.includes.clone(),
+        run.git(),
     );
     let pipelines = Arc::new(pipelines);
     let starting = start_coordinator(run, Arc::clone(&pipelines) as _);
