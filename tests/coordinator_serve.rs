@@ -264,6 +264,39 @@ fn a_running_job_without_uploads_outlives_a_generated_authority() {
 }
 
 #[test]
+fn submodules_of_each_commit_come_from_the_users_repository() {
+    let world = World::new();
+    world.repository("work/one.git", &[("one.txt", "first\n")]);
+    let pipeline =
+        "job:\n  variables: {GIT_SUBMODULE_STRATEGY: normal}\n  script: [cat one/one.txt]\n";
+    world.repository("work/project", &[(".gitlab-ci.yml", pipeline)]);
+    let allow = ["-c", "protocol.file.allow=always"];
+    let source = world.path("work/one.git").display().to_string();
+    let add = ["submodule", "--quiet", "add", &source, "one"];
+    world.git("work/project", &[&allow[..], &add].concat());
+    let url = ["--file", ".gitmodules", "submodule.one.url", "../one.git"];
+    world.git("work/project", &[&["config"][..], &url].concat());
+    let commit = ["commit", "--quiet", "--all", "--message", "submodule"];
+    world.git("work/project", &commit);
+    std::fs::rename(world.path("work/one.git"), world.path("gone")).expect("moves");
+    let service = Service::of(world, Certificate::Own);
+    let shows = |expected: &str| {
+        let ended = service.ended(1, create(&service));
+        let id = &ended["jobs"][0]["id"];
+        let log = format!("state/coordinator/traces/{id}.log");
+        let log = service.world.read(&log);
+        assert_eq!(ended["status"], "success", "{log}");
+        assert!(log.lines().any(|line| line.ends_with(expected)), "{log}");
+    };
+    shows(" first");
+    // Another commit of the same submodule, while the coordinator runs.
+    service.world.write("work/project/one/one.txt", "second\n");
+    service.world.git("work/project/one", &commit);
+    service.world.git("work/project", &commit);
+    shows(" second");
+}
+
+#[test]
 fn a_bridge_starts_a_pipeline_of_another_served_project() {
     let world = World::new();
     let upstream = "variables: {GIVEN: by the pipeline}\n\
@@ -297,12 +330,12 @@ fn a_bridge_starts_a_pipeline_of_another_served_project() {
         (
             "nowhere",
             "downstream_bridge_project_not_found",
-            "project `local/nowhere` is none of those given with --repository",
+            ".gitlab-ci.yml:10: project `local/nowhere` is none of those given with --repository",
         ),
         (
             "no-branch",
             "downstream_pipeline_creation_failed",
-            "project `local/library` has no branch or tag `next~1`",
+            ".gitlab-ci.yml:11: project `local/library` has no branch or tag `next~1`",
         ),
     ] {
         assert_eq!(job(name)["failure_reason"], reason, "{ended}");

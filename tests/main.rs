@@ -9,6 +9,7 @@ mod exec_again;
 mod exec_events;
 mod exec_reports;
 mod exec_submodules;
+mod exec_user;
 mod lost;
 mod metrics;
 mod pipeline;

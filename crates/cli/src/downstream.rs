@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use courser_coordinator::{
-    Beforehand, Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, NewPipeline,
+    Beforehand, DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated, NewPipeline,
 };
 use courser_pipeline::{
     ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, InputValue,
@@ -22,7 +22,7 @@ pub(crate) fn child(
     request: DownstreamRequest,
     files: &dyn Files,
     changed_files: ChangedFiles,
-) -> Result<Downstream, DownstreamError> {
+) -> Result<Evaluated, DownstreamError> {
     let DownstreamTarget::Child { include, generated } = &request.target else {
         return Err(DownstreamError::creation("it is no child pipeline"));
     };
@@ -47,7 +47,7 @@ pub(crate) fn child(
         },
     };
     let pipeline = evaluate(ROOT, &files, &event)?;
-    Ok(Downstream {
+    Ok(Evaluated {
         project: None,
         pipeline: NewPipeline {
             project_id: request.project_id,
@@ -69,7 +69,7 @@ pub(crate) fn of_project(
     project_id: i64,
     (root, files): (&str, &dyn Files),
     mut event: Event,
-) -> Result<Downstream, DownstreamError> {
+) -> Result<Evaluated, DownstreamError> {
     let DownstreamTarget::Project { inputs, .. } = &request.target else {
         return Err(DownstreamError::creation("it is no other project's"));
     };
@@ -84,7 +84,7 @@ pub(crate) fn of_project(
     event.of_server.insert("CI_PROJECT_ID".to_owned(), id);
     let pipeline = evaluate(root, files, &event)?;
     let known = |name: &str| event.predefined.get(name).cloned();
-    Ok(Downstream {
+    Ok(Evaluated {
         project: None,
         pipeline: NewPipeline {
             project_id,

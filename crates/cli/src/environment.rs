@@ -38,6 +38,15 @@ pub(crate) struct ProcessEnvironment {
 }
 
 impl ProcessEnvironment {
+    /// Where a user's own settings of Courser lie: `$XDG_CONFIG_HOME/courser`, else `~/.config/courser`.
+    pub(crate) fn user_configuration(&self) -> PathBuf {
+        let named = self.variables.get("XDG_CONFIG_HOME").map(Path::new);
+        let base = named
+            .filter(|path| path.is_absolute())
+            .map_or_else(|| self.home.join(".config"), Path::to_owned);
+        base.join("courser")
+    }
+
     /// Reads everything.
     #[expect(
         clippy::disallowed_methods,

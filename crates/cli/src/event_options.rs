@@ -239,7 +239,8 @@ impl EventOptions {
         self.includes.settle(environment)
     }
 
-    /// All variables of the pipeline, later ones win: files, then arguments.
+    /// All variables of the pipeline, later ones win: the user's own files, files, then arguments. `project`
+    /// tells the project's path, should somebody want to know it.
     ///
     /// # Errors
     ///
@@ -247,8 +248,9 @@ impl EventOptions {
     pub(crate) fn variables(
         &self,
         environment: &ProcessEnvironment,
+        project: impl FnOnce() -> Option<String>,
     ) -> Result<Vec<JobVariable>, Failure> {
-        let mut all = Vec::new();
+        let mut all = pipeline_variables::of_user(environment, project)?;
         for file in &self.variables_files {
             let path = environment.working_directory.join(file);
             all.extend(pipeline_variables::from_file(&path)?);

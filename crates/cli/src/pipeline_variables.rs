@@ -1,7 +1,7 @@
-//! Pipeline variables from the command line: `--variable` and `--variables-file` (level 11 of
-//! `gitlab-ci-yaml.md` 17.2).
+//! Pipeline variables (level 11 of `gitlab-ci-yaml.md` 17.2): from files in the user's configuration
+//! directory, `--variables-file` and `--variable`.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use courser_protocol::{JobVariable, Secret};
 use serde::Deserialize;
@@ -100,6 +100,35 @@ pub(crate) fn from_argument(
         public: false,
         ..JobVariable::default()
     })
+}
+
+/// Variables from the files that a user keeps for all pipelines, and for those of the project whose path
+/// `project` tells; they are settings, so there need be none. `project` is asked only where there are files of
+/// projects.
+///
+/// # Errors
+///
+/// A file that cannot be used or that others can read.
+pub(crate) fn of_user(
+    environment: &ProcessEnvironment,
+    project: impl FnOnce() -> Option<String>,
+) -> Result<Vec<JobVariable>, Failure> {
+    let directory = environment.user_configuration();
+    let mut files = vec![directory.join("variables")];
+    let of_projects = directory.join("variables.d");
+    if of_projects.is_dir() {
+        let down = |path: &String| {
+            let mut parts = Path::new(path).components();
+            parts.all(|part| matches!(part, Component::Normal(_)))
+        };
+        let project = project().filter(down);
+        files.extend(project.map(|project| of_projects.join(project)));
+    }
+    let mut all = Vec::new();
+    for file in files.iter().filter(|file| file.is_file()) {
+        all.extend(from_file(file)?);
+    }
+    Ok(all)
 }
 
 /// Lines of `KEY=VALUE`, or a JSON object: name to text, or to `{"value", "file", "masked", "raw"}`. It

@@ -94,6 +94,11 @@ pub(crate) struct OpenProject {
 }
 
 impl OpenProject {
+    /// `group/project`, as the remote tells.
+    pub(crate) fn path(&self) -> Option<String> {
+        Some(self.repository.project_path())
+    }
+
     /// The same, with other facts of Git: another commit's.
     pub(crate) fn at(self, repository: Repository) -> Self {
         Self { repository, ..self }

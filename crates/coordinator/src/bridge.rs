@@ -72,10 +72,10 @@ pub enum DownstreamTarget {
     },
 }
 
-/// A downstream pipeline, evaluated.
+/// A pipeline, evaluated.
 #[derive(Debug, Clone)]
-pub struct Downstream {
-    /// Its project, when the coordinator may not know it yet.
+pub struct Evaluated {
+    /// Its project, when the coordinator may not know it yet, or not as it is now.
     pub project: Option<Project>,
     /// The pipeline.
     pub pipeline: NewPipeline,
@@ -286,7 +286,7 @@ impl Starter {
     async fn make(
         &self,
         work: BridgeWork,
-    ) -> Result<(Downstream, crate::cache_keys::CacheKeys), DownstreamError> {
+    ) -> Result<(Evaluated, crate::cache_keys::CacheKeys), DownstreamError> {
         let Some(source) = self.source.clone() else {
             let text = "this coordinator was started without a repository";
             return Err(DownstreamError::creation(text));

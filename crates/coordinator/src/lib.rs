@@ -41,7 +41,7 @@ mod store;
 mod token;
 mod variables;
 
-pub use bridge::{Downstream, DownstreamError, DownstreamRequest, DownstreamTarget};
+pub use bridge::{DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated};
 pub use coordinator::{Coordinator, Handle, StartError};
 pub use events::{CoordinatorEvent, JobEnd};
 pub use payload::server_variables;

@@ -7,6 +7,7 @@ mod bridges;
 mod changes;
 mod creation;
 mod elsewhere;
+mod environments;
 mod handle;
 mod jobs;
 mod memory;
@@ -32,6 +33,7 @@ use crate::store::{
 };
 
 pub use creation::CreateError;
+use environments::Stops;
 pub(crate) use handle::{QueueHandle, Stopped};
 pub(crate) use jobs::{Access, AccessError, FinalReport, UpdateAnswer};
 pub(crate) use runners::{NewRunner, RequestError};
@@ -57,6 +59,8 @@ pub(crate) struct Queue {
     pipelines: HashMap<i64, LivePipeline>,
     /// Settled pipelines in memory, oldest first.
     settled: VecDeque<i64>,
+    /// Environments that stop by themselves.
+    stops: Stops,
     /// Newest attempts and old ones: job id to its place.
     places: HashMap<i64, Place>,
     artifacts: HashMap<i64, Vec<ArtifactRecord>>,
@@ -120,6 +124,7 @@ impl Queue {
             pipelines: HashMap::new(),
             places: HashMap::new(),
             settled: VecDeque::new(),
+            stops: Stops::default(),
             artifacts: HashMap::new(),
             store,
             files,
@@ -144,6 +149,7 @@ impl Queue {
         for id in unsettled {
             queue.take_up(id)?;
         }
+        queue.restore_stops()?;
         Ok(queue)
     }
 
@@ -230,6 +236,10 @@ impl Queue {
         }
         for (pipeline, position) in lost {
             self.lose(pipeline, position)?;
+        }
+        self.stop_environments()?;
+        if let Some(at) = self.stops.next() {
+            wait = wait.min(at.saturating_sub(now.as_second()).max(0).unsigned_abs());
         }
         Ok(wait)
     }

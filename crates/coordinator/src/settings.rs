@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use courser_net::Clients;
 use courser_protocol::{JobVariable, Secret};
 
-use crate::bridge::{Downstream, DownstreamError, DownstreamRequest};
+use crate::bridge::{DownstreamError, DownstreamRequest, Evaluated};
 use crate::pipeline_run::Position;
 use crate::store::Durability;
 
@@ -88,14 +88,14 @@ pub trait PipelineSource: Send + Sync {
         project_id: i64,
         ref_name: &str,
         variables: &[(String, String)],
-    ) -> Result<NewPipeline, String>;
+    ) -> Result<Evaluated, String>;
 
     /// The pipeline that a bridge asks for. Blocking.
     ///
     /// # Errors
     ///
     /// What the bridge fails with.
-    fn downstream(&self, request: DownstreamRequest) -> Result<Downstream, DownstreamError>;
+    fn downstream(&self, request: DownstreamRequest) -> Result<Evaluated, DownstreamError>;
 }
 
 /// A pipeline to run.

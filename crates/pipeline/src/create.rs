@@ -22,8 +22,6 @@ use crate::world::{Asker, Tree, World};
 
 /// Keywords that are accepted but have no effect on one machine, with what they would do.
 const NOT_RUN_HERE: &[(&str, &str)] = &[
-    ("inputs", "nobody can be asked for inputs of a job"),
-    ("manual_confirmation", "nobody is asked"),
     ("identity", "no cloud identity is federated"),
     ("dast_configuration", "no scan is configured"),
     ("id_tokens", "no tokens are issued"),

@@ -83,7 +83,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         projects.push(open(&path, index as i64 + 1, &state)?);
     }
     let served = projects.iter().map(|(served, _)| served.clone());
-    let repositories = Repositories::new(served.collect());
+    let repositories = Arc::new(Repositories::new(served.collect()));
     let settings = Settings {
         address: serve.listen,
         external_host: serve.external_host.clone(),
@@ -101,7 +101,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         state_dir: state.clone(),
         durability: Durability::Durable,
         registration_token: serve.registration_token,
-        pipelines: (!projects.is_empty()).then(|| Arc::new(repositories) as Arc<_>),
+        pipelines: (!projects.is_empty()).then(|| Arc::clone(&repositories) as Arc<_>),
         limits: Limits::default(),
         default_timeout: 3600,
         clock: Arc::new(Timestamp::now),
@@ -109,6 +109,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let coordinator = Coordinator::start(settings)
         .await
         .map_err(|error| Failure::from_error(Code::Surroundings, &error))?;
+    repositories.are_at(coordinator.url().as_str());
     for (_, project) in &projects {
         coordinator
             .add_project(project.clone())
@@ -160,13 +161,13 @@ fn open(path: &Path, id: i64, state: &Path) -> Result<(ServedProject, Project), 
     let path = Project::plain_path(&path);
     let project = Project {
         id,
-        path: path.clone(),
+        path,
         repository: beside.with_lfs_objects(common.join("lfs/objects")),
     };
     let served = ServedProject {
-        id,
-        path,
+        project: project.clone(),
         repository,
+        common,
     };
     Ok((served, project))
 }

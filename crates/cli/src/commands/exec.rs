@@ -4,6 +4,7 @@
 //! with a throw-away CA, the ordinary runner asks it for jobs over HTTPS. [`run`] reads from top to
 //! bottom: what to run → snapshot, facts and coordinator at once → runner → watch → summary.
 
+mod confirmation;
 mod downstream;
 mod follow;
 mod launch;
@@ -16,7 +17,7 @@ mod selection;
 pub(crate) mod shell;
 mod snapshot;
 pub(crate) mod state;
-mod submodules;
+pub(crate) mod submodules;
 mod view;
 
 use std::path::PathBuf;
@@ -102,9 +103,12 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
     )?;
     let state = ProjectState::of(&session.environment, &target.project.root);
     let last = take_up_last_run(&mut arguments, &state)?;
+    let variables = arguments
+        .event
+        .variables(&session.environment, || target.path())?;
     let request = Request {
         target,
-        variables: arguments.event.variables(&session.environment)?,
+        variables,
         includes: arguments.event.includes(&session.environment)?,
         event: arguments.event.clone(),
         json: arguments.json,
@@ -175,8 +179,9 @@ async fn run_pipeline(
     let Selected { pipeline, played } = arguments
         .selection
         .of(prepared.evaluated.pipeline.clone())?;
+    let played = confirmation::ask(&pipeline.jobs, played, arguments.json).await?;
     if !arguments.quiet {
-        launch::warn(&prepared.evaluated.origin, &pipeline, arguments.json);
+        launch::warn(&prepared.evaluated, &pipeline, arguments.json);
         prepared.warn_of_submodules(&pipeline, &request.variables, arguments.json);
     }
     let variables = request.variables;

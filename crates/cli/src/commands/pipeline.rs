@@ -153,7 +153,7 @@ fn run_lint(
     includes: &Includes,
 ) -> Result<ExitCode, Failure> {
     let project = open(environment, lint.file.as_deref(), includes)?;
-    let variables = lint.event.variables(environment)?;
+    let variables = lint.event.variables(environment, || project.path())?;
     let event = event(&lint.event, &project, &variables)?;
     let found = courser_pipeline::lint(&project.project.file, &project, &event);
     if lint.json {
@@ -174,7 +174,7 @@ fn run_list(
     includes: &Includes,
 ) -> Result<ExitCode, Failure> {
     let project = open(environment, list.file.as_deref(), includes)?;
-    let variables = list.event.variables(environment)?;
+    let variables = list.event.variables(environment, || project.path())?;
     let event = event(&list.event, &project, &variables)?;
     match courser_pipeline::evaluate(&project.project.file, &project, &event) {
         Ok(pipeline) => {
@@ -258,7 +258,7 @@ fn run_show(
     includes: &Includes,
 ) -> Result<ExitCode, Failure> {
     let project = open(environment, show.file.as_deref(), includes)?;
-    let variables = show.event.variables(environment)?;
+    let variables = show.event.variables(environment, || project.path())?;
     let event = event(&show.event, &project, &variables)?;
     match courser_pipeline::merge(&project.project.file, &project, &event) {
         Ok(tree) => {

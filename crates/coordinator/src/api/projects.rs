@@ -47,7 +47,12 @@ pub(super) async fn create_pipeline(
         .await
         .map_err(Refusal::internal)?
         .map_err(Refusal::bad_request)?;
-    let id = create(&api.queue, new).await?;
+    if let Some(project) = new.project {
+        api.queue
+            .call(move |queue| queue.add_project(project))
+            .await?;
+    }
+    let id = create(&api.queue, new.pipeline).await?;
     let snapshot = api.snapshot(project, id).await?;
     Ok((StatusCode::CREATED, Json(as_json(id, &snapshot))))
 }

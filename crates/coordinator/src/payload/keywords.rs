@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use courser_pipeline::{JobArtifacts, JobCache, Pipeline, PipelineJob, YamlVariable};
 use courser_protocol::{
-    Artifact, Cache, DockerOptions, ExecutorOptions, Hook, Image, JobInfo, JobResponse,
-    JobVariable, KubernetesOptions, Port, RunText, Step, UserText, When,
+    Artifact, Cache, DockerOptions, ExecutorOptions, Hook, Image, Input, InputKind, InputValue,
+    JobInfo, JobResponse, JobVariable, KubernetesOptions, Port, RunText, Step, UserText, When,
 };
 
 use super::{ForeignNeed, JobTemplate};
@@ -124,6 +124,7 @@ pub(super) fn template(
                 .map(|(index, cache)| self::cache(cache, cache_key(index, cache), protected))
                 .collect(),
             hooks: hooks(job),
+            inputs: inputs(job),
             secrets: match &job.secrets {
                 Some(Value::Object(secrets)) => secrets
                     .iter()
@@ -144,6 +145,34 @@ pub(super) fn template(
         resource_group: job.resource_group.clone(),
         declared: Declared::of(job),
     }
+}
+
+/// Inputs with their defaults: nobody is asked for others.
+fn inputs(job: &PipelineJob) -> Vec<Input> {
+    let declared = job.inputs.as_ref().and_then(Value::as_object);
+    let input = |(name, spec): (&String, &Value)| {
+        let kind = match spec.get("type").and_then(Value::as_str) {
+            Some("number") => InputKind::Number,
+            Some("boolean") => InputKind::Boolean,
+            Some("array") => InputKind::Array,
+            _ => InputKind::String,
+        };
+        let content = match spec.get("default")? {
+            Value::String(text) => Value::from(text.as_str()),
+            // A text input takes numbers and booleans, too.
+            other if kind == InputKind::String => Value::from(other.to_string()),
+            other => other.clone(),
+        };
+        Some(Input {
+            key: name.clone(),
+            value: InputValue {
+                kind,
+                content,
+                sensitive: false,
+            },
+        })
+    };
+    declared.into_iter().flatten().filter_map(input).collect()
 }
 
 fn steps(job: &PipelineJob) -> Vec<Step> {

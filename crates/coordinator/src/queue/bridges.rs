@@ -8,7 +8,7 @@ use courser_protocol::JobVariable;
 
 use super::{CreateError, Queue};
 use crate::bridge::{
-    BridgeWork, Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, Generated,
+    BridgeWork, DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated, Generated,
     Strategy, Trigger, TriggerTarget, Upstream,
 };
 use crate::cache_keys::CacheKeys;
@@ -207,7 +207,7 @@ impl Queue {
     pub(crate) fn start_downstream(
         &mut self,
         (pipeline, position): (i64, Position),
-        downstream: Downstream,
+        downstream: Evaluated,
         cache_keys: &CacheKeys,
     ) -> Result<(), StoreError> {
         let Some(live) = self.pipelines.get(&pipeline) else {

@@ -157,6 +157,7 @@ impl Queue {
                 exit_code,
             }
         };
+        let deployment = results.deployment.clone();
         if let Some(run) = self.run_of(access) {
             run.results = results;
             if let Outcome::Failed { reason, .. } = &outcome {
@@ -165,6 +166,11 @@ impl Queue {
             }
         }
         self.apply(access.pipeline, Event::Finish(access.position, outcome))?;
+        let live = self.pipelines.get(&access.pipeline);
+        if let Some((live, deployment)) = live.zip(deployment) {
+            let project = live.context.project_id;
+            self.stops.note(project, access.pipeline, &deployment);
+        }
         Ok(UpdateAnswer::Done)
     }
 

@@ -60,20 +60,27 @@ impl World {
 }
 
 fn create(queue: &mut Queue, when: JobWhen) -> i64 {
-    let job = PipelineJob {
-        name: "build".to_owned(),
+    create_of(queue, vec![job("build", when)])
+}
+
+fn job(name: &str, when: JobWhen) -> PipelineJob {
+    PipelineJob {
+        name: name.to_owned(),
         stage: "build".to_owned(),
         script: vec!["true".to_owned()],
         when,
         ..PipelineJob::default()
-    };
+    }
+}
+
+fn create_of(queue: &mut Queue, jobs: Vec<PipelineJob>) -> i64 {
     let new = NewPipeline {
         beforehand: Default::default(),
         project_id: 1,
         pipeline: Pipeline {
             workflow: Workflow::default(),
             stages: vec!["build".to_owned()],
-            jobs: vec![job],
+            jobs,
             warnings: Vec::new(),
             not_run_here: Vec::new(),
         },
@@ -194,6 +201,39 @@ fn a_job_that_was_handed_out_and_not_acknowledged_is_pending_after_a_restart() {
     assert_eq!(refused.unwrap_err(), AccessError::Forbidden);
     let (id, _) = run_one(&mut queue, &token);
     assert_eq!(id, lost.id);
+}
+
+#[test]
+fn an_environment_is_stopped_when_its_time_is_over_also_after_a_restart() {
+    for restarts in [false, true] {
+        let world = World::new();
+        let mut queue = world.queue();
+        let token = runner(&mut queue);
+        let mut deploy = job("deploy", JobWhen::OnSuccess);
+        deploy.environment = Some(serde_json::json!({
+            "name": "review/$CI_COMMIT_REF_NAME", "action": "start", "on_stop": "stop it",
+            "auto_stop_in": "1 hour",
+        }));
+        let mut stop = job("stop it", JobWhen::Manual);
+        stop.environment = Some(serde_json::json!({
+            "name": "review/$CI_COMMIT_REF_NAME", "action": "stop",
+        }));
+        let pipeline = create_of(&mut queue, vec![deploy, stop]);
+        run_one(&mut queue, &token);
+        world.clock.fetch_add(3599, Ordering::Relaxed);
+        if restarts {
+            drop(queue);
+            queue = world.queue();
+        }
+        assert_eq!(queue.tick().unwrap(), 1, "a second is left");
+        let state = |queue: &mut Queue| queue.snapshot(pipeline).unwrap().unwrap().jobs[1].state;
+        assert_eq!(state(&mut queue), JobState::Manual);
+        world.clock.fetch_add(1, Ordering::Relaxed);
+        queue.tick().unwrap();
+        assert_eq!(state(&mut queue), JobState::Pending);
+        run_one(&mut queue, &token);
+        assert_eq!(queue.stops.next(), None);
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(crate) use files::{
 use crate::bridge::Upstream;
 use crate::payload::JobTemplate;
 use crate::pipeline_run::{JobPlan, JobState, Position};
-use crate::results::JobResults;
+use crate::results::{Deployment, JobResults};
 
 /// How much a crash of the machine may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,6 +307,11 @@ impl Store {
     /// Pipeline and position of a job.
     pub(crate) fn place_of(&self, job_id: i64) -> Result<Option<(i64, Position)>, StoreError> {
         statements::place_of(&self.connection, job_id)
+    }
+
+    /// What jobs did to environments, oldest first, with project and pipeline.
+    pub(crate) fn deployments(&self) -> Result<Vec<(i64, i64, Deployment)>, StoreError> {
+        statements::deployments(&self.connection)
     }
 
     /// Uploads of a job, oldest first.

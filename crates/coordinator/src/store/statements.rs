@@ -6,6 +6,7 @@ use super::{
     ArtifactRecord, Dotenv, Durability, JobRecord, NextIds, PipelineRecord, RunnerRecord,
     StoreError,
 };
+use crate::results::Deployment;
 
 /// Migrations in order; `PRAGMA user_version` counts those that were applied.
 const MIGRATIONS: [&str; 2] = [
@@ -306,6 +307,25 @@ pub(super) fn place_of(
         .query_row([job_id], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
         .optional()?;
     Ok(place.map(|(pipeline, position)| (pipeline, position.unsigned_abs() as usize)))
+}
+
+pub(super) fn deployments(
+    connection: &Connection,
+) -> Result<Vec<(i64, i64, Deployment)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT pipelines.context ->> 'project_id', jobs.pipeline_id,
+                jobs.run ->> '$.results.deployment'
+         FROM jobs JOIN pipelines ON pipelines.id = jobs.pipeline_id
+         WHERE jobs.run ->> '$.results.deployment' IS NOT NULL
+         ORDER BY jobs.run ->> 'finished_at', jobs.id",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut deployments = Vec::new();
+    while let Some(row) = rows.next()? {
+        let record: String = row.get(2)?;
+        deployments.push((row.get(0)?, row.get(1)?, serde_json::from_str(&record)?));
+    }
+    Ok(deployments)
 }
 
 pub(super) fn insert_artifact(

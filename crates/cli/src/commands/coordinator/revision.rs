@@ -1,13 +1,18 @@
-//! Pipelines for a commit of a repository, without a checkout of it.
+//! Pipelines for a commit of a repository, without a checkout of it, with the submodules that it has here.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
 
 use courser_coordinator::{
-    Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, NewPipeline, PipelineSource,
+    DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated, NewPipeline, PipelineSource,
+    Project, Submodule,
 };
 use courser_pipeline::ChangedFiles;
 use courser_protocol::{JobVariable, Secret};
+use tokio::runtime;
 
+use crate::commands::exec::submodules::Submodules;
 use crate::repository::{Occasion, Repository};
 use crate::{downstream, problems};
 
@@ -16,10 +21,11 @@ const FILE: &str = ".gitlab-ci.yml";
 /// A repository by its project number.
 #[derive(Debug, Clone)]
 pub(super) struct ServedProject {
-    pub(super) id: i64,
-    /// `group/project`.
-    pub(super) path: String,
+    /// Number, path, and the repository that jobs fetch from.
+    pub(super) project: Project,
     pub(super) repository: Repository,
+    /// The user's `.git`, which work trees share.
+    pub(super) common: PathBuf,
 }
 
 impl ServedProject {
@@ -47,10 +53,13 @@ impl ServedProject {
         &self,
         branch: Option<&str>,
         request: DownstreamRequest,
-    ) -> Result<Downstream, DownstreamError> {
+    ) -> Result<Evaluated, DownstreamError> {
         let name = branch.map_or_else(|| self.default_branch(), str::to_owned);
         let (repository, tag) = self.at_ref(&name).ok_or_else(|| {
-            let text = format!("project `{}` has no branch or tag `{name}`", self.path);
+            let text = format!(
+                "project `{}` has no branch or tag `{name}`",
+                self.project.path
+            );
             DownstreamError::creation(text)
         })?;
         let event = repository.event(&Occasion {
@@ -58,23 +67,76 @@ impl ServedProject {
             tag,
             ..Occasion::from_source("pipeline")
         });
-        downstream::of_project(request, self.id, (FILE, &repository), event)
+        downstream::of_project(request, self.project.id, (FILE, &repository), event)
     }
 }
 
 /// All repositories given on the command line.
 pub(super) struct Repositories {
     projects: Vec<ServedProject>,
-    /// One evaluation at a time: it is quick, and an endpoint should not start many processes at once.
-    turn: Mutex<()>,
+    /// Submodules so far, by project. A number once given stays: running jobs have it in their URLs.
+    ///
+    /// It is locked while a pipeline is made. One at a time: it is quick, and an endpoint should not start many
+    /// processes at once.
+    submodules: Mutex<HashMap<i64, Vec<Submodule>>>,
+    /// Where the coordinator is.
+    url: OnceLock<String>,
 }
 
 impl Repositories {
     pub(super) fn new(projects: Vec<ServedProject>) -> Self {
         Self {
             projects,
-            turn: Mutex::new(()),
+            submodules: Mutex::default(),
+            url: OnceLock::new(),
         }
+    }
+
+    /// Tells the coordinator's URL, with a slash at its end: relative URLs of submodules begin there.
+    pub(super) fn are_at(&self, url: &str) {
+        drop(self.url.set(url.to_owned()));
+    }
+
+    fn project(&self, id: i64) -> Option<&ServedProject> {
+        self.projects.iter().find(|served| served.project.id == id)
+    }
+
+    /// The project with the submodules of a commit that lie here, besides those of other commits.
+    fn with_submodules(
+        &self,
+        served: &ServedProject,
+        sha: &str,
+        known: &mut HashMap<i64, Vec<Submodule>>,
+    ) -> Option<Project> {
+        let Project {
+            id,
+            path,
+            repository,
+        } = &served.project;
+        let finding = Submodules::find(&served.common, repository.git_dir(), sha, None);
+        let found = match runtime::Handle::current().block_on(finding) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(project = path, %error, "submodules are not served");
+                return None;
+            }
+        };
+        for note in &found.notes {
+            tracing::info!(project = path, "{note}");
+        }
+        let url = format!("{}{path}.git", self.url.get().map_or("", String::as_str));
+        let all = known.entry(*id).or_default();
+        for submodule in found.served(&url) {
+            match all.iter_mut().find(|other| other.url == submodule.url) {
+                Some(other) => *other = submodule,
+                None => all.push(submodule),
+            }
+        }
+        let repository = repository.clone().with_submodules(all.clone());
+        Some(Project {
+            repository,
+            ..served.project.clone()
+        })
     }
 }
 
@@ -84,13 +146,9 @@ impl PipelineSource for Repositories {
         project_id: i64,
         ref_name: &str,
         variables: &[(String, String)],
-    ) -> Result<NewPipeline, String> {
-        let _turn = self.turn.lock().map_err(|error| error.to_string())?;
-        let project = self
-            .projects
-            .iter()
-            .find(|project| project.id == project_id)
-            .ok_or("404 Project Not Found")?;
+    ) -> Result<Evaluated, String> {
+        let mut submodules = self.submodules.lock().map_err(|error| error.to_string())?;
+        let project = self.project(project_id).ok_or("404 Project Not Found")?;
         let (repository, tag) = project.at_ref(ref_name).ok_or("Reference not found")?;
         let mut event = repository.event(&Occasion {
             ref_name: Some(ref_name.to_owned()),
@@ -111,7 +169,7 @@ impl PipelineSource for Repositories {
             return Err("Pipeline filtered out by workflow rules.".to_owned());
         }
         let before = event.predefined.get("CI_COMMIT_BEFORE_SHA").cloned();
-        Ok(NewPipeline {
+        let pipeline = NewPipeline {
             beforehand: Default::default(),
             project_id,
             pipeline,
@@ -128,30 +186,38 @@ impl PipelineSource for Repositories {
                 })
                 .collect(),
             sha,
+        };
+        Ok(Evaluated {
+            project: self.with_submodules(project, &pipeline.sha, &mut submodules),
+            pipeline,
         })
     }
 
-    fn downstream(&self, request: DownstreamRequest) -> Result<Downstream, DownstreamError> {
-        let _turn = self
-            .turn
+    fn downstream(&self, request: DownstreamRequest) -> Result<Evaluated, DownstreamError> {
+        let mut submodules = self
+            .submodules
             .lock()
             .map_err(|error| DownstreamError::creation(error.to_string()))?;
         match &request.target {
             DownstreamTarget::Child { .. } => {
-                let known = |project: &&ServedProject| project.id == request.project_id;
-                let project = self.projects.iter().find(known).ok_or_else(|| {
+                let project = self.project(request.project_id).ok_or_else(|| {
                     DownstreamError::creation("its project was given with --repository no more")
                 })?;
                 let files = at_commit(project, &request.sha)?;
                 downstream::child(request, &files, ChangedFiles::Unknown)
             }
             DownstreamTarget::Project { path, branch, .. } => {
-                let named = |project: &&ServedProject| project.path.eq_ignore_ascii_case(path);
+                let named =
+                    |served: &&ServedProject| served.project.path.eq_ignore_ascii_case(path);
                 let project = self.projects.iter().find(named).ok_or_else(|| {
                     let text = format!("project `{path}` is none of those given with --repository");
                     DownstreamError::unknown_project(text)
                 })?;
-                project.downstream(branch.clone().as_deref(), request)
+                let made = project.downstream(branch.clone().as_deref(), request)?;
+                Ok(Evaluated {
+                    project: self.with_submodules(project, &made.pipeline.sha, &mut submodules),
+                    ..made
+                })
             }
         }
     }

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use courser_coordinator::{
-    Downstream, DownstreamError, DownstreamRequest, DownstreamTarget, NewPipeline, PipelineSource,
-    Project,
+    DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated, PipelineSource, Project,
 };
 use courser_pipeline::{ChangedFiles, Event};
 use jiff::Timestamp;
@@ -68,7 +67,7 @@ impl LocalPipelines {
         drop(self.changed_files.set(event.changed_files.clone()));
     }
 
-    fn child(&self, request: DownstreamRequest) -> Result<Downstream, DownstreamError> {
+    fn child(&self, request: DownstreamRequest) -> Result<Evaluated, DownstreamError> {
         let opened = self.target.project.open(self.target.with_git);
         let files = opened.map_err(|error| refused(&error))?;
         let placed = self.options.place(files.repository.clone());
@@ -86,7 +85,7 @@ impl LocalPipelines {
         path: &str,
         branch: Option<&str>,
         request: DownstreamRequest,
-    ) -> Result<Downstream, DownstreamError> {
+    ) -> Result<Evaluated, DownstreamError> {
         let LocalProject { directory, by_ref } = self.find(path, branch)?;
         let place = project::Project {
             root: directory.clone(),
@@ -136,7 +135,7 @@ impl LocalPipelines {
         }
         let files = files.including(&self.includes);
         let made = downstream::of_project(request, other.project.id, (FILE, &files), event)?;
-        Ok(Downstream {
+        Ok(Evaluated {
             project: Some(other.project),
             ..made
         })
@@ -214,11 +213,11 @@ impl PipelineSource for LocalPipelines {
         _project_id: i64,
         _ref_name: &str,
         _variables: &[(String, String)],
-    ) -> Result<NewPipeline, String> {
+    ) -> Result<Evaluated, String> {
         Err("courser exec runs the pipeline that it was started for".to_owned())
     }
 
-    fn downstream(&self, request: DownstreamRequest) -> Result<Downstream, DownstreamError> {
+    fn downstream(&self, request: DownstreamRequest) -> Result<Evaluated, DownstreamError> {
         match &request.target {
             DownstreamTarget::Child { .. } => self.child(request),
             DownstreamTarget::Project { path, branch, .. } => {

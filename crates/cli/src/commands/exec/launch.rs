@@ -228,8 +228,12 @@ fn new_pipeline(
 }
 
 /// Which sources run, and what is accepted but does nothing here, each once.
-pub(super) fn warn(origin: &Origin, pipeline: &Pipeline, json: bool) {
-    if let Some(note) = origin.note() {
+pub(super) fn warn(evaluated: &Evaluated, pipeline: &Pipeline, json: bool) {
+    if let Some(note) = evaluated.origin.note() {
+        say(&note, json);
+    }
+    if let Some(mark) = evaluated.skip_mark() {
+        let note = format!("the commit says {mark}: GitLab would skip this pipeline, here it runs");
         say(&note, json);
     }
     let mut warnings = pipeline.warnings.clone();

@@ -10,6 +10,9 @@ use crate::failure::{Code, Failure};
 use crate::includes::Includes;
 use crate::project::{FILE, OpenProject, Project};
 
+/// In any case of letters.
+const SKIP_MARKS: [&str; 2] = ["[ci skip]", "[skip ci]"];
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -61,6 +64,11 @@ impl Target {
         Ok(Self { project, with_git })
     }
 
+    /// `group/project`, as the remote tells.
+    pub(super) fn path(&self) -> Option<String> {
+        self.project.open(self.with_git).ok()?.path()
+    }
+
     /// Evaluates the file for the event that the options tell. Errors in it go to `report`.
     pub(super) fn evaluate(
         &self,
@@ -107,6 +115,15 @@ impl Target {
 }
 
 impl Evaluated {
+    /// The mark in the commit's message with which GitLab creates the pipeline of a push as skipped
+    /// (`gitlab-ci-yaml.md` 19).
+    pub(super) fn skip_mark(&self) -> Option<&'static str> {
+        let message = self.event.predefined.get("CI_COMMIT_MESSAGE");
+        let message = message.filter(|_| self.event.source == "push")?;
+        let message = message.to_ascii_lowercase();
+        SKIP_MARKS.into_iter().find(|mark| message.contains(mark))
+    }
+
     /// `group/project` as the remote tells.
     pub(super) fn project_path(&self) -> String {
         let path = self.event.predefined.get("CI_PROJECT_PATH");

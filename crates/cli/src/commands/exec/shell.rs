@@ -91,9 +91,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         Some(last) => arguments.event.clone().again(last.event.clone()),
         None => arguments.event.clone(),
     };
+    let variables = event.variables(&session.environment, || target.path())?;
     let request = Request {
         target,
-        variables: event.variables(&session.environment)?,
+        variables,
         includes: event.includes(&session.environment)?,
         event,
         json: false,

@@ -1,4 +1,4 @@
-//! Submodules of a commit, served from what is checked out here: a run needs no network for them.
+//! Submodules of a commit, served from what is checked out here: jobs need no network for them.
 
 use std::fs;
 use std::io;
@@ -72,7 +72,8 @@ impl Submodules {
             modules: common.join("modules"),
             work_tree: work_tree.map(Path::to_owned),
         };
-        let state = git_dir.join("submodules");
+        // Other commits have others.
+        let state = git_dir.join("submodules").join(commit);
         all.below(&project, &state, DEPTH).await?;
         Ok(all)
     }

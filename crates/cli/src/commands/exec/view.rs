@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use courser_coordinator::{JobEnd, JobResults, JobState, PipelineStatus};
+use courser_coordinator::{Deployment, JobEnd, JobResults, JobState, PipelineStatus};
+use jiff::Timestamp;
 
 pub(super) use json::Json;
 pub(super) use lines::Lines;
@@ -156,6 +157,13 @@ fn results(results: &JobResults) -> Vec<String> {
             url.unwrap_or_default()
         ));
     }
+    if let Some(deployment) = results
+        .deployment
+        .as_ref()
+        .filter(|did| did.action == "start")
+    {
+        words.extend(stop(deployment));
+    }
     if let Some(release) = &results.release {
         words.push(format!("release recorded in {}", release.display()));
     }
@@ -163,6 +171,16 @@ fn results(results: &JobResults) -> Vec<String> {
         words.push(format!("pages: {directory} in its artifacts"));
     }
     words
+}
+
+/// What ends a deployment, in words; nothing here does so by itself.
+fn stop(deployment: &Deployment) -> Option<String> {
+    let at = deployment.stops_at.map(Timestamp::from_second)?.ok()?;
+    let by = deployment
+        .on_stop
+        .as_deref()
+        .map_or_else(String::new, |job| format!(": courser exec {}", quoted(job)));
+    Some(format!("to be stopped at {at}, by you{by}"))
 }
 
 /// What a bridge did, in words.

@@ -59,7 +59,7 @@ pub(super) fn run(
     includes: &Includes,
 ) -> Result<ExitCode, Failure> {
     let project = open(environment, arguments.file.as_deref(), includes)?;
-    let variables = arguments.event.variables(environment)?;
+    let variables = arguments.event.variables(environment, || project.path())?;
     let event = super::event(&arguments.event, &project, &variables)?;
     let explanation = courser_pipeline::explain(&project.project.file, &project, &event);
     let wanted = Wanted::new(&explanation, &arguments.job)?;
