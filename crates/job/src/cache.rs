@@ -101,7 +101,7 @@ pub(crate) fn archive(job: &Job, after_failure: bool) -> Vec<CacheWork> {
         .iter()
         .filter(|cache| has_content(cache))
     {
-        if !applies(cache.when, after_failure) {
+        if !applies(&cache.when, after_failure) {
             continue;
         }
         let Some(key) = work.main_key(cache) else {
@@ -118,9 +118,9 @@ pub(crate) fn archive(job: &Job, after_failure: bool) -> Vec<CacheWork> {
 }
 
 /// Whether something kept `when` is kept now.
-pub(crate) fn applies(when: When, after_failure: bool) -> bool {
+pub(crate) fn applies(when: &When, after_failure: bool) -> bool {
     match when {
-        When::OnSuccess => !after_failure,
+        When::OnSuccess | When::Unknown(_) => !after_failure,
         When::OnFailure => after_failure,
         When::Always => true,
     }

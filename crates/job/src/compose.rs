@@ -223,7 +223,7 @@ impl Job {
         let (tls_ca_file, tls_client_pair) = sources::tls_files(self);
         let entries = self.payload().artifacts.iter();
         entries
-            .filter(|entry| cache::applies(entry.when, after_failure))
+            .filter(|entry| cache::applies(&entry.when, after_failure))
             .filter(|entry| entry.untracked || !entry.paths.is_empty() || !entry.exclude.is_empty())
             .map(|entry| {
                 HelperRequest::UploadArtifacts(UploadArtifacts {

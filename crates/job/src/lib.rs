@@ -35,6 +35,7 @@ mod inputs;
 mod job;
 mod job_variables;
 pub mod messages;
+mod moa;
 mod refusal;
 mod script;
 mod settings;

@@ -386,24 +386,38 @@ payload! {
 }
 
 /// When an upload takes place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", rename_all = "snake_case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum When {
-    /// After success; also the meaning of an empty or unknown text, which must not lose the job.
+    /// After success; also the meaning of an empty text.
     #[default]
     OnSuccess,
     /// After failure.
     OnFailure,
     /// In both cases.
     Always,
+    /// An expression about inputs, or a text that means [`OnSuccess`](Self::OnSuccess) and must not lose the job.
+    Unknown(String),
 }
 
 impl From<String> for When {
     fn from(text: String) -> Self {
         match text.as_str() {
+            "" | "on_success" => Self::OnSuccess,
             "on_failure" => Self::OnFailure,
             "always" => Self::Always,
-            _ => Self::OnSuccess,
+            _ => Self::Unknown(text),
+        }
+    }
+}
+
+impl From<When> for String {
+    fn from(when: When) -> Self {
+        match when {
+            When::OnSuccess => "on_success".to_owned(),
+            When::OnFailure => "on_failure".to_owned(),
+            When::Always => "always".to_owned(),
+            When::Unknown(text) => text,
         }
     }
 }

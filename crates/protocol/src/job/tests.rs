@@ -169,7 +169,7 @@ fn uploads_happen_on_success_unless_said_otherwise() {
         ("on_success", When::OnSuccess),
         ("on_failure", When::OnFailure),
         ("always", When::Always),
-        ("of_tomorrow", When::OnSuccess),
+        ("of_tomorrow", When::Unknown("of_tomorrow".to_owned())),
     ] {
         let job = decode(&format!(r#"{{"artifacts":[{{"when":"{text}"}}]}}"#)).expect("valid");
         assert_eq!(job.artifacts[0].when, expected, "{text}");
