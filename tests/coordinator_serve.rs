@@ -7,13 +7,13 @@ use courser_testkit::pki::Authority;
 
 use crate::world::{Running, World, eventually, run};
 
-const REGISTRATION_TOKEN: &str = "GR1348941restart";
+pub(crate) const REGISTRATION_TOKEN: &str = "GR1348941restart";
 /// Lines that the job prints, a third at each gate.
 const LINES: usize = 30;
 
 /// Where the coordinator's certificate comes from.
 #[derive(Clone, Copy, PartialEq)]
-enum Certificate {
+pub(crate) enum Certificate {
     /// `--certificate` and `--key`: the same after each start.
     Own,
     /// An authority of its own, another one after each start.
@@ -30,7 +30,11 @@ struct Service {
     private_token: String,
 }
 
-fn serve(world: &World, certificate: Certificate, listen: &str) -> (Running, String, String) {
+pub(crate) fn serve(
+    world: &World,
+    certificate: Certificate,
+    listen: &str,
+) -> (Running, String, String) {
     let mut command = world.courser(["coordinator", "serve", "--listen", listen]);
     command
         .env("COURSER_REGISTRATION_TOKEN", REGISTRATION_TOKEN)

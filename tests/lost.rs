@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use courser_testkit::server::Reply;
+use serde_json::{Value, json};
 
-use crate::wire::gitlab::{GitLab, payload, spooled};
+use crate::wire::gitlab::{GitLab, add, payload, spooled, variable};
 use crate::world::{Running, World, eventually};
 
 /// Whether the end of the one job in the spool is decided.
@@ -178,6 +179,108 @@ fn a_job_that_was_not_acknowledged_is_left_to_other_runners() {
     assert_eq!(job.updates[1]["state"], "failed");
     eventually("the spool is empty", || spooled(&world).is_empty());
     assert!(job.log.is_empty());
+}
+
+/// A job that leaves a file behind.
+fn job_with_artifact(id: i64, script: &[&str]) -> Value {
+    let artifact = json!({
+        "name": "of-$WHO", "paths": ["*.txt"], "when": "always", "expire_in": "1d",
+        "artifact_type": "archive", "artifact_format": "zip",
+    });
+    let job = add(payload(id, script), "artifacts", artifact);
+    let masked = json!({"key": "HIDDEN", "value": "hidden-value", "masked": true, "public": false});
+    add(variable(job, "WHO", "mars"), "variables", masked)
+}
+
+/// What an upload never hears.
+fn uploads_stall(gitlab: &GitLab) {
+    gitlab.on_job(|request, _| (request.method == "POST").then_some(Reply::Stall));
+}
+
+#[test]
+fn artifacts_of_a_runner_that_is_killed_are_uploaded_by_the_next_process() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, gitlab) = (World::new(), GitLab::http());
+    gitlab.queue(&job_with_artifact(
+        1,
+        &["seq 1000 | tee numbers.txt", "pwd"],
+    ));
+    uploads_stall(&gitlab);
+    let mut runner = gitlab.runner(&world, "");
+    gitlab.wait(1, |job| job.uploads.len() == 1);
+    let unfinished = spooled(&world).remove(0).join("unfinished");
+    let mode = std::fs::metadata(unfinished).expect("what is needed to go on");
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    kill(&mut runner);
+
+    // The next process uploads again, and meanwhile gives the working copy to nobody else.
+    let mut runner = gitlab.runner(&world, "");
+    runner.wait_for("its caches and artifacts are saved again");
+    gitlab.wait(1, |job| job.uploads.len() == 2);
+    gitlab.queue(&payload(2, &["pwd"]));
+    let place = |log: &[u8]| printed(log).lines().last().map(str::to_owned);
+    let other = gitlab.finished(2);
+    kill(&mut runner);
+    gitlab.on_job(|_, _| None);
+    let _runner = gitlab.runner(&world, "");
+    let job = gitlab.finished(1);
+    assert_eq!(job.outcome(), ("success".into(), String::new(), 0));
+    let numbers: String = (1..=1000).map(|number| format!("{number}\n")).collect();
+    let log = printed(&job.log);
+    let directory = log.strip_prefix(&numbers).expect("all that it printed");
+    assert!(directory.ends_with("/0/g/p\n"), "{directory}");
+    assert!(
+        place(&other.log).is_some_and(|place| place.ends_with("/1/g/p")),
+        "{}",
+        other.text()
+    );
+    let text = job.text();
+    let told = "WARNING: the runner was killed after the job's scripts had ended; caches and artifacts are saved again";
+    assert_eq!(text.matches(told).count(), 2, "{text}");
+    assert_eq!(text.matches("Job succeeded").count(), 1, "{text}");
+    assert_eq!(job.uploads.len(), 3);
+    for upload in &job.uploads {
+        assert!(
+            upload.part.contains("filename=\"of-mars.zip\""),
+            "{}",
+            upload.part
+        );
+        assert_eq!(upload.content, job.uploads[0].content, "the same archive");
+    }
+    eventually("the spool is empty", || spooled(&world).is_empty());
+}
+
+#[test]
+fn a_job_that_failed_keeps_its_exit_code_when_its_upload_is_repeated() {
+    let (world, gitlab) = (World::new(), GitLab::http());
+    let script = ["echo kept > kept.txt", "echo $HIDDEN", "exit 3"];
+    gitlab.queue(&job_with_artifact(1, &script));
+    uploads_stall(&gitlab);
+    let mut runner = gitlab.runner(&world, "");
+    gitlab.wait(1, |job| job.uploads.len() == 1);
+    kill(&mut runner);
+    gitlab.on_job(|_, _| None);
+    let _runner = gitlab.runner(&world, "");
+    let job = gitlab.finished(1);
+    assert_eq!(job.outcome(), ("failed".into(), "script_failure".into(), 3));
+    assert_eq!(job.uploads.len(), 2);
+    assert!(!job.text().contains("hidden-value"));
+    eventually("the spool is empty", || spooled(&world).is_empty());
+}
+
+#[test]
+fn artifacts_that_the_server_refuses_the_next_process_fail_the_job() {
+    let (world, gitlab) = (World::new(), GitLab::http());
+    gitlab.queue(&job_with_artifact(1, &["echo big > big.txt"]));
+    uploads_stall(&gitlab);
+    let mut runner = gitlab.runner(&world, "");
+    gitlab.wait(1, |job| job.uploads.len() == 1);
+    kill(&mut runner);
+    gitlab.on_job(|request, _| (request.method == "POST").then(|| Reply::status(413)));
+    let _runner = gitlab.runner(&world, "");
+    let job = gitlab.finished(1);
+    assert_eq!(job.outcome(), ("failed".into(), "script_failure".into(), 1));
+    assert!(job.text().contains("too large"), "{}", job.text());
 }
 
 #[test]

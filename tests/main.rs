@@ -4,6 +4,7 @@
 
 mod coordinator_serve;
 mod downstream;
+mod drill;
 mod exec;
 mod exec_again;
 mod exec_events;

@@ -29,12 +29,16 @@ cargo xtask <task>
                   or --seconds N; needs a nightly compiler
   check-platforms [TARGETS]
                   type-checks for macOS and, as far as it goes, Windows; installs Debian's compiler (500 MB)
-  drill           long fault runs: property tests with many cases, kill -9 of whole pipelines
+  drill           long fault runs: a thousand kills and cut connections over 200 jobs of runner and coordinator,
+                  property tests with many cases, kill -9 of whole pipelines
   docs            rustdoc, and what is generated under docs/: commands.md, the picture of a run
 ";
 
 /// What `lint` may install: the guard of the dependency set.
 const CARGO_DENY: &str = "0.20.2";
+
+/// Jobs of a runner and a coordinator that are killed and cut off, each about six times (issue 5, "Shows").
+const DRILLED_JOBS: &str = "200";
 
 /// Upper bound for the binary that is shipped (issue 3, "Speed and size").
 const BINARY_LIMIT_MIB: u64 = 25;
@@ -210,6 +214,18 @@ fn output(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn drill() -> Result<()> {
+    let of_runner = [
+        "test",
+        "--release",
+        "--package",
+        "courser-cli",
+        "--test",
+        "binary",
+    ];
+    run(Command::new("cargo")
+        .args(of_runner)
+        .args(["drill::", "--", "--nocapture"])
+        .env("COURSER_DRILL_JOBS", DRILLED_JOBS))?;
     run(Command::new("cargo")
         .args(["test", "--workspace", "--release"])
         .env("PROPTEST_CASES", "20000"))?;

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_protocol::Secret;
+use serde::{Deserialize, Serialize};
 
 use crate::ToolTrust;
 
 /// Facts about runner and executor that shape a job. Everything is a value; nothing is looked up.
-#[derive(Debug, Clone, Default)]
+///
+/// As JSON it lacks what the TLS connection gave, which is not to be kept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RunnerContext {
     /// `name` of the runner.
     pub name: String,
@@ -62,6 +65,7 @@ pub struct RunnerContext {
     /// Request id of the answer that brought the job.
     pub correlation_id: String,
     /// What the TLS connection gave for the job.
+    #[serde(skip)]
     pub tls: JobTls,
     /// `prepare_timeout`; `None` or longer than the job = the job's timeout.
     pub prepare_timeout: Option<Duration>,
@@ -79,7 +83,7 @@ pub struct RunnerContext {
 }
 
 /// Where jobs of a runner live.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DirectoryLayout {
     /// `builds_dir`, absolute.
     pub builds: String,

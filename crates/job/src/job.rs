@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use courser_protocol::{FailureReason, JobResponse, Secret};
+use serde::{Deserialize, Serialize};
 
 use crate::directories::{Directories, Place};
 use crate::helper_request::{GitStrategy, OldGitConfig};
@@ -56,7 +57,8 @@ impl Rejection {
 }
 
 /// `CI_JOB_STATUS` for `after_script` and later stages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JobStatus {
     /// Before `after_script`.
     #[default]

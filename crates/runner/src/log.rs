@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use kept::{Found, Kept};
 
 use crate::spool::journal::{FinalState, Record};
-use crate::spool::{JobFiles, LeftOver, Unsynced};
+use crate::spool::{JobFiles, LeftOver, Unfinished, Unsynced};
 
 /// The log of one job. Written by its task, read by its reporter.
 pub(crate) struct JobLog {
@@ -78,6 +78,7 @@ impl JobLog {
             files,
             job,
             records,
+            unfinished: _,
         } = left;
         let (mut acknowledged, mut dropped) = (0, None);
         let (mut started, mut ended, mut lost) = (false, None, false);
@@ -206,9 +207,14 @@ impl JobLog {
         self.state().kept.record(&Record::Footprint(footprint));
     }
 
+    /// Keeps what another process needs to go on with a job whose scripts are over.
+    pub(crate) fn unfinished(&self, job: &Unfinished<'_>) {
+        self.state().kept.unfinished(job);
+    }
+
     /// Writes down what will be reported.
     pub(crate) fn ended(&self, state: &FinalState) {
-        self.state().kept.record(&Record::Ended(state.clone()));
+        self.state().kept.ended(state);
     }
 
     /// What a power failure must not take.

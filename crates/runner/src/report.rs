@@ -78,6 +78,9 @@ pub(crate) struct Report {
     room: BytesMut,
     /// Of a log that another process began, what was added: said again when the server turns out to have more.
     last_words: Option<String>,
+    /// Nobody knows whether the acknowledgement has arrived: it is repeated. Without it GitLab hands the job out again
+    /// after two minutes, and takes no final state.
+    unheard: bool,
 }
 
 impl Report {
@@ -103,6 +106,7 @@ impl Report {
             eager: true,
             room: BytesMut::new(),
             last_words: None,
+            unheard: false,
         }
     }
 
@@ -133,6 +137,7 @@ impl Report {
     pub(crate) fn resume(mut self, offset: u64) -> Self {
         self.sent = offset;
         self.last_words = Some(String::new());
+        self.unheard = true;
         self
     }
 
@@ -153,6 +158,19 @@ impl Report {
         }
     }
 
+    /// Whether the server still wants a job that another process began; nothing when it cannot be asked now.
+    pub(crate) async fn still_wanted(&mut self) -> Option<bool> {
+        let said = self.put(JobState::Running, self.log.summary()).await;
+        match said.result {
+            UpdateResult::Succeeded => {
+                self.unheard = false;
+                Some(true)
+            }
+            UpdateResult::Abort => Some(false),
+            _ => None,
+        }
+    }
+
     /// Second phase of the two-phase commit (2.6).
     pub(crate) async fn acknowledge(&mut self) -> Acknowledged {
         let said = self.put(JobState::Running, TraceSummary::default()).await;
@@ -160,6 +178,8 @@ impl Report {
             UpdateResult::Abort => Acknowledged::Gone,
             _ if said.cancel_requested => Acknowledged::Canceled,
             _ => {
+                let answered = said.status.is_some_and(|status| !status.is_server_error());
+                self.unheard = !answered;
                 self.log.started();
                 Acknowledged::Run
             }
@@ -215,11 +235,14 @@ impl Report {
         let silent = self
             .last_contact
             .is_none_or(|contact| contact.elapsed() > self.force_send_interval());
-        if silent {
+        if silent || self.unheard {
             let touch = self.put(JobState::Running, self.log.summary()).await;
             match touch.result {
                 UpdateResult::Abort => return Some(ServerWish::Abort),
-                UpdateResult::Succeeded => self.last_contact = Some(Instant::now()),
+                UpdateResult::Succeeded => {
+                    self.last_contact = Some(Instant::now());
+                    self.unheard = false;
+                }
                 _ => {}
             }
             cancel |= touch.cancel_requested;
@@ -287,7 +310,13 @@ impl Report {
             if !self.send_rest().await {
                 return false;
             }
-            match self.put_final(state).await.result {
+            let said = self.put_final(state).await;
+            // So GitLab answers while it waits for the acknowledgement.
+            if said.status == Some(StatusCode::BAD_REQUEST) && std::mem::take(&mut self.unheard) {
+                self.put(JobState::Running, self.log.summary()).await;
+                continue;
+            }
+            match said.result {
                 UpdateResult::Succeeded | UpdateResult::Abort => return true,
                 UpdateResult::Accepted => sleep(self.interval).await,
                 UpdateResult::TraceValidationFailed => {

@@ -1,8 +1,11 @@
 //! Jobs that a process left in the spool: the rest of their logs and their final states, sent until the server
 //! has acknowledged them, beside the jobs that run.
 //!
-//! A job that had ended is reported as it was decided. One that had not is failed with
-//! `runner_system_failure`, and its log says why. What the server does not want any more (403, 404) is removed.
+//! A job that had ended is reported as it was decided. One whose scripts were over has its caches and artifacts saved
+//! again (`saving.rs`) and ends as they and its scripts did. Any other is failed with `runner_system_failure`, and its
+//! log says why. What the server does not want any more (403, 404) is removed.
+
+mod saving;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,8 +23,10 @@ use tokio::time::sleep;
 use crate::client::info;
 use crate::client::jobs::JobCredentials;
 use crate::entry::{Connections, RunnerSettings};
+use crate::job_task::final_state;
 use crate::log::{JobLog, Reopened};
 use crate::report::Report;
+use crate::resume::saving::Saving;
 use crate::spool::LeftOver;
 use crate::spool::journal::{FinalState, JobRecord};
 
@@ -80,7 +85,7 @@ impl Resumption {
         let mut taken = Vec::new();
         for left in found.unwrap_or_default() {
             let job = left.job.job;
-            match self.take(left) {
+            match Box::pin(self.take(left)).await {
                 Ok(resumed) => taken.push(resumed),
                 Err(why) => {
                     tracing::error!(job, "a job was left over and cannot be told of: {why}");
@@ -95,7 +100,7 @@ impl Resumption {
         self.settings.metrics.left_over(self.telling.len());
     }
 
-    fn take(&mut self, left: LeftOver) -> Result<Resumed, String> {
+    async fn take(&mut self, mut left: LeftOver) -> Result<Resumed, String> {
         let job = left.job.clone();
         let runner = self.runner_of(&job);
         let age = self.config.borrow().connection_max_age;
@@ -103,8 +108,24 @@ impl Resumption {
         let api = api.map_err(|error| error.to_string())?;
         let touched = left.files.touched();
         let machine_restarted = !job.boot.is_empty() && job.boot != self.settings.spool.boot();
-        let nothing = Masking::new(&[], &[]).map_err(|error| error.to_string())?;
-        let reopened = JobLog::reopen(left, nothing);
+        let mut saving = None;
+        if let Some(unfinished) = left.unfinished.take() {
+            let settings = &self.settings;
+            let timeout = self.config.borrow().shutdown_timeout;
+            let (host, held) = (&settings.host, settings.spool.held_numbers());
+            let tls = api.tls_for_job().await;
+            match Saving::new(unfinished, &runner, tls, host, held, timeout) {
+                Ok(made) => saving = Some(made),
+                Err(why) => {
+                    tracing::error!(job = job.job, "its artifacts cannot be saved now: {why}");
+                }
+            }
+        }
+        let masking = match &saving {
+            Some(saving) => saving.masking()?,
+            None => Masking::new(&[], &[]).map_err(|error| error.to_string())?,
+        };
+        let reopened = JobLog::reopen(left, masking);
         let Reopened {
             log,
             acknowledged,
@@ -125,6 +146,7 @@ impl Resumption {
             job,
             report,
             log,
+            saving: saving.filter(|_| ended.is_none()),
             ended,
             started,
             footprints,
@@ -161,6 +183,8 @@ struct Resumed {
     job: JobRecord,
     report: Report,
     log: Arc<JobLog>,
+    /// Its scripts are over.
+    saving: Option<Saving>,
     ended: Option<FinalState>,
     started: bool,
     footprints: Vec<Footprint>,
@@ -180,11 +204,19 @@ impl Resumed {
             );
             return;
         }
-        tracing::warn!(
-            job,
-            runner,
-            "a job was running when its runner was killed; it is failed, with the rest of its log"
-        );
+        if self.saving.is_some() {
+            tracing::warn!(
+                job,
+                runner,
+                "the runner was killed after a job's scripts had ended; its caches and artifacts are saved again"
+            );
+        } else {
+            tracing::warn!(
+                job,
+                runner,
+                "a job was running when its runner was killed; it is failed, with the rest of its log"
+            );
+        }
         for footprint in std::mem::take(&mut self.footprints) {
             let swept = sweep(footprint).await;
             for Orphan { pid, name } in swept.killed {
@@ -197,10 +229,12 @@ impl Resumed {
                 tracing::error!(job, "cannot remove {}: {error}", path.display());
             }
         }
+        if self.saving.is_some() {
+            return;
+        }
         let line =
             messages::job_failed_by_system(messages::runner_was_killed(self.machine_restarted));
-        let separator = if self.log.ends_a_line() { "" } else { "\n" };
-        self.log.say(&format!("{separator}{line}"));
+        self.log.say(&format!("{}{line}", self.new_line()));
         self.log.finish();
         self.report.last_words(line);
         let state = FinalState::Failed {
@@ -211,20 +245,44 @@ impl Resumed {
         self.ended = Some(state);
     }
 
+    /// What has to stand before a line that is added.
+    fn new_line(&self) -> &'static str {
+        if self.log.ends_a_line() { "" } else { "\n" }
+    }
+
+    /// One attempt to bring the job to its end: whether the server knows it, or does not want it any more.
+    async fn conclude(&mut self) -> bool {
+        if let Some(saving) = &self.saving {
+            match self.report.still_wanted().await {
+                Some(true) => {}
+                Some(false) => return true,
+                None => return false,
+            }
+            let line = messages::saving_is_repeated(self.machine_restarted);
+            let opening = format!("{}{line}", self.new_line());
+            let performing = saving.perform(opening, &mut self.report, &self.log);
+            let outcome = Box::pin(performing).await;
+            self.log.finish();
+            let state = final_state(&outcome, saving.server());
+            self.log.ended(&state);
+            (self.saving, self.ended) = (None, Some(state));
+        }
+        match &self.ended {
+            Some(state) if self.started => self.report.finish(state, 1).await,
+            Some(state) => self.report.finish_unstarted(state).await,
+            None => true,
+        }
+    }
+
     async fn tell(mut self, places: Arc<Semaphore>) {
         let job = self.job.job;
-        let Some(state) = self.ended else { return };
         let mut wait = WAIT;
         loop {
             let told = {
                 let Ok(_place) = places.acquire().await else {
                     return;
                 };
-                if self.started {
-                    self.report.finish(&state, 1).await
-                } else {
-                    self.report.finish_unstarted(&state).await
-                }
+                self.conclude().await
             };
             if told {
                 self.log.remove();

@@ -114,7 +114,11 @@ async fn next_job(entry: &Arc<Entry>, shutdown: &Shutdown) -> JobTask {
                         let project = received.payload.job_info.project_id;
                         return JobTask {
                             entry: Arc::clone(entry),
-                            numbers: Numbers::default().take(project),
+                            numbers: Numbers::default().take(
+                                project,
+                                entry.short_token(),
+                                entry.settings.spool.held_numbers(),
+                            ),
                             received,
                             place,
                             slot: None,

@@ -26,6 +26,7 @@ pub mod odd_chains;
 pub mod openssl;
 pub mod pki;
 pub mod proxy;
+pub mod relay;
 pub mod server;
 pub mod servers;
 pub mod world;

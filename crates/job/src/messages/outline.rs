@@ -166,3 +166,15 @@ pub fn runner_was_killed(machine_restarted: bool) -> &'static str {
         "the runner was killed while the job ran; the log before this line may lack its last lines"
     }
 }
+
+/// A job is taken up whose runner ended while its caches and artifacts were saved.
+pub fn saving_is_repeated(machine_restarted: bool) -> String {
+    let what = if machine_restarted {
+        "the machine restarted"
+    } else {
+        "the runner was killed"
+    };
+    warning(&format!(
+        "{what} after the job's scripts had ended; caches and artifacts are saved again"
+    ))
+}

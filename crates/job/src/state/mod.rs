@@ -25,7 +25,7 @@ use courser_protocol::FailureReason;
 use crate::{JobStatus, Stage};
 pub use outcome::{Outcome, StageExit};
 pub use plan::Plan;
-pub use progress::Progress;
+pub use progress::{Progress, ScriptsOver};
 
 /// Where a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +189,22 @@ impl JobState {
     /// A job before its first event.
     pub fn new(plan: Plan) -> Self {
         Self::Accepted(Progress::new(plan))
+    }
+
+    /// A job before its first event whose scripts ran in another process: its surroundings are prepared again, then
+    /// its caches and artifacts are saved.
+    pub fn resume(plan: Plan, over: ScriptsOver) -> Self {
+        Self::Accepted(Progress::resume(plan, over))
+    }
+
+    /// What the scripts came to, while caches and artifacts are saved.
+    pub fn scripts_over(&self) -> Option<ScriptsOver> {
+        match self {
+            Self::Running {
+                progress, stage, ..
+            } => progress.scripts_over(stage),
+            _ => None,
+        }
     }
 
     /// Decides; never waits. `elapsed` is the time since [`Timer::Job`] was started.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use courser_protocol::{FailureReason, JobState as WireState};
+use serde::{Deserialize, Serialize};
 
 use crate::duration::go_duration;
 use crate::{Rejection, messages};
@@ -27,7 +28,7 @@ pub enum StageExit {
 }
 
 /// Why a job failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub(super) message: String,
     pub(super) reason: FailureReason,

@@ -79,6 +79,12 @@ impl Plan {
         }
     }
 
+    /// The plan of a job that another process began; `opening` is said instead of what the log says already.
+    #[must_use]
+    pub fn resumed(self, opening: String) -> Self {
+        Self { opening, ..self }
+    }
+
     pub(super) fn has_work(&self, stage: &Stage) -> bool {
         self.with_work.contains(stage)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_protocol::FailureReason;
+use serde::{Deserialize, Serialize};
 
 use super::outcome::{Failure, Outcome, StageExit};
 use super::{Action, Event, JobState, Plan, Step, Stop, Timer};
@@ -24,6 +25,15 @@ pub struct Progress {
     cache_failure: Option<Failure>,
     artifact_failure: Option<Failure>,
     after_script_limit: Duration,
+    /// The scripts ran in another process.
+    resumed: bool,
+}
+
+/// What a job's scripts came to: with payload and context enough to go on in another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptsOver {
+    status: JobStatus,
+    failure: Option<Failure>,
 }
 
 /// Preparations before the job is given up.
@@ -52,7 +62,25 @@ impl Progress {
             cache_failure: None,
             artifact_failure: None,
             after_script_limit: DEFAULT_AFTER_SCRIPT_LIMIT,
+            resumed: false,
         }
+    }
+
+    pub(super) fn resume(plan: Plan, over: ScriptsOver) -> Self {
+        Self {
+            status: over.status,
+            failure: over.failure,
+            resumed: true,
+            ..Self::new(plan)
+        }
+    }
+
+    /// What the scripts came to, in a stage that may be repeated by another process.
+    pub(super) fn scripts_over(&self, stage: &Stage) -> Option<ScriptsOver> {
+        (follows_scripts(stage) && *stage != Stage::AfterScript).then(|| ScriptsOver {
+            status: self.status,
+            failure: self.failure.clone(),
+        })
     }
 
     pub(super) fn accepted(self, event: Event) -> Step {
@@ -416,6 +444,9 @@ impl Progress {
         let mut done = stage.clone();
         loop {
             let next = match done {
+                Stage::PrepareExecutor | Stage::PrepareScript if self.resumed => {
+                    self.archive_stage()
+                }
                 Stage::PrepareExecutor | Stage::PrepareScript => Stage::GetSources,
                 Stage::GetSources | Stage::ClearWorktree if self.failure.is_none() => {
                     Stage::RestoreCache
@@ -430,13 +461,7 @@ impl Progress {
                 | Stage::ClearWorktree
                 | Stage::RestoreCache
                 | Stage::DownloadArtifacts
-                | Stage::AfterScript => {
-                    if self.failure.is_none() {
-                        Stage::ArchiveCache
-                    } else {
-                        Stage::ArchiveCacheOnFailure
-                    }
-                }
+                | Stage::AfterScript => self.archive_stage(),
                 Stage::ArchiveCache | Stage::ArchiveCacheOnFailure => {
                     if self.failure.is_none() {
                         Stage::UploadArtifactsOnSuccess
@@ -459,6 +484,15 @@ impl Progress {
                 return self.start(next, 1, actions);
             }
             done = next;
+        }
+    }
+
+    /// The first stage after the scripts.
+    fn archive_stage(&self) -> Stage {
+        if self.failure.is_none() {
+            Stage::ArchiveCache
+        } else {
+            Stage::ArchiveCacheOnFailure
         }
     }
 
@@ -524,7 +558,10 @@ impl Progress {
         (state, actions)
     }
 
-    fn finish(self, failure: Option<Failure>, mut actions: Vec<Action>) -> Step {
+    fn finish(mut self, failure: Option<Failure>, mut actions: Vec<Action>) -> Step {
+        // What the scripts came to is not changed by a process that only saves.
+        let before = self.failure.take().filter(|_| self.resumed);
+        let failure = before.or(failure);
         actions.push(Action::StopTimer(Timer::Job));
         actions.push(Action::CleanUp);
         let outcome = Outcome::new(failure);

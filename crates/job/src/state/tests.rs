@@ -299,6 +299,53 @@ fn a_good_job_runs_all_stages_in_order() {
 }
 
 #[test]
+fn a_job_whose_scripts_are_over_is_taken_up_by_another_process() {
+    let resumed = |over| Walk {
+        state: JobState::resume(plan().resumed("<again>".to_owned()), over),
+        log: Vec::new(),
+    };
+    let good = Walk::new(plan()).until(&Stage::AfterScript);
+    assert_eq!(good.state.scripts_over(), None);
+    let over = good.ok().state.scripts_over().expect("they are over");
+    let again = resumed(over).then(Event::Started);
+    assert_eq!(again.log[0], "log \"<again>\"");
+    assert_eq!(
+        again.then(Event::Prepared).rest(),
+        [
+            "prepare_script success",
+            "archive_cache success",
+            "upload_artifacts_on_success success",
+            "cleanup_file_variables success",
+            "success",
+        ]
+    );
+    let failed = Walk::new(plan()).until(&script()).fail(3);
+    let failed = failed.until(&Stage::UploadArtifactsOnFailure);
+    let over = failed.state.scripts_over().expect("they are over");
+    let begun = || resumed(over.clone()).then(Event::Started);
+    assert_eq!(
+        begun().then(Event::Prepared).rest(),
+        [
+            "prepare_script failed",
+            "archive_cache_on_failure failed",
+            "upload_artifacts_on_failure failed",
+            "cleanup_file_variables failed",
+            "script_failure 3 \"exit status 3\""
+        ]
+    );
+    // Whatever stops the second process, the scripts have come to what they came to.
+    let stopped = begun().then(Event::AbortRequested);
+    let stopped = stopped.then(Event::PrepareFailed {
+        message: "canceled".to_owned(),
+        reason: None,
+    });
+    assert_eq!(
+        name(&stopped.state),
+        "CleaningUp script_failure 3 \"exit status 3\""
+    );
+}
+
+#[test]
 fn stages_without_work_are_passed_over() {
     let plan = Plan {
         with_work: vec![

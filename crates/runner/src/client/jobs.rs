@@ -187,6 +187,12 @@ impl Api {
         })
     }
 
+    /// Certificates for a job that another process has received: those of the files in use.
+    pub(crate) async fn tls_for_job(&self) -> JobTls {
+        let files = self.files_for_job().await;
+        self.job_tls(files, None).await
+    }
+
     /// The CA file verbatim, else the chains with which the server was accepted on the connection that delivered the
     /// job; the client pair only when both files are there (1.6).
     async fn job_tls(&self, files: FilesForJob, chains: Option<Arc<VerifiedChains>>) -> JobTls {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-pub(crate) use numbers::{JobNumbers, Numbers};
+pub(crate) use numbers::{HeldNumbers, Hold, JobNumbers, Numbers};
 use pace::{Checked, Health, RequestSlots};
 pub(crate) use slots::{Slot, Slots};
 
@@ -165,7 +165,10 @@ impl Dispatcher {
         self.request_slots.learn(&asked.outcome);
         self.record_health(asked.outcome.healthy);
         if let Some(job) = asked.outcome.job {
-            let numbers = self.numbers.take(job.payload.job_info.project_id);
+            let project = job.payload.job_info.project_id;
+            let held = asked.entry.settings.spool.held_numbers();
+            let runner = asked.entry.short_token();
+            let numbers = self.numbers.take(project, runner, held);
             let task = JobTask {
                 entry: asked.entry,
                 received: job,

@@ -1,6 +1,7 @@
 //! `CI_CONCURRENT_ID` and `CI_CONCURRENT_PROJECT_ID`: the lowest numbers that no running job has.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Numbers in use by the jobs of one runner.
 #[derive(Debug, Default)]
@@ -19,12 +20,63 @@ pub(crate) struct JobNumbers {
     project: i64,
 }
 
+/// Numbers of jobs that another process began and that still need their working copies. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeldNumbers {
+    held: Arc<Mutex<Vec<Held>>>,
+}
+
+/// Runner (by its short token), project, number among the runner's jobs of the project.
+type Held = (String, i64, usize);
+
+/// Keeps a number from other jobs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    numbers: HeldNumbers,
+    held: Held,
+}
+
+impl HeldNumbers {
+    /// Holds one.
+    pub(crate) fn hold(&self, runner: &str, project: i64, of_project: usize) -> Hold {
+        let held = (runner.to_owned(), project, of_project);
+        self.locked().push(held.clone());
+        Hold {
+            numbers: self.clone(),
+            held,
+        }
+    }
+
+    fn of(&self, runner: &str, project: i64) -> BTreeSet<usize> {
+        let held = self.locked();
+        let of = held
+            .iter()
+            .filter(|held| held.0 == runner && held.1 == project);
+        of.map(|held| held.2).collect()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.numbers.locked();
+        if let Some(at) = held.iter().position(|one| *one == self.held) {
+            held.swap_remove(at);
+        }
+    }
+}
+
 impl Numbers {
-    /// Takes the lowest free ones for a job of `project`.
-    pub(crate) fn take(&mut self, project: i64) -> JobNumbers {
+    /// Takes the lowest free ones for a job of `project` at the runner of that short token.
+    pub(crate) fn take(&mut self, project: i64, runner: &str, held: &HeldNumbers) -> JobNumbers {
+        let nothing = BTreeSet::new();
+        let of_project = self.of_projects.entry(project).or_default();
         JobNumbers {
-            of_runner: take_lowest(&mut self.of_runner),
-            of_project: take_lowest(self.of_projects.entry(project).or_default()),
+            of_runner: take_lowest(&mut self.of_runner, &nothing),
+            of_project: take_lowest(of_project, &held.of(runner, project)),
             project,
         }
     }
@@ -41,13 +93,13 @@ impl Numbers {
     }
 }
 
-fn take_lowest(used: &mut BTreeSet<usize>) -> usize {
-    let lowest = (0..)
-        .zip(used.iter())
-        .find(|(number, used)| number != *used);
-    let lowest = lowest.map_or(used.len(), |(number, _)| number);
-    used.insert(lowest);
-    lowest
+fn take_lowest(used: &mut BTreeSet<usize>, held: &BTreeSet<usize>) -> usize {
+    let mut number = 0;
+    while used.contains(&number) || held.contains(&number) {
+        number += 1;
+    }
+    used.insert(number);
+    number
 }
 
 #[cfg(test)]
@@ -56,16 +108,21 @@ mod tests {
 
     #[test]
     fn the_lowest_free_number_is_taken_by_runner_and_by_project() {
-        let mut numbers = Numbers::default();
-        let first = numbers.take(7);
-        let second = numbers.take(8);
-        let third = numbers.take(7);
+        let (mut all, held) = (Numbers::default(), HeldNumbers::default());
+        let take = |numbers: &mut Numbers, project| numbers.take(project, "abc", &held);
+        let first = take(&mut all, 7);
+        let second = take(&mut all, 8);
+        let third = take(&mut all, 7);
         let pairs = [first, second, third].map(|job| (job.of_runner, job.of_project));
         assert_eq!(pairs, [(0, 0), (1, 0), (2, 1)]);
-        numbers.give_back(first);
-        let fourth = numbers.take(8);
+        all.give_back(first);
+        let fourth = take(&mut all, 8);
         assert_eq!((fourth.of_runner, fourth.of_project), (0, 1));
-        let fifth = numbers.take(7);
+        let fifth = take(&mut all, 7);
         assert_eq!((fifth.of_runner, fifth.of_project), (3, 0));
+        let of_another_process = held.hold("abc", 9, 0);
+        assert_eq!(take(&mut all, 9).of_project, 1);
+        drop(of_another_process);
+        assert_eq!(take(&mut all, 9).of_project, 0);
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use courser_executor::Place;
-use courser_job::state::Outcome;
+use courser_job::state::{JobState, Outcome, Plan};
 use courser_job::trace::Masking;
 use courser_job::{Job, JobTls, Rejection, RunnerContext, messages};
 use courser_protocol::info::{RUNNER_VERSION, architecture, platform, revision};
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use performer::Performer;
+pub(crate) use performer::Performer;
 
 use crate::client::jobs::{JobCredentials, ReceivedJob};
 use crate::dispatch::{JobNumbers, Slot};
@@ -174,8 +174,6 @@ async fn accepted(
             return End::Unstarted("canceled".to_owned());
         }
     }
-    let (wish, wishes) = mpsc::unbounded_channel();
-    let finished = CancellationToken::new();
     let performer = Performer::new(
         Arc::clone(&job),
         Arc::clone(&log),
@@ -183,8 +181,25 @@ async fn accepted(
         place,
         entry.shutdown_timeout,
     );
+    let state = JobState::new(Plan::of(&job));
+    let outcome = perform(performer, state, &mut report, &log, phase).await;
+    log.finish();
+    conclude(entry, &mut report, &final_state(&outcome, server)).await;
+    End::Reported(outcome)
+}
+
+/// Does the job's work from `state` on, and sends its log beside it.
+pub(crate) async fn perform(
+    performer: Performer,
+    state: JobState,
+    report: &mut Report,
+    log: &JobLog,
+    phase: watch::Receiver<Phase>,
+) -> Outcome {
+    let (wish, wishes) = mpsc::unbounded_channel();
+    let finished = CancellationToken::new();
     let work = async {
-        let performing = Box::pin(performer.perform(wishes, phase));
+        let performing = Box::pin(performer.perform(state, wishes, phase));
         // A bug of ours fails the job, and the server is told; the log alone is looked at afterwards.
         let outcome = AssertUnwindSafe(performing).catch_unwind().await;
         finished.cancel();
@@ -195,9 +210,7 @@ async fn accepted(
         })
     };
     let (outcome, ()) = tokio::join!(work, report.send_while_running(&wish, &finished));
-    log.finish();
-    conclude(entry, &mut report, &final_state(&outcome, server)).await;
-    End::Reported(outcome)
+    outcome
 }
 
 /// Reports the end. What does not get through stays in the spool, which the runner goes on sending from.
@@ -327,7 +340,8 @@ fn record(entry: &Entry, job: &JobCredentials) -> JobRecord {
     }
 }
 
-fn final_state(outcome: &Outcome, server: &JobFeatures) -> FinalState {
+/// What is told of an outcome.
+pub(crate) fn final_state(outcome: &Outcome, server: &JobFeatures) -> FinalState {
     match &outcome.reason {
         None => FinalState::Success,
         Some(reason) => FinalState::Failed {

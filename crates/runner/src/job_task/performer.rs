@@ -7,7 +7,7 @@ use std::time::Duration;
 use courser_executor::{
     Environment, EnvironmentFuture, Executor, Exit, Place, PrepareError, StopSignal,
 };
-use courser_job::state::{Action, Event, JobState, Outcome, Plan, StageExit, Timer};
+use courser_job::state::{Action, Event, JobState, Outcome, StageExit, Timer};
 use courser_job::{Job, Stage, StageScript, messages};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -17,9 +17,10 @@ use crate::clock::moment;
 use crate::log::JobLog;
 use crate::report::ServerWish;
 use crate::shutdown::Phase;
+use crate::spool::Unfinished;
 
 /// Carries out what the state machine decides.
-pub(super) struct Performer {
+pub(crate) struct Performer {
     job: Arc<Job>,
     log: Arc<JobLog>,
     executor: Arc<dyn Executor>,
@@ -44,7 +45,7 @@ struct Activity {
 
 impl Performer {
     /// Performs `job`; `place` was taken before it was requested.
-    pub(super) fn new(
+    pub(crate) fn new(
         job: Arc<Job>,
         log: Arc<JobLog>,
         executor: Arc<dyn Executor>,
@@ -65,12 +66,14 @@ impl Performer {
         }
     }
 
+    /// Performs the job from `state` to its end. Once its scripts are over, the log keeps what another process needs.
     pub(super) async fn perform(
         mut self,
+        mut state: JobState,
         mut wishes: mpsc::UnboundedReceiver<ServerWish>,
         mut phase: watch::Receiver<Phase>,
     ) -> Outcome {
-        let mut state = JobState::new(Plan::of(&self.job));
+        let mut kept = false;
         let mut events = VecDeque::from([Event::Started]);
         loop {
             let event = match events.pop_front() {
@@ -80,6 +83,10 @@ impl Performer {
             let elapsed = self.started.map_or(Duration::ZERO, |start| start.elapsed());
             let (next, actions) = state.on(event, elapsed);
             state = next;
+            if !kept && let Some(over) = state.scripts_over() {
+                kept = true;
+                self.log.unfinished(&Unfinished::new(&self.job, over));
+            }
             for action in actions {
                 match action {
                     Action::Log(text) => self.log.say(&text),

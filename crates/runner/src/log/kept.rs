@@ -10,8 +10,8 @@ use courser_job::messages;
 use courser_job::trace::Digest;
 use courser_protocol::TraceSummary;
 
-use crate::spool::journal::Record;
-use crate::spool::{JobFiles, Unsynced};
+use crate::spool::journal::{FinalState, Record};
+use crate::spool::{JobFiles, Unfinished, Unsynced};
 
 /// Of a job without files: what it may print before its log is cut.
 const WITHOUT_FILES: usize = 256 * 1024;
@@ -187,6 +187,23 @@ impl Kept {
             && let Err(error) = files.record(record)
         {
             tracing::warn!("cannot write the journal of a job: {error}");
+        }
+    }
+
+    /// Without it the job is failed should this process die, so this is no failure either.
+    pub(super) fn unfinished(&self, job: &Unfinished<'_>) {
+        if let Some(files) = &self.files
+            && let Err(error) = files.keep_unfinished(job)
+        {
+            tracing::warn!("cannot keep what is needed to go on with a job: {error}");
+        }
+    }
+
+    /// What will be reported.
+    pub(super) fn ended(&mut self, state: &FinalState) {
+        self.record(&Record::Ended(state.clone()));
+        if let Some(files) = &self.files {
+            files.forget_unfinished();
         }
     }
 

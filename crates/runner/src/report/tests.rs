@@ -240,6 +240,22 @@ async fn the_acknowledgement_only_stops_a_job_that_is_gone_or_canceled() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_that_may_not_have_arrived_is_repeated() {
+    let mut while_running = fixture("log", vec![], vec![Reply::Close]);
+    while_running.report.acknowledge().await;
+    while_running.report.tick().await;
+    while_running.report.tick().await;
+    assert_eq!(while_running.gitlab.states(), ["running"; 2]);
+
+    // What GitLab says to the end of a job that it waits for.
+    let mut at_the_end = fixture("log", vec![], vec![Reply::Close, status(400)]);
+    at_the_end.report.acknowledge().await;
+    assert!(at_the_end.report.finish(&FinalState::Success, 1).await);
+    let states = ["running", "success", "running", "success"];
+    assert_eq!(at_the_end.gitlab.states(), states);
+}
+
+#[tokio::test]
 async fn the_server_sets_the_pace() {
     let patches = vec![status(202).header("X-GitLab-Trace-Update-Interval", "60")];
     let mut fixture = fixture("log", patches, vec![]);

@@ -6,6 +6,7 @@
 //! <directory>/<job>-<random>/     0700, one job
 //!     journal                     0600, see `journal.rs`; locked while a process works on the job
 //!     log                         0600, masked, stamped, cut; holes where it was acknowledged and is long
+//!     unfinished                  0600, while caches and artifacts are saved: see `unfinished.rs`
 //! ```
 //!
 //! A job's directory is removed once the server has acknowledged its final state. One that nobody has locked
@@ -13,6 +14,7 @@
 
 pub(crate) mod journal;
 mod room;
+mod unfinished;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -25,6 +27,9 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 
 use journal::{JobRecord, Read, Record};
+pub(crate) use unfinished::Unfinished;
+
+use crate::dispatch::HeldNumbers;
 
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
@@ -59,6 +64,8 @@ struct Shared {
     /// A job was given up by its task and is left over.
     handed_over: Notify,
     boot: String,
+    /// Of left-over jobs that still need their working copies.
+    held: HeldNumbers,
 }
 
 /// The files of one job, locked for this process.
@@ -81,6 +88,8 @@ pub(crate) struct LeftOver {
     pub(crate) job: JobRecord,
     /// What the journal says after the job.
     pub(crate) records: Vec<Record>,
+    /// Only caches and artifacts were still to be saved.
+    pub(crate) unfinished: Option<Unfinished<'static>>,
 }
 
 impl Spool {
@@ -106,6 +115,7 @@ impl Spool {
                 used: AtomicU64::new(0),
                 handed_over: Notify::new(),
                 boot: boot.trim().to_owned(),
+                held: HeldNumbers::default(),
             }),
         })
     }
@@ -113,6 +123,11 @@ impl Spool {
     /// Where it lies.
     pub fn directory(&self) -> &Path {
         &self.shared.directory
+    }
+
+    /// Numbers of jobs whose working copies must not be given to others.
+    pub(crate) fn held_numbers(&self) -> &HeldNumbers {
+        &self.shared.held
     }
 
     /// Names the machine's run, as far as the system tells.
@@ -234,6 +249,7 @@ impl Spool {
         };
         files.grow(files.log.metadata()?.len());
         Ok(Some(LeftOver {
+            unfinished: Unfinished::read(&files.directory),
             files,
             job: *job,
             records: records.collect(),
@@ -253,6 +269,16 @@ impl JobFiles {
     /// Appends to the journal.
     pub(crate) fn record(&mut self, record: &Record) -> io::Result<()> {
         journal::append(&mut self.journal, record)
+    }
+
+    /// Keeps what is needed to go on where the scripts are over.
+    pub(crate) fn keep_unfinished(&self, job: &Unfinished<'_>) -> io::Result<()> {
+        job.write(&self.directory)
+    }
+
+    /// It is not needed any more.
+    pub(crate) fn forget_unfinished(&self) {
+        unfinished::remove(&self.directory);
     }
 
     /// Whether the log may grow by that much: if not, why, as a clause.
@@ -301,6 +327,7 @@ impl JobFiles {
     /// The server has acknowledged everything: nothing stays.
     pub(crate) fn remove(&mut self) {
         self.removed = true;
+        self.forget_unfinished();
         // The journal last: without it nobody takes the directory for a job.
         for name in [LOG, JOURNAL] {
             std::fs::remove_file(self.directory.join(name)).ok();
