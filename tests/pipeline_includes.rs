@@ -32,6 +32,20 @@ fn check(listed: &Finished, expected: &str) {
 }
 
 #[test]
+fn a_project_includes_its_own_components_with_a_remote_and_without() {
+    let world = World::new();
+    let root = "include: {component: $CI_SERVER_FQDN/$CI_PROJECT_PATH/lint@$CI_COMMIT_SHA, inputs: {stage: build}}\n";
+    let component =
+        "spec:\n  inputs: {stage: }\n---\nlint: {script: x, stage: \"$[[ inputs.stage ]]\"}\n";
+    let files = [(".gitlab-ci.yml", root), ("templates/lint.yml", component)];
+    world.repository("work", &files);
+    check(&list(&world, &[]), "build\n  lint\n");
+    let remote = "https://gitlab.example:8443/group/sub/parts.git";
+    world.git("work", &["remote", "add", "origin", remote]);
+    check(&list(&world, &[]), "build\n  lint\n");
+}
+
+#[test]
 fn directories_stand_for_other_places() {
     let world = World::new();
     world.repository("work", &[(".gitlab-ci.yml", ROOT)]);
