@@ -87,7 +87,8 @@ pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
         command
     };
     for _ in 0..RUNS {
-        let server = FakeServer::https(&leaf, |_| Reply::json(201, &serde_json::json!({})));
+        let server =
+            FakeServer::https_unrecorded(&leaf, |_| Reply::json(201, &serde_json::json!({})));
         let mut command = program("artifacts-uploader");
         command.args(job(&server, &ca));
         command.args(["--path", "files", "--artifact-format", "zip"]);
@@ -135,7 +136,7 @@ fn job(server: &FakeServer, ca: &Path) -> Vec<String> {
 /// A server with an artifact.
 fn storage(leaf: &Issued, archive: &Path) -> Result<FakeServer> {
     let body = std::fs::read(archive).context("the archive")?;
-    Ok(FakeServer::https(leaf, move |_| {
+    Ok(FakeServer::https_unrecorded(leaf, move |_| {
         Reply::with("application/zip", 200, body.clone())
     }))
 }

@@ -1,18 +1,30 @@
 //! One file out of an archive of unknown origin, into memory.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
+use std::rc::Rc;
 
 use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ZipArchive};
 
+use crate::tar_zstd::Metered;
 use crate::{ArchiveError, Limits, MAX_ZSTD_WINDOW_LOG};
+
+/// What a tar may be unpacked to on the way to a file in it: a few seconds of work, in proportion to what the archive
+/// itself took to send.
+const ON_THE_WAY: Limits = Limits {
+    entries: 10_000_000,
+    bytes: 8 << 30,
+    ratio: 1032,
+};
 
 /// The content of the regular file `path` in a zip or a Zstandard tar; `None` when there is none. Of several
 /// entries with that name the first counts.
 ///
 /// # Errors
 ///
-/// A damaged archive, or a file of more than `limit` bytes.
+/// A damaged archive, a file of more than `limit` bytes, or a tar that has to be unpacked to 8 GiB, or to a thousand
+/// times its size, before the file is found.
 pub fn read_file(
     mut archive: File,
     path: &str,
@@ -75,23 +87,38 @@ fn from_zip(archive: File, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Ar
 }
 
 fn from_tar(archive: File, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let packed = archive.metadata().map_err(damaged)?.len();
+    let most = ON_THE_WAY.total(packed);
     let mut unpacked = zstd::stream::read::Decoder::new(archive).map_err(damaged)?;
     unpacked
         .window_log_max(MAX_ZSTD_WINDOW_LOG)
         .map_err(damaged)?;
-    let mut archive = tar::Archive::new(unpacked);
-    // Long names are read by `tar` into memory; entries of this kind are looked at raw, and have none.
-    for (count, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {
-        bound_entries(count as u64)?;
-        let entry = entry.map_err(damaged)?;
-        if entry.header().entry_type() != tar::EntryType::Regular
-            || plain_bytes(&entry.path_bytes()) != path.as_bytes()
-        {
-            continue;
+    let left = Rc::new(Cell::new(most));
+    let mut archive = tar::Archive::new(Metered {
+        input: unpacked,
+        left: Rc::clone(&left),
+    });
+    let found = (|| {
+        // Long names are read by `tar` into memory; entries of this kind are looked at raw, and have none.
+        for (count, entry) in archive.entries().map_err(damaged)?.raw(true).enumerate() {
+            bound_entries(count as u64)?;
+            let entry = entry.map_err(damaged)?;
+            if entry.header().entry_type() != tar::EntryType::Regular
+                || plain_bytes(&entry.path_bytes()) != path.as_bytes()
+            {
+                continue;
+            }
+            return read_bounded(entry, limit).map(Some);
         }
-        return read_bounded(entry, limit).map(Some);
+        Ok(None)
+    })();
+    match found {
+        Err(ArchiveError::Damaged(_)) if left.get() == 0 => Err(ArchiveError::Limit {
+            what: "bytes unpacked",
+            limit: most,
+        }),
+        found => found,
     }
-    Ok(None)
 }
 
 fn read_bounded(reader: impl Read, limit: u64) -> Result<Vec<u8>, ArchiveError> {
@@ -189,6 +216,28 @@ mod tests {
                 "{refused}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_behind_a_bomb_is_not_waited_for() {
+        let file = tempfile::tempfile().unwrap();
+        let encoder = zstd::stream::write::Encoder::new(file, 1).unwrap();
+        let mut archive = tar::Builder::new(encoder);
+        let zeros = 200 << 20;
+        for (name, size) in [("zeros", zeros), ("a", 0)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(size);
+            let content = std::io::repeat(0).take(size);
+            archive.append_data(&mut header, name, content).unwrap();
+        }
+        let mut file = archive.into_inner().unwrap().finish().unwrap();
+        let packed = file.metadata().unwrap().len();
+        assert!(packed * 1032 < zeros, "{packed} bytes are a bomb");
+        file.rewind().unwrap();
+        let refused = read_file(file, "a", 100).unwrap_err();
+        let limit = Limits::RATIO_FREE;
+        let text = format!("archive exceeds the limit of {limit} bytes unpacked");
+        assert_eq!(refused.to_string(), text);
     }
 
     #[test]

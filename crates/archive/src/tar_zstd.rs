@@ -168,17 +168,17 @@ pub(crate) fn extract(archive: File, root: &Path, limits: &Limits) -> Result<(),
     destination.finish()
 }
 
-/// A reader that fails after so many bytes.
-struct Metered<R> {
-    input: R,
-    left: Rc<Cell<u64>>,
+/// A reader that fails after so many bytes; nothing is left then.
+pub(crate) struct Metered<R> {
+    pub(crate) input: R,
+    pub(crate) left: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.left.get();
         if left == 0 {
-            return Err(io::Error::other("the headers of an entry are too long"));
+            return Err(io::Error::other("more than is read"));
         }
         let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let count = self.input.read(&mut buffer[..most])?;

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,8 +16,19 @@ use courser_archive::{Format, Level, Limits, Wanted, extract, select, write};
 
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/zip-peers");
 
-/// More entries than the end record of a zip without Zip64 can count.
-const MANY: usize = 65_536 + 10;
+/// More entries than the end record of a zip without Zip64 can count. Compiled for speed (`cargo xtask drill`): a million.
+const MANY: usize = if cfg!(debug_assertions) {
+    65_536 + 10
+} else {
+    1_000_000
+};
+
+/// Bytes of a large file. Compiled for speed: more than a zip without Zip64 can tell, of a file or of a place in it.
+const LARGE: u64 = if cfg!(debug_assertions) {
+    9 << 20
+} else {
+    (4 << 30) + 4097
+};
 
 struct Peer {
     name: &'static str,
@@ -224,5 +236,99 @@ fn more_entries_than_a_small_zip_can_count() {
         write(format, level, target.path(), &files, &mut file).expect("writes");
         let listed = peer.run(&["list".as_ref(), ours.as_ref()]);
         assert_eq!(listed.lines().count(), MANY, "{}", peer.name);
+    }
+}
+
+/// An archive that takes no more room on the disk than what is not zero in it.
+struct Sparse {
+    file: File,
+    length: u64,
+}
+
+impl Write for Sparse {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.iter().any(|byte| *byte != 0) {
+            self.file.write_all_at(bytes, self.length)?;
+        }
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)
+    }
+}
+
+/// Length and sum of a file's content.
+fn summed(path: &Path) -> (u64, u32) {
+    let mut file = File::open(path).expect("a file");
+    let (mut length, mut sum) = (0, crc32fast::Hasher::new());
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block).expect("readable") {
+            0 => return (length, sum.finalize()),
+            count => {
+                length += count as u64;
+                sum.update(&block[..count]);
+            }
+        }
+    }
+}
+
+#[test]
+fn files_and_archives_beyond_four_gigabytes() {
+    let world = tempfile::tempdir().expect("temporary directory");
+    let root = world.path().join("root");
+    fs::create_dir(&root).expect("directory");
+    let large = File::create(root.join("large")).expect("file");
+    large.set_len(LARGE - 3).expect("room for holes");
+    large.write_all_at(b"end", LARGE - 3).expect("writes");
+    fs::write(root.join("last"), "behind it").expect("file");
+    let expected = summed(&root.join("large"));
+    assert_eq!(expected.0, LARGE);
+    let check = |archive: &Path| {
+        let target = unpacked(archive);
+        assert_eq!(summed(&target.path().join("large")), expected);
+        let last = fs::read(target.path().join("last")).expect("file");
+        assert_eq!(last, b"behind it");
+    };
+
+    let ours = world.path().join("ours.zip");
+    let theirs = world.path().join("theirs.zip");
+    let peers = peers(world.path());
+    for level in [Level::Fastest, Level::Fast] {
+        let file = File::create(&ours).expect("file");
+        let mut output = Sparse { file, length: 0 };
+        write(Format::Zip, level, &root, &files_of(&root), &mut output).expect("writes");
+        output.flush().expect("its length");
+        if level == Level::Fastest {
+            assert!(
+                output.length > LARGE,
+                "stored, so that a place is far away too"
+            );
+        }
+        check(&ours);
+        for peer in &peers {
+            let listed = peer.run(&["list".as_ref(), ours.as_ref()]);
+            let (length, sum) = expected;
+            let mut lines = listed.lines();
+            let line = lines.next().unwrap_or_default();
+            assert!(
+                line.ends_with(&format!(" {length} {sum:08x}")),
+                "{}: {line}",
+                peer.name
+            );
+            let line = lines.next().unwrap_or_default();
+            let sum = crc32fast::hash(b"behind it");
+            assert!(
+                line.ends_with(&format!(" 9 {sum:08x}")),
+                "{}: {line}",
+                peer.name
+            );
+        }
+    }
+    for peer in &peers {
+        peer.run(&["make".as_ref(), theirs.as_ref(), root.as_ref()]);
+        check(&theirs);
     }
 }

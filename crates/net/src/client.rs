@@ -33,7 +33,7 @@ use crate::tls::VerifiedPeer;
 use crate::{ProxySettings, TrustSettings};
 
 pub use answer::Answer;
-pub use call::{Body, Call, CallError, Redirects, Retry, Timeouts, shown_url};
+pub use call::{Body, Call, CallError, Growth, Redirects, Retry, Timeouts, shown_url};
 pub use description::status_line;
 pub use generation::Trusted;
 pub use inspect::{ClientCertificate, Inspection, Route, Target};

@@ -56,8 +56,9 @@ mod watch;
 
 pub use addresses::Addresses;
 pub use client::{
-    Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Inspection,
-    Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line, without_brackets,
+    Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Growth,
+    Inspection, Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line,
+    without_brackets,
 };
 pub use disk::read as read_trust_file;
 pub use fault::Fault;

@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// More than any request of a test.
 const LARGEST_HEAD: usize = 64 * 1024;
 
+/// Read at once.
+const BLOCK: usize = 64 * 1024;
+
 /// A request as it was received.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -121,7 +124,7 @@ where
         if waiting.len() > LARGEST_HEAD {
             return Err(io::Error::other("the request head is too large"));
         }
-        if io.read_buf(waiting).await? == 0 {
+        if more(io, waiting).await? == 0 {
             return match waiting.is_empty() {
                 true => Ok(None),
                 false => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -172,7 +175,7 @@ where
             line.truncate(end);
             return String::from_utf8(line).map_err(io::Error::other);
         }
-        if io.read_buf(waiting).await? == 0 {
+        if more(io, waiting).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
@@ -182,11 +185,21 @@ async fn take<S>(io: &mut S, waiting: &mut Vec<u8>, length: usize) -> io::Result
 where
     S: AsyncRead + Unpin,
 {
+    waiting.reserve(length.saturating_sub(waiting.len()));
     while waiting.len() < length {
-        if io.read_buf(waiting).await? == 0 {
+        if more(io, waiting).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     let rest = waiting.split_off(length);
     Ok(std::mem::replace(waiting, rest))
+}
+
+/// How many bytes came; none at the end.
+async fn more<S>(io: &mut S, waiting: &mut Vec<u8>) -> io::Result<usize>
+where
+    S: AsyncRead + Unpin,
+{
+    waiting.reserve(BLOCK);
+    io.read_buf(waiting).await
 }

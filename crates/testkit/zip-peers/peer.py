@@ -1,6 +1,7 @@
 """Python's zipfile as a peer: the same commands as main.go, see there."""
 
 import os
+import shutil
 import stat
 import struct
 import sys
@@ -32,10 +33,14 @@ def modified(info):
 def list_entries(path):
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            # Reading to the end checks the entry's own sum and size.
-            content = archive.read(info)
+            size = crc = 0
+            with archive.open(info) as content:
+                # Reading to the end checks the entry's own sum and size.
+                while block := content.read(1 << 20):
+                    size += len(block)
+                    crc = zlib.crc32(block, crc)
             mode = info.external_attr >> 16
-            fields = (raw_name(info).hex(), mode, modified(info), len(content), zlib.crc32(content))
+            fields = (raw_name(info).hex(), mode, modified(info), size, crc)
             print("%s %o %d %d %08x" % fields)
 
 
@@ -60,8 +65,10 @@ def add(archive, root, path):
         info.compress_type = zipfile.ZIP_STORED
         archive.writestr(info, b"")
     else:
-        with open(path, "rb") as file:
-            archive.writestr(info, file.read())
+        # So that it knows whether Zip64 is needed.
+        info.file_size = status.st_size
+        with open(path, "rb") as file, archive.open(info, "w") as entry:
+            shutil.copyfileobj(file, entry, 1 << 20)
 
 
 def many(path, count):

@@ -1,16 +1,19 @@
 //! One entry of a job's artifacts: selected, packed, sent (`runner-build-lifecycle.md` 4.1 to 4.6).
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
-use courser_archive::{ArchiveError, Format, Level};
+use courser_archive::{ArchiveError, Format};
 use courser_job::helper_request::UploadArtifacts;
 use courser_job::messages::{self, upload_context, work_error, work_info, work_warning};
-use courser_net::{Body, Call, Client, Timeouts};
+use courser_net::{Body, Call, Client, Growth, Timeouts};
 use courser_protocol::short_token;
 use http::{Method, StatusCode};
+use tokio::sync::watch;
 use url::Url;
 
 use super::{FAILED, JOB_TOKEN, broken_off, lost, provenance, staging_file};
@@ -27,6 +30,13 @@ const BUSY_TRIES: u32 = 6;
 
 /// Pauses between tries of an upload double up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// An archive is sent while it is packed, as upstream does. The first so many bytes are waited for: a small archive is sent
+/// with its length, and what cannot be packed is rarely a broken request.
+const SENT_FROM: u64 = 4 << 20;
+
+/// New bytes of an archive are told of when there are so many.
+const STEP: u64 = 256 << 10;
 
 /// One entry of a job's artifacts. No matching files are an error in the log, not of the job.
 pub(crate) async fn upload(
@@ -82,11 +92,20 @@ pub(crate) async fn send(
         );
     }
     let level = compression_level("ARTIFACT_COMPRESSION_LEVEL", &environment.variables, output)?;
-    let archive = packed(format, level, project_dir, files, environment).await?;
+    let archive = Staged::new(environment)?;
+    let (growth, growing) = watch::channel(Growth::default());
+    let mut output_file = Growing::new(&archive, growth)?;
+    let root = project_dir.to_owned();
+    let mut packing = tokio::task::spawn_blocking(move || {
+        courser_archive::write(format, level, &root, &files, &mut output_file)?;
+        output_file.complete();
+        Ok::<_, ArchiveError>(())
+    });
     let upload = Upload {
         request,
         file_name: format!("{name}{}", format.suffix()),
         archive: archive.path.clone(),
+        growth: growing,
         client: client(
             environment,
             request.tls_ca_file.as_ref(),
@@ -94,24 +113,16 @@ pub(crate) async fn send(
         ),
         first_pause: environment.retry_pause,
     };
-    upload.run(output).await
-}
-
-/// Writes the archive.
-async fn packed(
-    format: Format,
-    level: Level,
-    project_dir: &Path,
-    files: Vec<PathBuf>,
-    environment: &HelperEnvironment,
-) -> Result<Staged, HelperError> {
-    let mut archive = Staged::new(environment)?;
-    let root = project_dir.to_owned();
-    let task = tokio::task::spawn_blocking(move || {
-        courser_archive::write(format, level, &root, &files, &mut archive.file)?;
-        Ok::<_, ArchiveError>(archive)
-    });
-    Ok(task.await.map_err(lost)??)
+    let mut sending = pin!(upload.run(output));
+    tokio::select! {
+        biased;
+        packed = &mut packing => {
+            packed.map_err(lost)??;
+            sending.await
+        }
+        // A server may have enough before the archive is complete.
+        sent = &mut sending => sent,
+    }
 }
 
 /// A file that only we can read. Nothing is left of it, also when this process is killed.
@@ -140,6 +151,51 @@ impl Staged {
                 _name: Some(name),
             }
         })
+    }
+}
+
+/// The archive's file for the one who writes it: tells how far it is, and ends when nobody asks any more.
+struct Growing {
+    file: File,
+    written: u64,
+    growth: watch::Sender<Growth>,
+}
+
+impl Growing {
+    fn new(archive: &Staged, growth: watch::Sender<Growth>) -> Result<Self, HelperError> {
+        let file = archive.file.try_clone();
+        Ok(Self {
+            file: file.map_err(HelperError::io(&archive.path))?,
+            written: 0,
+            growth,
+        })
+    }
+
+    fn tell(&self, complete: bool) {
+        let written = self.written;
+        self.growth.send_replace(Growth { written, complete });
+    }
+
+    fn complete(self) {
+        self.tell(true);
+    }
+}
+
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.growth.is_closed() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let count = self.file.write(bytes)?;
+        self.written += count as u64;
+        if self.written - self.growth.borrow().written >= STEP {
+            self.tell(false);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -175,6 +231,7 @@ struct Upload<'a> {
     request: &'a UploadArtifacts,
     file_name: String,
     archive: PathBuf,
+    growth: watch::Receiver<Growth>,
     client: Client,
     first_pause: Duration,
 }
@@ -193,6 +250,10 @@ enum Try {
 
 impl Upload<'_> {
     async fn run(&self, output: &mut Output<'_>) -> Result<(), HelperError> {
+        let mut growth = self.growth.clone();
+        let enough = |now: &Growth| now.complete || now.written >= SENT_FROM;
+        drop(growth.wait_for(enough).await);
+        self.unless_packing_failed().await;
         let mut base = self.request.url.clone();
         let mut pause = self.first_pause;
         let mut attempt = 0;
@@ -223,6 +284,7 @@ impl Upload<'_> {
         call.body = Body::MultipartFile {
             file_name: self.file_name.clone(),
             path: self.archive.clone(),
+            growth: Some(self.growth.clone()),
         };
         call.timeouts = Timeouts {
             response_header: Duration::from_secs(request.response_header_timeout_seconds),
@@ -231,6 +293,7 @@ impl Upload<'_> {
         let answer = match self.client.send(call).await {
             Ok(answer) => answer,
             Err(failure) => {
+                self.unless_packing_failed().await;
                 output.log(&broken_off(
                     &prefix,
                     &failure,
@@ -299,6 +362,14 @@ impl Upload<'_> {
         };
         output.log(&line)?;
         Ok(end)
+    }
+
+    /// Never returns when packing has failed: who packs says why, and that ends all.
+    async fn unless_packing_failed(&self) {
+        let is_over = self.growth.has_changed().is_err();
+        if is_over && !self.growth.borrow().complete {
+            std::future::pending().await;
+        }
     }
 
     fn url(&self, base: &str) -> Result<Url, HelperError> {

@@ -219,6 +219,80 @@ fn formats_have_their_suffix_and_their_rules() {
     assert_eq!(server.requests().len(), 3);
 }
 
+/// Far more than is waited for before an archive is sent.
+fn large(world: &World) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let numbers = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let content: Vec<u8> = numbers.flatten().take(9 << 20).collect();
+    world.write("project/out/large", &content);
+    content
+}
+
+#[test]
+fn an_archive_that_is_sent_while_it_is_packed_arrives_whole_at_each_try() {
+    let world = World::new();
+    let content = large(&world);
+    let server = server(
+        &world,
+        in_turn(vec![|| Reply::Close, || Reply::status(201)]),
+    );
+    for format in ["raw", "zip", "tarzstd"] {
+        let mut request = upload(&world, &server);
+        request.format = format.to_owned();
+        request.paths = vec!["out/large".to_owned()];
+        let (result, log) = run(&world, request);
+        assert_eq!(result, Ok(()), "{log}");
+    }
+    let requests = server.requests();
+    assert_eq!(requests.len(), 4, "the first one twice");
+    for (request, format) in requests.iter().zip(["raw", "raw", "zip", "tarzstd"]) {
+        let start = request.body.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = request
+            .body
+            .iter()
+            .rposition(|byte| *byte == b'\r')
+            .expect("a form");
+        let end = request.body[..end]
+            .iter()
+            .rposition(|byte| *byte == b'\r')
+            .expect("a form");
+        let sent = &request.body[start.expect("a head") + 4..end];
+        if format == "raw" {
+            assert!(sent == content);
+            continue;
+        }
+        let archive = world.write("archive", sent);
+        let archive = fs::File::open(archive).expect("opens");
+        let limits = courser_archive::Limits::default();
+        let target = world.path("target");
+        fs::create_dir_all(&target).expect("a directory");
+        courser_archive::extract(archive, &target, &limits).expect(format);
+        assert!(fs::read(target.join("out/large")).expect("is there") == content);
+    }
+}
+
+#[test]
+fn what_cannot_be_packed_ends_an_upload_that_has_begun() {
+    let world = World::new();
+    large(&world);
+    let server = server(&world, |_| Reply::status(201));
+    let mut request = upload(&world, &server);
+    std::os::unix::fs::symlink("large", world.path("project/out/zlink")).expect("a link");
+    request.format = "gzip".to_owned();
+    request.paths = vec!["out/large".to_owned(), "out/zlink".to_owned()];
+    let (result, log) = run(&world, request);
+    let reason = "the \"out/zlink\" is not a regular file";
+    assert_eq!(result.err().as_deref(), Some(reason), "{log}");
+    assert!(!log.contains("Retrying"), "{log}");
+    assert!(!log.contains("to coordinator"), "{log}");
+    assert!(server.requests().is_empty());
+}
+
 #[test]
 fn nothing_to_upload_keeps_the_job_green() {
     let world = World::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::sync::watch;
 use url::Url;
 
 /// How long a call may take.
@@ -59,6 +60,8 @@ pub enum Body {
         file_name: String,
         /// Content.
         path: PathBuf,
+        /// Of a file that is still being written: how far. Until it is complete it is sent as it grows, in chunks.
+        growth: Option<watch::Receiver<Growth>>,
     },
     /// A file with a known length (object storage `PUT`).
     File {
@@ -67,6 +70,15 @@ pub enum Body {
         /// Content type.
         content_type: &'static str,
     },
+}
+
+/// How far the writer of a file is. One that goes away before the file is complete breaks the upload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// Bytes that are in the file.
+    pub written: u64,
+    /// No more will come.
+    pub complete: bool,
 }
 
 /// One call.

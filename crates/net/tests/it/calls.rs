@@ -276,6 +276,7 @@ async fn files_are_sent_with_their_length_at_each_attempt() {
     let form = Body::MultipartFile {
         file_name: "default.zip".to_owned(),
         path,
+        growth: None,
     };
     client
         .send(call(Method::POST, &server.url("/"), form))
