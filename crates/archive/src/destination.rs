@@ -1,22 +1,18 @@
 //! The directory that an archive is extracted into. Nothing an entry says can reach outside of it.
 //!
 //! Names are checked as text (no absolute ones, no `..`), and every directory on the way is opened
-//! relative to a handle of the root: with `openat2` and `RESOLVE_BENEATH` where the kernel has it, else
+//! below the root by `platform`: with `openat2` and `RESOLVE_BENEATH` where the kernel has it, else
 //! component by component without following links. Files are made anew, never written through.
 //! A link may point anywhere: links are made after all files, and nothing here follows one outside.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Timespec, Timestamps};
-use rustix::io::Errno;
-
 use crate::ArchiveError;
 use crate::error::shown;
+use crate::platform::{self, Directory};
 
 /// Bounds of one extraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +62,20 @@ pub(crate) struct Attributes {
     pub(crate) owner: Option<(u32, u32)>,
 }
 
+/// Why a directory below another was not opened.
+pub(crate) enum NotOpened {
+    Missing,
+    /// A link leads there, or outside.
+    Elsewhere,
+    Other(io::Error),
+}
+
 /// An open root.
 pub(crate) struct Destination {
-    root: OwnedFd,
+    root: Directory,
     path: PathBuf,
     /// Directory of the entry before: entries come sorted, so it is mostly the same.
-    recent: Option<(Vec<u8>, OwnedFd)>,
+    recent: Option<(Vec<u8>, Directory)>,
     /// Directories whose mode would keep us from filling them; set last, deepest first.
     closed: Vec<(Vec<u8>, Attributes)>,
 }
@@ -100,17 +104,20 @@ impl EntryName {
     pub(crate) fn new(raw: &[u8]) -> Result<Self, NameFault> {
         match raw {
             [] => return Err(NameFault::Unusable("it has no name")),
-            [b'/', ..] => return Err(NameFault::Outside),
+            [first, ..] if platform::is_separator(*first) => return Err(NameFault::Outside),
             _ if raw.contains(&0) => return Err(NameFault::Unusable("its name holds a zero byte")),
             _ if raw.len() > MAX_NAME => return Err(NameFault::Unusable("its name is too long")),
             _ => {}
         }
         let mut name = Vec::with_capacity(raw.len());
-        for component in raw.split(|byte| *byte == b'/') {
+        for component in raw.split(|byte| platform::is_separator(*byte)) {
             match component {
                 b"" | b"." => {}
                 b".." => return Err(NameFault::Outside),
                 component => {
+                    if let Some(reason) = platform::unusable(component) {
+                        return Err(NameFault::Unusable(reason));
+                    }
                     if !name.is_empty() {
                         name.push(b'/');
                     }
@@ -137,12 +144,7 @@ impl EntryName {
 impl Destination {
     /// Opens `path`, which has to exist.
     pub(crate) fn open(path: &Path) -> Result<Self, ArchiveError> {
-        let root = rustix::fs::open(
-            path,
-            OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY,
-            Mode::empty(),
-        )
-        .map_err(ArchiveError::errno(path))?;
+        let root = Directory::open(path).map_err(ArchiveError::io(path))?;
         Ok(Self {
             root,
             path: path.to_owned(),
@@ -176,22 +178,14 @@ impl Destination {
         let (parent, base) = name.split();
         let full = self.full(&name.0);
         let directory = self.directory(parent)?;
-        let create = || {
-            rustix::fs::openat(
-                directory,
-                base,
-                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::from_raw_mode(0o666),
-            )
-        };
-        let file = match create() {
-            Err(Errno::EXIST) => {
-                remove(directory, base).map_err(ArchiveError::errno(&full))?;
-                create()
+        let file = match directory.create_new(base) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let removed = directory.remove(base);
+                removed.and_then(|()| directory.create_new(base))
             }
             other => other,
         };
-        Ok(File::from(file.map_err(ArchiveError::errno(&full))?))
+        file.map_err(ArchiveError::io(full))
     }
 
     /// Sets mode, times and owner of a file that [`Self::create_file`] made.
@@ -201,7 +195,7 @@ impl Destination {
         name: &EntryName,
         attributes: Attributes,
     ) -> Result<(), ArchiveError> {
-        apply(file.as_fd(), attributes).map_err(ArchiveError::errno(self.full(&name.0)))
+        platform::set_file(file, attributes).map_err(ArchiveError::io(self.full(&name.0)))
     }
 
     /// Makes a directory; an existing one is kept.
@@ -237,13 +231,14 @@ impl Destination {
     }
 
     fn set_directory(&self, name: &[u8], attributes: Attributes) -> Result<(), ArchiveError> {
-        match open_beneath(self.root.as_fd(), name) {
-            Ok(directory) => {
-                apply(directory.as_fd(), attributes).map_err(ArchiveError::errno(self.full(name)))
-            }
+        match self.root.beneath(name) {
+            Ok(directory) => directory
+                .set(attributes)
+                .map_err(ArchiveError::io(self.full(name))),
             // A link took its place: there is nothing of ours to change.
-            Err(Errno::LOOP | Errno::NOTDIR | Errno::XDEV | Errno::NOENT) => Ok(()),
-            Err(error) => Err(ArchiveError::errno(self.full(name))(error)),
+            Err(NotOpened::Missing | NotOpened::Elsewhere) => Ok(()),
+            Err(NotOpened::Other(error)) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
+            Err(NotOpened::Other(error)) => Err(ArchiveError::io(self.full(name))(error)),
         }
     }
 
@@ -256,14 +251,14 @@ impl Destination {
         let (parent, base) = name.split();
         let full = self.full(&name.0);
         let directory = self.directory(parent)?;
-        match rustix::fs::symlinkat(target, directory, base) {
-            Err(Errno::EXIST) => {
-                remove(directory, base).map_err(ArchiveError::errno(&full))?;
-                rustix::fs::symlinkat(target, directory, base)
+        match directory.link(target, base) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let removed = directory.remove(base);
+                removed.and_then(|()| directory.link(target, base))
             }
             other => other,
         }
-        .map_err(ArchiveError::errno(&full))
+        .map_err(ArchiveError::io(full))
     }
 
     /// Applies what had to wait.
@@ -276,44 +271,39 @@ impl Destination {
         Ok(())
     }
 
-    /// A handle of a directory below the root, made where it is missing.
-    fn directory(&mut self, name: &[u8]) -> Result<BorrowedFd<'_>, ArchiveError> {
+    /// A directory below the root, made where it is missing.
+    fn directory(&mut self, name: &[u8]) -> Result<&Directory, ArchiveError> {
         if name.is_empty() {
-            return Ok(self.root.as_fd());
+            return Ok(&self.root);
         }
         if self.recent.as_ref().is_none_or(|(known, _)| known != name) {
             let opened = self.open_or_make(name)?;
             self.recent = Some((name.to_vec(), opened));
         }
-        Ok(self
-            .recent
-            .as_ref()
-            .map_or_else(|| self.root.as_fd(), |(_, directory)| directory.as_fd()))
+        let recent = self.recent.as_ref();
+        Ok(recent.map_or(&self.root, |(_, directory)| directory))
     }
 
-    fn open_or_make(&self, name: &[u8]) -> Result<OwnedFd, ArchiveError> {
-        match open_beneath(self.root.as_fd(), name) {
+    fn open_or_make(&self, name: &[u8]) -> Result<Directory, ArchiveError> {
+        match self.root.beneath(name) {
             Ok(directory) => return Ok(directory),
-            Err(Errno::NOENT) => {}
+            Err(NotOpened::Missing) => {}
             Err(error) => return Err(self.unreachable(name, error)),
         }
-        let mut above: Option<OwnedFd> = None;
+        let mut above: Option<Directory> = None;
         let ends = (0..name.len())
             .filter(|at| name[*at] == b'/')
             .chain([name.len()]);
         for end in ends {
             let prefix = &name[..end];
-            let opened = match open_beneath(self.root.as_fd(), prefix) {
-                Err(Errno::NOENT) => {
+            let opened = match self.root.beneath(prefix) {
+                Err(NotOpened::Missing) => {
                     let base = prefix.rsplit(|byte| *byte == b'/').next().unwrap_or(prefix);
-                    let parent = above
-                        .as_ref()
-                        .map_or_else(|| self.root.as_fd(), AsFd::as_fd);
-                    match rustix::fs::mkdirat(parent, base, Mode::from_raw_mode(0o777)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(error) => return Err(ArchiveError::errno(self.full(prefix))(error)),
-                    }
-                    open_beneath(self.root.as_fd(), prefix)
+                    let parent = above.as_ref().unwrap_or(&self.root);
+                    parent
+                        .make_directory(base)
+                        .map_err(ArchiveError::io(self.full(prefix)))?;
+                    self.root.beneath(prefix)
                 }
                 other => other,
             };
@@ -323,100 +313,17 @@ impl Destination {
     }
 
     /// A link that leads outside is an escape; anything else is what the system says.
-    fn unreachable(&self, name: &[u8], error: Errno) -> ArchiveError {
+    fn unreachable(&self, name: &[u8], error: NotOpened) -> ArchiveError {
         match error {
-            Errno::XDEV | Errno::LOOP => self.outside(name),
-            other => ArchiveError::errno(self.full(name))(other),
+            NotOpened::Elsewhere => self.outside(name),
+            NotOpened::Missing => ArchiveError::io(self.full(name))(io::ErrorKind::NotFound.into()),
+            NotOpened::Other(error) => ArchiveError::io(self.full(name))(error),
         }
     }
 
     fn full(&self, name: &[u8]) -> PathBuf {
-        self.path.join(std::ffi::OsStr::from_bytes(name))
+        self.path.join(platform::from_name(name))
     }
-}
-
-/// Removes a file, a link or an empty directory.
-fn remove(directory: BorrowedFd<'_>, base: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(directory, base, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {
-            rustix::fs::unlinkat(directory, base, AtFlags::REMOVEDIR)
-        }
-        other => other,
-    }
-}
-
-/// Owner first: changing it would clear mode bits.
-fn apply(file: BorrowedFd<'_>, attributes: Attributes) -> Result<(), Errno> {
-    if let Some((user, group)) = attributes.owner {
-        let user = rustix::fs::Uid::from_raw(user);
-        let group = rustix::fs::Gid::from_raw(group);
-        // Only root may give files away; upstream ignores the failure too.
-        rustix::fs::fchown(file, Some(user), Some(group)).ok();
-    }
-    if let Some(mode) = attributes.mode {
-        rustix::fs::fchmod(file, Mode::from_raw_mode((mode & 0o777) as RawMode))?;
-    }
-    if let Some(seconds) = attributes.modified {
-        let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: rustix::fs::UTIME_NOW,
-            },
-            last_modification: Timespec {
-                tv_sec: seconds,
-                tv_nsec: 0,
-            },
-        };
-        rustix::fs::futimens(file, &times)?;
-    }
-    Ok(())
-}
-
-const DIRECTORY: OFlags = OFlags::DIRECTORY
-    .union(OFlags::RDONLY)
-    .union(OFlags::CLOEXEC);
-
-/// Opens a directory below `root`. Links on the way are followed only while they stay inside.
-#[cfg(target_os = "linux")]
-fn open_beneath(root: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
-    use rustix::fs::ResolveFlags;
-
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(root, name, DIRECTORY, Mode::empty(), resolve) {
-        // Kernels before 5.6, and sandboxes that don't know the call.
-        Err(Errno::NOSYS | Errno::PERM) => open_stepwise(root, name),
-        other => other,
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_beneath(root: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
-    open_stepwise(root, name)
-}
-
-/// The same without `openat2`: no link is followed at all.
-fn open_stepwise(root: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let mut directory: Option<OwnedFd> = None;
-    for component in name.split(|byte| *byte == b'/') {
-        let parent = directory.as_ref().map_or(root, AsFd::as_fd);
-        let next = rustix::fs::openat(
-            parent,
-            component,
-            DIRECTORY | OFlags::NOFOLLOW,
-            Mode::empty(),
-        );
-        directory = Some(match next {
-            // With O_DIRECTORY a link may be reported as "not a directory".
-            Err(Errno::NOTDIR) if is_link(parent, component) => return Err(Errno::LOOP),
-            other => other?,
-        });
-    }
-    directory.ok_or(Errno::NOENT)
-}
-
-fn is_link(parent: BorrowedFd<'_>, component: &[u8]) -> bool {
-    rustix::fs::statat(parent, component, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
 /// Counts extracted bytes of all threads against a bound.
@@ -508,19 +415,6 @@ mod tests {
                 .expect("readable")
                 .count(),
             0
-        );
-    }
-
-    #[test]
-    fn stepwise_opening_follows_no_link() {
-        let world = tempfile::tempdir().expect("temporary directory");
-        std::fs::create_dir_all(world.path().join("a/b")).expect("directories");
-        std::os::unix::fs::symlink("a", world.path().join("link")).expect("link");
-        let root = Destination::open(world.path()).expect("opens").root;
-        assert!(open_stepwise(root.as_fd(), b"a/b").is_ok());
-        assert_eq!(
-            open_stepwise(root.as_fd(), b"link/b").err(),
-            Some(Errno::LOOP)
         );
     }
 }

@@ -78,15 +78,6 @@ impl ArchiveError {
             source,
         }
     }
-
-    /// The same for `rustix`.
-    pub(crate) fn errno(path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
-        let path = path.into();
-        move |source| Self::Io {
-            path,
-            source: source.into(),
-        }
-    }
 }
 
 /// A name from an archive as texts show it: control characters cannot pretend to be lines of a log.

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
 
 use crate::ArchiveError;
+use crate::platform;
 use crate::source::{Source, SourceKind, open_regular};
 
 /// Writes the members in the order of `files`; anything but a regular file is an error.
@@ -23,8 +23,8 @@ pub(crate) fn write<W: Write>(
         let mut file = open_regular(root, path)?;
         let base = path.file_name().unwrap_or(path.as_os_str());
         let mut member = GzBuilder::new()
-            .filename(header_text(base.as_bytes()))
-            .comment(header_text(path.as_os_str().as_bytes()))
+            .filename(header_text(&platform::to_name(base)))
+            .comment(header_text(&platform::to_name(path.as_os_str())))
             .mtime(u32::try_from(source.modified).unwrap_or(0))
             .write(&mut *output, Compression::default());
         io::copy(&mut file, &mut member)

@@ -28,10 +28,15 @@ mod glob;
 mod gzip;
 mod in_order;
 mod pack;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
 mod selection;
 mod single;
 mod source;
 mod tar_zstd;
+#[cfg(any(windows, test))]
+mod windows_names;
 mod zip_reader;
 mod zip_writer;
 

@@ -1,14 +1,13 @@
 //! One file on its way into a zip: read, judged, compressed, in memory.
 
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libdeflater::{CompressionLvl, Compressor};
 use rawzip::CompressionMethod;
 
 use crate::source::{Source, SourceKind, open};
-use crate::{ArchiveError, Level};
+use crate::{ArchiveError, Level, platform};
 
 /// Files up to this size are compressed in memory (`dependencies.md` 9: two threads then stay below
 /// 48 MB, input and output).
@@ -112,7 +111,7 @@ impl Packer {
         match source.kind {
             SourceKind::Directory => return Ok(Packed::Directory(source)),
             SourceKind::Link => {
-                let content = source.target(root)?.as_os_str().as_bytes().to_vec();
+                let content = platform::to_name(source.target(root)?.as_os_str()).into_owned();
                 return Ok(Packed::stored(source, content));
             }
             SourceKind::File if source.size > SMALL => return Ok(Packed::Stream(source)),

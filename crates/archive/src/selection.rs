@@ -4,12 +4,11 @@
 //! of relative paths and what there is to say about it. Links are never followed while walking.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::glob::{Glob, has_meta, split_base};
+use crate::platform;
 
 /// What a job asks for.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +100,7 @@ pub fn select(root: &Path, wanted: Wanted<'_>) -> Selection {
         let mut count = 0;
         for path in untracked {
             if root.join(path).symlink_metadata().is_ok() {
-                count += usize::from(chosen.add(path.as_os_str().as_bytes(), 1));
+                count += usize::from(chosen.add(&platform::to_name(path.as_os_str()), 1));
             }
         }
         chosen.findings.push(Finding::Untracked { count });
@@ -120,7 +119,7 @@ pub fn select(root: &Path, wanted: Wanted<'_>) -> Selection {
         files: chosen
             .files
             .into_iter()
-            .map(|path| PathBuf::from(OsString::from_vec(path)))
+            .map(|path| platform::from_name(&path).into_owned())
             .collect(),
         findings: chosen.findings,
     }
@@ -131,7 +130,7 @@ pub fn is_excluded(root: &Path, exclude: &[String], path: &Path) -> bool {
     let rules = exclude.iter().map(|rule| Rule::new(root, rule));
     rules
         .take_while(|rule| !matches!(rule.meaning, RuleMeaning::Outside))
-        .any(|rule| rule.matches(path.as_os_str().as_bytes()))
+        .any(|rule| rule.matches(&platform::to_name(path.as_os_str())))
 }
 
 struct Chosen<'a> {
@@ -279,9 +278,7 @@ struct Pending {
 
 impl Walk<'_> {
     fn start(&mut self, chosen: &mut Chosen<'_>, base: Vec<u8>) {
-        let full = chosen
-            .root
-            .join(Path::new(std::ffi::OsStr::from_bytes(&base)));
+        let full = chosen.root.join(platform::from_name(&base));
         // The base of a pattern may be a link, a path itself is taken as it is.
         let kind = if self.glob.is_some() {
             fs::metadata(&full)
@@ -318,9 +315,7 @@ impl Walk<'_> {
         directory: Pending,
         pending: &mut Vec<Pending>,
     ) {
-        let full = chosen
-            .root
-            .join(Path::new(std::ffi::OsStr::from_bytes(&directory.path)));
+        let full = chosen.root.join(platform::from_name(&directory.path));
         let entries = match fs::read_dir(&full) {
             Ok(entries) => entries,
             // What vanishes meanwhile is not missed.
@@ -337,11 +332,13 @@ impl Walk<'_> {
             let Ok(kind) = entry.file_type() else {
                 continue;
             };
-            let path = joined(&directory.path, entry.file_name().as_bytes());
+            let name = entry.file_name();
+            let name = platform::to_name(&name);
+            let path = joined(&directory.path, &name);
             let mut visits = directory.visits;
             let mut below_base = Vec::new();
             if let Some(glob) = self.glob {
-                below_base = joined(&directory.below_base, entry.file_name().as_bytes());
+                below_base = joined(&directory.below_base, &name);
                 visits += usize::from(glob.matches(&below_base, kind.is_dir()));
             }
             if visits > 0 && chosen.add(&path, visits) {
@@ -379,7 +376,8 @@ fn relative(root: &Path, text: &str) -> Option<String> {
         (text, "")
     };
     let base = clean(&root.join(base));
-    let below = base.strip_prefix(clean(root)).ok()?.to_str()?.to_owned();
+    let below = base.strip_prefix(clean(root)).ok()?.as_os_str();
+    let below = String::from_utf8(platform::to_name(below).into_owned()).ok()?;
     Some(match (below.is_empty(), pattern.is_empty()) {
         (true, true) => ".".to_owned(),
         (true, false) => pattern.to_owned(),

@@ -1,13 +1,9 @@
 //! Files on their way into an archive.
 
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-
-use crate::ArchiveError;
+use crate::{ArchiveError, platform};
 
 /// A file, directory or link as it is on disk. Sockets, pipes and devices have none.
 pub(crate) struct Source {
@@ -39,20 +35,21 @@ impl Source {
             kind if kind.is_symlink() => SourceKind::Link,
             _ => return Ok(None),
         };
+        let (mode, (user, group)) = platform::mode_and_owner(&metadata);
         Ok(Some(Self {
             path: path.to_owned(),
             kind,
-            mode: metadata.mode() & 0o7777,
-            modified: metadata.mtime(),
-            user: metadata.uid(),
-            group: metadata.gid(),
+            mode,
+            modified: platform::modified(&metadata),
+            user,
+            group,
             size: metadata.len(),
         }))
     }
 
     /// Name in the archive: directories end in a slash.
     pub(crate) fn name(&self) -> Vec<u8> {
-        let mut name = self.path.as_os_str().as_bytes().to_vec();
+        let mut name = platform::to_name(self.path.as_os_str()).into_owned();
         if self.kind == SourceKind::Directory {
             name.push(b'/');
         }
@@ -70,11 +67,10 @@ impl Source {
 /// pipe not waited for.
 pub(crate) fn open(root: &Path, path: &Path) -> Result<File, ArchiveError> {
     let full = root.join(path);
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(&full, flags, Mode::empty()) {
-        Ok(file) => Ok(File::from(file)),
-        Err(rustix::io::Errno::LOOP) => Err(ArchiveError::NotRegular(path.to_owned())),
-        Err(error) => Err(ArchiveError::errno(full)(error)),
+    match platform::open_no_follow(&full) {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(ArchiveError::NotRegular(path.to_owned())),
+        Err(error) => Err(ArchiveError::io(full)(error)),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -12,7 +11,7 @@ use tar::EntryType;
 use crate::destination::{Attributes, Budget, Destination, EntryName, copy_within};
 use crate::error::shown;
 use crate::source::{Source, SourceKind, open_regular};
-use crate::{ArchiveError, Level, Limits, MAX_ZSTD_WINDOW_LOG};
+use crate::{ArchiveError, Level, Limits, MAX_ZSTD_WINDOW_LOG, platform};
 
 /// Links are kept until all files are there; hostile archives must not fill the memory with them.
 const MAX_LINK_BYTES: usize = 64 << 20;
@@ -41,15 +40,15 @@ pub(crate) fn write<W: Write>(
         header.set_gid(source.group.into());
         header.set_size(0);
         let name = source.name();
-        let name = Path::new(std::ffi::OsStr::from_bytes(&name));
+        let name = platform::from_name(&name);
         match source.kind {
             SourceKind::Directory => {
                 header.set_entry_type(EntryType::Directory);
-                builder.append_data(&mut header, name, io::empty())
+                builder.append_data(&mut header, &name, io::empty())
             }
             SourceKind::Link => {
                 header.set_entry_type(EntryType::Symlink);
-                builder.append_link(&mut header, name, source.target(root)?)
+                builder.append_link(&mut header, &name, source.target(root)?)
             }
             SourceKind::File => {
                 let file = open_regular(root, path)?;
@@ -60,7 +59,7 @@ pub(crate) fn write<W: Write>(
                     .take(source.size)
                     .chain(io::repeat(0))
                     .take(source.size);
-                builder.append_data(&mut header, name, content)
+                builder.append_data(&mut header, &name, content)
             }
         }
         .map_err(ArchiveError::Output)?;

@@ -6,9 +6,8 @@
 //! extracts an entry depends on its name alone, so that entries of one name keep their order.
 
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +21,7 @@ use rawzip::{
 
 use crate::destination::{Attributes, Budget, Destination, EntryName, copy_within};
 use crate::error::shown;
-use crate::{ArchiveError, Limits, MAX_ZSTD_WINDOW_LOG, processors};
+use crate::{ArchiveError, Limits, MAX_ZSTD_WINDOW_LOG, platform, processors};
 
 /// Entries up to this size, packed and unpacked, are inflated in memory.
 const SMALL: u64 = 4 << 20;
@@ -304,13 +303,12 @@ impl<'a> Extraction<'a> {
             &mut self.packed
         };
         packed.resize(packed_size as usize, 0);
-        archive
-            .content
-            .read_exact_at(packed, start)
-            .map_err(|error| match error.kind() {
+        platform::read_exact_at(&archive.content, packed, start).map_err(|error| {
+            match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => damaged_entry(raw, "cut short"),
                 _ => damaged_entry(raw, error),
-            })?;
+            }
+        })?;
         if !is_stored {
             self.inflate(record.compression_method(), size as usize, raw)?;
         }
@@ -345,11 +343,14 @@ impl<'a> Extraction<'a> {
     }
 }
 
+/// The same for all names that a file system may take for one: it folds cases and, beyond ASCII, much more. `a` and
+/// `a/` are one name.
 fn hash(name: &[u8]) -> u64 {
-    // `a` and `a/` are one name.
     let name = name.strip_suffix(b"/").unwrap_or(name);
     let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
+    for byte in name.iter().filter(|byte| byte.is_ascii()) {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
     hasher.finish()
 }
 

@@ -5,7 +5,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +16,7 @@ use courser_job::messages;
 use crate::expansion::expand;
 use crate::output::Output;
 use crate::selection_log::{Entry, select_and_log};
-use crate::{ArchiveCache, HelperEnvironment, HelperError};
+use crate::{ArchiveCache, HelperEnvironment, HelperError, platform};
 
 /// Name of the archive, beside [`METADATA`].
 const ARCHIVE: &str = "cache.zip";
@@ -234,9 +233,7 @@ fn take_over_alternate(work: &ArchiveCache, directory: &Path) -> Result<(), Help
 }
 
 fn make_directory(directory: &Path) -> Result<(), HelperError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
+    platform::private_directories()
         .create(directory)
         .map_err(HelperError::io(directory))
 }
@@ -306,10 +303,7 @@ fn write_metadata(
     let mut file =
         tempfile::NamedTempFile::new_in(directory).map_err(HelperError::io(directory))?;
     file.write_all(text.as_bytes())
-        .and_then(|()| {
-            file.as_file()
-                .set_permissions(fs::Permissions::from_mode(0o640))
-        })
+        .and_then(|()| platform::set_mode(file.as_file(), 0o640))
         .map_err(HelperError::io(&path))?;
     file.persist(&path)
         .map_err(|error| HelperError::io(&path)(error.error))?;

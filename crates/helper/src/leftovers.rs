@@ -6,11 +6,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::HelperError;
 use crate::git_config;
+use crate::{HelperError, platform};
 
 /// What an interrupted Git leaves, below `.git`.
 const LOCKS: [&str; 4] = ["index.lock", "shallow.lock", "HEAD.lock", "config.lock"];
@@ -167,7 +166,7 @@ pub(crate) fn remove_directory(path: &Path) -> Result<(), HelperError> {
 
 /// `chmod -R u+rwX` for directories; what fails shows when removing.
 fn open_up(directory: &Path) {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).ok();
+    platform::open_up(directory).ok();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             open_up(&entry.path());

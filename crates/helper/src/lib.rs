@@ -35,6 +35,9 @@ mod git_config;
 mod git_fault;
 mod leftovers;
 mod output;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
 mod selection_log;
 mod sources;
 mod tool_trust;

@@ -1,18 +1,16 @@
 //! Selecting files for artifacts and caches, with the lines a log shows about it
 //! (`runner-build-lifecycle.md` 4.2, 4.3).
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use courser_archive::{Finding, Wanted, select};
 use courser_config::Environment;
 use courser_job::messages;
 
-use crate::HelperError;
 use crate::expansion::expand;
 use crate::git::Git;
 use crate::output::Output;
+use crate::{HelperError, platform};
 
 /// Paths, excludes and untracked files of one entry, as the job wrote them.
 pub(crate) struct Entry<'a> {
@@ -98,7 +96,7 @@ fn untracked(project_dir: &Path) -> Option<Vec<PathBuf>> {
         answer
             .split(|byte| *byte == 0)
             .filter(|path| !path.is_empty())
-            .map(|path| PathBuf::from(OsString::from_vec(path.to_vec())))
+            .map(platform::path_of)
             .collect(),
     )
 }

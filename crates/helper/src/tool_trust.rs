@@ -5,18 +5,17 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use courser_config::Environment;
 use courser_job::helper_request::GitServer;
 use courser_job::{ToolFiles, ToolTrust, messages};
 
-use crate::HelperError;
 use crate::git_config::GitConfig;
 use crate::leftovers::remove_directory;
 use crate::output::Output;
 use crate::sources::make_private_directory;
+use crate::{HelperError, platform};
 
 /// Where the machine's wget looks.
 const WGET_CONFIG: &str = "/etc/wgetrc";
@@ -126,10 +125,7 @@ fn wget_config(bundle: &str) -> Vec<u8> {
 
 /// A new file that can be read only: a tool that appends to its bundle by mistake is told so.
 fn write(path: &str, content: &[u8]) -> Result<(), HelperError> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o400)
+    platform::new_file(0o400)
         .open(path)
         .and_then(|mut file| file.write_all(content))
         .map_err(HelperError::io(path))

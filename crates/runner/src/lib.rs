@@ -27,6 +27,9 @@ mod job_task;
 mod light_helper;
 mod log;
 pub mod metrics;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
 mod report;
 mod resume;
 mod shutdown;

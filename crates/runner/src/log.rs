@@ -5,7 +5,6 @@
 mod kept;
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +16,7 @@ use tokio::sync::Notify;
 
 use kept::{Found, Kept};
 
+use crate::platform;
 use crate::spool::journal::{FinalState, Record};
 use crate::spool::{JobFiles, LeftOver, Unfinished, Unsynced};
 
@@ -181,7 +181,7 @@ impl JobLog {
             // What was written stays as it is until it is acknowledged: nobody has to wait.
             Found::InFile(file, length) => {
                 room.resize(length, 0);
-                file.read_exact_at(room, offset)?;
+                platform::read_exact_at(&file, room, offset)?;
                 Ok(room.split().freeze())
             }
         }

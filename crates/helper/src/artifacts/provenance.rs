@@ -1,9 +1,8 @@
 //! The provenance statement of an archive: in-toto v0.1 around SLSA v1, written into the working
 //! directory and added to the archive (`runner-build-lifecycle.md` 4.6).
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use courser_config::Environment;
@@ -14,7 +13,7 @@ use serde::Serialize as _;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{HelperEnvironment, HelperError};
+use crate::{HelperEnvironment, HelperError, platform};
 
 /// The only version of the predicate that is known.
 pub(super) const SCHEMA_VERSION: &str = "v1";
@@ -40,9 +39,7 @@ pub(super) fn write(
         .serialize(&mut serializer)
         .map_err(|error| failed(error.into()))?;
     file.write_all(&serializer.into_inner()).map_err(failed)?;
-    file.as_file()
-        .set_permissions(fs::Permissions::from_mode(0o644))
-        .map_err(failed)?;
+    platform::set_mode(file.as_file(), 0o644).map_err(failed)?;
     file.persist(&full).map_err(|error| failed(error.error))?;
     Ok(path)
 }

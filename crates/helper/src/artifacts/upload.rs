@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use crate::expansion::expand;
 use crate::output::Output;
 use crate::selection_log::{Entry, add_unless_excluded, select_and_log};
 use crate::transfer::{artifacts_url, client};
-use crate::{HelperEnvironment, HelperError};
+use crate::{HelperEnvironment, HelperError, platform};
 
 /// Tries of an upload, and of one that a busy server refuses with 503.
 const UPLOAD_TRIES: u32 = 3;
@@ -137,19 +136,17 @@ struct Staged {
 impl Staged {
     fn new(environment: &HelperEnvironment) -> Result<Self, HelperError> {
         let (file, name) = staging_file(environment)?.into_parts();
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Ok(if path.exists() {
-            Self {
+        Ok(match platform::nameless(&file) {
+            Some(path) => Self {
                 file,
                 path,
                 _name: None,
-            }
-        } else {
-            Self {
+            },
+            None => Self {
                 file,
                 path: name.to_path_buf(),
                 _name: Some(name),
-            }
+            },
         })
     }
 }
@@ -368,7 +365,7 @@ impl Upload<'_> {
     async fn unless_packing_failed(&self) {
         let is_over = self.growth.has_changed().is_err();
         if is_over && !self.growth.borrow().complete {
-            std::future::pending().await;
+            std::future::pending::<()>().await;
         }
     }
 

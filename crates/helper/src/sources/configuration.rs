@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use courser_config::Environment;
@@ -14,7 +13,7 @@ use super::credentials;
 use crate::git_config::GitConfig;
 use crate::leftovers::{remove_directory, remove_file};
 use crate::output::Output;
-use crate::{HelperEnvironment, HelperError};
+use crate::{HelperEnvironment, HelperError, platform};
 
 /// Template directory, below the temporary one.
 const TEMPLATE: &str = "git-template";
@@ -188,9 +187,7 @@ pub(super) fn ca_bundle(
 
 /// `mkdir -p` with directories nobody else can look into.
 pub(crate) fn make_private_directory(path: &Path) -> Result<(), HelperError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
+    platform::private_directories()
         .create(path)
         .map_err(HelperError::io(path))
 }
@@ -198,10 +195,7 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), HelperError> {
 /// A new file that only the user can read, in place of an old one.
 pub(super) fn write_private(path: &Path, text: &str) -> Result<(), HelperError> {
     remove_file(path)?;
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
+    platform::new_file(0o600)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(HelperError::io(path))

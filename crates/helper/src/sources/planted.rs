@@ -1,14 +1,12 @@
 //! What an earlier job planted in a work tree that is used again, so that Git or a script would work with a
 //! repository or with files that the job chose.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::HelperError;
 use crate::git::Git;
 use crate::leftovers::{is_directory, is_link, remove_directory};
+use crate::{HelperError, platform};
 
 /// The longest `gitdir:` file that is read.
 const LONGEST_LINK: u64 = 8192;
@@ -40,16 +38,13 @@ impl Tracked {
             directories: Vec::new(),
             has_blind_spots: false,
         };
-        let mut last = Path::new("");
+        let mut last = PathBuf::new();
         for entry in listed.split(|byte| *byte == 0) {
             // `H 100644 <id> 0<tab>path`
             let Some(tab) = entry.iter().position(|byte| *byte == b'\t') else {
                 continue;
             };
-            let (facts, path) = (
-                &entry[..tab],
-                Path::new(OsStr::from_bytes(&entry[tab + 1..])),
-            );
+            let (facts, path) = (&entry[..tab], platform::path_of(&entry[tab + 1..]));
             tracked.has_blind_spots |= facts
                 .first()
                 .is_some_and(|tag| tag.is_ascii_lowercase() || *tag == b'S');
@@ -57,12 +52,12 @@ impl Tracked {
                 .get(2..)
                 .is_some_and(|facts| facts.starts_with(b"160000"))
             {
-                tracked.submodules.push(path.to_owned());
+                tracked.submodules.push(path.clone());
             }
             // Sorted: most files lie beside the one before.
             let directory = path.parent().unwrap_or_else(|| Path::new(""));
             if directory != last {
-                last = directory;
+                last = directory.to_owned();
                 let above = directory.ancestors().map(Path::to_owned);
                 let inside = above.filter(|directory| !directory.as_os_str().is_empty());
                 tracked.directories.extend(inside);
@@ -142,7 +137,7 @@ fn leads_into(work_tree: &Path, modules: &Path) -> bool {
         return false;
     };
     let target = target.strip_suffix(b"\n").unwrap_or(target);
-    let Some(target) = cleaned(&work_tree.join(OsStr::from_bytes(target))) else {
+    let Some(target) = cleaned(&work_tree.join(platform::path_of(target))) else {
         return false;
     };
     // Links below it have been removed.

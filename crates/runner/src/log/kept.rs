@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use courser_job::messages;
 use courser_job::trace::Digest;
 use courser_protocol::TraceSummary;
 
+use crate::platform;
 use crate::spool::journal::{FinalState, Record};
 use crate::spool::{JobFiles, Unfinished, Unsynced};
 
@@ -224,7 +224,7 @@ fn with_file(mut digest: Digest, file: &File, end: u64) -> io::Result<Digest> {
     while digest.size() < end {
         let left = usize::try_from(end - digest.size()).unwrap_or(usize::MAX);
         let most = left.min(piece.len());
-        file.read_exact_at(&mut piece[..most], digest.size())?;
+        platform::read_exact_at(file, &mut piece[..most], digest.size())?;
         digest.update(&piece[..most]);
     }
     Ok(digest)
@@ -234,7 +234,7 @@ fn with_file(mut digest: Digest, file: &File, end: u64) -> io::Result<Digest> {
 fn write_as_much(file: &File, bytes: &[u8], offset: u64) -> (usize, Option<io::Error>) {
     let mut written = 0;
     while written < bytes.len() {
-        match file.write_at(&bytes[written..], offset + written as u64) {
+        match platform::write_at(file, &bytes[written..], offset + written as u64) {
             Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
             Ok(length) => written += length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

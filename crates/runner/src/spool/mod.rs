@@ -16,9 +16,8 @@ pub(crate) mod journal;
 mod room;
 mod unfinished;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +29,8 @@ use journal::{JobRecord, Read, Record};
 pub(crate) use unfinished::Unfinished;
 
 use crate::dispatch::HeldNumbers;
+
+use crate::platform;
 
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
@@ -100,11 +101,10 @@ impl Spool {
     /// Those of the file system.
     pub fn open(directory: PathBuf, limits: SpoolLimits) -> io::Result<Self> {
         make_directory(&directory)?;
-        let lock = OpenOptions::new()
+        let lock = platform::private_file()
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o600)
             .open(directory.join(LOCK))?;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Ok(Self {
@@ -389,18 +389,13 @@ impl Drop for JobFiles {
 }
 
 fn make_directory(directory: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
+    platform::private_directories().create(directory)
 }
 
 fn private_file(path: &Path, new: bool) -> io::Result<File> {
-    OpenOptions::new()
+    platform::private_file()
         .read(true)
         .write(true)
         .create_new(new)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
         .open(path)
 }
