@@ -54,17 +54,7 @@ const PLATFORMS: [Platform; 2] = [
     },
     Platform {
         target: "x86_64-pc-windows-gnu",
-        // `archive` keeps within its destination by `openat`, which Windows has not; `helper`, `runner`
-        // and `cli` stand on it, `coordinator` beside it.
-        packages: &[
-            "courser-trust",
-            "courser-config",
-            "courser-protocol",
-            "courser-job",
-            "courser-pipeline",
-            "courser-net",
-            "courser-executor",
-        ],
+        packages: &["courser-cli"],
     },
 ];
 

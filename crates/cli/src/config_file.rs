@@ -1,13 +1,13 @@
 //! `config.toml` and `.runner_system_id` on disk (`runner-config.md` 13 and 14).
 
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use courser_config::{Config, ConfigDocument, ConfigError, LintError, Loaded, ShownKey};
 
 use crate::failure::{Code, Failure};
+use crate::platform;
 use crate::session::Session;
 
 /// `-c`, the same for all commands that open the file.
@@ -188,13 +188,12 @@ fn directory_of(path: &Path) -> &Path {
 fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = directory_of(&target);
-    std::fs::DirBuilder::new()
+    platform::private_directory()
         .recursive(true)
-        .mode(0o700)
         .create(directory)?;
+    // Made for the user only.
     let mut file = tempfile::Builder::new()
         .prefix(".courser-")
-        .permissions(std::fs::Permissions::from_mode(0o600))
         .tempfile_in(directory)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
@@ -224,6 +223,8 @@ fn random_bytes() -> [u8; 12] {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ use courser_config::Environment;
 use courser_net::{Legs, ProxySettings, SystemRoots};
 
 use crate::failure::Failure;
+use crate::platform;
 
 /// Whose files and services are used (`runner-cli.md` 1.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +60,12 @@ impl ProcessEnvironment {
         let working_directory = std::env::current_dir().map_err(|error| {
             Failure::invalid(format!("cannot tell the current directory: {error}"))
         })?;
-        let uid = rustix::process::getuid();
+        let uid = platform::user();
         Ok(Self {
             proxy: proxies(&variables),
             system_roots: system_roots(&variables),
-            home: home(&variables, uid.as_raw())?,
-            mode: if uid.is_root() {
-                Mode::System
-            } else {
-                Mode::User
-            },
+            home: home(&variables, uid)?,
+            mode: if uid == 0 { Mode::System } else { Mode::User },
             working_directory,
             variables,
         })
@@ -106,7 +103,7 @@ impl ProcessEnvironment {
 
     /// Name of the user who runs this process; the number where there is no name.
     pub(crate) fn user_name(&self) -> String {
-        let uid = rustix::process::getuid().as_raw();
+        let uid = platform::user();
         let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let mut lines = accounts
             .lines()
@@ -118,10 +115,7 @@ impl ProcessEnvironment {
 
     /// Name of this machine.
     pub(crate) fn host_name(&self) -> String {
-        rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned()
+        platform::host_name(|name| self.variables.get(name).map(str::to_owned))
     }
 }
 

@@ -5,11 +5,9 @@
 //! the reader has emptied the other one.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::fs::{FileType, fstat};
-use rustix::io::ioctl_fionread;
+use crate::platform::{self, Stream};
 
 /// A reader that is this slow gets what comes in any order.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -23,23 +21,21 @@ pub(crate) struct Ordered<W, O> {
     patience: Duration,
 }
 
-impl<W: Write, O: AsFd> Ordered<W, O> {
+impl<W: Write, O: Stream> Ordered<W, O> {
     /// Writes to `to` after what `other` was given.
     pub(crate) fn new(to: W, other: O) -> Self {
-        let is_pipe =
-            fstat(&other).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
         Self {
             to,
-            other: is_pipe.then_some(other),
+            other: platform::is_pipe(&other).then_some(other),
             patience: PATIENCE,
         }
     }
 }
 
-impl<W: Write, O: AsFd> Write for Ordered<W, O> {
+impl<W: Write, O: Stream> Write for Ordered<W, O> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(other) = &self.other {
-            wait_until_read(other.as_fd(), self.patience);
+            wait_until_read(other, self.patience);
         }
         self.to.write(bytes)
     }
@@ -49,9 +45,9 @@ impl<W: Write, O: AsFd> Write for Ordered<W, O> {
     }
 }
 
-fn wait_until_read(pipe: BorrowedFd<'_>, patience: Duration) {
+fn wait_until_read(pipe: &impl Stream, patience: Duration) {
     let mut waited = Duration::ZERO;
-    while waited < patience && ioctl_fionread(pipe).is_ok_and(|unread| unread > 0) {
+    while waited < patience && platform::has_unread(pipe) {
         std::thread::sleep(PAUSE);
         waited += PAUSE;
     }
@@ -73,7 +69,7 @@ mod tests {
             ordered.patience = Duration::MAX;
             ordered.write_all(b"second").expect("write");
         });
-        assert_eq!(ioctl_fionread(&second_reader).expect("a pipe"), 0);
+        assert!(!platform::has_unread(&second_reader));
         let mut text = [0; 5];
         reader.read_exact(&mut text).expect("read");
         let mut rest = String::new();

@@ -25,6 +25,9 @@ mod job_streams;
 mod logging;
 mod metrics;
 mod pipeline_variables;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
 mod private_file;
 mod problems;
 mod project;

@@ -1,9 +1,9 @@
 //! Files that hold secrets: nobody but their owner may read them.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::failure::Failure;
+use crate::platform;
 
 /// The text of a file of at most `limit` bytes; `what` names its kind in messages, such as `token file`.
 ///
@@ -13,8 +13,7 @@ use crate::failure::Failure;
 pub(crate) fn read(path: &Path, what: &str, limit: u64) -> Result<String, Failure> {
     let named = |message: String| Failure::invalid(format!("{}: {message}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
-    if metadata.mode() & 0o077 != 0 {
-        let mode = metadata.mode() & 0o777;
+    if let Some(mode) = platform::mode_for_others(&metadata) {
         return Err(
             named(format!("{what} with mode {mode:04o}: others can read it"))
                 .hint(format!("chmod 600 {}", path.display())),

@@ -15,10 +15,10 @@ use courser_coordinator::{
 use courser_net::Clients;
 use courser_protocol::Secret;
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::revision::{Repositories, ServedProject};
 use crate::failure::{Code, Failure};
+use crate::platform;
 use crate::repository::{Occasion, Repository, git};
 use crate::session::Session;
 
@@ -204,8 +204,8 @@ fn announce(
 
 async fn wait_for_the_end() -> Result<(), Failure> {
     let failed = |error| Failure::internal(format!("cannot listen for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = platform::interrupts().map_err(failed)?;
+    let mut terminate = platform::terminations().map_err(failed)?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

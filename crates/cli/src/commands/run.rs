@@ -10,7 +10,6 @@ use courser_net::PageListener;
 use courser_protocol::short_token;
 use courser_runner::metrics::Metrics;
 use courser_runner::{Ended, Phase, Runner, Shutdown};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -18,6 +17,7 @@ use crate::config_file::{ConfigFile, ConfigOption};
 use crate::connection;
 use crate::failure::{Code, Failure};
 use crate::metrics::{self, Pages};
+use crate::platform;
 use crate::session::Session;
 
 /// How often the modification time of the file is looked at.
@@ -236,24 +236,21 @@ fn log_change(change: &ConfigChange) {
 
 /// The signals of a running runner (`runner-cli.md` 3.2).
 pub(crate) struct Signals {
-    quit: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+    quit: platform::Signal,
+    terminate: platform::Signal,
+    interrupt: platform::Signal,
+    hangup: platform::Signal,
 }
 
 impl Signals {
     /// Takes the signals over from the system's defaults.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::internal(format!("cannot take signals over: {error}")))
-        };
+        let failed = |error| Failure::internal(format!("cannot take signals over: {error}"));
         Ok(Self {
-            quit: take(SignalKind::quit())?,
-            terminate: take(SignalKind::terminate())?,
-            interrupt: take(SignalKind::interrupt())?,
-            hangup: take(SignalKind::hangup())?,
+            quit: platform::quits().map_err(failed)?,
+            terminate: platform::terminations().map_err(failed)?,
+            interrupt: platform::interrupts().map_err(failed)?,
+            hangup: platform::hangups().map_err(failed)?,
         })
     }
 

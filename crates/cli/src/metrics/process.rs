@@ -2,6 +2,8 @@
 
 use courser_runner::metrics::{Exposition, Kind};
 
+use crate::platform;
+
 /// Writes those families of which the system tells; elsewhere than on Linux, none.
 pub(super) fn write(page: &mut Exposition) {
     let Some(facts) = Facts::read() else { return };
@@ -58,11 +60,12 @@ impl Facts {
             .lines()
             .find_map(|line| line.strip_prefix("btime "))?;
         let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+        let (ticks, page) = platform::units_of_proc();
         Self::parse(
             &stat,
             boot.trim().parse().ok()?,
-            rustix::param::clock_ticks_per_second() as f64,
-            rustix::param::page_size() as f64,
+            ticks as f64,
+            page as f64,
             open as f64,
         )
     }

@@ -16,6 +16,7 @@ use super::reports::Reports;
 use super::runner::LocalRunner;
 use super::view::{JobName, Summary, SummaryRow, View};
 use crate::failure::{Code, Failure};
+use crate::platform;
 
 /// How a run ended.
 pub(super) struct Followed {
@@ -66,12 +67,10 @@ pub(super) async fn to_the_end(
     view: &mut (dyn View + Send),
 ) -> Result<Followed, Failure> {
     let mut interrupts = 0;
-    let mut interrupt =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-            .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
+    let mut interrupt = platform::interrupts()
+        .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
+    let mut terminate = platform::terminations()
+        .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
     let first = snapshot(coordinator, pipeline).await?;
     let told = reused.iter().filter_map(|job| first.jobs.get(*job));
     let mut watch = Watch {

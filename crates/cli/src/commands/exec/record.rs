@@ -2,9 +2,7 @@
 //! working copies that were kept. Values of variables are not remembered, only their names.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use courser_coordinator::{JobArtifact, JobSnapshot, JobState, PassedJob};
@@ -16,6 +14,7 @@ use super::selection::Selection;
 use super::state::ProjectState;
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
+use crate::platform;
 
 /// One run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,11 +61,7 @@ impl RecordedJob {
 impl Record {
     /// Writes it for the owner only.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = platform::new_private_file().open(path)?;
         file.write_all(serde_json::to_string_pretty(self)?.as_bytes())
     }
 

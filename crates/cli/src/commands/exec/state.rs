@@ -15,12 +15,12 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use crate::environment::ProcessEnvironment;
+use crate::platform;
 
 /// Finished runs that are kept for their logs and artifacts.
 const KEPT_RUNS: usize = 10;
@@ -279,8 +279,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn make_writable(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    platform::open_up(directory)?;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         // The entry's own type: links are not followed out of the tree.
@@ -292,9 +291,8 @@ fn make_writable(directory: &Path) -> io::Result<()> {
 }
 
 fn create_private(directory: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
+    platform::private_directory()
         .recursive(true)
-        .mode(0o700)
         .create(directory)
 }
 

@@ -14,6 +14,7 @@ use super::opened::{self, Opened, PasswordOption};
 use super::shown_certificate::ShownCertificate;
 use super::trust_file::{self, TrustFile, commented};
 use crate::failure::{Code, Failure};
+use crate::platform;
 use crate::questions::Questions;
 use crate::session::Session;
 use crate::stdout::print_text;
@@ -240,13 +241,8 @@ fn same_file(one: &Path, other: &Path) -> bool {
 /// Writes a new file with mode 0600; one that is there stays.
 fn write_key(path: &Path, key: &PrivateKey) -> Result<(), Failure> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
 
-    let mut options = std::fs::OpenOptions::new();
-    let written = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
+    let written = platform::new_private_file()
         .open(path)
         .and_then(|mut file| {
             file.write_all(key.to_pem().as_bytes())?;

@@ -4,10 +4,10 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use courser_trust::{CertificateFile, Pkcs12Error};
-use rustix::termios::{self, LocalModes, OptionalActions};
 
 use super::named_file;
 use crate::failure::Failure;
+use crate::platform;
 use crate::session::Session;
 
 /// Where the password of a PKCS#12 file is.
@@ -60,17 +60,12 @@ fn ask(path: &Path) -> Result<String, Failure> {
     let unreadable = |error: std::io::Error| Failure::invalid(format!("cannot ask: {error}"));
     eprint!("Password of {}: ", path.display());
     std::io::stderr().flush().map_err(unreadable)?;
-    let before = termios::tcgetattr(&stdin).map_err(|error| unreadable(error.into()))?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    termios::tcsetattr(&stdin, OptionalActions::Flush, &silent)
-        .map_err(|error| unreadable(error.into()))?;
+    let hidden = platform::Typing::hidden().map_err(unreadable)?;
     let mut line = String::new();
     let read = stdin.read_line(&mut line);
     // Whatever was read, the terminal must show again what is typed.
-    let restored = termios::tcsetattr(&stdin, OptionalActions::Now, &before);
+    drop(hidden);
     eprintln!();
     read.map_err(unreadable)?;
-    restored.map_err(|error| unreadable(error.into()))?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }

@@ -17,6 +17,7 @@ use url::Url;
 
 use self::plays::{Play, Scene};
 use crate::failure::{Code, Failure};
+use crate::platform;
 use crate::stdout::print_text;
 use crate::version;
 
@@ -174,13 +175,9 @@ async fn look(scene: &Scene) -> Result<Option<Fault>, Failure> {
 /// Keys lie in a directory of our own, readable by its user only.
 fn write(directory: &TempDir, name: &str, text: &str) -> Result<std::path::PathBuf, Failure> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
 
     let path = directory.path().join(name);
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
+    platform::new_private_file()
         .open(&path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(unmade)?;

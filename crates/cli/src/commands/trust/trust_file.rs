@@ -9,6 +9,7 @@ use courser_trust::{Certificate, Generation, Reading, Source, SourceContent, Sto
 
 use super::fingerprint::colons;
 use crate::failure::Failure;
+use crate::platform;
 
 /// A certificate as PEM below comments that say whose it is.
 pub(super) fn commented(certificate: &Certificate) -> String {
@@ -98,8 +99,6 @@ impl TrustFile {
 /// Writes a file that everybody may read, since jobs run as other users. A file that is there keeps its owner and mode; a
 /// device or a pipe is written to, never replaced.
 pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-
     let old = std::fs::metadata(path).ok();
     if old.as_ref().is_some_and(|old| !old.is_file()) {
         let mut there = std::fs::OpenOptions::new().write(true).open(path)?;
@@ -114,15 +113,7 @@ pub(super) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     let mut fresh = tempfile::NamedTempFile::new_in(directory)?;
     fresh.write_all(text)?;
-    let permissions = match &old {
-        Some(old) => {
-            // Only root may give files away; for others a replaced file becomes their own.
-            fchown(fresh.as_file(), Some(old.uid()), Some(old.gid())).ok();
-            old.permissions()
-        }
-        None => std::fs::Permissions::from_mode(0o644),
-    };
-    fresh.as_file().set_permissions(permissions)?;
+    platform::take_after(fresh.as_file(), old.as_ref())?;
     fresh.as_file().sync_all()?;
     fresh.persist(&path)?;
     Ok(())

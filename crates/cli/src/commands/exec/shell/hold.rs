@@ -6,15 +6,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rustix::fs::{Mode, OFlags};
-
 use crate::environment::ProcessEnvironment;
 use crate::failure::Failure;
+use crate::platform;
 
 const GATE: &str = "gate";
 const ENVIRONMENT: &str = "environment";
@@ -38,8 +35,8 @@ pub(super) struct Held {
 impl Meeting {
     /// Makes the place.
     pub(super) fn new(directory: PathBuf) -> io::Result<Self> {
-        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
-        make_gate(&directory.join(GATE))?;
+        platform::private_directory().create(&directory)?;
+        platform::make_fifo(&directory.join(GATE))?;
         Ok(Self { directory })
     }
 
@@ -49,33 +46,9 @@ impl Meeting {
     }
 
     /// Ends the wait for a job that will not come, as long as the result lives.
-    pub(super) fn give_up(&self) -> Option<OwnedFd> {
-        let gate = self.directory.join(GATE);
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    pub(super) fn give_up(&self) -> Option<File> {
         // The one who waits opens its end now and finds no environment.
-        rustix::fs::open(gate, flags, Mode::empty()).ok()
-    }
-}
-
-#[cfg(not(target_vendor = "apple"))]
-fn make_gate(path: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, FileType, mknodat};
-
-    let mode = Mode::RUSR | Mode::WUSR;
-    Ok(mknodat(CWD, path, FileType::Fifo, mode, 0)?)
-}
-
-/// No safe call makes a pipe with a name there.
-#[cfg(target_vendor = "apple")]
-fn make_gate(path: &Path) -> io::Result<()> {
-    let made = std::process::Command::new("mkfifo")
-        .args(["-m", "600"])
-        .arg(path)
-        .status()?;
-    if made.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("mkfifo ended with {made}")))
+        platform::open_fifo(&self.directory.join(GATE)).ok()
     }
 }
 
@@ -124,11 +97,7 @@ fn wait(directory: &Path, environment: &ProcessEnvironment) -> io::Result<()> {
     for (name, value) in environment.variables.iter() {
         text.extend(["\0", name, "=", value]);
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(directory.join(ENVIRONMENT))?;
+    let mut file = platform::new_private_file().open(directory.join(ENVIRONMENT))?;
     file.write_all(text.as_bytes())?;
     drop(file);
     let mut gate = File::open(directory.join(GATE))?;

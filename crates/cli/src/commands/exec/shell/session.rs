@@ -1,18 +1,17 @@
 //! The shell itself: what is started in the job's directory, and how it and the job end together.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::super::follow::Followed;
 use super::TAKE_COPY;
 use super::hold::{Held, Meeting};
 use crate::failure::{Code, Failure};
+use crate::platform;
 use crate::session::Session;
 
 /// Waits for the job, runs the shell or the command, and lets the job go. The exit code is theirs.
@@ -97,7 +96,7 @@ async fn start(
         .kill_on_drop(true);
     // Ctrl-C is for what runs in the shell.
     let failed = |error| Failure::internal(format!("cannot listen for signals: {error}"));
-    let _interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
+    let _interrupts = platform::interrupts().map_err(failed)?;
     let status = process.status().await.map_err(|error| {
         let program = command.first().map_or("bash", String::as_str);
         Failure::new(
@@ -110,9 +109,6 @@ async fn start(
 
 /// A shell's way: 128 and the signal.
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    let code = code.and_then(|code| u8::try_from(code).ok());
+    let code = platform::exit_code(status).and_then(|code| u8::try_from(code).ok());
     code.unwrap_or(u8::MAX).into()
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use courser_coordinator::{JobEnd, JobState};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use rustix::stdio::{stdin, stdout};
-use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 use super::super::log::strip_colours;
 use super::{
     BOLD, DIM, JobName, Summary, View, columns, milliseconds, print_summary, seconds, shortened,
     sign, started_pipeline, verdict,
 };
+use crate::platform;
 
 /// Columns of a log line beside a running job.
 const GLIMPSE: usize = 60;
@@ -26,7 +25,8 @@ pub(in super::super) struct Live {
     screen: MultiProgress,
     running: HashMap<i64, ProgressBar>,
     width: usize,
-    _keys: Option<SilentControlKeys>,
+    /// `^C` on the screen would move the cursor, and the lines of running jobs could not be taken away again.
+    _keys: Option<platform::Typing>,
 }
 
 impl Live {
@@ -37,7 +37,7 @@ impl Live {
             screen: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::stdout()),
             running: HashMap::new(),
             width: 0,
-            _keys: SilentControlKeys::new(),
+            _keys: platform::Typing::without_control_keys(),
         }
     }
 
@@ -119,40 +119,8 @@ impl View for Live {
     }
 }
 
-/// The terminal does not write `^C` while this lives: it would move the cursor, and the lines of running
-/// jobs could not be taken away again.
-struct SilentControlKeys {
-    before: Termios,
-}
-
-impl SilentControlKeys {
-    fn new() -> Option<Self> {
-        if !in_foreground() {
-            return None;
-        }
-        let before = termios::tcgetattr(stdin()).ok()?;
-        let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHOCTL);
-        termios::tcsetattr(stdin(), OptionalActions::Now, &silent).ok()?;
-        Some(Self { before })
-    }
-}
-
-impl Drop for SilentControlKeys {
-    fn drop(&mut self) {
-        if in_foreground() {
-            termios::tcsetattr(stdin(), OptionalActions::Now, &self.before).ok();
-        }
-    }
-}
-
-/// A process in the background that changes the terminal is stopped by the system.
-fn in_foreground() -> bool {
-    termios::tcgetpgrp(stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
-}
-
 fn terminal_columns() -> usize {
-    termios::tcgetwinsize(stdout()).map_or(80, |size| usize::from(size.ws_col))
+    platform::terminal_columns().unwrap_or(80)
 }
 
 /// As many of the first characters as fit; those of East Asian scripts take two columns.
