@@ -141,6 +141,23 @@ fn leaf_intermediate_and_root_are_rotated_under_a_running_runner_and_no_job_fail
 }
 
 #[test]
+fn a_root_that_is_exchanged_all_at_once_reaches_the_job_in_flight() {
+    let old = Authority::root("Old Root").issue();
+    let new = Authority::root("New Root").issue();
+    let mut drill = Drill::start(&old, &old.server(NAMES).issue());
+    let both = old.certificate_pem() + &new.certificate_pem();
+    drill.site.world.write("tls/root.pem", both);
+    // Git, curl and the upload of the artifact come after the exchange, in and behind the script that runs.
+    drill.with_a_job_in_flight("another root", |drill| {
+        drill.serve(&new.server(NAMES).issue());
+        drill.trust(&[&new]);
+        drill
+            .runner
+            .wait_for("the job's certificates were exchanged");
+    });
+}
+
+#[test]
 fn an_old_root_that_is_taken_away_is_refused_within_a_second_and_works_again_when_it_is_back() {
     let (old, other) = (
         Authority::root("Old Root").issue(),

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use courser_job::{DirectoryLayout, HelperRequest, Job, StageScript};
 use courser_protocol::FailureReason;
@@ -46,12 +47,25 @@ pub trait Environment: Send {
         stop: StopSignal,
     ) -> EnvironmentFuture<'a, Result<Exit, RunError>>;
 
+    /// Does helper requests while a stage runs.
+    fn beside(&self) -> Arc<dyn Beside>;
+
     /// What finds the job's processes and files again should this process die. Known before the first
     /// stage, the same until the end.
     fn footprint(&self) -> Footprint;
 
     /// Tears the surroundings down and gives the place back.
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>>;
+}
+
+/// Does helper requests of a job beside its stages, as the job's user.
+pub trait Beside: Send + Sync {
+    /// Does one. Dropping the future kills it.
+    fn run<'a>(
+        &'a self,
+        request: &'a HelperRequest,
+        output: &'a mut dyn Output,
+    ) -> EnvironmentFuture<'a, Result<Exit, RunError>>;
 }
 
 /// Does helper requests inside this process, for executors whose jobs run as this process's user.

@@ -23,8 +23,8 @@ mod registry;
 mod shell;
 
 pub use contract::{
-    Environment, EnvironmentFuture, Executor, Exit, Facts, LightHelper, NoPlace, Output, Place,
-    PrepareError, RunError, StopSignal, Stream,
+    Beside, Environment, EnvironmentFuture, Executor, Exit, Facts, LightHelper, NoPlace, Output,
+    Place, PrepareError, RunError, StopSignal, Stream,
 };
 pub use footprint::{Footprint, Orphan, Swept, sweep};
 pub use registry::{Host, UnusableExecutor, executor_for, features_of};

@@ -207,6 +207,7 @@ pub async fn run(
         HelperRequest::GlobalGitConfig { temporary_dir } => {
             sources::write_global_config(temporary_dir, &environment.variables)
         }
+        HelperRequest::RenewTrust(work) => tool_trust::exchange(work, &environment.variables),
         HelperRequest::Prepare(work) => {
             prepare(work, &environment.host_name, &environment.variables, output)
         }
@@ -264,7 +265,9 @@ fn last_line(result: Result<(), HelperError>, output: &mut Output<'_>) -> Result
 /// Whether the work is so small that no process is worth it: a few file operations, no Git, no network.
 pub fn is_light(request: &HelperRequest, environment: &LightEnvironment) -> bool {
     match request {
-        HelperRequest::Prepare(_) | HelperRequest::GlobalGitConfig { .. } => true,
+        HelperRequest::Prepare(_)
+        | HelperRequest::RenewTrust(_)
+        | HelperRequest::GlobalGitConfig { .. } => true,
         HelperRequest::GetSources(sources) => !sources.strategy.uses_git(),
         HelperRequest::CleanUp(work) => !cleanup::needs_git(work, &environment.variables),
         _ => false,
@@ -291,6 +294,7 @@ pub fn run_light(
             &environment.variables,
             &mut output,
         ),
+        HelperRequest::RenewTrust(work) => tool_trust::exchange(work, &environment.variables),
         HelperRequest::GlobalGitConfig { temporary_dir } => {
             sources::write_global_config(temporary_dir, &environment.variables)
         }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use courser_config::Environment;
-use courser_job::helper_request::GitServer;
+use courser_job::helper_request::{GitServer, RenewTrust};
 use courser_job::{ToolFiles, ToolTrust, messages};
 
 use crate::git_config::GitConfig;
@@ -53,15 +53,51 @@ pub(crate) fn renew(
     };
     make_private_directory(files.directory().as_ref())?;
     let bundle = files.bundle();
-    write(&bundle, trust.bundle.as_bytes())?;
-    write(&files.truststore(), &trust.truststore)?;
-    write(
-        &files.git_config(),
-        git_config(&bundle, git_server, variables)?.as_bytes(),
-    )?;
-    write(&files.wget_config(), &wget_config(&bundle))?;
+    for (path, content) in contents(&files, Wanted { trust, git_server }, variables)? {
+        write(&path, &content)?;
+    }
     output.say(&messages::tool_trust(trust.private, trust.system, &bundle))?;
     Ok(())
+}
+
+/// Gives the files of a running job other contents, each at once: its programs may be reading them. What the job does
+/// not have is not made.
+pub(crate) fn exchange(work: &RenewTrust, variables: &Environment) -> Result<(), HelperError> {
+    let directory = Path::new(&work.temporary_dir);
+    let variable_files = work.files.iter().map(|(name, content)| {
+        let path = directory.join(name).to_string_lossy().into_owned();
+        (path, content.expose().as_bytes().to_vec())
+    });
+    let mut wanted: Vec<_> = variable_files.collect();
+    if let Some(tools) = Wanted::new(work.tools.as_deref(), work.git_server.as_ref()) {
+        let files = ToolFiles::below(&work.temporary_dir);
+        wanted.extend(contents(&files, tools, variables)?);
+    }
+    for (path, content) in wanted {
+        if fs::symlink_metadata(&path).is_ok() {
+            let beside = format!("{path}.new");
+            fs::remove_file(&beside).ok();
+            write(&beside, &content)?;
+            fs::rename(&beside, &path).map_err(HelperError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files for the job's tools, by path.
+fn contents(
+    files: &ToolFiles,
+    Wanted { trust, git_server }: Wanted<'_>,
+    variables: &Environment,
+) -> Result<[(String, Vec<u8>); 4], HelperError> {
+    let bundle = files.bundle();
+    let git_config = git_config(&bundle, git_server, variables)?;
+    Ok([
+        (files.git_config(), git_config.into_bytes()),
+        (files.wget_config(), wget_config(&bundle)),
+        (files.truststore(), trust.truststore.clone()),
+        (bundle, trust.bundle.clone().into_bytes()),
+    ])
 }
 
 /// Takes the files of a job away.

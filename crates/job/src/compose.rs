@@ -2,13 +2,21 @@
 
 use crate::cache::{self, CacheWork};
 use crate::helper_request::{
-    CacheRequest, CleanUp, DownloadArtifacts, HelperRequest, Prepare, Provenance, UploadArtifacts,
+    CacheRequest, CleanUp, DownloadArtifacts, HelperRequest, Prepare, Provenance, RenewTrust,
+    UploadArtifacts,
 };
 use crate::job::AFTER_SCRIPT;
 use crate::job_variables::variable_list;
 use crate::script::Body;
 use crate::tool_trust::{self, ToolFiles};
 use crate::{Job, JobStatus, Stage, StageScript, StageWork, Variables, messages, sources};
+
+/// File variables that follow the runner's own trust.
+const TRUST_FILES: [&str; 3] = [
+    "CI_SERVER_TLS_CA_FILE",
+    "CI_SERVER_TLS_CERT_FILE",
+    "CI_SERVER_TLS_KEY_FILE",
+];
 
 /// Tries of a download after the first one (4.7).
 const DOWNLOAD_RETRIES: u32 = 2;
@@ -63,6 +71,23 @@ impl Job {
         Some(StageScript {
             stage: stage.clone(),
             work,
+        })
+    }
+
+    /// What gives the files of trust, where the job has some, the content that this job says.
+    pub fn renew_trust(&self) -> HelperRequest {
+        let of_trust = |name: &&str| {
+            let of_name = self.variables().iter().rfind(|one| one.key == **name);
+            of_name.filter(|variable| variable.file)
+        };
+        let files = TRUST_FILES.iter().filter_map(of_trust);
+        HelperRequest::RenewTrust(RenewTrust {
+            temporary_dir: self.directories().temporary.clone(),
+            files: files
+                .map(|variable| (variable.key.clone(), variable.value.clone()))
+                .collect(),
+            tools: self.context().tls.tools.clone(),
+            git_server: sources::git_server(self),
         })
     }
 

@@ -94,7 +94,7 @@ pub struct DirectoryLayout {
 }
 
 /// Certificates for the job's own tools (`runner-tls.md` 4.1).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobTls {
     /// Content of `CI_SERVER_TLS_CA_FILE`; empty = absent.
     pub ca_chain: String,

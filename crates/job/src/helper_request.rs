@@ -41,6 +41,8 @@ pub enum HelperRequest {
         /// `<project dir>.tmp`.
         temporary_dir: String,
     },
+    /// While a stage runs: files of trust that the job has already get what the runner trusts now.
+    RenewTrust(RenewTrust),
     /// `prepare_script`: `Running on …`, leftovers of `GITLAB_ENV` away (2.9), trust for the job's tools.
     Prepare(Prepare),
 }
@@ -56,6 +58,21 @@ pub struct Prepare {
     #[serde(default, with = "shared")]
     pub tools: Option<Arc<ToolTrust>>,
     /// The server of the sources, for the job's own calls of Git.
+    #[serde(default)]
+    pub git_server: Option<GitServer>,
+}
+
+/// [`HelperRequest::RenewTrust`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RenewTrust {
+    /// `<project dir>.tmp`.
+    pub temporary_dir: String,
+    /// Names and contents of file variables there.
+    pub files: Vec<(String, Secret)>,
+    /// As in [`Prepare`].
+    #[serde(default, with = "shared")]
+    pub tools: Option<Arc<ToolTrust>>,
+    /// As in [`Prepare`].
     #[serde(default)]
     pub git_server: Option<GitServer>,
 }

@@ -10,7 +10,7 @@ use crate::directories::{Directories, Place};
 use crate::helper_request::{GitStrategy, OldGitConfig};
 use crate::job_variables::variable_list;
 use crate::script::{Shell, Style};
-use crate::{Features, RunnerContext, Settings, Stage, Variables, cache, inputs, refusal};
+use crate::{Features, JobTls, RunnerContext, Settings, Stage, Variables, cache, inputs, refusal};
 
 /// A job that can run: payload, context, variables, features and settings resolved once.
 #[derive(Debug)]
@@ -104,6 +104,15 @@ impl Job {
             }
             rejection
         })
+    }
+
+    /// The same job, whose tools trust something else from now on.
+    pub fn trusting(&self, tls: JobTls) -> Result<Self, Rejection> {
+        let mut payload = self.payload.clone();
+        // They are in their places already.
+        payload.inputs.clear();
+        let context = self.context.clone();
+        Self::accept(payload, RunnerContext { tls, ..context })
     }
 
     fn resolve(mut payload: JobResponse, context: RunnerContext) -> Result<Self, Rejection> {

@@ -77,7 +77,7 @@ pub(crate) struct Entry {
     /// Global `shutdown_timeout`.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) settings: RunnerSettings,
-    pub(crate) tool_trust: ToolTrustMaker,
+    pub(crate) tool_trust: Arc<ToolTrustMaker>,
     pub(crate) ready: Result<Ready, Unusable>,
 }
 
@@ -193,7 +193,7 @@ impl Entry {
             check_interval: config.check_interval,
             shutdown_timeout: config.shutdown_timeout,
             settings: settings.clone(),
-            tool_trust: ToolTrustMaker::new(runner),
+            tool_trust: Arc::new(ToolTrustMaker::new(runner)),
             ready,
         }
     }

@@ -113,8 +113,8 @@ impl Resumption {
             let settings = &self.settings;
             let timeout = self.config.borrow().shutdown_timeout;
             let (host, held) = (&settings.host, settings.spool.held_numbers());
-            let tls = api.tls_for_job().await;
-            match Saving::new(unfinished, &runner, tls, host, held, timeout) {
+            let api = Arc::clone(&api);
+            match Saving::new(unfinished, &runner, api, host, held, timeout).await {
                 Ok(made) => saving = Some(made),
                 Err(why) => {
                     tracing::error!(job = job.job, "its artifacts cannot be saved now: {why}");

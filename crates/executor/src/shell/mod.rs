@@ -13,6 +13,7 @@ mod platform;
 mod process;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
@@ -23,8 +24,8 @@ use tempfile::TempDir;
 
 use crate::footprint::remove_private_files;
 use crate::{
-    Environment, EnvironmentFuture, Executor, Exit, Facts, Footprint, Host, NoPlace, Orphan,
-    Output, Place, PrepareError, RunError, StopSignal, UnusableExecutor,
+    Beside, Environment, EnvironmentFuture, Executor, Exit, Facts, Footprint, Host, NoPlace,
+    Orphan, Output, Place, PrepareError, RunError, StopSignal, UnusableExecutor,
 };
 pub(crate) use job_processes::JobProcesses;
 use job_processes::{Marks, Survivor};
@@ -128,10 +129,12 @@ impl Executor for ShellExecutor {
             return Box::pin(std::future::ready(Err(PrepareError { message, reason })));
         }
         let environment: Box<dyn Environment> = Box::new(ShellEnvironment {
-            shell: self.shell,
+            programs: Programs {
+                shell: self.shell,
+                host: self.host.clone(),
+                processes: self.marks.new_job(),
+            },
             script_file,
-            host: self.host.clone(),
-            processes: self.marks.new_job(),
             temporary_directory: PathBuf::from(&job.directories().temporary),
             cleaned: false,
             _place: place,
@@ -140,12 +143,18 @@ impl Executor for ShellExecutor {
     }
 }
 
-struct ShellEnvironment {
+/// What starts programs of one job, also several at once.
+#[derive(Clone)]
+struct Programs {
     shell: Shell,
-    /// Scripts are files, not standard input.
-    script_file: bool,
     host: Host,
     processes: JobProcesses,
+}
+
+struct ShellEnvironment {
+    programs: Programs,
+    /// Scripts are files, not standard input.
+    script_file: bool,
     /// Beside the working copy; holds file variables and credentials.
     temporary_directory: PathBuf,
     /// The job's own clean-up stage has removed its file variables and credentials.
@@ -153,7 +162,7 @@ struct ShellEnvironment {
     _place: Place,
 }
 
-impl ShellEnvironment {
+impl Programs {
     fn start<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
         Invocation::new(
             program,
@@ -188,49 +197,6 @@ impl ShellEnvironment {
         } else {
             self.start("su", [user, "-c", &command])
         }
-    }
-
-    /// A directory of its own with the script, for as long as it runs. In the job's private directory, which
-    /// is emptied should this process die.
-    fn script_in_file(&self, script: &str) -> std::io::Result<(TempDir, Invocation)> {
-        std::fs::create_dir_all(&self.temporary_directory)?;
-        let directory = tempfile::Builder::new()
-            .prefix("build_script")
-            .tempdir_in(&self.temporary_directory)?;
-        let name = format!("script.{}", self.shell.script_extension());
-        let path = directory.path().join(name);
-        std::fs::write(&path, script)?;
-        let arguments = self.shell.file_arguments(&path.to_string_lossy());
-        let invocation = self.start(self.shell.program(), arguments.iter().map(String::as_str));
-        Ok((directory, invocation))
-    }
-
-    async fn run_script(
-        &self,
-        script: &str,
-        output: &mut dyn Output,
-        stop: StopSignal,
-    ) -> Result<Exit, RunError> {
-        if self.script_file {
-            let (_directory, shell) = self.script_in_file(script).map_err(RunError::Start)?;
-            return Ok(run_to_end(shell, &[], output, stop, self.grace())
-                .await?
-                .exit);
-        }
-        let shell = self.shell_invocation();
-        let ended = run_to_end(shell, script.as_bytes(), output, stop, self.grace()).await?;
-        Ok(match ended.exit {
-            // A login shell that did not read its script has failed in a profile.
-            Exit::Failure { code, text }
-                if !ended.input_was_read && !self.shell.is_powershell() =>
-            {
-                Exit::Failure {
-                    code,
-                    text: prepare_environment_failed(&text),
-                }
-            }
-            exit => exit,
-        })
     }
 
     /// `courser helper run` as the job's user, request on standard input.
@@ -275,9 +241,67 @@ impl ShellEnvironment {
     }
 }
 
+impl ShellEnvironment {
+    /// A directory of its own with the script, for as long as it runs. In the job's private directory, which
+    /// is emptied should this process die.
+    fn script_in_file(&self, script: &str) -> std::io::Result<(TempDir, Invocation)> {
+        std::fs::create_dir_all(&self.temporary_directory)?;
+        let directory = tempfile::Builder::new()
+            .prefix("build_script")
+            .tempdir_in(&self.temporary_directory)?;
+        let name = format!("script.{}", self.programs.shell.script_extension());
+        let path = directory.path().join(name);
+        std::fs::write(&path, script)?;
+        let arguments = self.programs.shell.file_arguments(&path.to_string_lossy());
+        let shell = self.programs.shell.program();
+        let invocation = self
+            .programs
+            .start(shell, arguments.iter().map(String::as_str));
+        Ok((directory, invocation))
+    }
+
+    async fn run_script(
+        &self,
+        script: &str,
+        output: &mut dyn Output,
+        stop: StopSignal,
+    ) -> Result<Exit, RunError> {
+        if self.script_file {
+            let (_directory, shell) = self.script_in_file(script).map_err(RunError::Start)?;
+            return Ok(run_to_end(shell, &[], output, stop, self.programs.grace())
+                .await?
+                .exit);
+        }
+        let shell = self.programs.shell_invocation();
+        let ended = run_to_end(
+            shell,
+            script.as_bytes(),
+            output,
+            stop,
+            self.programs.grace(),
+        )
+        .await?;
+        Ok(match ended.exit {
+            // A login shell that did not read its script has failed in a profile.
+            Exit::Failure { code, text }
+                if !ended.input_was_read && !self.programs.shell.is_powershell() =>
+            {
+                Exit::Failure {
+                    code,
+                    text: prepare_environment_failed(&text),
+                }
+            }
+            exit => exit,
+        })
+    }
+}
+
 impl Environment for ShellEnvironment {
     fn description(&self) -> String {
-        format!("Using Shell ({}) executor...", self.shell.program())
+        format!(
+            "Using Shell ({}) executor...",
+            self.programs.shell.program()
+        )
     }
 
     fn run<'a>(
@@ -291,7 +315,10 @@ impl Environment for ShellEnvironment {
                 StageWork::Shell(script) => self.run_script(script, output, stop).await,
                 StageWork::Helper(requests) => {
                     for request in requests {
-                        let exit = self.run_helper(request, output, stop.clone()).await?;
+                        let exit = self
+                            .programs
+                            .run_helper(request, output, stop.clone())
+                            .await?;
                         if !exit.is_success() {
                             return Ok(exit);
                         }
@@ -303,9 +330,13 @@ impl Environment for ShellEnvironment {
         })
     }
 
+    fn beside(&self) -> Arc<dyn Beside> {
+        Arc::new(self.programs.clone())
+    }
+
     fn footprint(&self) -> Footprint {
         Footprint::new(
-            self.processes.clone(),
+            self.programs.processes.clone(),
             vec![self.temporary_directory.clone()],
         )
     }
@@ -322,9 +353,19 @@ impl Environment for ShellEnvironment {
     }
 }
 
+impl Beside for Programs {
+    fn run<'a>(
+        &'a self,
+        request: &'a HelperRequest,
+        output: &'a mut dyn Output,
+    ) -> EnvironmentFuture<'a, Result<Exit, RunError>> {
+        Box::pin(self.run_helper(request, output, StopSignal::new()))
+    }
+}
+
 impl Drop for ShellEnvironment {
     fn drop(&mut self) {
-        self.processes.forget();
+        self.programs.processes.forget();
     }
 }
 

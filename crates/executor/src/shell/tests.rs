@@ -55,16 +55,18 @@ impl LightHelper for CountingHelper {
 
 fn environment(grace: Duration) -> ShellEnvironment {
     ShellEnvironment {
-        shell: Shell::Bash,
-        script_file: false,
-        host: Host {
-            working_directory: std::env::temp_dir(),
-            user: None,
-            helper_command: "/bin/cat".to_owned(),
-            light_helper: Arc::new(CountingHelper),
-            grace,
+        programs: Programs {
+            shell: Shell::Bash,
+            host: Host {
+                working_directory: std::env::temp_dir(),
+                user: None,
+                helper_command: "/bin/cat".to_owned(),
+                light_helper: Arc::new(CountingHelper),
+                grace,
+            },
+            processes: JobProcesses::new(Mark::new(), None),
         },
-        processes: JobProcesses::new(Mark::new(), None),
+        script_file: false,
         temporary_directory: std::env::temp_dir().join("none"),
         cleaned: false,
         _place: Place::unlimited(),
@@ -176,7 +178,7 @@ async fn a_profile_that_fails_is_told_from_a_script_that_does() {
     std::fs::write(profile.path(), "exit 3").expect("write");
     let mut environment = environment(Duration::from_secs(1));
     // A shell that runs a file before it reads its standard input, as a login shell runs a profile.
-    let shell = environment.start("bash", [profile.path().to_str().expect("a text")]);
+    let shell = environment.programs.start("bash", [profile.path().to_str().expect("a text")]);
     let mut log = Log::default();
     let ended = run_to_end(shell, b"true", &mut log, StopSignal::new(), Duration::ZERO)
         .await
@@ -314,14 +316,14 @@ fn directories_are_absolute() {
 #[test]
 fn another_user_is_reached_through_su() {
     let mut environment = environment(Duration::ZERO);
-    environment.host.user = Some("ci".to_owned());
-    environment.host.helper_command = "/opt/it's/courser".to_owned();
+    environment.programs.host.user = Some("ci".to_owned());
+    environment.programs.host.helper_command = "/opt/it's/courser".to_owned();
     assert_eq!(
-        environment.shell_invocation().words(),
+        environment.programs.shell_invocation().words(),
         ["su", "-s", "/bin/bash", "ci", "-c", "bash -l"]
     );
     assert_eq!(
-        environment.helper_invocation().words()[5],
+        environment.programs.helper_invocation().words()[5],
         r"exec '/opt/it'\''s/courser' helper run"
     );
 }
@@ -330,9 +332,9 @@ fn another_user_is_reached_through_su() {
 fn powershell_has_its_script_on_standard_input_or_in_a_file() {
     let world = tempfile::tempdir().expect("a directory");
     let mut environment = environment(Duration::ZERO);
-    environment.shell = Shell::Pwsh;
+    environment.programs.shell = Shell::Pwsh;
     environment.temporary_directory = world.path().join("project.tmp");
-    let words = environment.shell_invocation();
+    let words = environment.programs.shell_invocation();
     assert_eq!(words.words()[..2], ["pwsh", "-NoProfile"]);
     let (directory, file) = environment.script_in_file("& { }").expect("writable");
     let path = PathBuf::from(file.words()[6]);
@@ -341,13 +343,16 @@ fn powershell_has_its_script_on_standard_input_or_in_a_file() {
     drop(directory);
     assert!(!path.exists());
 
-    environment.host.user = Some("ci".to_owned());
-    let words = environment.shell_invocation();
+    environment.programs.host.user = Some("ci".to_owned());
+    let words = environment.programs.shell_invocation();
     assert_eq!(
         words.words()[..5],
         ["su", "-s", "/usr/bin/pwsh", "ci", "-c"]
     );
-    assert_eq!(environment.helper_invocation().words()[2], "/bin/sh");
+    assert_eq!(
+        environment.programs.helper_invocation().words()[2],
+        "/bin/sh"
+    );
 }
 
 #[tokio::test]
@@ -371,7 +376,7 @@ async fn a_script_in_a_file_runs_and_is_gone_afterwards() {
 #[test]
 fn executors_that_cannot_be_used_are_named() {
     let mut config = RunnerConfig::default();
-    let host = environment(Duration::ZERO).host.clone();
+    let host = environment(Duration::ZERO).programs.host.clone();
     let cases = [
         (
             "docker",

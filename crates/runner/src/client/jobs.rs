@@ -15,6 +15,7 @@ use courser_trust::VerifiedChains;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{Api, JOB_TOKEN, RUNNER_TOKEN, header_text};
+use crate::tool_trust::ToolTrustMaker;
 
 const UPDATE_INTERVAL: HeaderName = HeaderName::from_static("x-gitlab-trace-update-interval");
 
@@ -188,9 +189,13 @@ impl Api {
     }
 
     /// Certificates for a job that another process has received: those of the files in use.
-    pub(crate) async fn tls_for_job(&self) -> JobTls {
+    pub(crate) async fn tls_for_job(&self, tools: &ToolTrustMaker) -> JobTls {
         let files = self.files_for_job().await;
-        self.job_tls(files, None).await
+        let tools = files.trusted.as_ref().and_then(|trusted| tools.of(trusted));
+        JobTls {
+            tools,
+            ..self.job_tls(files, None).await
+        }
     }
 
     /// The CA file verbatim, else the chains with which the server was accepted on the connection that delivered the

@@ -4,6 +4,7 @@
 //! the job's processes. The log is sent beside the work, by the same task.
 
 mod performer;
+mod renewal;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use performer::Performer;
+pub(crate) use renewal::Renewal;
 
 use crate::client::jobs::{JobCredentials, ReceivedJob};
 use crate::dispatch::{JobNumbers, Slot};
@@ -180,6 +182,11 @@ async fn accepted(
         Arc::clone(&ready.executor),
         place,
         entry.shutdown_timeout,
+        Renewal::new(
+            Arc::clone(&ready.api),
+            Arc::clone(&entry.tool_trust),
+            job.context().tls.clone(),
+        ),
     );
     let state = JobState::new(Plan::of(&job));
     let outcome = perform(performer, state, &mut report, &log, phase).await;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_executor::{
-    Environment, EnvironmentFuture, Executor, Exit, Place, PrepareError, StopSignal,
+    Beside, Environment, EnvironmentFuture, Executor, Exit, Output, Place, PrepareError,
+    StopSignal, Stream,
 };
 use courser_job::state::{Action, Event, JobState, Outcome, StageExit, Timer};
-use courser_job::{Job, Stage, StageScript, messages};
+use courser_job::{Job, JobTls, Stage, StageScript, messages};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::renewal::Renewal;
 use crate::clock::moment;
 use crate::log::JobLog;
 use crate::report::ServerWish;
@@ -34,7 +36,13 @@ pub(crate) struct Performer {
     started: Option<Instant>,
     interrupted: bool,
     shutdown_timeout: Duration,
+    renewal: Renewal,
+    /// From preparation to clean-up.
+    beside: Option<Arc<dyn Beside>>,
 }
+
+/// How long it may take to exchange a job's files of trust.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A preparation or a stage under way. It owns the environment: dropping it kills what runs.
 struct Activity {
@@ -51,6 +59,7 @@ impl Performer {
         executor: Arc<dyn Executor>,
         place: Place,
         shutdown_timeout: Duration,
+        renewal: Renewal,
     ) -> Self {
         Self {
             job,
@@ -63,6 +72,8 @@ impl Performer {
             started: None,
             interrupted: false,
             shutdown_timeout,
+            renewal,
+            beside: None,
         }
     }
 
@@ -78,7 +89,10 @@ impl Performer {
         loop {
             let event = match events.pop_front() {
                 Some(event) => event,
-                None => self.next_event(&mut wishes, &mut phase).await,
+                None => match self.next_event(&mut wishes, &mut phase).await {
+                    Some(event) => event,
+                    None => continue,
+                },
             };
             let elapsed = self.started.map_or(Duration::ZERO, |start| start.elapsed());
             let (next, actions) = state.on(event, elapsed);
@@ -114,19 +128,21 @@ impl Performer {
         }
     }
 
+    /// Waits; nothing when what happened does not concern the state.
     async fn next_event(
         &mut self,
         wishes: &mut mpsc::UnboundedReceiver<ServerWish>,
         phase: &mut watch::Receiver<Phase>,
-    ) -> Event {
+    ) -> Option<Event> {
         let next_timer = self.timers.iter().min_by_key(|(_, at)| **at);
         let next_timer = next_timer.map(|(timer, at)| (*timer, *at));
-        tokio::select! {
+        let event = tokio::select! {
             (event, environment) = ended(self.activity.as_mut()) => {
                 if let Some(environment) = &environment
                     && event == Event::Prepared
                 {
                     self.log.footprint(environment.footprint());
+                    self.beside = Some(environment.beside());
                     self.log.say(&messages::plain(&environment.description()));
                 }
                 self.environment = environment;
@@ -145,6 +161,49 @@ impl Performer {
                 self.interrupted = true;
                 Event::Interrupted(signal)
             }
+            tls = self.renewal.next() => {
+                self.renew(tls).await;
+                return None;
+            }
+        };
+        Some(event)
+    }
+
+    /// Gives the job other certificates: the stage that runs by its files, those that follow by their scripts.
+    async fn renew(&mut self, tls: JobTls) {
+        let id = self.job.payload().id;
+        match self.job.trusting(tls) {
+            Ok(job) => self.job = Arc::new(job),
+            Err(error) => {
+                tracing::error!(
+                    job = id,
+                    "its certificates cannot be exchanged: {}",
+                    error.message
+                );
+                return;
+            }
+        }
+        let Some(beside) = &self.beside else { return };
+        let (request, mut said) = (self.job.renew_trust(), Said::default());
+        let renewing = beside.run(&request, &mut said);
+        match tokio::time::timeout(RENEWAL_LIMIT, renewing).await {
+            Ok(Ok(Exit::Success)) => {
+                tracing::info!(
+                    job = id,
+                    "the job's certificates were exchanged as the runner's were"
+                );
+            }
+            Ok(Ok(Exit::Failure { text, .. })) => {
+                let said = String::from_utf8_lossy(&said.0);
+                tracing::error!(
+                    job = id,
+                    "its certificates were not exchanged: {text}: {said}"
+                );
+            }
+            Ok(Err(error)) => {
+                tracing::error!(job = id, "its certificates were not exchanged: {error}");
+            }
+            Err(_) => tracing::error!(job = id, "its certificates were not exchanged in time"),
         }
     }
 
@@ -229,6 +288,7 @@ impl Performer {
     }
 
     async fn clean_up(&mut self) {
+        self.beside = None;
         self.close_activity();
         if let Some(environment) = self.environment.take()
             && let Err(error) = environment.clean_up().await
@@ -261,6 +321,17 @@ impl Performer {
 
     fn has_sections(&self) -> bool {
         self.job.payload().features.trace_sections
+    }
+}
+
+/// The beginning of what a helper says.
+#[derive(Default)]
+struct Said(Vec<u8>);
+
+impl Output for Said {
+    fn write(&mut self, _: Stream, bytes: &[u8]) {
+        let room = 1000_usize.saturating_sub(self.0.len());
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
 

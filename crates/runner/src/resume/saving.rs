@@ -8,21 +8,25 @@ use courser_config::RunnerConfig;
 use courser_executor::{Executor, Host, Place, executor_for};
 use courser_job::state::{JobState, Outcome, Plan, ScriptsOver};
 use courser_job::trace::Masking;
-use courser_job::{Job, JobTls, RunnerContext};
+use courser_job::{Job, RunnerContext};
 use tokio::sync::watch;
 
+use crate::client::Api;
 use crate::dispatch::{HeldNumbers, Hold};
-use crate::job_task::{Performer, perform};
+use crate::job_task::{Performer, Renewal, perform};
 use crate::log::JobLog;
 use crate::report::Report;
 use crate::shutdown::Phase;
 use crate::spool::Unfinished;
+use crate::tool_trust::ToolTrustMaker;
 
 /// Everything that is needed to go on.
 pub(super) struct Saving {
     job: Arc<Job>,
     executor: Arc<dyn Executor>,
     over: ScriptsOver,
+    api: Arc<Api>,
+    tools: Arc<ToolTrustMaker>,
     shutdown_timeout: Duration,
     /// No new job gets the working copy meanwhile.
     _hold: Hold,
@@ -30,10 +34,10 @@ pub(super) struct Saving {
 
 impl Saving {
     /// Makes the job anew, as the runner is configured and trusts now. An error says why that cannot be done.
-    pub(super) fn new(
+    pub(super) async fn new(
         unfinished: Unfinished<'static>,
         runner: &RunnerConfig,
-        tls: JobTls,
+        api: Arc<Api>,
         host: &Host,
         held: &HeldNumbers,
         shutdown_timeout: Duration,
@@ -45,6 +49,8 @@ impl Saving {
             over,
         } = unfinished;
         let facts = executor.facts();
+        let tools = Arc::new(ToolTrustMaker::new(runner));
+        let tls = api.tls_for_job(&tools).await;
         let context = RunnerContext {
             url: runner.url.clone(),
             shell: facts.shell.clone(),
@@ -62,6 +68,8 @@ impl Saving {
             job: Arc::new(job),
             executor,
             over,
+            api,
+            tools,
             shutdown_timeout,
             _hold: hold,
         })
@@ -85,6 +93,11 @@ impl Saving {
             Arc::clone(&self.executor),
             Place::unlimited(),
             self.shutdown_timeout,
+            Renewal::new(
+                Arc::clone(&self.api),
+                Arc::clone(&self.tools),
+                self.job.context().tls.clone(),
+            ),
         );
         let plan = Plan::of(&self.job).resumed(opening);
         let state = JobState::resume(plan, self.over.clone());

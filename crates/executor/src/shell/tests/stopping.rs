@@ -102,7 +102,7 @@ async fn one_that_took_off_all_marks_is_reached_through_its_control_group() {
     let cgroup = Cgroups::of_this_process().and_then(|groups| groups.of_job(&mark));
     let reachable = cgroup.is_some();
     let mut environment = environment(Duration::from_millis(100));
-    environment.processes = JobProcesses::new(mark, cgroup);
+    environment.programs.processes = JobProcesses::new(mark, cgroup);
     let free = "bash -c 'ulimit -S -x 77; exec env -i setsid sh -c \"sleep 61 & echo \\$!\"' >&1 &
         wait; sleep 62";
     let (seen, mut first_output) = tokio::sync::mpsc::unbounded_channel();
