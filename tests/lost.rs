@@ -9,7 +9,7 @@ use courser_testkit::server::Reply;
 use serde_json::{Value, json};
 
 use crate::wire::gitlab::{GitLab, add, payload, spooled, variable};
-use crate::world::{Running, World, eventually};
+use crate::world::{Running, World, eventually, run};
 
 /// Whether the end of the one job in the spool is decided.
 fn is_decided(world: &World) -> bool {
@@ -376,6 +376,63 @@ fn what_is_unreadable_in_the_spool_hinders_nothing_and_is_told() {
     assert_eq!(gitlab.finished(1).outcome().0, "success");
     assert!(of_future.exists());
     assert!(!world.path("home/.config.toml.spool/1-torn").exists());
+}
+
+#[test]
+fn what_is_kept_can_be_listed_and_dropped() {
+    let (world, gitlab) = (World::new(), GitLab::http());
+    let spool = |arguments: &[&str]| {
+        let mut command = world.courser(["spool"]);
+        command.args(arguments).arg("--config");
+        run(command.arg(world.path("home/config.toml")))
+    };
+    let listed = || -> Vec<Value> {
+        let finished = spool(&["list", "--json"]);
+        assert_eq!(finished.code(), 0, "{}", finished.all());
+        serde_json::from_str(&finished.stdout).expect("JSON")
+    };
+    gitlab.queue(&job_with_artifact(7, &["seq 100 | tee numbers.txt"]));
+    uploads_stall(&gitlab);
+    let mut runner = gitlab.runner(&world, "");
+    gitlab.wait(7, |job| job.uploads.len() == 1);
+    let jobs = listed();
+    assert_eq!(
+        (&jobs[0]["job"], &jobs[0]["state"]),
+        (&json!(7), &json!("in_use"))
+    );
+    let refused = spool(&["drop", "7", "--yes"]);
+    assert_eq!(refused.code(), 1, "{}", refused.all());
+    assert!(
+        refused.stderr.contains("a runner works on job 7"),
+        "{}",
+        refused.all()
+    );
+    kill(&mut runner);
+
+    let jobs = listed();
+    assert_eq!(jobs[0]["state"], "to_be_saved", "{jobs:?}");
+    assert_eq!(jobs[0]["url"], gitlab.url());
+    assert!(jobs[0]["log_bytes"].as_u64() > Some(1000), "{jobs:?}");
+    let text = spool(&["list"]).stdout;
+    assert!(text.starts_with("job 7 of http://"), "{text}");
+    assert!(!text.contains("job-token"), "{text}");
+    let asked = spool(&["drop", "--all"]);
+    assert_eq!(asked.code(), 1, "{}", asked.all());
+    assert!(
+        asked.stderr.contains("nobody is here to confirm it"),
+        "{}",
+        asked.all()
+    );
+    let unknown = spool(&["drop", "8", "--yes"]);
+    assert_eq!(unknown.code(), 2, "{}", unknown.all());
+    assert_eq!(spooled(&world).len(), 1);
+    let dropped = spool(&["drop", "7", "--yes"]);
+    assert_eq!(
+        (dropped.code(), dropped.stdout.as_str()),
+        (0, "dropped job 7\n")
+    );
+    assert!(spooled(&world).is_empty());
+    assert_eq!(listed(), Vec::<Value>::new());
 }
 
 #[test]

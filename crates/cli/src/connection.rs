@@ -116,22 +116,28 @@ pub(crate) fn runner_settings(
     })
 }
 
+/// The directory in which this file's runners keep jobs, unless it cannot be written.
+pub(crate) fn spool_directory(file: &ConfigFile, working_directory: &Path) -> PathBuf {
+    let directory = &file.config.spool.directory;
+    if directory.is_empty() {
+        file.beside(".spool")
+    } else {
+        working_directory.join(directory)
+    }
+}
+
 /// Where the jobs of this file's runners are kept: every process with the same file finds them there.
 fn spool(file: &ConfigFile, working_directory: &Path) -> Result<Spool, Failure> {
     let SpoolConfig {
-        directory,
         job_limit,
         total_limit,
+        ..
     } = &file.config.spool;
     let limits = SpoolLimits {
         job: job_limit.saturating_mul(1024),
         total: total_limit.saturating_mul(1024),
     };
-    let directory = if directory.is_empty() {
-        file.beside(".spool")
-    } else {
-        working_directory.join(directory)
-    };
+    let directory = spool_directory(file, working_directory);
     Spool::open(directory.clone(), limits).or_else(|error| {
         if !file.config.spool.directory.is_empty() {
             let message = format!("cannot keep jobs in {}: {error}", directory.display());

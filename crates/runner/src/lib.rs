@@ -42,4 +42,4 @@ pub use entry::{RunnerSettings, WorkingCopies};
 pub use light_helper::InProcessHelper;
 pub use shutdown::{Phase, Shutdown};
 pub use single::{SingleLimits, UnusableRunner, run_single};
-pub use spool::{Spool, SpoolLimits};
+pub use spool::{KeptJob, KeptState, NotDropped, Spool, SpoolLimits, drop_kept, kept_jobs};

@@ -69,7 +69,7 @@ this directory, and says how much that was. Runs that are still going on, and th
 stay. All of it lies in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec).";
 
 /// `512 B`, `1.5 KiB`, `20.0 MiB`.
-fn amount(bytes: u64) -> String {
+pub(super) fn amount(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
     }

@@ -178,7 +178,9 @@ async fn a_profile_that_fails_is_told_from_a_script_that_does() {
     std::fs::write(profile.path(), "exit 3").expect("write");
     let mut environment = environment(Duration::from_secs(1));
     // A shell that runs a file before it reads its standard input, as a login shell runs a profile.
-    let shell = environment.programs.start("bash", [profile.path().to_str().expect("a text")]);
+    let shell = environment
+        .programs
+        .start("bash", [profile.path().to_str().expect("a text")]);
     let mut log = Log::default();
     let ended = run_to_end(shell, b"true", &mut log, StopSignal::new(), Duration::ZERO)
         .await

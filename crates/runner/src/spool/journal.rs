@@ -104,6 +104,16 @@ pub(crate) enum Read {
 
 /// Reads a journal, and cuts a torn end off so that records can be appended.
 pub(crate) fn read(file: &mut File) -> io::Result<Read> {
+    let (read, whole) = look(file)?;
+    if matches!(read, Read::Records(_)) {
+        file.set_len(whole)?;
+        file.seek(io::SeekFrom::Start(whole))?;
+    }
+    Ok(read)
+}
+
+/// Reads a journal, and says how long its whole records are. Changes nothing: it may be somebody else's.
+pub(super) fn look(file: &mut File) -> io::Result<(Read, u64)> {
     let mut text = Zeroizing::new(Vec::new());
     file.rewind()?;
     file.take(LONGEST).read_to_end(&mut text)?;
@@ -114,19 +124,16 @@ pub(crate) fn read(file: &mut File) -> io::Result<Read> {
         match serde_json::from_str(json) {
             Ok(record) => records.push(record),
             // Whole but not understood: somebody else's.
-            Err(_) => return Ok(Read::Version(version_of(json))),
+            Err(_) => return Ok((Read::Version(version_of(json)), whole)),
         }
         whole += line.len() as u64;
     }
-    match records.first() {
-        None => return Ok(Read::Nothing),
-        Some(Record::Job(job)) if job.version == VERSION => {}
-        Some(Record::Job(job)) => return Ok(Read::Version(job.version)),
-        Some(_) => return Ok(Read::Nothing),
-    }
-    file.set_len(whole)?;
-    file.seek(io::SeekFrom::Start(whole))?;
-    Ok(Read::Records(records))
+    let read = match records.first() {
+        Some(Record::Job(job)) if job.version == VERSION => Read::Records(records),
+        Some(Record::Job(job)) => Read::Version(job.version),
+        Some(_) | None => Read::Nothing,
+    };
+    Ok((read, whole))
 }
 
 fn checked(line: &[u8]) -> Option<&str> {

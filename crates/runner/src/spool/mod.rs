@@ -12,6 +12,7 @@
 //! A job's directory is removed once the server has acknowledged its final state. One that nobody has locked
 //! is left over: its runner was killed, or gave up while the server was away. `resume.rs` sends the rest.
 
+mod inventory;
 pub(crate) mod journal;
 mod room;
 mod unfinished;
@@ -25,6 +26,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
+pub use inventory::{KeptJob, KeptState, NotDropped, drop_kept, kept_jobs};
 use journal::{JobRecord, Read, Record};
 pub(crate) use unfinished::Unfinished;
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// Name of the file.
-pub(super) const UNFINISHED: &str = "unfinished";
+const UNFINISHED: &str = "unfinished";
 /// While it is written.
 const BEING_WRITTEN: &str = "unfinished.part";
 
@@ -78,6 +78,11 @@ impl Unfinished<'static> {
             }
         }
     }
+}
+
+/// Whether there is one.
+pub(super) fn is_there(directory: &Path) -> bool {
+    directory.join(UNFINISHED).exists()
 }
 
 /// The job's end is decided, or reported.
