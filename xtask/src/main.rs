@@ -28,7 +28,7 @@ cargo xtask <task>
   fuzz [TARGETS]  hostile bytes for the readers and the verifier of certificates (fuzz/), ten minutes each
                   or --seconds N; needs a nightly compiler
   check-platforms [TARGETS]
-                  type-checks for macOS and, as far as it goes, Windows; installs Debian's compiler (500 MB)
+                  type-checks for macOS and Windows; installs Debian's compiler (500 MB)
   drill           long fault runs: a thousand kills and cut connections over 200 jobs of runner and coordinator,
                   property tests with many cases, kill -9 of whole pipelines
   docs            rustdoc, and what is generated under docs/: commands.md, the picture of a run

@@ -41,38 +41,25 @@ done
 exec cc -x c -c /dev/null -o "$output"
 "#;
 
-struct Platform {
-    target: &'static str,
-    /// What is checked; the others do not compile there yet.
-    packages: &'static [&'static str],
-}
+const TARGETS: [&str; 2] = ["aarch64-apple-darwin", "x86_64-pc-windows-gnu"];
 
-const PLATFORMS: [Platform; 2] = [
-    Platform {
-        target: "aarch64-apple-darwin",
-        packages: &["courser-cli"],
-    },
-    Platform {
-        target: "x86_64-pc-windows-gnu",
-        packages: &["courser-cli"],
-    },
-];
+/// The binary, and with it all that is shipped.
+const PACKAGE: &str = "courser-cli";
 
 /// Checks all, or those whose target contains one of `wanted`.
 pub(crate) fn check(root: &Path, wanted: &[String]) -> Result<()> {
     compiler()?;
     let directory = root.join("target").join("platforms");
     let compiler = empty_objects(&directory)?;
-    for platform in &PLATFORMS {
-        let target = platform.target;
+    for target in TARGETS {
         if !wanted.is_empty() && !wanted.iter().any(|name| target.contains(name.as_str())) {
             continue;
         }
-        println!("checking {} for {target}", platform.packages.join(", "));
+        println!("checking {PACKAGE} for {target}");
         let variable = target.replace('-', "_");
         let status = Command::new(CARGO)
             .args(["check", "--locked", "-Zbuild-std", "--target", target])
-            .args(platform.packages.iter().flat_map(|package| ["-p", package]))
+            .args(["-p", PACKAGE])
             .current_dir(root)
             .env("RUSTC", RUSTC)
             .env("RUSTC_BOOTSTRAP", "1")
