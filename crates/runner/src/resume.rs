@@ -18,7 +18,7 @@ use courser_protocol::{FailureReason, Secret};
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::info;
 use crate::client::jobs::JobCredentials;
@@ -63,9 +63,21 @@ impl Resumption {
     /// Tells of what was found, and of jobs that their tasks give up meanwhile. Never returns.
     pub(crate) async fn run(&mut self) {
         let spool = self.settings.spool.clone();
+        // What cannot be taken is handed over again at once: it is looked at less and less often.
+        let (mut not_before, mut wait) = (Instant::now(), WAIT);
+        let handed_over = async |not_before| {
+            sleep_until(not_before).await;
+            spool.handed_over().await;
+        };
         loop {
             tokio::select! {
-                () = spool.handed_over() => self.look().await,
+                () = handed_over(not_before) => {
+                    wait = match self.look().await {
+                        0 => (wait * 2).min(LONGEST_WAIT),
+                        _ => WAIT,
+                    };
+                    not_before = Instant::now() + wait - WAIT;
+                }
                 Some(_) = self.telling.join_next(), if !self.telling.is_empty() => {}
             }
             self.settings.metrics.left_over(self.telling.len());
@@ -78,8 +90,8 @@ impl Resumption {
     }
 
     /// Takes over what nobody works on, ends what still runs of it, and begins to tell of it. Before jobs are
-    /// asked for: they may be given the same directories.
-    pub(crate) async fn look(&mut self) {
+    /// asked for: they may be given the same directories. Returns how many were taken.
+    pub(crate) async fn look(&mut self) -> usize {
         let spool = self.settings.spool.clone();
         let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
         let mut taken = Vec::new();
@@ -92,12 +104,14 @@ impl Resumption {
                 }
             }
         }
+        let count = taken.len();
         join_all(taken.iter_mut().map(Resumed::settle)).await;
         for resumed in taken {
             let places = Arc::clone(&self.places);
             self.telling.spawn(resumed.tell(places));
         }
         self.settings.metrics.left_over(self.telling.len());
+        count
     }
 
     async fn take(&mut self, mut left: LeftOver) -> Result<Resumed, String> {

@@ -18,7 +18,7 @@ mod room;
 mod unfinished;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,8 +38,11 @@ const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
 const LOG: &str = "log";
 
-/// Taken on the disk for every journal at its beginning.
+/// Taken on the disk for every journal at its beginning, and again whenever the last [`ROOM_FOR_END`] are reached.
 const JOURNAL_ROOM: u64 = 16 * 1024;
+
+/// Of a journal on a full disk, kept for what must not be missing: how the job ended.
+const ROOM_FOR_END: u64 = 4 * 1024;
 
 /// What a spool may take of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,8 @@ struct Shared {
 pub(crate) struct JobFiles {
     directory: PathBuf,
     journal: File,
+    /// Bytes of the journal that have their place on the disk.
+    journal_room: u64,
     /// The log; read and written by position.
     pub(crate) log: Arc<File>,
     spool: Arc<Shared>,
@@ -151,6 +156,7 @@ impl Spool {
             spool: Arc::clone(&self.shared),
             kept: 0,
             removed: false,
+            journal_room: JOURNAL_ROOM,
         };
         let begun = files
             .journal
@@ -227,6 +233,8 @@ impl Spool {
             spool: Arc::clone(&self.shared),
             kept: 0,
             removed: false,
+            // Not known: the next record asks for more.
+            journal_room: 0,
         };
         let mut records = match journal::read(&mut files.journal)? {
             Read::Records(records) => records.into_iter(),
@@ -268,8 +276,18 @@ impl JobFiles {
             .ok()
     }
 
-    /// Appends to the journal.
+    /// Appends to the journal. On a full disk the last room is kept for the job's end, and what the server has is
+    /// not written down any more: it says so itself when it is asked.
     pub(crate) fn record(&mut self, record: &Record) -> io::Result<()> {
+        let length = self.journal.stream_position()?;
+        if length + ROOM_FOR_END > self.journal_room {
+            match room::reserve(&self.journal, length + JOURNAL_ROOM) {
+                Ok(()) => self.journal_room = length + JOURNAL_ROOM,
+                Err(_) if matches!(record, Record::Acknowledged { .. }) => return Ok(()),
+                // There may be room for this one.
+                Err(_) => {}
+            }
+        }
         journal::append(&mut self.journal, record)
     }
 
