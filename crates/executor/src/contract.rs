@@ -91,6 +91,12 @@ pub enum Stream {
 pub trait Output: Send {
     /// Called with 1 byte to 64 KiB. Must not block for long.
     fn write(&mut self, stream: Stream, bytes: &[u8]);
+
+    /// Whether it matters which pipe bytes came from. Where it does not, both outputs of a process may
+    /// share one pipe, and what is written comes in the order in which it was written.
+    fn tells_streams_apart(&self) -> bool {
+        true
+    }
 }
 
 /// What is known about an executor before any job.

@@ -260,6 +260,11 @@ impl Output for StageLog {
             self.log.grown.notify_one();
         }
     }
+
+    /// Only the stamp of a line tells where it came from.
+    fn tells_streams_apart(&self) -> bool {
+        self.log.timestamps
+    }
 }
 
 impl Drop for StageLog {

@@ -1,6 +1,7 @@
-//! Reading a stage's two pipes without holding a buffer while nothing comes.
+//! Reading a stage's pipes without holding a buffer while nothing comes.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const DRAIN_TOTAL: Duration = Duration::from_secs(10);
 pub(super) struct Pipes {
     stdout: Option<Pipe>,
     stderr: Option<Pipe>,
+    /// The one that is looked at first: each in turn, so that a flood on one does not hold up the other,
+    /// and standard output to begin with, where a script's commands are echoed.
+    turn: Stream,
 }
 
 impl Pipes {
@@ -32,21 +36,33 @@ impl Pipes {
         Self {
             stdout: Some(stdout),
             stderr: Some(stderr),
+            turn: Stream::Stdout,
+        }
+    }
+
+    /// Both in one pipe; all of it counts as standard output.
+    pub(super) fn shared(both: Pipe) -> Self {
+        Self {
+            stdout: Some(both),
+            stderr: None,
+            turn: Stream::Stdout,
         }
     }
 
     /// Hands on what comes next. Pends forever once both pipes are at their end.
     pub(super) async fn forward(&mut self, output: &mut dyn Output) -> io::Result<()> {
-        tokio::select! {
-            ready = readable(self.stdout.as_mut()) => {
-                ready?;
-                take(&mut self.stdout, Stream::Stdout, output)
-            }
-            ready = readable(self.stderr.as_mut()) => {
-                ready?;
-                take(&mut self.stderr, Stream::Stderr, output)
-            }
-        }
+        let stdout = readable(self.stdout.as_mut(), Stream::Stdout);
+        let stderr = readable(self.stderr.as_mut(), Stream::Stderr);
+        let stream = match self.turn {
+            Stream::Stdout => first_of(stdout, stderr).await?,
+            Stream::Stderr => first_of(stderr, stdout).await?,
+        };
+        let (pipe, next) = match stream {
+            Stream::Stdout => (&mut self.stdout, Stream::Stderr),
+            Stream::Stderr => (&mut self.stderr, Stream::Stdout),
+        };
+        self.turn = next;
+        take(pipe, stream, output)
     }
 
     /// Whether nothing more can come.
@@ -69,10 +85,19 @@ impl Pipes {
     }
 }
 
-async fn readable(pipe: Option<&mut Pipe>) -> io::Result<()> {
+async fn readable(pipe: Option<&mut Pipe>, stream: Stream) -> io::Result<Stream> {
     match pipe {
-        Some(pipe) => pipe.ready().await,
+        Some(pipe) => pipe.ready().await.map(|()| stream),
         None => std::future::pending().await,
+    }
+}
+
+/// What is ready; of two that are, the first.
+async fn first_of<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        ready = first => ready,
+        ready = second => ready,
     }
 }
 

@@ -95,7 +95,8 @@ pub(super) async fn run_to_end(
     stop: StopSignal,
     grace: Duration,
 ) -> Result<Ended, RunError> {
-    let mut tree = ProcessTree::start(invocation, input).map_err(RunError::Start)?;
+    let apart = output.tells_streams_apart();
+    let mut tree = ProcessTree::start(invocation, input, apart).map_err(RunError::Start)?;
     let status = tokio::select! {
         status = tree.follow(output) => status,
         () = stop.cancelled() => tree.stop(output, grace).await,
@@ -128,7 +129,7 @@ struct ProcessTree {
 }
 
 impl ProcessTree {
-    fn start(invocation: Invocation, input: &[u8]) -> io::Result<Self> {
+    fn start(invocation: Invocation, input: &[u8], streams_apart: bool) -> io::Result<Self> {
         let processes = invocation.processes;
         let input = standard_input(input)?;
         let mut command = Command::new(&invocation.program);
@@ -139,17 +140,29 @@ impl ProcessTree {
             .args(&invocation.arguments)
             .current_dir(&invocation.directory)
             .env(processes.variable(), "")
-            .stdin(input.try_clone()?)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stdin(input.try_clone()?);
+        let shared = if streams_apart {
+            None
+        } else {
+            Pipe::shared(&mut command)?
+        };
+        if shared.is_none() {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
         platform::set_apart(&mut command);
         let mut leader = command.spawn()?;
         let pid = leader.id();
         let pid = pid.ok_or_else(|| io::Error::other("process has no id"))?;
         processes.adopt(pid);
-        let pipes = Pipe::both(&mut leader)?;
-        let (stdout, stderr) = pipes.ok_or_else(|| io::Error::other("process has no pipes"))?;
-        let pipes = Pipes::new(stdout, stderr);
+        let pipes = match shared {
+            Some(both) => Pipes::shared(both),
+            None => {
+                let pipes = Pipe::both(&mut leader)?;
+                let (stdout, stderr) =
+                    pipes.ok_or_else(|| io::Error::other("process has no pipes"))?;
+                Pipes::new(stdout, stderr)
+            }
+        };
         Ok(Self {
             leader,
             pid,

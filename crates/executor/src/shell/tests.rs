@@ -40,6 +40,36 @@ impl Output for Log {
     }
 }
 
+/// A log whose lines do not say where they came from.
+#[derive(Default)]
+struct OneStream(Vec<u8>);
+
+impl Output for OneStream {
+    fn write(&mut self, _stream: Stream, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn tells_streams_apart(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn both_outputs_come_in_the_order_in_which_they_were_written() {
+    let mut log = OneStream::default();
+    let text = "for i in $(seq 500); do echo out $i; echo err $i >&2; done; sh -c 'echo child >&2'; exit 3";
+    let exit = environment(Duration::from_secs(5))
+        .run(&script(text), &mut log, StopSignal::new())
+        .await
+        .expect("bash starts");
+    assert!(matches!(exit, Exit::Failure { code: 3, .. }), "{exit:?}");
+    let mut expected: String = (1..=500)
+        .map(|number| format!("out {number}\nerr {number}\n"))
+        .collect();
+    expected.push_str("child\n");
+    assert_eq!(String::from_utf8_lossy(&log.0), expected);
+}
+
 struct CountingHelper;
 
 impl LightHelper for CountingHelper {

@@ -48,6 +48,14 @@ pub(super) struct Pipe(Receiver);
     reason = "Windows needs it, and callers are the same"
 )]
 impl Pipe {
+    /// One pipe for both outputs of a command. Its end comes when the command, which holds the other
+    /// end, and all processes have gone.
+    pub(super) fn shared(command: &mut Command) -> io::Result<Option<Self>> {
+        let (end, other_end) = io::pipe()?;
+        command.stdout(other_end.try_clone()?).stderr(other_end);
+        Ok(Some(Self(Receiver::from_owned_fd(end.into())?)))
+    }
+
     /// Standard output, then standard error of a process that has both.
     pub(super) fn both(leader: &mut Child) -> io::Result<Option<(Self, Self)>> {
         let pipe =

@@ -50,6 +50,15 @@ impl Pipe {
         }
     }
 
+    /// There is no pipe that two outputs share and that is read without a thread.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "Unix needs it, and callers are the same"
+    )]
+    pub(super) fn shared(_command: &mut Command) -> io::Result<Option<Self>> {
+        Ok(None)
+    }
+
     /// Standard output, then standard error of a process that has both.
     pub(super) fn both(leader: &mut Child) -> io::Result<Option<(Self, Self)>> {
         Ok(match (leader.stdout.take(), leader.stderr.take()) {

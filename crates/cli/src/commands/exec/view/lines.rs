@@ -47,10 +47,11 @@ impl View for Lines {
     fn finished(&mut self, job: JobName<'_>, end: &JobEnd, _tail: &[&str]) {
         let width = self.width;
         let (sign, colour) = sign(end);
-        let (verdict, time) = (verdict(end), milliseconds(end));
+        let told = format!("{} {}", verdict(end), milliseconds(end));
         anstream::println!(
-            "{BOLD}{:width$}{BOLD:#} {colour}{sign}{colour:#} {verdict} {time}",
-            job.name
+            "{BOLD}{:width$}{BOLD:#} {colour}{sign}{colour:#} {}",
+            job.name,
+            told.trim_end()
         );
     }
 
