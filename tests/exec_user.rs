@@ -94,3 +94,19 @@ shut down:
     let finished = exec(&world, &["--source", "web", "--manual", "deploy"]);
     assert!(!finished.stderr.contains("skip"), "{}", finished.all());
 }
+
+#[test]
+fn a_job_that_cannot_run_here_fails_at_once_and_says_why() {
+    let world = World::new();
+    let pipeline = "default: {before_script: [echo before]}\nsteps: {run: [{name: say, script: echo}]}\n\
+        vault: {script: echo, secrets: {KEY: {vault: a/b/c@d}}}\n";
+    world.repository("work", &[(".gitlab-ci.yml", pipeline)]);
+    let finished = exec(&world, &[]);
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    for line in [
+        "steps | ERROR: Job failed: `run` (CI steps) is not built yet",
+        "vault | ERROR: Job failed: `secrets` are not built yet",
+    ] {
+        assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
+    }
+}

@@ -29,7 +29,7 @@ const NOT_RUN_HERE: &[(&str, &str)] = &[
         "secrets",
         "no secrets are fetched; a job that asks for one fails",
     ),
-    ("run", "steps are not run"),
+    ("run", "steps are not run; a job that has them fails"),
 ];
 
 /// The pipeline with what is worth saying about it.

@@ -175,7 +175,11 @@ fn inputs(job: &PipelineJob) -> Vec<Input> {
     declared.into_iter().flatten().filter_map(input).collect()
 }
 
+/// Scripts as steps. A job with `run` has none, defaults included: runners refuse a payload with both.
 fn steps(job: &PipelineJob) -> Vec<Step> {
+    if job.run.is_some() {
+        return Vec::new();
+    }
     let mut steps = Vec::with_capacity(2);
     if !job.script.is_empty() || !job.before_script.is_empty() {
         steps.push(Step {
@@ -503,4 +507,57 @@ fn hooks(job: &PipelineJob) -> Vec<Hook> {
             script: script.clone(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn payload(job: &PipelineJob) -> JobResponse {
+        template(job, &[], &[], false, |_, _| String::new()).payload
+    }
+
+    #[test]
+    fn a_job_with_run_has_no_steps_whatever_the_defaults_say() {
+        let job = PipelineJob {
+            run: Some(json!([{"name": "a", "script": "echo"}])),
+            before_script: vec!["echo before".to_owned()],
+            after_script: vec!["echo after".to_owned()],
+            ..PipelineJob::default()
+        };
+        let payload = payload(&job);
+        assert!(payload.steps.is_empty() && !payload.run.is_empty());
+        // Runners refuse a payload with both.
+        let wire = serde_json::to_string(&payload).unwrap();
+        assert!(serde_json::from_str::<JobResponse>(&wire).is_ok(), "{wire}");
+    }
+
+    #[test]
+    fn inputs_are_their_defaults_with_the_kind_that_they_want() {
+        let job = PipelineJob {
+            inputs: Some(json!({
+                "text": {"default": "a"}, "number as text": {"default": 1.5},
+                "number": {"type": "number", "default": 3, "options": [3, 4]},
+                "flag": {"type": "boolean", "default": false, "description": "d"},
+                "list": {"type": "array", "default": ["a", 1]},
+            })),
+            ..PipelineJob::default()
+        };
+        let wire = serde_json::to_value(payload(&job).inputs).unwrap();
+        let input = |key: &str, kind: &str, content: Value| json!({"key": key, "value": {"type": kind, "content": content, "sensitive": false}});
+        let mut expected = vec![
+            input("text", "string", json!("a")),
+            input("number as text", "string", json!("1.5")),
+            input("number", "number", json!(3)),
+            input("flag", "boolean", json!(false)),
+            input("list", "array", json!(["a", 1])),
+        ];
+        let mut found = wire.as_array().cloned().unwrap();
+        for list in [&mut expected, &mut found] {
+            list.sort_by_key(|input| input["key"].to_string());
+        }
+        assert_eq!(found, expected);
+    }
 }

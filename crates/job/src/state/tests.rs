@@ -8,6 +8,8 @@ use super::*;
 use crate::TimeoutVariable;
 use crate::job::tests::job;
 
+mod rows;
+
 fn script() -> Stage {
     Stage::Step("script".to_owned())
 }

@@ -33,6 +33,8 @@ use crate::report::{Acknowledged, Report};
 use crate::shutdown::Phase;
 use crate::spool::journal::{FinalState, JobRecord, VERSION};
 
+const TIMESTAMPS: &str = "FF_TIMESTAMPS";
+
 /// A job and everything it holds while it runs.
 pub(crate) struct JobTask {
     pub(crate) entry: Arc<Entry>,
@@ -144,7 +146,7 @@ async fn accepted(
     };
     let masking = Masking::for_job(&job).map_err(|error| error.to_string());
     let record = JobRecord {
-        timestamps: flag("FF_TIMESTAMPS"),
+        timestamps: flag(TIMESTAMPS),
         debug_trace: job.settings().debug_trace,
         ..record(entry, &credentials)
     };
@@ -341,7 +343,8 @@ fn record(entry: &Entry, job: &JobCredentials) -> JobRecord {
             config.tls_cert_file.clone(),
             config.tls_key_file.clone(),
         ],
-        timestamps: true,
+        // Of a job that is refused nothing else is known.
+        timestamps: config.feature_flags.get(TIMESTAMPS) != Some(&false),
         debug_trace: false,
         boot: entry.settings.spool.boot().to_owned(),
     }
