@@ -77,6 +77,12 @@ impl Cgroup {
         numbers
     }
 
+    /// Stops all where they are, or lets them go on; since Linux 5.2. Who is killed dies all the same.
+    pub(super) fn freeze(&self, frozen: bool) {
+        let state = if frozen { "1" } else { "0" };
+        fs::write(self.path.join("cgroup.freeze"), state).ok();
+    }
+
     /// Kills all at once, also those that are being started; since Linux 5.14.
     pub(super) fn kill(&self) {
         fs::write(self.path.join("cgroup.kill"), "1").ok();
@@ -181,10 +187,10 @@ mod tests {
         let group = groups.of_job(&Mark::new()).expect("it can be made");
         fs::write(group.path.join("cgroup.procs"), "77").expect("writable");
         group.kill();
-        assert_eq!(
-            fs::read(group.path.join("cgroup.kill")).expect("written"),
-            b"1"
-        );
+        group.freeze(true);
+        for file in ["cgroup.kill", "cgroup.freeze"] {
+            assert_eq!(fs::read(group.path.join(file)).expect("written"), b"1");
+        }
         let below = group.path.join("job made this");
         fs::create_dir(&below).expect("writable");
         fs::write(below.join("cgroup.procs"), "78\n79\n").expect("writable");

@@ -44,6 +44,8 @@ impl JobProcesses {
 
     pub(super) fn terminate(&self, _asked: u32) {}
 
+    pub(super) fn hold(&self) {}
+
     pub(super) fn kill(&self, _patience: Duration) -> Killed {
         Killed::default()
     }

@@ -173,6 +173,14 @@ impl JobProcesses {
         }
     }
 
+    /// Holds all that can be held at once, until [`Self::kill`]: they start nothing any more, and take no time
+    /// from whoever looks for them.
+    pub(super) fn hold(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.freeze(true);
+        }
+    }
+
     /// Kills until none is found twice in a row, or `patience` is over: a process may start others while
     /// it is looked for, and one that replaces its program (`exec`) shows no environment for a moment.
     /// Those that are known as children only should have been found before their parents are killed.
@@ -200,6 +208,9 @@ impl JobProcesses {
             survivors.retain(|process| !refused.contains(process));
             let none = survivors.is_empty();
             if (none && none_before) || Instant::now() > deadline {
+                if let Some(cgroup) = &self.cgroup {
+                    cgroup.freeze(false);
+                }
                 killed.retain(|process| !survivors.contains(process));
                 survivors.append(&mut refused);
                 return Killed {

@@ -381,6 +381,7 @@ pub(crate) fn kill_orphans(
         };
         survivors.into_iter().map(orphan).collect()
     };
+    processes.hold();
     processes.find();
     let killed = processes.kill(patience);
     processes.forget();

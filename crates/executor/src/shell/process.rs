@@ -206,6 +206,7 @@ impl ProcessTree {
             Ok(()) => tokio::join!(others, self.let_end(output, deadline)).1?,
             Err(error) => tracing::warn!(pid, "Failed to terminate process: {error}"),
         }
+        self.processes.hold();
         let processes = self.processes.clone();
         off_thread(move || processes.find()).await;
         platform::kill(&self.leader);
@@ -254,6 +255,7 @@ impl ProcessTree {
 impl Drop for ProcessTree {
     fn drop(&mut self) {
         if !self.finished {
+            self.processes.hold();
             self.processes.find();
             platform::kill(&self.leader);
             self.processes.kill(DROP_WAIT);
