@@ -269,6 +269,29 @@ fn a_job_that_failed_keeps_its_exit_code_when_its_upload_is_repeated() {
 }
 
 #[test]
+fn an_upload_waits_until_the_server_is_back() {
+    let (world, gitlab) = (World::new(), GitLab::http());
+    gitlab.queue(&job_with_artifact(1, &["echo kept > kept.txt"]));
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = Arc::clone(&down);
+    gitlab.on_job(move |request, _| {
+        // It goes away when it sees the first upload.
+        is_down.fetch_or(request.method == "POST", Ordering::Relaxed);
+        is_down.load(Ordering::Relaxed).then_some(Reply::Close)
+    });
+    let _runner = gitlab.runner(&world, "");
+    // More often than an upload is tried by itself.
+    gitlab.wait(1, |job| job.uploads.len() > 3);
+    gitlab.on_job(|_, _| None);
+    let job = gitlab.finished(1);
+    assert_eq!(job.outcome(), ("success".into(), String::new(), 0));
+    assert!(
+        job.text()
+            .contains("The server cannot be reached, uploading again in 1s")
+    );
+}
+
+#[test]
 fn artifacts_that_the_server_refuses_the_next_process_fail_the_job() {
     let (world, gitlab) = (World::new(), GitLab::http());
     gitlab.queue(&job_with_artifact(1, &["echo big > big.txt"]));

@@ -105,7 +105,7 @@ fn a_runner_without_a_good_certificate_is_told_why_on_both_sides() {
     }
 }
 
-/// Waits in the middle until it is told to go on, and then needs everything that its stages had at the beginning.
+/// Waits in the middle until it is told to go on, and then needs all files of trust.
 const WAITS: &str = r#"
 job:
   script:
@@ -122,25 +122,22 @@ job:
 "#;
 
 #[test]
-fn a_running_job_keeps_the_files_with_which_it_began() {
+fn the_files_of_a_running_job_follow_those_of_its_runner() {
     let guarded = Guarded::start(WAITS);
     let site = &guarded.site;
-    let first = guarded.clients.client("first").issue();
+    let of_first = guarded.clients.client("first").issue();
     let waiting = site.world.path("waiting");
     let keys = format!(
         "{}\n  environment = [\"WAITING={}\"]",
-        guarded.keys(&first),
+        guarded.keys(&of_first),
         waiting.display()
     );
     site.config(&site.url, &keys);
-    let _runner = Running::start(&mut site.run_command());
+    let mut runner = Running::start(&mut site.run_command());
     let pipeline = site.create_pipeline();
     crate::world::eventually("the job waits", || waiting.exists());
-    // Another certificate of the runner's, and a CA file that says more.
     guarded.keys(&guarded.clients.client("second").issue());
-    let another = Authority::root("Another Root").issue().certificate_pem();
-    let both = site.certificates.root.certificate_pem() + &another;
-    site.world.write("tls/root.pem", both);
+    runner.wait_for("the job's certificates were exchanged");
     std::fs::remove_file(&waiting).expect("the job goes on");
     let outcome = site.outcome(pipeline);
     let logs = site.logs();
@@ -149,10 +146,12 @@ fn a_running_job_keeps_the_files_with_which_it_began() {
         let (before, _) = line.split_once("  -")?;
         before.get(before.len().checked_sub(64)?..)
     });
-    let sum = sums.next().expect(&logs).to_owned();
-    assert_eq!(sums.filter(|later| *later == sum).count(), 2, "{logs}");
+    let first = sums.next().expect(&logs).to_owned();
+    let second = sums.next().expect(&logs).to_owned();
+    assert_ne!(first, second, "{logs}");
+    assert_eq!(sums.collect::<Vec<_>>(), [second.as_str()], "{logs}");
 
-    // The next job has the new ones.
+    // The next job begins with the new ones.
     let pipeline = site.create_pipeline();
     crate::world::eventually("the job waits", || waiting.exists());
     std::fs::remove_file(&waiting).expect("the job goes on");
@@ -160,9 +159,9 @@ fn a_running_job_keeps_the_files_with_which_it_began() {
     let other = site
         .logs()
         .lines()
-        .filter(|line| line.contains(&sum))
+        .filter(|line| line.contains(&second))
         .count();
-    assert_eq!(other, 3, "{}", site.logs());
+    assert_eq!(other, 5, "{}", site.logs());
 }
 
 #[test]

@@ -136,7 +136,7 @@ job:
 }
 
 #[test]
-fn a_job_keeps_the_certificates_it_began_with_and_the_next_one_has_the_new() {
+fn the_bundle_of_a_running_job_follows_the_ca_file() {
     const WAITING: &str = r#"
 job:
   script:
@@ -160,7 +160,7 @@ job:
         meeting.display()
     );
     site.config(&site.url, &keys);
-    let _runner = crate::world::Running::start(&mut site.run_command());
+    let mut runner = crate::world::Running::start(&mut site.run_command());
     let first = site.create_pipeline();
     let deadline = std::time::Instant::now() + crate::world::PATIENCE;
     while !meeting.join("job-runs").exists() {
@@ -168,6 +168,7 @@ job:
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     site.world.write("tls/ca.pem", both("New"));
+    runner.wait_for("the job's certificates were exchanged");
     site.world.write("meeting/changed", "");
     assert_eq!(site.outcome(first), "success", "{}", site.logs());
     let logs = site.logs();
@@ -185,7 +186,7 @@ job:
             .collect::<Vec<_>>()
     };
     assert_eq!(said(&logs, "before - "), ["Old"], "{logs}");
-    assert_eq!(said(&logs, "after - "), ["Old"], "{logs}");
+    assert_eq!(said(&logs, "after - "), ["New"], "{logs}");
     let second = site.create_pipeline();
     assert_eq!(site.outcome(second), "success", "{}", site.logs());
     let logs = site.logs();

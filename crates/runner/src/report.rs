@@ -83,7 +83,45 @@ pub(crate) struct Report {
     unheard: bool,
 }
 
+/// A call beside the reporter's.
+pub(crate) struct Probe {
+    api: Arc<Api>,
+    info: Arc<Info>,
+    job: JobCredentials,
+}
+
+impl Probe {
+    /// Whether nobody answers for the server now, beside a proxy that misses it.
+    pub(crate) async fn server_is_away(&self) -> bool {
+        let update = UpdateRequest {
+            info: Info::clone(&self.info),
+            token: self.job.token.clone(),
+            state: JobState::Running,
+            ..UpdateRequest::default()
+        };
+        let said = self.api.update_job(&self.job, &update).await;
+        said.result == UpdateResult::Failed
+            && matches!(
+                said.status,
+                None | Some(
+                    StatusCode::BAD_GATEWAY
+                        | StatusCode::SERVICE_UNAVAILABLE
+                        | StatusCode::GATEWAY_TIMEOUT
+                )
+            )
+    }
+}
+
 impl Report {
+    /// For whoever must know at once whether the server is there.
+    pub(crate) fn probe(&self) -> Probe {
+        Probe {
+            api: Arc::clone(&self.api),
+            info: Arc::clone(&self.info),
+            job: self.job.clone(),
+        }
+    }
+
     pub(crate) fn new(
         api: Arc<Api>,
         info: Arc<Info>,

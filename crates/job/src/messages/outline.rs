@@ -1,6 +1,9 @@
 //! A job's outline in its log: header, stages, outcome.
 
+use std::time::Duration;
+
 use super::{BOLD_CYAN, CLEAR, RESET, error, info, plain, warning};
+use crate::duration::go_duration;
 
 /// First line.
 pub fn running_with(version: &str, revision: &str) -> String {
@@ -63,6 +66,14 @@ pub fn will_be_retried() -> String {
 /// Before another attempt of a stage.
 pub fn retrying() -> String {
     warning("Retrying...")
+}
+
+/// The server went away during an upload.
+pub fn upload_is_repeated(pause: Duration) -> String {
+    warning(&format!(
+        "The server cannot be reached, uploading again in {}",
+        go_duration(pause)
+    ))
 }
 
 /// Why a job failed before its scripts: often a profile of the login shell.

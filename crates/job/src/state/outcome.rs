@@ -20,6 +20,13 @@ pub enum StageExit {
         /// As this executor names it: `exit status 1`.
         text: String,
     },
+    /// The same, and afterwards the server could not be reached at all.
+    Unreached {
+        /// As above.
+        code: i32,
+        /// As above.
+        text: String,
+    },
     /// It could not be run or followed: a failure of the system.
     Broken {
         /// What happened.
@@ -56,7 +63,7 @@ impl Failure {
     pub(super) fn of(exit: StageExit) -> Option<Self> {
         match exit {
             StageExit::Success => None,
-            StageExit::Failed { code, text } => Some(Self {
+            StageExit::Failed { code, text } | StageExit::Unreached { code, text } => Some(Self {
                 message: text,
                 reason: FailureReason::ScriptFailure,
                 exit_code: code,

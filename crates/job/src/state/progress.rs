@@ -42,6 +42,10 @@ const PREPARE_PAUSE: Duration = Duration::from_secs(3);
 const DEFAULT_AFTER_SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 const UNWIND_LIMIT: Duration = Duration::from_secs(300);
 
+/// Between uploads while the server is away; doubles.
+const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_UPLOAD_PAUSE: Duration = Duration::from_secs(60);
+
 /// An event that ends the whole job wherever it is, before scripts are entered.
 fn ending(event: &Event) -> Option<Stop> {
     match event {
@@ -208,6 +212,8 @@ impl Progress {
             Event::TimerFired(Timer::Sources) if stage == Stage::GetSources => {
                 Some(Stop::StageTimeout)
             }
+            // The server's cancel has no target any more.
+            Event::CancelRequested if follows_scripts(&stage) => None,
             event => ending(event),
         };
         match stop {
@@ -299,6 +305,21 @@ impl Progress {
     }
 
     fn stage_ended(self, stage: Stage, attempt: u32, exit: StageExit, elapsed: Duration) -> Step {
+        // Upstream fails the job. An upload has no attempts of its own; its patience is that of the job.
+        if matches!(exit, StageExit::Unreached { .. }) && is_upload(&stage) {
+            let pause = UPLOAD_PAUSE * (1 << attempt.saturating_sub(1).min(6));
+            let pause = pause.min(LONGEST_UPLOAD_PAUSE);
+            let actions = vec![
+                Action::Log(messages::upload_is_repeated(pause)),
+                Action::StartTimer(Timer::Pause, pause),
+            ];
+            let state = JobState::PausingStage {
+                progress: self,
+                stage,
+                attempt: attempt + 1,
+            };
+            return (state, actions);
+        }
         let Some(failure) = Failure::of(exit) else {
             let actions = self.leave(&stage);
             return match stage {
@@ -578,6 +599,13 @@ fn own_timer(stage: &Stage) -> Option<Timer> {
         Stage::AfterScript => Some(Timer::AfterScript),
         _ => None,
     }
+}
+
+fn is_upload(stage: &Stage) -> bool {
+    matches!(
+        stage,
+        Stage::UploadArtifactsOnSuccess | Stage::UploadArtifactsOnFailure
+    )
 }
 
 fn follows_scripts(stage: &Stage) -> bool {

@@ -348,6 +348,31 @@ fn a_job_whose_scripts_are_over_is_taken_up_by_another_process() {
 }
 
 #[test]
+fn an_upload_waits_for_a_server_that_is_away() {
+    let unreached = || {
+        Event::StageEnded(StageExit::Unreached {
+            code: 1,
+            text: "exit status 1".to_owned(),
+        })
+    };
+    let mut walk = Walk::new(plan()).until(&Stage::UploadArtifactsOnSuccess);
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        walk = walk.then(unreached());
+        assert_eq!(walk.log[1], format!("start Pause {pause}s"));
+        // A cancel comes too late, as while it uploads.
+        walk = walk
+            .then(Event::CancelRequested)
+            .then(Event::TimerFired(Timer::Pause));
+        assert_eq!(walk.log, ["run upload_artifacts_on_success (success)"]);
+    }
+    let timed_out = walk.then(unreached()).then(Event::TimerFired(Timer::Job));
+    assert!(name(&timed_out.state).starts_with("CleaningUp job_execution_timeout"));
+    // Other stages fail as ever.
+    let other = Walk::new(plan()).until(&script()).then(unreached());
+    assert_eq!(name(&other.state), "Running after_script 1 None");
+}
+
+#[test]
 fn stages_without_work_are_passed_over() {
     let plan = Plan {
         with_work: vec![

@@ -189,6 +189,7 @@ async fn accepted(
             Arc::clone(&entry.tool_trust),
             job.context().tls.clone(),
         ),
+        report.probe(),
     );
     let state = JobState::new(Plan::of(&job));
     let outcome = perform(performer, state, &mut report, &log, phase).await;

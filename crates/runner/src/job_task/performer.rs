@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::renewal::Renewal;
 use crate::clock::moment;
 use crate::log::JobLog;
-use crate::report::ServerWish;
+use crate::report::{Probe, ServerWish};
 use crate::shutdown::Phase;
 use crate::spool::Unfinished;
 
@@ -37,6 +37,7 @@ pub(crate) struct Performer {
     interrupted: bool,
     shutdown_timeout: Duration,
     renewal: Renewal,
+    probe: Arc<Probe>,
     /// From preparation to clean-up.
     beside: Option<Arc<dyn Beside>>,
 }
@@ -60,6 +61,7 @@ impl Performer {
         place: Place,
         shutdown_timeout: Duration,
         renewal: Renewal,
+        probe: Probe,
     ) -> Self {
         Self {
             job,
@@ -73,6 +75,7 @@ impl Performer {
             interrupted: false,
             shutdown_timeout,
             renewal,
+            probe: Arc::new(probe),
             beside: None,
         }
     }
@@ -253,6 +256,11 @@ impl Performer {
         let stopped = stop.clone();
         let mut output = self.log.stage();
         let environment = self.environment.take();
+        let probe = Arc::clone(&self.probe);
+        let uploads = matches!(
+            stage,
+            Stage::UploadArtifactsOnSuccess | Stage::UploadArtifactsOnFailure
+        );
         let work = async move {
             let Some(mut environment) = environment else {
                 let message = "the executor has no environment".to_owned();
@@ -260,6 +268,9 @@ impl Performer {
             };
             let exit = match environment.run(&script, &mut output, stopped).await {
                 Ok(Exit::Success) => StageExit::Success,
+                Ok(Exit::Failure { code, text }) if uploads && probe.server_is_away().await => {
+                    StageExit::Unreached { code, text }
+                }
                 Ok(Exit::Failure { code, text }) => StageExit::Failed { code, text },
                 Err(error) => StageExit::Broken {
                     message: error.to_string(),

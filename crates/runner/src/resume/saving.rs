@@ -98,6 +98,7 @@ impl Saving {
                 Arc::clone(&self.tools),
                 self.job.context().tls.clone(),
             ),
+            report.probe(),
         );
         let plan = Plan::of(&self.job).resumed(opening);
         let state = JobState::resume(plan, self.over.clone());

@@ -220,11 +220,11 @@ impl Spool {
         if !directory.join(JOURNAL).exists() {
             return Ok(None);
         }
-        let log = match private_file(&directory.join(LOG), false) {
+        let (log, has_log) = match private_file(&directory.join(LOG), false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                private_file(&directory.join(LOG), true)?
+                (private_file(&directory.join(LOG), true)?, false)
             }
-            log => log?,
+            log => (log?, true),
         };
         let mut files = JobFiles {
             directory,
@@ -257,12 +257,19 @@ impl Spool {
         let Some(Record::Job(job)) = records.next() else {
             return Ok(None);
         };
+        let records: Vec<_> = records.collect();
+        let ended = |record: &Record| matches!(record, Record::Ended(_));
+        // Its end was acknowledged; the process died while it removed the files.
+        if !has_log && records.iter().any(ended) {
+            files.remove();
+            return Ok(None);
+        }
         files.grow(files.log.metadata()?.len());
         Ok(Some(LeftOver {
             unfinished: Unfinished::read(&files.directory),
             files,
             job: *job,
-            records: records.collect(),
+            records,
         }))
     }
 }
