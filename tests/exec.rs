@@ -103,6 +103,26 @@ fn a_failed_job_fails_the_pipeline_and_allowed_failures_do_not() {
 }
 
 #[test]
+fn an_event_that_makes_no_pipeline_is_no_fault_of_the_file() {
+    for (rules, said) in [
+        (
+            "workflow: {rules: [{if: $NEVER}]}\njob: {script: 'true'}\n",
+            "error: Pipeline filtered out by workflow rules.",
+        ),
+        (
+            "job: {script: 'true', rules: [{if: $NEVER}]}\n",
+            "error: The resulting pipeline would have been empty.",
+        ),
+    ] {
+        let finished = run(&mut project(rules).courser(["exec"]));
+        assert_eq!(finished.code(), 1, "{}", finished.all());
+        assert!(finished.stderr.contains(said), "{}", finished.all());
+        let hint = "courser pipeline explain JOB";
+        assert!(finished.stderr.contains(hint), "{}", finished.all());
+    }
+}
+
+#[test]
 fn an_invalid_file_is_named_with_its_line_and_has_an_exit_code_of_its_own() {
     let world = project("job:\n  script: [true]\n  neds: []\n");
     let finished = run(&mut world.courser(["exec"]));

@@ -20,6 +20,9 @@ use crate::trace::{Decision, Outcome, Subject};
 use crate::variables::{self, Scope};
 use crate::world::{Asker, Tree, World};
 
+/// What GitLab says when rules leave no job but those of `.pre` and `.post`.
+pub const EMPTY_PIPELINE: &str = "The resulting pipeline would have been empty. Review the rules configuration for the relevant jobs.";
+
 /// Keywords that are accepted but have no effect on one machine, with what they would do.
 const NOT_RUN_HERE: &[(&str, &str)] = &[
     ("identity", "no cloud identity is federated"),
@@ -70,10 +73,7 @@ pub(crate) fn create(
         }
         let real = |job: &PipelineJob| job.stage != ".pre" && job.stage != ".post";
         if !jobs.iter().any(|(.., job)| real(job)) {
-            return Err(Fault::new(
-                root,
-                "The resulting pipeline would have been empty. Review the rules configuration for the relevant jobs.",
-            ));
+            return Err(Fault::new(root, EMPTY_PIPELINE));
         }
     }
     let present: HashSet<String> = jobs.iter().map(|(.., job)| job.name.clone()).collect();

@@ -73,6 +73,7 @@ use world::World;
 use yaml::{Map, Node};
 
 pub use coverage::CoveragePattern;
+pub use create::EMPTY_PIPELINE;
 pub use duration::parse as duration_seconds;
 pub use event::{
     ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, InputValue,

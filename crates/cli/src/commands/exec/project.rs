@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use courser_pipeline::{Event, Files, Pipeline, Problem};
+use courser_pipeline::{EMPTY_PIPELINE, Event, Files, Pipeline, Problem};
 use courser_protocol::JobVariable;
 
 use crate::event_options::{EventOptions, Origin};
@@ -41,7 +41,10 @@ impl Target {
         names: &mut Vec<String>,
         with_git: bool,
     ) -> Result<Self, Failure> {
-        let mut start = working_directory.join(directory.unwrap_or_else(|| Path::new(".")));
+        let mut start = directory.map_or_else(
+            || working_directory.to_owned(),
+            |directory| working_directory.join(directory),
+        );
         if let Some(first) = names.first().map(|name| start.join(name))
             && first.join(FILE).is_file()
         {
@@ -88,16 +91,18 @@ impl Target {
             .map_err(git_failed)?;
         let pipeline =
             courser_pipeline::evaluate(&self.project.file, &files, &event).map_err(|found| {
+                if let [only] = &*found.errors
+                    && only.message == EMPTY_PIPELINE
+                {
+                    return nothing_to_run(EMPTY_PIPELINE);
+                }
                 report(&found.errors);
                 let count = found.errors.len();
                 let noun = if count == 1 { "error" } else { "errors" };
                 Failure::invalid(format!("{} has {count} {noun}", self.project.file))
             })?;
         if !pipeline.workflow.created || pipeline.jobs.is_empty() {
-            return Err(Failure::new(
-                Code::Failed,
-                "Pipeline filtered out by workflow rules.",
-            ));
+            return Err(nothing_to_run("Pipeline filtered out by workflow rules."));
         }
         Ok(Evaluated {
             event,
@@ -112,6 +117,12 @@ impl Target {
             .read(&self.project.file)
             .is_some_and(|text| text.contains("changes") || text.contains("include"))
     }
+}
+
+/// The file is valid, and this event makes no pipeline.
+fn nothing_to_run(text: &str) -> Failure {
+    Failure::new(Code::Failed, text)
+        .hint("`courser pipeline explain JOB` tells why a job is not in it")
 }
 
 impl Evaluated {
