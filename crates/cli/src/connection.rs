@@ -144,7 +144,13 @@ fn spool(file: &ConfigFile, working_directory: &Path) -> Result<Spool, Failure> 
             return Err(Failure::new(Code::Surroundings, message)
                 .hint("name a directory of this user as directory in [spool]"));
         }
-        let fallback = std::env::temp_dir().join(format!("courser-spool-{}", std::process::id()));
+        // A name that nobody can have made before.
+        let fallback = tempfile::Builder::new().prefix("courser-spool-").tempdir();
+        let fallback = fallback.map_err(|error| {
+            let message = format!("cannot keep jobs in {}: {error}", std::env::temp_dir().display());
+            Failure::new(Code::Surroundings, message)
+        })?;
+        let fallback = fallback.keep();
         tracing::warn!(
             "cannot keep jobs in {}: {error}; they are kept in {}, where the next start does not look. \
              Name a directory of this user as directory in [spool]",

@@ -21,6 +21,8 @@ use crate::{HelperError, platform};
 const WGET_CONFIG: &str = "/etc/wgetrc";
 /// Far more than any configuration of wget has.
 const LARGEST_WGET_CONFIG: u64 = 256 * 1024;
+/// A tool that appends to its bundle by mistake is told so.
+const READ_ONLY: u32 = 0o400;
 
 /// What the job's tools get.
 #[derive(Clone, Copy)]
@@ -54,7 +56,7 @@ pub(crate) fn renew(
     make_private_directory(files.directory().as_ref())?;
     let bundle = files.bundle();
     for (path, content) in contents(&files, Wanted { trust, git_server }, variables)? {
-        write(&path, &content)?;
+        write(&path, &content, READ_ONLY)?;
     }
     output.say(&messages::tool_trust(trust.private, trust.system, &bundle))?;
     Ok(())
@@ -64,20 +66,22 @@ pub(crate) fn renew(
 /// not have is not made.
 pub(crate) fn exchange(work: &RenewTrust, variables: &Environment) -> Result<(), HelperError> {
     let directory = Path::new(&work.temporary_dir);
+    // The script of each stage writes file variables anew: they stay writable.
     let variable_files = work.files.iter().map(|(name, content)| {
         let path = directory.join(name).to_string_lossy().into_owned();
-        (path, content.expose().as_bytes().to_vec())
+        (path, content.expose().as_bytes().to_vec(), 0o600)
     });
     let mut wanted: Vec<_> = variable_files.collect();
     if let Some(tools) = Wanted::new(work.tools.as_deref(), work.git_server.as_ref()) {
         let files = ToolFiles::below(&work.temporary_dir);
-        wanted.extend(contents(&files, tools, variables)?);
+        let of_tools = contents(&files, tools, variables)?;
+        wanted.extend(of_tools.map(|(path, content)| (path, content, READ_ONLY)));
     }
-    for (path, content) in wanted {
+    for (path, content, mode) in wanted {
         if fs::symlink_metadata(&path).is_ok() {
             let beside = format!("{path}.new");
             fs::remove_file(&beside).ok();
-            write(&beside, &content)?;
+            write(&beside, &content, mode)?;
             fs::rename(&beside, &path).map_err(HelperError::io(&path))?;
         }
     }
@@ -159,9 +163,9 @@ fn wget_config(bundle: &str) -> Vec<u8> {
     text
 }
 
-/// A new file that can be read only: a tool that appends to its bundle by mistake is told so.
-fn write(path: &str, content: &[u8]) -> Result<(), HelperError> {
-    platform::new_file(0o400)
+/// A new file.
+fn write(path: &str, content: &[u8], mode: u32) -> Result<(), HelperError> {
+    platform::new_file(mode)
         .open(path)
         .and_then(|mut file| file.write_all(content))
         .map_err(HelperError::io(path))
@@ -237,6 +241,30 @@ mod tests {
         assert_eq!(fs::read_dir(&elsewhere).expect("directory").count(), 0);
         assert_eq!(renewed(&temporary, None), "");
         assert!(fs::symlink_metadata(files.directory()).is_err());
+    }
+
+    #[test]
+    fn exchanged_variables_stay_writable_for_the_next_script_and_nothing_is_made() {
+        let world = tempfile::tempdir().expect("temporary directory");
+        let temporary = world.path().join("p.tmp").display().to_string();
+        renewed(&temporary, Some(&trust("first")));
+        let variable = format!("{temporary}/CI_SERVER_TLS_CA_FILE");
+        write(&variable, b"old", 0o600).expect("file");
+        let names = ["CI_SERVER_TLS_CA_FILE", "CI_SERVER_TLS_KEY_FILE"];
+        let work = RenewTrust {
+            temporary_dir: temporary.clone(),
+            files: names.map(|name| (name.to_owned(), "new".into())).into(),
+            tools: Some(trust("second").into()),
+            git_server: None,
+        };
+        exchange(&work, &Environment::default()).expect("exchanges");
+        let files = ToolFiles::below(&temporary);
+        for (path, content, mode) in [(variable, "new", 0o600), (files.bundle(), "second", 0o400)] {
+            assert_eq!(fs::read_to_string(&path).expect("file"), content);
+            let data = fs::metadata(&path).expect("file");
+            assert_eq!(data.permissions().mode() & 0o777, mode, "{path}");
+        }
+        assert!(!Path::new(&temporary).join(names[1]).exists());
     }
 
     #[test]

@@ -16,9 +16,6 @@ use value::Value;
 const OPEN: &str = "${{";
 const CLOSE: &str = "}}";
 
-/// What one text may become at most, in bytes: `a + a + a` is shorter than its value.
-const LONGEST: usize = 16 << 20;
-
 /// Of an expression, what an error shows at most, in characters.
 const SHOWN: usize = 200;
 
@@ -47,20 +44,12 @@ pub(crate) fn interpolate(scope: &Scope, text: &str) -> Result<String, String> {
             .map_err(|why| format!("{}: {why}", shown(after)))?;
         rest = reader.rest();
         let alone = output.is_empty() && rest.is_empty();
-        match value {
-            Value::Text(value) => output.push_str(&value),
-            Value::Number(_) | Value::Boolean(_) if alone => value.write(&mut output, LONGEST)?,
-            other => {
-                let kind = other.kind();
-                return Err(format!(
-                    "{}: is {kind}, not a text: use str()",
-                    shown(after)
-                ));
-            }
-        }
-        if output.len() > LONGEST {
-            return Err(format!("{}: {}", shown(after), value::too_long(LONGEST)));
-        }
+        let written = match value {
+            Value::Text(_) => value.write(&mut output, scope),
+            Value::Number(_) | Value::Boolean(_) if alone => value.write(&mut output, scope),
+            other => Err(format!("is {}, not a text: use str()", other.kind())),
+        };
+        written.map_err(|why| format!("{}: {why}", shown(after)))?;
     }
     output.push_str(rest);
     Ok(output)

@@ -2,9 +2,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::process::geteuid;
 
 /// Makes directories that only the user can look into, with those above.
 pub(crate) fn private_directories() -> DirBuilder {
@@ -20,6 +22,21 @@ pub(crate) fn private_file() -> OpenOptions {
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32);
     options
+}
+
+/// Why a directory cannot be trusted to hold only this user's files: an error that says so.
+pub(crate) fn check_owner(directory: &Path) -> io::Result<()> {
+    let data = directory.metadata()?;
+    let (owner, user) = (data.uid(), geteuid().as_raw());
+    if owner != user {
+        return Err(io::Error::other(format!(
+            "it belongs to user {owner}, not to {user}"
+        )));
+    }
+    if data.mode() & 0o022 != 0 {
+        return Err(io::Error::other("others can write there"));
+    }
+    Ok(())
 }
 
 /// Reads from a place, whatever other threads read.

@@ -1,8 +1,7 @@
 //! From expression to value.
 
-use super::LONGEST;
 use super::read::{Expression, Operator, Sign};
-use super::value::{Scope, Value, too_long};
+use super::value::{Scope, Value};
 
 impl Expression {
     pub(super) fn evaluate(&self, scope: &Scope) -> Result<Value, String> {
@@ -24,7 +23,7 @@ impl Expression {
                 let mut text = String::new();
                 for part in parts {
                     match part.evaluate(scope)? {
-                        value @ Value::Text(_) => value.write(&mut text, LONGEST)?,
+                        value @ Value::Text(_) => value.write(&mut text, scope)?,
                         other => return Err(format!("{} in a text: use str()", other.kind())),
                     }
                 }
@@ -89,17 +88,20 @@ fn combine(
         | Operator::Subtract
         | Operator::Multiply
         | Operator::Divide
-        | Operator::Remainder => return calculate(&left, operator, &right),
+        | Operator::Remainder => return calculate(&left, operator, &right, scope),
     };
     Ok(Value::Boolean(holds))
 }
 
-fn calculate(left: &Value, operator: Operator, right: &Value) -> Result<Value, String> {
+fn calculate(
+    left: &Value,
+    operator: Operator,
+    right: &Value,
+    scope: &Scope,
+) -> Result<Value, String> {
     let number = match (left, operator, right) {
         (Value::Text(left), Operator::Add, Value::Text(right)) => {
-            if left.len() + right.len() > LONGEST {
-                return Err(too_long(LONGEST));
-            }
+            scope.pay(left.len() + right.len())?;
             return Ok(Value::Text(format!("{left}{right}").into()));
         }
         (Value::Number(_), Operator::Divide | Operator::Remainder, Value::Number(0.0)) => {
@@ -145,7 +147,7 @@ fn call(name: &str, arguments: &[Expression], scope: &Scope) -> Result<Value, St
         ("num", other) => Err(format!("num() cannot convert {}", other.kind())),
         _ => {
             let mut text = String::new();
-            value.write(&mut text, LONGEST)?;
+            value.write(&mut text, scope)?;
             Ok(Value::Text(text.into()))
         }
     }

@@ -119,13 +119,12 @@ fn quoted_texts_have_their_escapes() {
 
 #[test]
 fn what_cannot_be_done_is_an_error_that_shows_the_expression() {
-    let scope = scope();
     let deep = format!("${{{{ {}1 }}}}", "(".repeat(100_000));
     let signs = format!("${{{{ {}1 }}}}", "-".repeat(100_000));
     let quotes = "${{ \"".repeat(100_000);
     let long = format!("${{{{ {}'' }}}}", "job.inputs.long + ".repeat(100));
     let lists = format!("${{{{ str([{}]) }}}}", "job.inputs.long,".repeat(100));
-    let many = "${{ job.inputs.long }}".repeat(20);
+    let many = "${{ job.inputs.long }}".repeat(70);
     for (text, part) in [
         ("a ${{ job.inputs.none }}", "there is no input \"none\""),
         ("${{ job.inputs.secret }}", "sensitive"),
@@ -165,11 +164,11 @@ fn what_cannot_be_done_is_an_error_that_shows_the_expression() {
         (&deep, "nested more than 64 deep"),
         (&signs, "nested more than 64 deep"),
         (&quotes, "nested more than 64 deep"),
-        (&long, "longer than"),
-        (&lists, "longer than"),
-        (&many, "longer than"),
+        (&long, "make more than"),
+        (&lists, "make more than"),
+        (&many, "make more than"),
     ] {
-        let error = interpolate(&scope, text).expect_err(text);
+        let error = interpolate(&scope(), text).expect_err(text);
         assert!(error.starts_with("${{") && error.contains(part), "{error}");
         assert!(!error.contains("hush") && error.len() < 1000, "{error}");
     }

@@ -1,5 +1,6 @@
 //! Values of expressions, and what is in scope.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,6 +8,9 @@ use std::sync::Arc;
 
 use courser_protocol::Input;
 use serde_json::Value as Json;
+
+/// What all expressions of a job may make at most, in bytes: `a + a + a` is shorter than its value.
+const MOST_MADE: usize = 64 << 20;
 
 /// A value. Copies share what is long.
 #[derive(Debug, Clone)]
@@ -50,6 +54,8 @@ impl FromIterator<(String, Self)> for Value {
 /// What names refer to: `job.inputs`.
 pub(crate) struct Scope {
     job: Value,
+    /// Bytes that may still be made.
+    budget: Cell<usize>,
 }
 
 impl Scope {
@@ -65,7 +71,17 @@ impl Scope {
         let inputs = Value::of_fields("input", inputs);
         Self {
             job: Value::from_iter([("inputs".to_owned(), inputs)]),
+            budget: Cell::new(MOST_MADE),
         }
+    }
+
+    /// Pays for bytes that are made.
+    pub(super) fn pay(&self, bytes: usize) -> Result<(), String> {
+        let left = self.budget.get().checked_sub(bytes);
+        let left = left
+            .ok_or_else(|| format!("all expressions together make more than {MOST_MADE} bytes"))?;
+        self.budget.set(left);
+        Ok(())
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Value, String> {
@@ -166,19 +182,20 @@ impl Value {
     }
 
     /// As `str()` shows it: texts as they are, lists and structs as JSON.
-    pub(super) fn write(&self, output: &mut String, longest: usize) -> Result<(), String> {
+    pub(super) fn write(&self, output: &mut String, scope: &Scope) -> Result<(), String> {
         match self {
             Self::Null => output.push_str("<null>"),
-            Self::Text(text) => output.push_str(text),
-            other => other.write_json(output, longest)?,
-        }
-        if output.len() > longest {
-            return Err(too_long(longest));
+            Self::Text(text) => {
+                scope.pay(text.len())?;
+                output.push_str(text);
+            }
+            other => other.write_json(output, scope)?,
         }
         Ok(())
     }
 
-    fn write_json(&self, output: &mut String, longest: usize) -> Result<(), String> {
+    fn write_json(&self, output: &mut String, scope: &Scope) -> Result<(), String> {
+        let before = output.len();
         match self {
             Self::Null => output.push_str("null"),
             Self::Boolean(value) => output.push_str(if *value { "true" } else { "false" }),
@@ -186,33 +203,34 @@ impl Value {
                 // Writing to a String does not fail.
                 let _ = write!(output, "{number}");
             }
-            Self::Text(text) => output.push_str(&Json::from(text.as_ref()).to_string()),
+            Self::Text(text) => {
+                scope.pay(text.len())?;
+                output.push_str(&Json::from(text.as_ref()).to_string());
+            }
             Self::Array(values) => {
-                let mut before = '[';
+                let mut separator = '[';
                 for value in values.iter() {
-                    output.push(before);
-                    value.write_json(output, longest)?;
-                    before = ',';
+                    output.push(separator);
+                    value.write_json(output, scope)?;
+                    separator = ',';
                 }
-                output.push_str(if before == '[' { "[]" } else { "]" });
+                output.push_str(if separator == '[' { "[]" } else { "]" });
             }
             Self::Struct(of) => {
-                let mut before = '{';
+                let mut separator = '{';
                 for (name, value) in &of.fields {
-                    output.push(before);
+                    output.push(separator);
                     output.push_str(&Json::from(name.as_str()).to_string());
                     output.push(':');
-                    value.write_json(output, longest)?;
-                    before = ',';
+                    value.write_json(output, scope)?;
+                    separator = ',';
                 }
-                output.push_str(if before == '{' { "{}" } else { "}" });
+                output.push_str(if separator == '{' { "{}" } else { "}" });
             }
             Self::Sensitive(_) => return Err("a sensitive input is in it".to_owned()),
         }
-        if output.len() > longest {
-            return Err(too_long(longest));
-        }
-        Ok(())
+        // What is in it is paid for again: a few levels at most.
+        scope.pay(output.len() - before)
     }
 
     /// Values of different kinds are ordered by kind.
@@ -265,8 +283,4 @@ fn index(number: f64) -> Option<usize> {
     // Beyond 2^53 numbers are not exact, and no array is that long.
     let whole = number.fract() == 0.0 && (0.0..9e15).contains(&number);
     whole.then_some(number as usize)
-}
-
-pub(super) fn too_long(longest: usize) -> String {
-    format!("its value is longer than {longest} bytes")
 }

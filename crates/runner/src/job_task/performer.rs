@@ -40,6 +40,8 @@ pub(crate) struct Performer {
     probe: Arc<Probe>,
     /// From preparation to clean-up.
     beside: Option<Arc<dyn Beside>>,
+    /// Files of trust that are being exchanged.
+    exchange: Option<EnvironmentFuture<'static, ()>>,
 }
 
 /// How long it may take to exchange a job's files of trust.
@@ -77,6 +79,7 @@ impl Performer {
             renewal,
             probe: Arc::new(probe),
             beside: None,
+            exchange: None,
         }
     }
 
@@ -164,8 +167,12 @@ impl Performer {
                 self.interrupted = true;
                 Event::Interrupted(signal)
             }
-            tls = self.renewal.next() => {
-                self.renew(tls).await;
+            () = exchanged(self.exchange.as_mut()) => {
+                self.exchange = None;
+                return None;
+            }
+            tls = self.renewal.next(), if self.exchange.is_none() => {
+                self.renew(tls);
                 return None;
             }
         };
@@ -173,7 +180,7 @@ impl Performer {
     }
 
     /// Gives the job other certificates: the stage that runs by its files, those that follow by their scripts.
-    async fn renew(&mut self, tls: JobTls) {
+    fn renew(&mut self, tls: JobTls) {
         let id = self.job.payload().id;
         match self.job.trusting(tls) {
             Ok(job) => self.job = Arc::new(job),
@@ -186,28 +193,33 @@ impl Performer {
                 return;
             }
         }
-        let Some(beside) = &self.beside else { return };
-        let (request, mut said) = (self.job.renew_trust(), Said::default());
-        let renewing = beside.run(&request, &mut said);
-        match tokio::time::timeout(RENEWAL_LIMIT, renewing).await {
-            Ok(Ok(Exit::Success)) => {
-                tracing::info!(
-                    job = id,
-                    "the job's certificates were exchanged as the runner's were"
-                );
+        let Some(beside) = self.beside.clone() else {
+            return;
+        };
+        let request = self.job.renew_trust();
+        self.exchange = Some(Box::pin(async move {
+            let mut said = Said::default();
+            let renewing = beside.run(&request, &mut said);
+            match tokio::time::timeout(RENEWAL_LIMIT, renewing).await {
+                Ok(Ok(Exit::Success)) => {
+                    tracing::info!(
+                        job = id,
+                        "the job's certificates were exchanged as the runner's were"
+                    );
+                }
+                Ok(Ok(Exit::Failure { text, .. })) => {
+                    let said = String::from_utf8_lossy(&said.0);
+                    tracing::error!(
+                        job = id,
+                        "its certificates were not exchanged: {text}: {said}"
+                    );
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(job = id, "its certificates were not exchanged: {error}");
+                }
+                Err(_) => tracing::error!(job = id, "its certificates were not exchanged in time"),
             }
-            Ok(Ok(Exit::Failure { text, .. })) => {
-                let said = String::from_utf8_lossy(&said.0);
-                tracing::error!(
-                    job = id,
-                    "its certificates were not exchanged: {text}: {said}"
-                );
-            }
-            Ok(Err(error)) => {
-                tracing::error!(job = id, "its certificates were not exchanged: {error}");
-            }
-            Err(_) => tracing::error!(job = id, "its certificates were not exchanged in time"),
-        }
+        }));
     }
 
     /// Each attempt gets a new environment; the place taken before the request is for the first.
@@ -349,6 +361,13 @@ impl Output for Said {
 async fn ended(activity: Option<&mut Activity>) -> (Event, Option<Box<dyn Environment>>) {
     match activity {
         Some(activity) => activity.work.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn exchanged(exchange: Option<&mut EnvironmentFuture<'static, ()>>) {
+    match exchange {
+        Some(exchange) => exchange.as_mut().await,
         None => std::future::pending().await,
     }
 }

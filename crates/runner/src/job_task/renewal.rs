@@ -2,12 +2,18 @@
 //! not fail its uploads and fetches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use courser_job::JobTls;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::client::Api;
 use crate::tool_trust::ToolTrustMaker;
+
+/// What was exchanged is exchanged once more after this time: a stage that was just beginning writes the files that its
+/// script was composed with.
+const ONCE_MORE: Duration = Duration::from_secs(10);
 
 /// The trust files of one job's server.
 pub(crate) struct Renewal {
@@ -18,6 +24,8 @@ pub(crate) struct Renewal {
     changed: bool,
     /// What the job has.
     current: JobTls,
+    /// When the job is given it again.
+    again: Option<Instant>,
 }
 
 impl Renewal {
@@ -27,8 +35,10 @@ impl Renewal {
             api,
             tools,
             changes: courser_net::trust_changes(),
-            changed: false,
+            // Since the job was received, something may have changed.
+            changed: true,
             current,
+            again: None,
         }
     }
 
@@ -36,10 +46,16 @@ impl Renewal {
     pub(super) async fn next(&mut self) -> JobTls {
         loop {
             if !self.changed {
-                if self.changes.changed().await.is_err() {
-                    return std::future::pending().await;
+                tokio::select! {
+                    () = reached(self.again) => {
+                        self.again = None;
+                        return self.current.clone();
+                    }
+                    changed = self.changes.changed() => match changed {
+                        Ok(()) => self.changed = true,
+                        Err(_) => return std::future::pending().await,
+                    }
                 }
-                self.changed = true;
             }
             let mut now = self.api.tls_for_job(&self.tools).await;
             self.changed = false;
@@ -49,8 +65,17 @@ impl Renewal {
             }
             if now != self.current {
                 self.current = now.clone();
+                self.again = Some(Instant::now() + ONCE_MORE);
                 return now;
             }
         }
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

@@ -182,11 +182,17 @@ impl Kept {
     }
 
     /// Without its records a job is reported as well as one can after a crash, so this is no failure.
-    pub(super) fn record(&mut self, record: &Record) {
-        if let Some(files) = &mut self.files
-            && let Err(error) = files.record(record)
-        {
-            tracing::warn!("cannot write the journal of a job: {error}");
+    /// Returns whether it stands there.
+    pub(super) fn record(&mut self, record: &Record) -> bool {
+        let Some(files) = &mut self.files else {
+            return false;
+        };
+        match files.record(record) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("cannot write the journal of a job: {error}");
+                false
+            }
         }
     }
 
@@ -201,8 +207,8 @@ impl Kept {
 
     /// What will be reported.
     pub(super) fn ended(&mut self, state: &FinalState) {
-        self.record(&Record::Ended(state.clone()));
-        if let Some(files) = &self.files {
+        let recorded = self.record(&Record::Ended(state.clone()));
+        if recorded && let Some(files) = &self.files {
             files.forget_unfinished();
         }
     }

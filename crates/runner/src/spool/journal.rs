@@ -83,12 +83,17 @@ pub(crate) enum FinalState {
     },
 }
 
-/// Appends a record; a `write` of its own, so that it is whole or the last one.
+/// Appends a record; a `write` of its own, so that it is whole or the last one. What was written of one that had no
+/// room is taken back: the next one would be on its line.
 pub(crate) fn append(file: &mut File, record: &Record) -> io::Result<()> {
     let text = Zeroizing::new(serde_json::to_string(record)?);
     let checksum = crc32fast::hash(text.as_bytes());
     let line = Zeroizing::new(format!("{checksum:08x} {}\n", text.as_str()));
-    file.write_all(line.as_bytes())
+    let before = file.stream_position()?;
+    file.write_all(line.as_bytes()).inspect_err(|_| {
+        file.set_len(before).ok();
+        file.seek(io::SeekFrom::Start(before)).ok();
+    })
 }
 
 /// What a journal that was left behind says.

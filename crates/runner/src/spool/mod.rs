@@ -105,9 +105,11 @@ impl Spool {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Those of the file system, and a directory of somebody else, or in which others can write: what lies there is
+    /// believed.
     pub fn open(directory: PathBuf, limits: SpoolLimits) -> io::Result<Self> {
         make_directory(&directory)?;
+        platform::check_owner(&directory)?;
         let lock = platform::private_file()
             .create(true)
             .truncate(false)
@@ -149,9 +151,12 @@ impl Spool {
         let lock = self.shared.lock.lock();
         let lock = Held::take(lock.unwrap_or_else(PoisonError::into_inner))?;
         make_directory(&directory)?;
+        let made = private_file(&directory.join(JOURNAL), true)
+            .and_then(|journal| Ok((journal, private_file(&directory.join(LOG), true)?)));
+        let (journal, log) = made.inspect_err(|_| clear(&directory))?;
         let mut files = JobFiles {
-            journal: private_file(&directory.join(JOURNAL), true)?,
-            log: Arc::new(private_file(&directory.join(LOG), true)?),
+            journal,
+            log: Arc::new(log),
             directory,
             spool: Arc::clone(&self.shared),
             kept: 0,
@@ -207,8 +212,11 @@ impl Spool {
     fn take_over(&self, directory: PathBuf) -> io::Result<Option<LeftOver>> {
         let journal = match private_file(&directory.join(JOURNAL), false) {
             Ok(journal) => journal,
-            // Another process has just removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Another process has just removed it, or was killed in the middle of that.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                clear(&directory);
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         match journal.try_lock() {
@@ -257,14 +265,20 @@ impl Spool {
         let Some(Record::Job(job)) = records.next() else {
             return Ok(None);
         };
-        let records: Vec<_> = records.collect();
+        let records: Vec<Record> = records.collect();
         let ended = |record: &Record| matches!(record, Record::Ended(_));
         // Its end was acknowledged; the process died while it removed the files.
         if !has_log && records.iter().any(ended) {
             files.remove();
             return Ok(None);
         }
-        files.grow(files.log.metadata()?.len());
+        // A hole takes no room.
+        let dropped = records.iter().filter_map(|record| match record {
+            Record::Dropped { offset, .. } => Some(*offset),
+            _ => None,
+        });
+        let length = files.log.metadata()?.len();
+        files.grow(length.saturating_sub(dropped.max().unwrap_or(0)));
         Ok(Some(LeftOver {
             unfinished: Unfinished::read(&files.directory),
             files,
@@ -354,16 +368,22 @@ impl JobFiles {
     /// The server has acknowledged everything: nothing stays.
     pub(crate) fn remove(&mut self) {
         self.removed = true;
-        self.forget_unfinished();
-        // The journal last: without it nobody takes the directory for a job.
-        for name in [LOG, JOURNAL] {
-            std::fs::remove_file(self.directory.join(name)).ok();
-        }
-        if let Err(error) = std::fs::remove_dir(&self.directory) {
+        clear(&self.directory);
+        if self.directory.exists() {
             let directory = self.directory.display();
-            tracing::warn!("cannot remove {directory}, its job is over: {error}");
+            tracing::warn!("cannot remove {directory}, its job is over");
         }
     }
+}
+
+/// Removes a job's directory, as far as it is known what lies there. The journal last: without it nobody takes the
+/// directory for a job.
+fn clear(directory: &Path) {
+    unfinished::remove(directory);
+    for name in [LOG, JOURNAL] {
+        std::fs::remove_file(directory.join(name)).ok();
+    }
+    std::fs::remove_dir(directory).ok();
 }
 
 /// Files whose content may not have reached the disk.
