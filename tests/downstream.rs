@@ -1,6 +1,8 @@
 //! What becomes of an evaluated pipeline in `exec`: child pipelines (static, generated, nested) and bridges
 //! that start none, resource groups, the first failure, and what jobs leave behind.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::Value;
 
 use crate::world::{Finished, World, run};
@@ -220,6 +222,86 @@ say:
     ] {
         assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
     }
+}
+
+#[test]
+fn secrets_of_the_project_are_those_of_its_children_and_are_hidden_in_all_that_bridges_start() {
+    let world = project(&[
+        (
+            ".gitlab-ci.yml",
+            r#"
+child: {variables: {X: "tok-$TOPSECRET"}, trigger: {include: child.yml, strategy: depend}}
+other:
+  variables: {X: "tok-$TOPSECRET"}
+  trigger: {project: group/other, strategy: depend, inputs: {word: "in-$TOPSECRET"}}
+"#,
+        ),
+        (
+            "child.yml",
+            r#"
+say:
+  rules: [{if: '$MODE == "of-the-file" && $GIVEN == null'}]
+  script: ['test ${#TOPSECRET} = 14', 'echo "x $X, own $TOPSECRET, cut ${X#tok-}"']
+"#,
+        ),
+    ]);
+    world.repository(
+        "other",
+        &[(
+            ".gitlab-ci.yml",
+            r#"
+spec: {inputs: {word: {}}}
+---
+say: {script: 'echo "x $X, mode [$MODE], cut ${X#tok-}, input $[[ inputs.word ]]"'}
+"#,
+        )],
+    );
+    world.write(
+        "secrets",
+        r#"{"TOPSECRET": {"value": "hunter2hunter2", "masked": true}, "MODE": "of-the-file"}"#,
+    );
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(world.path("secrets"), private).unwrap();
+    let mut arguments = vec!["--include-map", "group/other=../other"];
+    arguments.extend(["--variables-file", "../secrets", "--variable", "GIVEN=1"]);
+    let finished = exec(&world, &arguments);
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    for line in [
+        "child/say | x [MASKED], own [MASKED], cut [MASKED]",
+        "other/say | x [MASKED], mode [], cut [MASKED], input in-[MASKED]",
+    ] {
+        assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
+    }
+    let shown = finished.all();
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn of_what_a_child_includes_the_bridge_expands_the_place_only() {
+    let world = project(&[
+        (
+            ".gitlab-ci.yml",
+            r#"
+bridge:
+  variables: {DIR: ci}
+  trigger:
+    strategy: depend
+    include:
+      - local: $DIR/child.yml
+        rules: [{if: '$CI_COMMIT_BRANCH == "main"'}]
+        inputs: {command: echo said by $CI_JOB_NAME}
+      - {local: missing.yml, rules: [{if: '$CI_COMMIT_BRANCH == "other"'}]}
+"#,
+        ),
+        (
+            "ci/child.yml",
+            "spec: {inputs: {command: {}}}\n---\ninner: {script: '$[[ inputs.command ]]'}\n",
+        ),
+    ]);
+    let finished = exec(&world, &[]);
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    let line = "bridge/inner | said by inner";
+    assert!(finished.stdout.contains(line), "{}", finished.all());
 }
 
 #[test]

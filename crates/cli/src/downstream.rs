@@ -10,6 +10,7 @@ use courser_pipeline::{
     ChangedFiles, Comparison, Component, ComponentAddress, Elsewhere, Event, Files, InputValue,
     OtherProject, Unavailable,
 };
+use courser_protocol::JobVariable;
 use serde_json::json;
 
 use crate::problems;
@@ -57,6 +58,7 @@ pub(crate) fn child(
             sha: request.sha,
             before_sha: request.before_sha,
             predefined: request.predefined,
+            project_variables: request.project_variables,
             variables: request.variables,
             beforehand: Beforehand::default(),
         },
@@ -94,25 +96,28 @@ pub(crate) fn of_project(
             ref_name: event.ref_name,
             tag: event.tag,
             predefined: event.predefined,
+            project_variables: request.project_variables,
             variables: request.variables,
             beforehand: Beforehand::default(),
         },
     })
 }
 
-/// Forwarded variables as rules see them.
+/// The project's variables and the forwarded ones.
+fn given(request: &DownstreamRequest) -> impl Iterator<Item = &JobVariable> {
+    let project = request.project_variables.iter();
+    project.chain(&request.variables)
+}
+
+/// As rules see them.
 fn named(request: &DownstreamRequest) -> Vec<(String, String)> {
-    let variables = request.variables.iter();
-    variables
+    given(request)
         .map(|variable| (variable.key.clone(), variable.value.expose().to_owned()))
         .collect()
 }
 
 fn secret_names(request: &DownstreamRequest) -> BTreeSet<String> {
-    let secret = request
-        .variables
-        .iter()
-        .filter(|variable| variable.masked || variable.file);
+    let secret = given(request).filter(|variable| variable.masked || variable.file);
     secret.map(|variable| variable.key.clone()).collect()
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::ProcessEnvironment;
 use crate::failure::{Code, Failure};
 use crate::includes::{IncludeOptions, Includes};
-use crate::pipeline_variables;
+use crate::pipeline_variables::{self, GivenVariables};
 use crate::repository::{Occasion, RefKind, Reference, Repository, RepositoryError};
 
 /// Sources of pipelines (`gitlab-ci-yaml.md` 18).
@@ -250,18 +250,31 @@ impl EventOptions {
         environment: &ProcessEnvironment,
         project: impl FnOnce() -> Option<String>,
     ) -> Result<Vec<JobVariable>, Failure> {
-        let mut all = pipeline_variables::of_user(environment, project)?;
+        Ok(self.given_variables(environment, project)?.all())
+    }
+
+    /// The same by level.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::variables`].
+    pub(crate) fn given_variables(
+        &self,
+        environment: &ProcessEnvironment,
+        project: impl FnOnce() -> Option<String>,
+    ) -> Result<GivenVariables, Failure> {
+        let mut of_project = pipeline_variables::of_user(environment, project)?;
         for file in &self.variables_files {
             let path = environment.working_directory.join(file);
-            all.extend(pipeline_variables::from_file(&path)?);
+            of_project.extend(pipeline_variables::from_file(&path)?);
         }
-        for argument in &self.variables {
-            all.push(pipeline_variables::from_argument(
-                argument.expose(),
-                environment,
-            )?);
-        }
-        Ok(all)
+        let arguments = self.variables.iter();
+        let of_pipeline = arguments
+            .map(|argument| pipeline_variables::from_argument(argument.expose(), environment));
+        Ok(GivenVariables {
+            of_project,
+            of_pipeline: of_pipeline.collect::<Result<_, _>>()?,
+        })
     }
 
     /// The event, with what `--changed-file` or, if it is asked for, Git says of changed files.

@@ -35,6 +35,23 @@ struct Flagged {
     raw: bool,
 }
 
+/// What the user gave, by level.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GivenVariables {
+    /// Of files. They stand for the variables that the project would have on a server, so that child pipelines
+    /// have them, too.
+    pub(crate) of_project: Vec<JobVariable>,
+    /// Of `--variable`.
+    pub(crate) of_pipeline: Vec<JobVariable>,
+}
+
+impl GivenVariables {
+    /// All, the last of a name wins.
+    pub(crate) fn all(&self) -> Vec<JobVariable> {
+        [self.of_project.as_slice(), &self.of_pipeline].concat()
+    }
+}
+
 /// Replaces values that are not to be seen.
 #[derive(Debug)]
 pub(crate) struct Mask(Vec<Secret>);

@@ -45,6 +45,8 @@ pub struct DownstreamRequest {
     pub predefined: BTreeMap<String, String>,
     /// What this coordinator sets for jobs, so that rules of a child pipeline see it, too.
     pub of_server: BTreeMap<String, String>,
+    /// The project's variables, where the downstream pipeline is one of the same project.
+    pub project_variables: Vec<JobVariable>,
     /// Forwarded variables: the pipeline variables of the downstream pipeline.
     pub variables: Vec<JobVariable>,
     /// What is to run.
@@ -251,7 +253,13 @@ impl Starter {
             let Some((pipeline, position)) = bridge else {
                 return;
             };
-            if self.start(pipeline, position).await.is_err() {
+            // An evaluation may wait for servers for long. What it makes of a bridge that is still pending is
+            // made by the next process.
+            let started = tokio::select! {
+                started = self.start(pipeline, position) => started,
+                () = self.shutdown.cancelled() => return,
+            };
+            if started.is_err() {
                 return;
             }
         }

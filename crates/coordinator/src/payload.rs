@@ -220,6 +220,7 @@ pub(crate) fn variables(request: &HandOut<'_>) -> Vec<JobVariable> {
     all.extend(template.yaml_variables.iter().cloned());
     all.extend(user);
     all.extend(dotenv);
+    all.extend(request.context.project_variables.iter().cloned());
     all.extend(request.context.variables.iter().cloned());
     let mut all = variables::resolve(all);
     if template.environment {

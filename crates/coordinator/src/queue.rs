@@ -145,6 +145,9 @@ impl Queue {
                 job.run.touched_at = now;
             }
             queue.adopt(pipeline)?;
+            if queue.pipelines.get(id).is_some_and(|live| live.finished) {
+                queue.settled.push_back(*id);
+            }
         }
         for id in unsettled {
             queue.take_up(id)?;
@@ -167,7 +170,9 @@ impl Queue {
                 JobState::Pending if job.plan.bridge => {
                     self.call_bridge(pipeline, job.position);
                 }
-                JobState::Running if job.plan.bridge => downstream.extend(job.run.downstream),
+                JobState::Running | JobState::Held if job.plan.bridge => {
+                    downstream.extend(job.run.downstream);
+                }
                 _ => {}
             }
         }
@@ -181,7 +186,16 @@ impl Queue {
         Ok(())
     }
 
+    /// A project as it is now. Submodules only ever become more: of two pipelines that were evaluated one after
+    /// the other, the later one may come here first.
     pub(crate) fn add_project(&mut self, project: Project) {
+        let submodules = |project: &Project| project.repository.submodules().len();
+        if let Some(known) = self.projects.get(&project.id)
+            && known.repository.git_dir() == project.repository.git_dir()
+            && submodules(known) > submodules(&project)
+        {
+            return;
+        }
         self.projects.insert(project.id, project);
     }
 

@@ -155,6 +155,7 @@ impl ServedRepository {
             return Err(refused("not a commit id"));
         }
         if let Some(parent) = path.parent() {
+            self.make_room(name)?;
             private_dir(parent)?;
         }
         // Jobs fetch meanwhile: as Git does it, they see the old commit or the new one.
@@ -170,6 +171,29 @@ impl ServedRepository {
         Ok(())
     }
 
+    /// Takes refs away that exclude a ref of this name: a file that stands where one of its directories belongs,
+    /// or a directory in its own place. Branches come and go; the commits of pipelines have refs of their own.
+    fn make_room(&self, name: &str) -> Result<(), StoreError> {
+        let removed = |path: &Path, done: std::io::Result<()>| match done {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(StoreError::Io {
+                path: path.display().to_string(),
+                source,
+            }),
+            _ => Ok(()),
+        };
+        for (end, _) in name.match_indices('/') {
+            let parent = self.git_dir.join(&name[..end]);
+            if parent.is_file() {
+                removed(&parent, fs::remove_file(&parent))?;
+            }
+        }
+        let path = self.git_dir.join(name);
+        if path.is_dir() {
+            removed(&path, fs::remove_dir_all(&path))?;
+        }
+        Ok(())
+    }
+
     /// Grows whenever a ref changes.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -179,6 +203,8 @@ impl ServedRepository {
 /// The rules of `git check-ref-format` that keep a name inside `refs/` and readable by Git.
 fn is_ref_name(name: &str) -> bool {
     name.starts_with("refs/")
+        // `refs/heads` is where branches are.
+        && name.split('/').count() > 2
         && !name.contains("..")
         && !name.contains("@{")
         && !name.contains(|c: char| c.is_control() || " ~^:?*[\\".contains(c))
@@ -224,6 +250,21 @@ mod tests {
                 assert!(commits.contains(&seen.trim().to_owned()), "{seen:?}");
             }
         });
+    }
+
+    #[test]
+    fn a_ref_takes_the_place_of_one_that_excludes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = ServedRepository::create(dir.path(), &Origin::default()).unwrap();
+        let commit = "1".repeat(40);
+        for name in ["refs/heads/a", "refs/heads/a/b/c", "refs/heads/a"] {
+            repository.set_ref(name, &commit).unwrap();
+            let written = fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(written.trim(), commit, "{name}");
+        }
+        assert!(dir.path().join("refs/tags").is_dir());
+        // Names that would take away more than refs of the same kind.
+        assert!(repository.set_ref("refs/heads", &commit).is_err());
     }
 
     #[test]

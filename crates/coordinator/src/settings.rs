@@ -115,6 +115,9 @@ pub struct NewPipeline {
     pub before_sha: String,
     /// Predefined variables the file was evaluated with.
     pub predefined: BTreeMap<String, String>,
+    /// The project's variables (levels 8 to 10 of `gitlab-ci-yaml.md` 17.2): every pipeline that bridges start in
+    /// the same project has them, too.
+    pub project_variables: Vec<JobVariable>,
     /// Pipeline variables (level 11 of `gitlab-ci-yaml.md` 17.2): they beat everything in the file.
     pub variables: Vec<JobVariable>,
     /// What is known of jobs before anything runs.

@@ -105,7 +105,7 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
     let last = take_up_last_run(&mut arguments, &state)?;
     let variables = arguments
         .event
-        .variables(&session.environment, || target.path())?;
+        .given_variables(&session.environment, || target.path())?;
     let request = Request {
         target,
         variables,
@@ -182,9 +182,9 @@ async fn run_pipeline(
     let played = confirmation::ask(&pipeline.jobs, played, arguments.json).await?;
     if !arguments.quiet {
         launch::warn(&prepared.evaluated, &pipeline, arguments.json);
-        prepared.warn_of_submodules(&pipeline, &request.variables, arguments.json);
+        prepared.warn_of_submodules(&pipeline, &request.variables.all(), arguments.json);
     }
-    let variables = request.variables;
+    let variables = request.variables.all();
     let passed = last.map_or_else(Vec::new, |last| {
         let missing = last.missing_variables(&variables);
         if !missing.is_empty() {
@@ -204,7 +204,9 @@ async fn run_pipeline(
     };
     let mask = Mask::of(&variables);
     let beforehand = Beforehand { played, passed };
-    let begun = prepared.begin(pipeline, beforehand, variables).await?;
+    let begun = prepared
+        .begin(pipeline, beforehand, request.variables)
+        .await?;
 
     let coordinator = prepared.coordinator;
     let mut view = view::choose(arguments.json, arguments.quiet);

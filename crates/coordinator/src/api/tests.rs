@@ -60,6 +60,7 @@ fn pipeline(jobs: Vec<PipelineJob>) -> NewPipeline {
         }
     }
     NewPipeline {
+        project_variables: Vec::new(),
         beforehand: Default::default(),
         project_id: 1,
         pipeline: Pipeline {

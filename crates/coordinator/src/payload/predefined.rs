@@ -98,7 +98,6 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
         .collect();
     variables.extend([
         public("CI_DEFAULT_BRANCH", &*context.ref_name),
-        public("CI_PIPELINE_IID", request.pipeline_id.to_string()),
         public("CI_PIPELINE_SOURCE", "api"),
         public("CI_COMMIT_SHA", &*context.sha),
         public(
@@ -233,6 +232,7 @@ fn persisted(request: &HandOut<'_>) -> Vec<JobVariable> {
     let project_url = project_url(&server.url, &project.path);
     vec![
         public("CI_PIPELINE_ID", pipeline_id.to_string()),
+        public("CI_PIPELINE_IID", pipeline_id.to_string()),
         public(
             "CI_PIPELINE_URL",
             format!("{project_url}/-/pipelines/{pipeline_id}"),

@@ -57,7 +57,7 @@ impl Queue {
         let Some(live) = self.pipelines.get(&pipeline) else {
             return Ok(None);
         };
-        let forwarded = forwarded(
+        let mut forwarded = forwarded(
             &trigger,
             &live.jobs[position].template,
             &live.context,
@@ -71,10 +71,7 @@ impl Queue {
                 for name in ["CI_PIPELINE_NAME", "CI_PIPELINE_CREATED_AT"] {
                     predefined.remove(name);
                 }
-                let include: Vec<_> = include
-                    .iter()
-                    .map(|entry| variables::expand_value(entry, &known))
-                    .collect();
+                let include: Vec<_> = include.iter().map(|entry| located(entry, &known)).collect();
                 generated = self.generated(pipeline, &include);
                 let target = DownstreamTarget::Child {
                     include,
@@ -97,6 +94,12 @@ impl Queue {
             }
         };
         let context = &live.context;
+        let project_variables = if self.is_own(context.project_id, &target) {
+            context.project_variables.clone()
+        } else {
+            Vec::new()
+        };
+        mark_secrets(&mut forwarded, &target, &known);
         for (key, value) in [
             ("CI_PIPELINE_SOURCE", source.to_owned()),
             ("CI_UPSTREAM_PIPELINE_ID", pipeline.to_string()),
@@ -114,11 +117,21 @@ impl Queue {
                 before_sha: context.before_sha.clone(),
                 predefined,
                 of_server: self.of_server(context),
+                project_variables,
                 variables: forwarded,
                 target,
             },
             generated,
         }))
+    }
+
+    /// Whether it is a pipeline of the same project.
+    fn is_own(&self, project: i64, target: &DownstreamTarget) -> bool {
+        let DownstreamTarget::Project { path, .. } = target else {
+            return true;
+        };
+        let own = self.projects.get(&project);
+        own.is_some_and(|own| own.path.eq_ignore_ascii_case(path.trim_matches('/')))
     }
 
     /// What this server sets for every job of the pipeline's project.
@@ -217,7 +230,8 @@ impl Queue {
         let Some(trigger) = job.template.trigger.clone() else {
             return Ok(());
         };
-        if job.state != JobState::Pending {
+        // Another of its resource group may have begun meanwhile; the bridge is called again after that one.
+        if job.state != JobState::Pending || self.waits_for_resource(pipeline, job) {
             return Ok(());
         }
         let upstream = Upstream {
@@ -284,22 +298,27 @@ impl Queue {
         if upstream.strategy == Strategy::Start {
             return Ok(());
         }
+        self.bring_back(upstream.pipeline)?;
         let job = upstream.position;
+        let bridge = self.pipelines.get_mut(&upstream.pipeline);
+        let waiting = bridge.map(|live| &mut live.jobs[job]).filter(|bridge| {
+            bridge.id == upstream.job && matches!(bridge.state, JobState::Running | JobState::Held)
+        });
+        // What has ended stays as it is, and one that has not begun is told when it does.
+        let Some(bridge) = waiting else {
+            return Ok(());
+        };
         let event = match status {
             PipelineStatus::Running => Event::Hold { job, held: false },
             PipelineStatus::Manual => Event::Hold { job, held: true },
             PipelineStatus::Success => Event::Finish(job, Outcome::Success),
             PipelineStatus::Canceled => Event::Finish(job, Outcome::Canceled),
             PipelineStatus::Failed | PipelineStatus::Skipped => {
-                self.bring_back(upstream.pipeline)?;
-                if let Some(live) = self.pipelines.get_mut(&upstream.pipeline) {
-                    let run = &mut live.jobs[job].run;
-                    run.failure_reason = Some("unknown_failure".to_owned());
-                    run.message = Some(format!(
-                        "downstream pipeline {pipeline} {}",
-                        status.as_str()
-                    ));
-                }
+                bridge.run.failure_reason = Some("unknown_failure".to_owned());
+                bridge.run.message = Some(format!(
+                    "downstream pipeline {pipeline} {}",
+                    status.as_str()
+                ));
                 let reason = "unknown_failure".to_owned();
                 let exit_code = None;
                 Event::Finish(job, Outcome::Failed { reason, exit_code })
@@ -348,4 +367,96 @@ fn forwarded(
         forwarded.extend(context.variables.iter().cloned());
     }
     forwarded
+}
+
+/// An entry of `trigger:include` with its place expanded. Rules and inputs are the child's: references in them
+/// are not resolved here (`gitlab-ci-yaml.md` 4.1).
+fn located(entry: &Value, known: &[JobVariable]) -> Value {
+    const PLACES: [&str; 9] = [
+        "local",
+        "project",
+        "ref",
+        "file",
+        "remote",
+        "template",
+        "component",
+        "artifact",
+        "job",
+    ];
+    let Value::Object(entry) = entry else {
+        return variables::expand_value(entry, known);
+    };
+    let members = entry.iter().map(|(key, value)| {
+        let value = if PLACES.contains(&key.as_str()) {
+            variables::expand_value(value, known)
+        } else {
+            value.clone()
+        };
+        (key.clone(), value)
+    });
+    members.collect()
+}
+
+/// Values that the bridge's jobs mask are masked downstream, too: forwarded variables that hold one are marked,
+/// and each is given to the downstream pipeline under a name of its own, as far as it was put into what the
+/// pipeline is given. Without that, its log would show it in any other piece than the marked whole.
+fn mark_secrets(
+    forwarded: &mut Vec<JobVariable>,
+    target: &DownstreamTarget,
+    known: &[JobVariable],
+) {
+    let inputs = match target {
+        DownstreamTarget::Project { inputs, .. } => texts_of(inputs),
+        DownstreamTarget::Child { .. } => Vec::new(),
+    };
+    let mut given = Vec::new();
+    for secret in known.iter().filter(|known| known.masked || known.file) {
+        let value = secret.value.expose().trim();
+        if value.is_empty() {
+            continue;
+        }
+        let holds = |text: &str| text.contains(value);
+        let mut found = inputs.iter().any(|text| holds(text));
+        let mut is_masked = false;
+        for variable in forwarded.iter_mut() {
+            if !holds(variable.value.expose()) {
+                continue;
+            }
+            found = true;
+            if !variable.file {
+                variable.masked = true;
+            }
+            variable.public = false;
+            is_masked |= variable.masked && variable.value.expose() == value;
+        }
+        if found && !is_masked {
+            given.push(value.to_owned());
+        }
+    }
+    given.sort_unstable();
+    given.dedup();
+    let mut numbers = 1..;
+    for value in given {
+        let free = |number: &u32| {
+            let name = format!("COURSER_UPSTREAM_SECRET_{number}");
+            let taken = forwarded.iter().any(|variable| variable.key == name);
+            (!taken).then_some(name)
+        };
+        let Some(name) = numbers.find_map(|number| free(&number)) else {
+            return;
+        };
+        forwarded.push(JobVariable {
+            raw: true,
+            ..variables::masked(&name, value)
+        });
+    }
+}
+
+fn texts_of(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(entries) => entries.iter().flat_map(texts_of).collect(),
+        Value::Object(map) => map.values().flat_map(texts_of).collect(),
+        _ => Vec::new(),
+    }
 }

@@ -55,6 +55,7 @@ impl Queue {
             sha: new.sha,
             before_sha: new.before_sha,
             predefined: predefined.into_iter().collect(),
+            project_variables: new.project_variables,
             variables: new.variables,
             auto_cancel: AutoCancel::of(&new.pipeline.workflow),
             upstream,

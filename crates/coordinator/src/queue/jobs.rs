@@ -1,6 +1,6 @@
 //! Jobs that a runner has: who may touch them, what their updates do, what they uploaded.
 
-use courser_protocol::FailureReason;
+use courser_protocol::{FailureReason, Secret};
 
 use super::Queue;
 use crate::dotenv;
@@ -20,6 +20,14 @@ pub(crate) struct Access {
     pub(crate) state: JobState,
     pub(crate) run: RunFacts,
     pub(crate) attempt: u32,
+    /// The attempt's own: a job that is handed out once more has another.
+    token: Secret,
+}
+
+impl Access {
+    fn is_for(&self, job: &JobRecord) -> bool {
+        job.attempt == self.attempt && token::equal(job.token.expose(), self.token.expose())
+    }
 }
 
 /// Why a job's caller is turned away.
@@ -71,6 +79,7 @@ impl Queue {
             state,
             run: record.run.clone(),
             attempt: place.attempt,
+            token: place.token.clone(),
         })
     }
 
@@ -126,10 +135,11 @@ impl Queue {
 
     /// `state=running`: the acknowledgement, later the keep-alive.
     pub(crate) fn running(&mut self, access: &Access) -> Result<UpdateAnswer, StoreError> {
-        if access.state == JobState::Reserved {
-            self.apply(access.pipeline, Event::Start(access.position))?;
-        } else {
-            self.touch(access);
+        match self.state_now(access) {
+            Some(JobState::Reserved) => {
+                self.apply(access.pipeline, Event::Start(access.position))?;
+            }
+            _ => self.touch(access),
         }
         Ok(UpdateAnswer::Done)
     }
@@ -140,11 +150,14 @@ impl Queue {
         access: &Access,
         report: FinalReport,
     ) -> Result<UpdateAnswer, StoreError> {
-        if access.state == JobState::Reserved {
-            return Ok(UpdateAnswer::Unfit);
-        }
+        // The log was looked at since the access was given, and another request may have ended the job meanwhile.
+        let state = match self.state_now(access) {
+            Some(JobState::Reserved) => return Ok(UpdateAnswer::Unfit),
+            Some(state) if state.is_at_runner() => state,
+            _ => return Ok(UpdateAnswer::Done),
+        };
         let exit_code = (report.exit_code != 0).then_some(i64::from(report.exit_code));
-        let results = self.results(access, &report)?;
+        let results = self.results(access, state, &report)?;
         let outcome = if report.success {
             Outcome::Success
         } else {
@@ -183,7 +196,12 @@ impl Queue {
 
     /// What a job leaves behind. A release is written before the job's end is stored: at worst it is
     /// there and the job reports once more.
-    fn results(&self, access: &Access, report: &FinalReport) -> Result<JobResults, StoreError> {
+    fn results(
+        &self,
+        access: &Access,
+        state: JobState,
+        report: &FinalReport,
+    ) -> Result<JobResults, StoreError> {
         let mut results = JobResults {
             coverage: report.coverage,
             ..JobResults::default()
@@ -192,7 +210,7 @@ impl Queue {
         let Some(job) = live.map(|live| &live.jobs[access.position]) else {
             return Ok(results);
         };
-        if !report.success || access.state != JobState::Running {
+        if !report.success || state != JobState::Running {
             return Ok(results);
         }
         let declared = &job.template.declared;
@@ -214,6 +232,9 @@ impl Queue {
 
     /// The log is larger than allowed: the job is dropped.
     pub(crate) fn drop_for_large_log(&mut self, access: &Access) -> Result<(), StoreError> {
+        if !self.state_now(access).is_some_and(JobState::is_at_runner) {
+            return Ok(());
+        }
         let reason = "trace_size_exceeded".to_owned();
         if let Some(run) = self.run_of(access) {
             run.failure_reason = Some(reason.clone());
@@ -316,11 +337,18 @@ impl Queue {
             .find(|artifact| artifact.kind == "archive")
     }
 
+    /// Where the attempt that was accessed is by now; `None`: another one has taken its place.
+    fn state_now(&self, access: &Access) -> Option<JobState> {
+        let live = self.pipelines.get(&access.pipeline)?;
+        let job = live.jobs.get(access.position)?;
+        access.is_for(job).then_some(job.state)
+    }
+
     fn record_of(&mut self, access: &Access) -> Option<&mut JobRecord> {
         let live = self.pipelines.get_mut(&access.pipeline)?;
         live.jobs
             .get_mut(access.position)
-            .filter(|job| job.attempt == access.attempt)
+            .filter(|job| access.is_for(job))
     }
 
     fn run_of(&mut self, access: &Access) -> Option<&mut RunFacts> {

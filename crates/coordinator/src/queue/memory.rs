@@ -1,6 +1,6 @@
 //! Which pipelines are in memory: all that are not settled, and the newest of the others.
 
-use crate::pipeline_run::PipelineRun;
+use crate::pipeline_run::{JobState, PipelineRun};
 use crate::store::{PipelineRecord, StoreError};
 
 use super::{LivePipeline, Place, Queue, SETTLED_IN_MEMORY};
@@ -42,8 +42,15 @@ impl Queue {
 
     /// Takes settled pipelines out of memory, all but the newest; the store has them.
     pub(super) fn let_go(&mut self) {
-        while self.settled.len() > SETTLED_IN_MEMORY {
-            let Some(id) = self.settled.pop_front() else {
+        loop {
+            let mut free = (self.settled.iter().enumerate())
+                .filter(|(_, id)| !self.holds_a_bridge(**id))
+                .map(|(index, _)| index);
+            let Some(oldest) = free.next() else { return };
+            if free.count() < SETTLED_IN_MEMORY {
+                return;
+            }
+            let Some(id) = self.settled.remove(oldest) else {
                 return;
             };
             // One that was started again is in the list once more when it ends.
@@ -61,6 +68,13 @@ impl Queue {
                 stays
             });
         }
+    }
+
+    /// Whether one of its bridges waits for a person elsewhere: it keeps its resource group.
+    fn holds_a_bridge(&self, pipeline: i64) -> bool {
+        let live = self.pipelines.get(&pipeline);
+        let mut jobs = live.iter().flat_map(|live| &live.jobs);
+        jobs.any(|job| job.state == JobState::Held)
     }
 
     /// Loads a settled pipeline that was let go: for a person who looks at it or starts a manual job.

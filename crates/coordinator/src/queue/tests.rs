@@ -74,7 +74,13 @@ fn job(name: &str, when: JobWhen) -> PipelineJob {
 }
 
 fn create_of(queue: &mut Queue, jobs: Vec<PipelineJob>) -> i64 {
-    let new = NewPipeline {
+    let new = new_pipeline(jobs);
+    queue.create_pipeline(new, &CacheKeys::default()).unwrap()
+}
+
+fn new_pipeline(jobs: Vec<PipelineJob>) -> NewPipeline {
+    NewPipeline {
+        project_variables: Vec::new(),
         beforehand: Default::default(),
         project_id: 1,
         pipeline: Pipeline {
@@ -90,8 +96,7 @@ fn create_of(queue: &mut Queue, jobs: Vec<PipelineJob>) -> i64 {
         before_sha: "0".repeat(40),
         predefined: Default::default(),
         variables: Vec::new(),
-    };
-    queue.create_pipeline(new, &CacheKeys::default()).unwrap()
+    }
 }
 
 fn runner(queue: &mut Queue) -> Secret {
@@ -106,18 +111,22 @@ fn runner(queue: &mut Queue) -> Secret {
     queue.register(new).unwrap().1
 }
 
+fn report(success: bool) -> FinalReport {
+    FinalReport {
+        success,
+        failure_reason: None,
+        exit_code: i32::from(!success),
+        coverage: None,
+    }
+}
+
 /// Takes the next job to its end and returns its id and token.
 fn run_one(queue: &mut Queue, runner: &Secret) -> (i64, Secret) {
     let asked = queue.request_job(runner.expose(), "", Default::default());
     let job = asked.unwrap().expect("a job");
     let access = queue.access_running(job.id, job.token.expose()).unwrap();
-    let report = FinalReport {
-        success: true,
-        failure_reason: None,
-        exit_code: 0,
-        coverage: None,
-    };
-    assert_eq!(queue.finish(&access, report).unwrap(), UpdateAnswer::Done);
+    let end = report(true);
+    assert_eq!(queue.finish(&access, end).unwrap(), UpdateAnswer::Done);
     (job.id, job.token)
 }
 
@@ -265,4 +274,183 @@ fn a_job_whose_runner_fell_silent_fails_with_its_reason() {
     assert_eq!(snapshot.status, PipelineStatus::Failed);
     let reason = snapshot.jobs[0].end.failure_reason.as_deref();
     assert_eq!(reason, Some("stuck_or_timeout_failure"));
+}
+
+fn bridge(name: &str, trigger: serde_json::Value) -> PipelineJob {
+    PipelineJob {
+        script: Vec::new(),
+        trigger: Some(trigger),
+        ..job(name, JobWhen::OnSuccess)
+    }
+}
+
+fn depends() -> serde_json::Value {
+    serde_json::json!({"include": [{"local": "child.yml"}], "strategy": "depend"})
+}
+
+/// What an evaluation makes of a bridge.
+fn child_of(jobs: Vec<PipelineJob>) -> crate::bridge::Evaluated {
+    crate::bridge::Evaluated {
+        project: None,
+        pipeline: new_pipeline(jobs),
+    }
+}
+
+#[test]
+fn a_second_end_of_an_attempt_does_not_end_the_next_one() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    let mut retried = job("build", JobWhen::OnSuccess);
+    retried.retry = Some(serde_json::json!({"max": 1}));
+    let pipeline = create_of(&mut queue, vec![retried]);
+    let asked = queue.request_job(token.expose(), "", Default::default());
+    let first = asked.unwrap().expect("a job");
+    let access = queue
+        .access_running(first.id, first.token.expose())
+        .unwrap();
+    let end = report(false);
+    queue.finish(&access, end.clone()).unwrap();
+    let state = |queue: &mut Queue| queue.snapshot(pipeline).unwrap().unwrap().jobs[0].state;
+    assert_eq!(state(&mut queue), JobState::Pending);
+    let asked = queue.request_job(token.expose(), "", Default::default());
+    assert!(asked.unwrap().is_some());
+    // Both were let in while the first attempt was running.
+    assert_eq!(queue.finish(&access, end).unwrap(), UpdateAnswer::Done);
+    assert_eq!(state(&mut queue), JobState::Running);
+    queue.drop_for_large_log(&access).unwrap();
+    assert_eq!(state(&mut queue), JobState::Running);
+}
+
+#[test]
+fn a_resource_group_that_was_taken_during_the_evaluation_holds_the_bridge_back() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    let mut down = bridge("down", depends());
+    down.resource_group = Some("only".to_owned());
+    let mut rival = job("rival", JobWhen::OnSuccess);
+    rival.resource_group = Some("only".to_owned());
+    let pipeline = create_of(&mut queue, vec![down, rival]);
+    let child = child_of(vec![job("inner", JobWhen::OnSuccess)]);
+    assert!(queue.bridge_work(pipeline, 0).unwrap().is_some());
+    let asked = queue.request_job(token.expose(), "", Default::default());
+    let rival = asked.unwrap().expect("the rival");
+    let keys = CacheKeys::default();
+    queue
+        .start_downstream((pipeline, 0), child.clone(), &keys)
+        .unwrap();
+    let state = |queue: &mut Queue| queue.snapshot(pipeline).unwrap().unwrap().jobs[0].state;
+    assert_eq!(state(&mut queue), JobState::Pending);
+    let access = queue
+        .access_running(rival.id, rival.token.expose())
+        .unwrap();
+    queue.finish(&access, report(true)).unwrap();
+    queue.start_downstream((pipeline, 0), child, &keys).unwrap();
+    assert_eq!(state(&mut queue), JobState::Running);
+}
+
+#[test]
+fn a_bridge_that_waits_for_a_person_keeps_its_resource_group() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    let mut trigger = depends();
+    trigger["strategy"] = "mirror".into();
+    let mut down = bridge("down", trigger);
+    down.resource_group = Some("only".to_owned());
+    let pipeline = create_of(&mut queue, vec![down]);
+    let asks = job("asks", JobWhen::Manual);
+    let keys = CacheKeys::default();
+    queue
+        .start_downstream((pipeline, 0), child_of(vec![asks]), &keys)
+        .unwrap();
+    let state = |queue: &mut Queue| queue.snapshot(pipeline).unwrap().unwrap().jobs[0].state;
+    assert_eq!(state(&mut queue), JobState::Held);
+    for _ in 0..SETTLED_IN_MEMORY + 5 {
+        create(&mut queue, JobWhen::OnSuccess);
+        run_one(&mut queue, &token);
+    }
+    for _ in 0..2 {
+        let mut rival = job("rival", JobWhen::OnSuccess);
+        rival.resource_group = Some("only".to_owned());
+        create_of(&mut queue, vec![rival]);
+        let asked = queue.request_job(token.expose(), "", Default::default());
+        assert!(asked.unwrap().is_none(), "the group is held");
+        drop(queue);
+        queue = world.queue();
+    }
+}
+
+#[test]
+fn a_bridge_that_has_ended_stays_as_it_is_and_its_pipeline_is_found_after_a_restart() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    let pipeline = create_of(&mut queue, vec![bridge("down", depends())]);
+    let mut optional = job("optional", JobWhen::Manual);
+    optional.allow_failure = courser_pipeline::AllowFailure::Always(true);
+    let keys = CacheKeys::default();
+    // Nothing in it runs by itself: it is settled when it is created.
+    queue
+        .start_downstream((pipeline, 0), child_of(vec![optional]), &keys)
+        .unwrap();
+    drop(queue);
+    let mut queue = world.queue();
+    let bridge = |queue: &mut Queue| queue.snapshot(pipeline).unwrap().unwrap().jobs.remove(0);
+    let (before, child) = (bridge(&mut queue), bridge(&mut queue).downstream);
+    assert!(before.state.is_over(), "{:?}", before.state);
+    let child = child.expect("the pipeline that it started");
+    queue.apply(child, Event::Play(0)).unwrap();
+    let asked = queue.request_job(token.expose(), "", Default::default());
+    let inner = asked.unwrap().expect("the job");
+    let access = queue
+        .access_running(inner.id, inner.token.expose())
+        .unwrap();
+    let end = report(false);
+    queue.finish(&access, end).unwrap();
+    let after = bridge(&mut queue);
+    assert_eq!(after.state, before.state);
+    assert_eq!(after.end.message, before.end.message);
+    assert_eq!(after.end.failure_reason, before.end.failure_reason);
+}
+
+#[test]
+fn an_older_list_of_submodules_does_not_replace_a_longer_one() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let repository = queue.project(1).unwrap().repository.clone();
+    let with = |names: &[&str]| {
+        let submodules = names.iter().map(|name| crate::repository::Submodule {
+            url: format!("https://example.com/{name}.git"),
+            repository: repository.clone(),
+        });
+        Project {
+            id: 1,
+            path: "group/project".to_owned(),
+            repository: repository.clone().with_submodules(submodules.collect()),
+        }
+    };
+    queue.add_project(with(&["a", "b"]));
+    queue.add_project(with(&["a"]));
+    let known = queue.project(1).unwrap().repository.submodules().len();
+    assert_eq!(known, 2);
+}
+
+#[test]
+fn pipelines_are_numbered_whatever_the_rules_were_told() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    for number in ["1", "2"] {
+        let mut new = new_pipeline(vec![job("build", JobWhen::OnSuccess)]);
+        let known = ("CI_PIPELINE_IID".to_owned(), "1".to_owned());
+        new.predefined.extend([known]);
+        queue.create_pipeline(new, &CacheKeys::default()).unwrap();
+        let asked = queue.request_job(token.expose(), "", Default::default());
+        let job = asked.unwrap().expect("a job");
+        let mut told = job.variables.iter();
+        let told = told.find(|variable| variable.key == "CI_PIPELINE_IID");
+        assert_eq!(told.map(|told| told.value.expose()), Some(number));
+    }
 }

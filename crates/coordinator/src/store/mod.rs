@@ -88,6 +88,9 @@ pub(crate) struct PipelineContext {
     pub(crate) before_sha: String,
     /// Predefined variables as the pipeline was evaluated with.
     pub(crate) predefined: Vec<(String, String)>,
+    /// The project's own, below those: children get them, too.
+    #[serde(default)]
+    pub(crate) project_variables: Vec<JobVariable>,
     /// Level 11 of `gitlab-ci-yaml.md` 17.2.
     pub(crate) variables: Vec<JobVariable>,
     #[serde(default)]

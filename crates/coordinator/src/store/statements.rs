@@ -243,7 +243,7 @@ pub(super) fn unsettled_pipelines(connection: &Connection) -> Result<Vec<i64>, S
     let mut statement = connection.prepare_cached(
         // A pipeline of which nothing has moved was created by a process that died.
         "SELECT pipeline_id FROM jobs GROUP BY pipeline_id
-         HAVING max(state ->> 'state' IN ('pending', 'reserved', 'running', 'canceling', 'scheduled'))
+         HAVING max(state ->> 'state' IN ('pending', 'reserved', 'running', 'canceling', 'scheduled', 'held'))
              OR min(state ->> 'state' = 'created')
          ORDER BY pipeline_id",
     )?;

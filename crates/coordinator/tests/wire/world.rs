@@ -81,6 +81,7 @@ impl World {
 
     pub(crate) async fn create_pipeline(&self, jobs: Vec<PipelineJob>) -> i64 {
         let new = NewPipeline {
+            project_variables: Vec::new(),
             beforehand: Default::default(),
             project_id: 1,
             pipeline: Pipeline {

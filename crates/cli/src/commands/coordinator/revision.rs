@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use courser_coordinator::{
     DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated, NewPipeline, PipelineSource,
@@ -147,7 +147,10 @@ impl PipelineSource for Repositories {
         ref_name: &str,
         variables: &[(String, String)],
     ) -> Result<Evaluated, String> {
-        let mut submodules = self.submodules.lock().map_err(|error| error.to_string())?;
+        let mut submodules = self
+            .submodules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let project = self.project(project_id).ok_or("404 Project Not Found")?;
         let (repository, tag) = project.at_ref(ref_name).ok_or("Reference not found")?;
         let mut event = repository.event(&Occasion {
@@ -177,6 +180,7 @@ impl PipelineSource for Repositories {
             tag,
             before_sha: before.unwrap_or_else(|| "0".repeat(40)),
             predefined: event.predefined,
+            project_variables: Vec::new(),
             variables: variables
                 .iter()
                 .map(|(key, value)| JobVariable {
@@ -197,7 +201,7 @@ impl PipelineSource for Repositories {
         let mut submodules = self
             .submodules
             .lock()
-            .map_err(|error| DownstreamError::creation(error.to_string()))?;
+            .unwrap_or_else(PoisonError::into_inner);
         match &request.target {
             DownstreamTarget::Child { .. } => {
                 let project = self.project(request.project_id).ok_or_else(|| {

@@ -21,6 +21,7 @@ use super::view;
 use crate::event_options::{EventOptions, Origin};
 use crate::failure::{Code, Failure};
 use crate::includes::Includes;
+use crate::pipeline_variables::GivenVariables;
 use crate::problems::{self, Severity};
 
 /// Which pipeline, and in which form problems of its file are told.
@@ -30,7 +31,7 @@ pub(super) struct Request {
     pub(super) event: EventOptions,
     /// Where files of other places come from.
     pub(super) includes: Includes,
-    pub(super) variables: Vec<JobVariable>,
+    pub(super) variables: GivenVariables,
     pub(super) json: bool,
 }
 
@@ -93,7 +94,7 @@ pub(super) async fn evaluate(request: Request) -> Result<Evaluated, Failure> {
         json,
     } = request;
     tokio::task::spawn_blocking(move || {
-        target.evaluate(&event, &includes, &variables, |errors| {
+        target.evaluate(&event, &includes, &variables.all(), |errors| {
             report(errors, Severity::Error, json);
         })
     })
@@ -127,7 +128,7 @@ impl Prepared {
         &self,
         pipeline: Pipeline,
         beforehand: Beforehand,
-        variables: Vec<JobVariable>,
+        variables: GivenVariables,
     ) -> Result<Begun, Failure> {
         let failed = |error: CreateError| Failure::from_error(Code::Internal, &error);
         let coordinator = &self.coordinator;
@@ -205,7 +206,7 @@ fn new_pipeline(
     evaluated: &Evaluated,
     pipeline: Pipeline,
     snapshot: &Snapshot,
-    variables: Vec<JobVariable>,
+    variables: GivenVariables,
 ) -> NewPipeline {
     let event = &evaluated.event;
     let mut predefined = event.predefined.clone();
@@ -222,7 +223,8 @@ fn new_pipeline(
         sha,
         before_sha: before.unwrap_or_else(|| "0".repeat(40)),
         predefined,
-        variables,
+        project_variables: variables.of_project,
+        variables: variables.of_pipeline,
         beforehand: Beforehand::default(),
     }
 }

@@ -91,7 +91,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         Some(last) => arguments.event.clone().again(last.event.clone()),
         None => arguments.event.clone(),
     };
-    let variables = event.variables(&session.environment, || target.path())?;
+    let variables = event.given_variables(&session.environment, || target.path())?;
     let request = Request {
         target,
         variables,
@@ -142,7 +142,8 @@ async fn open(
     )?;
     let mut variables = request.variables;
     if let Some(last) = last {
-        let missing = last.missing_variables(&variables);
+        let all = variables.all();
+        let missing = last.missing_variables(&all);
         if !missing.is_empty() {
             let missing = missing.join(", ");
             launch::say(
@@ -167,7 +168,7 @@ async fn open(
             "in the working copy that was kept: {}",
             copy.project.display()
         );
-        variables.extend(copy.variables());
+        variables.of_pipeline.extend(copy.variables());
     }
     let began = prepared
         .begin(plan.pipeline, plan.beforehand, variables)
