@@ -192,9 +192,20 @@ impl JobLog {
         self.state().kept.acknowledged(offset);
     }
 
-    /// The server has more than is here, as after a power failure: what follows goes behind it.
-    pub(crate) fn skip_to(&self, offset: u64) {
-        self.state().kept.skip_to(offset);
+    /// The server has more than is here, as after a power failure: what follows goes behind it. `false`: it does not,
+    /// the log ends here.
+    pub(crate) fn skip_to(&self, offset: u64) -> bool {
+        self.state().kept.skip_to(offset)
+    }
+
+    /// Whether there is a checksum of all bytes.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state().kept.is_whole()
+    }
+
+    /// The server can never have all bytes: there is no checksum any more.
+    pub(crate) fn lose(&self) {
+        self.state().kept.lose();
     }
 
     /// The server was told that the job runs.

@@ -33,8 +33,8 @@ const LONGEST_ROUND_WAIT: Duration = Duration::from_secs(60 * 60);
 /// A final state that the server takes within this time is never waited for at the disk.
 const PROMPT: Duration = Duration::from_millis(200);
 
-/// Range mismatches in a row after which a round counts as failed. Upstream has no bound: a server
-/// that never agrees would hold the job for ever.
+/// Range mismatches, or logs refused as a whole, in a row after which a round counts as failed. Upstream has no bound:
+/// a server that never agrees would hold the job for ever.
 const MISMATCHES_IN_A_ROW: u32 = 10;
 
 /// What the server asks of a running job.
@@ -344,6 +344,7 @@ impl Report {
 
     async fn final_round(&mut self, state: &FinalState) -> bool {
         self.interval = self.start_interval;
+        let mut refused = 0;
         loop {
             if !self.send_rest().await {
                 return false;
@@ -358,8 +359,13 @@ impl Report {
                 UpdateResult::Succeeded | UpdateResult::Abort => return true,
                 UpdateResult::Accepted => sleep(self.interval).await,
                 UpdateResult::TraceValidationFailed => {
+                    refused += 1;
                     self.sent = 0;
                     sleep(self.interval).await;
+                    // Without a checksum there is nothing that could be set right at once.
+                    if refused > MISMATCHES_IN_A_ROW || !self.log.is_whole() {
+                        return false;
+                    }
                 }
                 UpdateResult::Failed => {
                     sleep(self.interval).await;
@@ -372,17 +378,12 @@ impl Report {
     /// Patches back to back until everything is sent or the server wants no more.
     async fn send_rest(&mut self) -> bool {
         let mut mismatches = 0;
-        if self.sent < self.log.begin() {
-            let begin = self.log.begin();
-            tracing::error!(
-                job = self.job.id,
-                "the server wants the log again from byte {}, but the first {begin} bytes are not kept any \
-                 more; only the final state is told",
-                self.sent
-            );
-            return true;
-        }
         while self.sent < self.log.length() {
+            let begin = self.log.begin();
+            if self.sent < begin {
+                self.never_whole(&format!("the first {begin} bytes are not kept any more"));
+                return true;
+            }
             match self.patch().await.result {
                 PatchResult::Succeeded => mismatches = 0,
                 PatchResult::Abort | PatchResult::NotFound => return true,
@@ -390,6 +391,11 @@ impl Report {
                     mismatches += 1;
                     if self.go_behind(stored) {
                         continue;
+                    }
+                    let length = self.log.length();
+                    if stored > length {
+                        self.never_whole(&format!("there are only {length} bytes"));
+                        return true;
                     }
                     sleep(self.interval).await;
                 }
@@ -402,21 +408,39 @@ impl Report {
         true
     }
 
+    /// The server wants what cannot be had: no checksum would ever match, so none is told.
+    fn never_whole(&self, why: &str) {
+        tracing::error!(
+            job = self.job.id,
+            "the server wants the log from byte {}, but {why}; only the final state is told",
+            self.sent
+        );
+        self.log.lose();
+    }
+
     /// Whether a log that another process began, and the machine's end has shortened, goes on at `stored`.
     fn go_behind(&self, stored: u64) -> bool {
         let Some(last_words) = &self.last_words else {
             return false;
         };
-        if stored > self.log.length() {
-            self.log.skip_to(stored);
+        if stored <= self.log.length() {
+            return true;
+        }
+        let moved = self.log.skip_to(stored);
+        if moved {
             self.log.say(last_words);
             self.log.finish();
         }
-        true
+        moved
     }
 
     /// Sends the next piece, if there is one, and follows what the server says of offset and interval.
     async fn patch(&mut self) -> Said<PatchResult> {
+        // The server has lost what is not kept any more: the job itself goes on, and hears of a cancel.
+        if self.sent < self.log.begin() {
+            self.eager = false;
+            return Said::nothing(PatchResult::Succeeded);
+        }
         let piece = match self.log.read(self.sent, MAX_PATCH, &mut self.room) {
             Ok(piece) => piece,
             Err(error) => {

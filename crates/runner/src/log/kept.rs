@@ -171,14 +171,26 @@ impl Kept {
         }
     }
 
-    pub(super) fn skip_to(&mut self, offset: u64) {
+    /// Whether what follows goes to `offset` now; not behind what had no room on the disk.
+    pub(super) fn skip_to(&mut self, offset: u64) -> bool {
         if offset <= self.length() || !self.tail.is_empty() {
-            return;
+            return false;
         }
-        (self.lost, self.filed, self.dropped) = (true, offset, offset);
-        self.record(&Record::Cut);
+        (self.filed, self.dropped) = (offset, offset);
+        self.lose();
         let checksum = 0;
         self.record(&Record::Dropped { offset, checksum });
+        true
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    pub(super) fn lose(&mut self) {
+        if !std::mem::replace(&mut self.lost, true) {
+            self.record(&Record::Cut);
+        }
     }
 
     /// Without its records a job is reported as well as one can after a crash, so this is no failure.
@@ -254,7 +266,7 @@ fn write_as_much(file: &File, bytes: &[u8], offset: u64) -> (usize, Option<io::E
 mod tests {
     use super::*;
     use crate::log::JobLog;
-    use crate::spool::journal::{JobRecord, VERSION};
+    use crate::spool::journal::JobRecord;
     use crate::spool::{Spool, SpoolLimits};
     use courser_job::trace::Masking;
 
@@ -269,17 +281,7 @@ mod tests {
     }
 
     fn begun(spool: &Spool) -> Kept {
-        let files = spool.begin(JobRecord {
-            version: VERSION,
-            job: 7,
-            token: "job".into(),
-            url: "https://h".to_owned(),
-            runner: "abc".to_owned(),
-            tls_files: [None, None, None],
-            timestamps: false,
-            debug_trace: false,
-            boot: String::new(),
-        });
+        let files = spool.begin(JobRecord::for_test());
         Kept::new(Some(files.expect("files of a job")))
     }
 
@@ -344,10 +346,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut kept = begun(&spool(&directory, u64::MAX));
         kept.append(b"short");
-        kept.skip_to(1000);
+        assert!(kept.skip_to(1000));
         kept.append(b"last words");
         assert_eq!((kept.begin(), kept.length()), (1000, 1010));
         assert_eq!(kept.summary(), TraceSummary::default());
+        kept.cut("test");
+        assert!(!kept.skip_to(5000), "nothing follows a log that was cut");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use courser_protocol::FailureReason;
 use courser_testkit::server::{FakeServer, Reply, Request};
 
 use super::*;
+use crate::platform;
+use crate::spool::journal::{JobRecord, Record};
+use crate::spool::{Spool, SpoolLimits};
 
 /// What the server has and how it answers next.
 #[derive(Default)]
@@ -19,6 +22,8 @@ struct GitLab {
     updates: Mutex<Vec<Reply>>,
     /// States told by updates.
     states: Mutex<Vec<String>>,
+    /// Whether each of them came with a checksum.
+    checksums: Mutex<Vec<bool>>,
 }
 
 impl GitLab {
@@ -30,6 +35,8 @@ impl GitLab {
         if request.method == "PUT" {
             let state = request.json()["state"].as_str().unwrap_or("").to_owned();
             self.states.lock().expect("no panic").push(state);
+            let checksum = request.json()["checksum"].as_str().unwrap_or("") != "";
+            self.checksums.lock().expect("no panic").push(checksum);
             let reply = scripted(&self.updates).unwrap_or_else(|| Reply::status(200));
             if matches!(reply, Reply::Answer { status: 412, .. }) {
                 self.log.lock().expect("no panic").clear();
@@ -67,6 +74,36 @@ struct Fixture {
 
 /// A job whose log is `text`, a server with scripted answers, and no patience.
 fn fixture(text: &str, patches: Vec<Reply>, updates: Vec<Reply>) -> Fixture {
+    let masking = Masking::new(&[], &[]).expect("nothing to mask");
+    let log = JobLog::new(None, 1 << 20, masking, false);
+    log.say(text);
+    fixture_of(log, patches, updates)
+}
+
+/// A log of ten bytes, of which the first four were given back.
+fn half_given_back(directory: &tempfile::TempDir) -> JobLog {
+    let limits = SpoolLimits {
+        job: u64::MAX,
+        total: u64::MAX,
+    };
+    let spool = Spool::open(directory.path().join("spool"), limits).expect("a spool");
+    let mut files = spool.begin(JobRecord::for_test()).expect("files of a job");
+    platform::write_at(&files.log, b"0123456789", 0).expect("written");
+    let (offset, checksum) = (4, crc32fast::hash(b"0123"));
+    files
+        .record(&Record::Dropped { offset, checksum })
+        .expect("written down");
+    drop(files);
+    let nothing = Masking::new(&[], &[]).expect("nothing to mask");
+    let log = JobLog::reopen(spool.left_over().remove(0), nothing)
+        .expect("a log")
+        .log;
+    assert!(log.is_whole());
+    log
+}
+
+/// The same for any log.
+fn fixture_of(log: JobLog, patches: Vec<Reply>, updates: Vec<Reply>) -> Fixture {
     let gitlab = Arc::new(GitLab {
         patches: Mutex::new(patches),
         updates: Mutex::new(updates),
@@ -90,9 +127,6 @@ fn fixture(text: &str, patches: Vec<Reply>, updates: Vec<Reply>) -> Fixture {
         connection_max_age: Duration::ZERO,
     });
     let api = Api::new(client, &server.url(""), "runner".into(), "s_0".to_owned());
-    let masking = Masking::new(&[], &[]).expect("nothing to mask");
-    let log = JobLog::new(None, 1 << 20, masking, false);
-    log.say(text);
     let log = Arc::new(log);
     let job = JobCredentials {
         id: 7,
@@ -176,6 +210,55 @@ async fn a_server_that_never_agrees_on_an_offset_does_not_hold_the_job_for_ever(
     let mut fixture = fixture("log", disagreements, vec![]);
     fixture.log.finish();
     assert!(!fixture.report.finish(&FinalState::Success, 2).await);
+}
+
+#[tokio::test]
+async fn of_a_log_that_is_not_whole_any_more_only_the_state_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut fixture = fixture_of(
+        half_given_back(&directory),
+        vec![status(202)],
+        vec![status(412)],
+    );
+    fixture.report.sent = 4;
+    assert!(fixture.report.finish(&FinalState::Success, 1).await);
+    let checksums = fixture.gitlab.checksums.lock().expect("no panic").clone();
+    assert_eq!(checksums, [true, false]);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_every_log_does_not_hold_the_job_for_ever() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let given_back = half_given_back(&directory);
+    let mut fixture = fixture_of(given_back, vec![status(202)], vec![status(412); 9]);
+    fixture.report.sent = 4;
+    assert!(!fixture.report.finish(&FinalState::Success, 3).await);
+    assert_eq!(fixture.gitlab.states().len(), 4, "one more than rounds");
+
+    let mut whole = self::fixture("log", vec![], vec![status(412); 50]);
+    whole.log.finish();
+    assert!(!whole.report.finish(&FinalState::Success, 2).await);
+
+    // It claims to have more than there ever was.
+    let more = vec![status(416).header("Range", "0-99"); 50];
+    let mut more = self::fixture("log", more, vec![]);
+    more.log.finish();
+    assert!(more.report.finish(&FinalState::Success, 1).await);
+    assert_eq!(*more.gitlab.checksums.lock().expect("no panic"), [false]);
+}
+
+#[tokio::test]
+async fn a_job_whose_server_lost_what_was_given_back_still_hears_of_a_cancel() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut fixture = fixture_of(
+        half_given_back(&directory),
+        vec![status(416).header("Range", "0-2")],
+        vec![status(200).header("Job-Status", "canceling")],
+    );
+    fixture.report.sent = 4;
+    assert_eq!(fixture.report.tick().await, None);
+    assert_eq!(fixture.report.sent, 2);
+    assert_eq!(fixture.report.tick().await, Some(ServerWish::Cancel));
 }
 
 #[tokio::test]

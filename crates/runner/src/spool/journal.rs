@@ -68,6 +68,24 @@ pub(crate) struct JobRecord {
     pub(crate) boot: String,
 }
 
+#[cfg(test)]
+impl JobRecord {
+    /// Of some job.
+    pub(crate) fn for_test() -> Self {
+        Self {
+            version: VERSION,
+            job: 7,
+            token: "job".into(),
+            url: "https://h".to_owned(),
+            runner: "abc".to_owned(),
+            tls_files: [None, None, None],
+            timestamps: false,
+            debug_trace: false,
+            boot: String::new(),
+        }
+    }
+}
+
 /// How a job is reported in the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -164,14 +182,7 @@ mod tests {
     fn job(version: u32) -> Record {
         Record::Job(Box::new(JobRecord {
             version,
-            job: 7,
-            token: "job".into(),
-            url: "https://h".to_owned(),
-            runner: "abc".to_owned(),
-            tls_files: [None, None, None],
-            timestamps: true,
-            debug_trace: false,
-            boot: String::new(),
+            ..JobRecord::for_test()
         }))
     }
 
