@@ -47,8 +47,6 @@ pub(crate) struct Reopened {
     pub(crate) started: bool,
     /// What was decided, if it was.
     pub(crate) ended: Option<FinalState>,
-    /// Of every environment that was prepared.
-    pub(crate) footprints: Vec<Footprint>,
 }
 
 impl JobLog {
@@ -82,11 +80,9 @@ impl JobLog {
         } = left;
         let (mut acknowledged, mut dropped) = (0, None);
         let (mut started, mut ended, mut lost) = (false, None, false);
-        let mut footprints = Vec::new();
         for record in records {
             match record {
-                Record::Job(_) => {}
-                Record::Footprint(of) => footprints.push(of),
+                Record::Job(_) | Record::Footprint(_) | Record::Swept => {}
                 Record::Started => started = true,
                 Record::Acknowledged { offset } => acknowledged = offset,
                 Record::Dropped { offset, checksum } => {
@@ -103,7 +99,6 @@ impl JobLog {
             log,
             started,
             ended,
-            footprints,
         })
     }
 

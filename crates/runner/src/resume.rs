@@ -7,28 +7,32 @@
 
 mod saving;
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use courser_config::{Config, RunnerConfig};
-use courser_executor::{Footprint, Orphan, sweep};
+use courser_executor::{Executor, Host, Orphan, sweep};
 use courser_job::messages;
 use courser_job::trace::Masking;
 use courser_protocol::{FailureReason, Secret};
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::client::info;
 use crate::client::jobs::JobCredentials;
+use crate::client::{Api, info};
+use crate::dispatch::{Hold, JobNumbers};
 use crate::entry::{Connections, RunnerSettings};
 use crate::job_task::final_state;
 use crate::log::{JobLog, Reopened};
 use crate::report::Report;
 use crate::resume::saving::Saving;
-use crate::spool::LeftOver;
-use crate::spool::journal::{FinalState, JobRecord};
+use crate::spool::journal::{FinalState, JobRecord, Record};
+use crate::spool::{LeftOver, Unfinished};
 
 /// Jobs that are told of at once.
 const AT_ONCE: usize = 8;
@@ -36,6 +40,10 @@ const AT_ONCE: usize = 8;
 /// Between two attempts; doubles.
 const WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// A job whose artifacts cannot be saved as its runner is configured waits so long for another configuration. It is
+/// kept alive meanwhile, so that its server does not end it.
+const UNSAVED: Duration = Duration::from_secs(60 * 60);
 
 /// After this time no server waits for a job any more.
 const FORGOTTEN: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -47,6 +55,8 @@ pub(crate) struct Resumption {
     connections: Connections,
     telling: JoinSet<()>,
     places: Arc<Semaphore>,
+    /// No new job gets the working copies of these jobs (`url`, id), which cannot be taken now.
+    holds: HashMap<(String, i64), Arc<Hold>>,
 }
 
 impl Resumption {
@@ -57,6 +67,7 @@ impl Resumption {
             connections: Connections::default(),
             telling: JoinSet::new(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            holds: HashMap::new(),
         }
     }
 
@@ -94,101 +105,122 @@ impl Resumption {
     pub(crate) async fn look(&mut self) -> usize {
         let spool = self.settings.spool.clone();
         let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
-        let mut taken = Vec::new();
-        for left in found.unwrap_or_default() {
-            let job = left.job.job;
-            match Box::pin(self.take(left)).await {
-                Ok(resumed) => taken.push(resumed),
+        let mut found = found.unwrap_or_default();
+        // First of all: whatever becomes of the rest, new jobs may be given the same directories.
+        join_all(found.iter_mut().map(sweep_once)).await;
+        let taking: Vec<_> = found.into_iter().map(|left| self.take(left)).collect();
+        let taken: Vec<_> = stream::iter(taking).buffered(AT_ONCE).collect().await;
+        let mut count = 0;
+        for (job, taken) in taken {
+            match taken {
+                Ok(mut resumed) => {
+                    self.holds.remove(&job);
+                    resumed.settle();
+                    let places = Arc::clone(&self.places);
+                    self.telling.spawn(resumed.tell(places));
+                    count += 1;
+                }
                 Err(why) => {
+                    let job = job.1;
                     tracing::error!(job, "a job was left over and cannot be told of: {why}");
                 }
             }
-        }
-        let count = taken.len();
-        join_all(taken.iter_mut().map(Resumed::settle)).await;
-        for resumed in taken {
-            let places = Arc::clone(&self.places);
-            self.telling.spawn(resumed.tell(places));
         }
         self.settings.metrics.left_over(self.telling.len());
         count
     }
 
-    async fn take(&mut self, mut left: LeftOver) -> Result<Resumed, String> {
-        let job = left.job.clone();
-        let runner = self.runner_of(&job);
+    /// Takes a job over, which is named as in `holds`.
+    fn take(
+        &mut self,
+        mut left: LeftOver,
+    ) -> impl Future<Output = ((String, i64), Result<Resumed, String>)> + use<> {
+        let name = (left.job.url.clone(), left.job.job);
+        let ended = left
+            .records
+            .iter()
+            .any(|one| matches!(one, Record::Ended(_)));
+        let unfinished = left.unfinished.take().filter(|_| !ended);
+        let unfinished = unfinished.map(|unfinished| {
+            let held = self.settings.spool.held_numbers();
+            let hold =
+                || Arc::new(held.hold(&unfinished.context.short_token, numbers(&unfinished)));
+            let hold = self.holds.entry(name.clone()).or_insert_with(hold);
+            (Arc::clone(hold), unfinished)
+        });
+        let runner = runner_of(&self.config.borrow(), &left.job);
         let age = self.config.borrow().connection_max_age;
         let api = self.connections.connect(&runner, age, &self.settings);
-        let api = api.map_err(|error| error.to_string())?;
-        let touched = left.files.touched();
-        let machine_restarted = !job.boot.is_empty() && job.boot != self.settings.spool.boot();
-        let mut saving = None;
-        if let Some(unfinished) = left.unfinished.take() {
-            let settings = &self.settings;
-            let timeout = self.config.borrow().shutdown_timeout;
-            let (host, held) = (&settings.host, settings.spool.held_numbers());
-            let api = Arc::clone(&api);
-            match Saving::new(unfinished, &runner, api, host, held, timeout).await {
-                Ok(made) => saving = Some(made),
-                Err(why) => {
-                    tracing::error!(job = job.job, "its artifacts cannot be saved now: {why}");
-                }
-            }
+        let settings = self.settings.clone();
+        let config = self.config.clone();
+        async move {
+            let api = match api {
+                Ok(api) => api,
+                Err(error) => return (name, Err(error.to_string())),
+            };
+            let taking = Resumed::take(left, unfinished, &runner, api, config, settings);
+            (name, Box::pin(taking).await)
         }
-        let masking = match &saving {
-            Some(saving) => saving.masking()?,
-            None => Masking::new(&[], &[]).map_err(|error| error.to_string())?,
-        };
-        let reopened = JobLog::reopen(left, masking);
-        let Reopened {
-            log,
-            acknowledged,
-            started,
-            ended,
-            footprints,
-        } = reopened.map_err(|error| format!("its log cannot be read: {error}"))?;
-        let log = Arc::new(log);
-        let credentials = JobCredentials {
-            id: job.job,
-            token: job.token.clone(),
-        };
-        let info = Arc::new(info::of_runner(&runner));
-        let report = Report::new(api, info, credentials, Arc::clone(&log))
-            .debug_trace(job.debug_trace)
-            .resume(acknowledged);
-        Ok(Resumed {
-            job,
-            report,
-            log,
-            saving: saving.filter(|_| ended.is_none()),
-            ended,
-            started,
-            footprints,
-            machine_restarted,
-            touched,
-        })
     }
+}
 
-    /// The runner as it is configured now; as it was, where it is not any more.
-    fn runner_of(&self, job: &JobRecord) -> RunnerConfig {
-        let config = self.config.borrow();
-        let mut runners = config.runners.iter().filter(|one| one.url == job.url);
-        let same = |runner: &&RunnerConfig| {
-            courser_protocol::short_token(runner.token.expose()) == job.runner
-        };
-        let runner = runners.clone().find(same).or_else(|| runners.next());
-        runner.cloned().unwrap_or_else(|| {
-            let [tls_ca_file, tls_cert_file, tls_key_file] = job.tls_files.clone();
-            RunnerConfig {
-                url: job.url.clone(),
-                token: Secret::default(),
-                tls_ca_file,
-                tls_cert_file,
-                tls_key_file,
-                executor: "shell".to_owned(),
-                ..RunnerConfig::default()
-            }
-        })
+/// The runner as it is configured now; as it was, where it is not any more.
+fn runner_of(config: &Config, job: &JobRecord) -> RunnerConfig {
+    let mut runners = config.runners.iter().filter(|one| one.url == job.url);
+    let same =
+        |runner: &&RunnerConfig| courser_protocol::short_token(runner.token.expose()) == job.runner;
+    let runner = runners.clone().find(same).or_else(|| runners.next());
+    runner.cloned().unwrap_or_else(|| {
+        let [tls_ca_file, tls_cert_file, tls_key_file] = job.tls_files.clone();
+        RunnerConfig {
+            url: job.url.clone(),
+            token: Secret::default(),
+            tls_ca_file,
+            tls_cert_file,
+            tls_key_file,
+            executor: "shell".to_owned(),
+            ..RunnerConfig::default()
+        }
+    })
+}
+
+/// The numbers that its working copy is named by.
+fn numbers(unfinished: &Unfinished<'_>) -> JobNumbers {
+    JobNumbers {
+        of_runner: unfinished.context.concurrent_id,
+        of_project: unfinished.context.concurrent_project_id,
+        project: unfinished.payload.job_info.project_id,
+    }
+}
+
+/// Ends what still runs of a job that had not ended, and removes its private files; once, also when it is found again.
+async fn sweep_once(left: &mut LeftOver) {
+    let job = left.job.job;
+    let mut footprints = Vec::new();
+    for record in &left.records {
+        match record {
+            Record::Footprint(footprint) => footprints.push(footprint.clone()),
+            Record::Swept | Record::Ended(_) => footprints.clear(),
+            _ => {}
+        }
+    }
+    if footprints.is_empty() {
+        return;
+    }
+    for footprint in footprints {
+        let swept = sweep(footprint).await;
+        for Orphan { pid, name } in swept.killed {
+            tracing::warn!(job, pid, name, "killed a process that the job left behind");
+        }
+        for Orphan { pid, name } in swept.left {
+            tracing::error!(job, pid, name, "a process of the job cannot be killed");
+        }
+        for (path, error) in swept.not_removed {
+            tracing::error!(job, "cannot remove {}: {error}", path.display());
+        }
+    }
+    if let Err(error) = left.files.record(&Record::Swept) {
+        tracing::warn!(job, "cannot write the journal of a job: {error}");
     }
 }
 
@@ -201,14 +233,79 @@ struct Resumed {
     saving: Option<Saving>,
     ended: Option<FinalState>,
     started: bool,
-    footprints: Vec<Footprint>,
     machine_restarted: bool,
     touched: Option<SystemTime>,
+    taken: Instant,
+    config: watch::Receiver<Arc<Config>>,
+    host: Host,
 }
 
 impl Resumed {
-    /// Ends a job that had not ended: its processes, its private files, its log.
-    async fn settle(&mut self) {
+    /// Reads what is there of a job.
+    async fn take(
+        left: LeftOver,
+        unfinished: Option<(Arc<Hold>, Unfinished<'static>)>,
+        runner: &RunnerConfig,
+        api: Arc<Api>,
+        config: watch::Receiver<Arc<Config>>,
+        settings: RunnerSettings,
+    ) -> Result<Self, String> {
+        let job = left.job.clone();
+        let touched = left.files.touched();
+        let machine_restarted = !job.boot.is_empty() && job.boot != settings.spool.boot();
+        let mut saved = None;
+        if let Some((hold, unfinished)) = unfinished {
+            let timeout = config.borrow().shutdown_timeout;
+            let saving = Saving::new(unfinished, runner, Arc::clone(&api), hold, timeout).await;
+            match saving.and_then(|saving| Ok((saving.masking()?, saving))) {
+                Ok(made) => saved = Some(made),
+                Err(why) => {
+                    tracing::error!(job = job.job, "its artifacts can never be saved: {why}");
+                }
+            }
+        }
+        let (masking, saving) = match saved {
+            Some((masking, saving)) => (masking, Some(saving)),
+            None => {
+                let masking = Masking::new(&[], &[]).map_err(|error| error.to_string())?;
+                (masking, None)
+            }
+        };
+        // All of it, for its checksum.
+        let reading = tokio::task::spawn_blocking(move || JobLog::reopen(left, masking));
+        let reopened = reading.await.map_err(io::Error::from).flatten();
+        let Reopened {
+            log,
+            acknowledged,
+            started,
+            ended,
+        } = reopened.map_err(|error| format!("its log cannot be read: {error}"))?;
+        let log = Arc::new(log);
+        let credentials = JobCredentials {
+            id: job.job,
+            token: job.token.clone(),
+        };
+        let info = Arc::new(info::of_runner(runner));
+        let report = Report::new(api, info, credentials, Arc::clone(&log))
+            .debug_trace(job.debug_trace)
+            .resume(acknowledged);
+        Ok(Self {
+            job,
+            report,
+            log,
+            saving,
+            ended,
+            started,
+            machine_restarted,
+            touched,
+            taken: Instant::now(),
+            config,
+            host: settings.host,
+        })
+    }
+
+    /// Ends a job that had not ended.
+    fn settle(&mut self) {
         let (job, runner) = (self.job.job, self.job.runner.as_str());
         if self.ended.is_some() {
             tracing::warn!(
@@ -231,21 +328,13 @@ impl Resumed {
                 "a job was running when its runner was killed; it is failed, with the rest of its log"
             );
         }
-        for footprint in std::mem::take(&mut self.footprints) {
-            let swept = sweep(footprint).await;
-            for Orphan { pid, name } in swept.killed {
-                tracing::warn!(job, pid, name, "killed a process that the job left behind");
-            }
-            for Orphan { pid, name } in swept.left {
-                tracing::error!(job, pid, name, "a process of the job cannot be killed");
-            }
-            for (path, error) in swept.not_removed {
-                tracing::error!(job, "cannot remove {}: {error}", path.display());
-            }
+        if self.saving.is_none() {
+            self.fail();
         }
-        if self.saving.is_some() {
-            return;
-        }
+    }
+
+    /// It ends here, with its runner.
+    fn fail(&mut self) {
         let line =
             messages::job_failed_by_system(messages::runner_was_killed(self.machine_restarted));
         self.log.say(&format!("{}{line}", self.new_line()));
@@ -266,26 +355,46 @@ impl Resumed {
 
     /// One attempt to bring the job to its end: whether the server knows it, or does not want it any more.
     async fn conclude(&mut self) -> bool {
-        if let Some(saving) = &self.saving {
+        if let Some(saving) = &mut self.saving {
             match self.report.still_wanted().await {
                 Some(true) => {}
                 Some(false) => return true,
                 None => return false,
             }
-            let line = messages::saving_is_repeated(self.machine_restarted);
-            let opening = format!("{}{line}", self.new_line());
-            let performing = saving.perform(opening, &mut self.report, &self.log);
-            let outcome = Box::pin(performing).await;
-            self.log.finish();
-            let state = final_state(&outcome, saving.server());
-            self.log.ended(&state);
-            (self.saving, self.ended) = (None, Some(state));
+            let runner = runner_of(&self.config.borrow(), &self.job);
+            match saving.executor(&runner, &self.host) {
+                Ok(executor) => self.save(executor).await,
+                Err(why) => {
+                    let job = self.job.job;
+                    tracing::error!(job, "its artifacts cannot be saved now: {why}");
+                    if self.taken.elapsed() < UNSAVED {
+                        return false;
+                    }
+                    self.saving = None;
+                    self.fail();
+                }
+            }
         }
         match &self.ended {
             Some(state) if self.started => self.report.finish(state, 1).await,
             Some(state) => self.report.finish_unstarted(state).await,
             None => true,
         }
+    }
+
+    /// Saves caches and artifacts, and writes down what the job has come to.
+    async fn save(&mut self, executor: Arc<dyn Executor>) {
+        let line = messages::saving_is_repeated(self.machine_restarted);
+        let opening = format!("{}{line}", self.new_line());
+        let Some(saving) = self.saving.take() else {
+            return;
+        };
+        let performing = saving.perform(executor, opening, &mut self.report, &self.log);
+        let outcome = Box::pin(performing).await;
+        self.log.finish();
+        let state = final_state(&outcome, saving.server());
+        self.log.ended(&state);
+        self.ended = Some(state);
     }
 
     async fn tell(mut self, places: Arc<Semaphore>) {
@@ -321,3 +430,6 @@ impl Resumed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ pub(crate) struct JobNumbers {
     pub(crate) of_runner: usize,
     /// Among the runner's jobs of the same project.
     pub(crate) of_project: usize,
-    project: i64,
+    pub(crate) project: i64,
 }
 
 /// Numbers of jobs that another process began and that still need their working copies. Cheap to clone.
@@ -26,10 +26,15 @@ pub(crate) struct HeldNumbers {
     held: Arc<Mutex<Vec<Held>>>,
 }
 
-/// Runner (by its short token), project, number among the runner's jobs of the project.
-type Held = (String, i64, usize);
+/// The numbers of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    /// By its short token.
+    runner: String,
+    numbers: JobNumbers,
+}
 
-/// Keeps a number from other jobs until it is dropped.
+/// Keeps a job's numbers from other jobs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     numbers: HeldNumbers,
@@ -37,9 +42,12 @@ pub(crate) struct Hold {
 }
 
 impl HeldNumbers {
-    /// Holds one.
-    pub(crate) fn hold(&self, runner: &str, project: i64, of_project: usize) -> Hold {
-        let held = (runner.to_owned(), project, of_project);
+    /// Holds those of one job: directories may be named by either.
+    pub(crate) fn hold(&self, runner: &str, numbers: JobNumbers) -> Hold {
+        let held = Held {
+            runner: runner.to_owned(),
+            numbers,
+        };
         self.locked().push(held.clone());
         Hold {
             numbers: self.clone(),
@@ -47,12 +55,16 @@ impl HeldNumbers {
         }
     }
 
-    fn of(&self, runner: &str, project: i64) -> BTreeSet<usize> {
+    /// Numbers among the runner's jobs, and among those of a project.
+    fn of(&self, runner: &str, project: i64) -> (BTreeSet<usize>, BTreeSet<usize>) {
         let held = self.locked();
-        let of = held
-            .iter()
-            .filter(|held| held.0 == runner && held.1 == project);
-        of.map(|held| held.2).collect()
+        let of_runner = held.iter().filter(|held| held.runner == runner);
+        let of_runner: Vec<_> = of_runner.map(|held| held.numbers).collect();
+        let of_project = of_runner.iter().filter(|job| job.project == project);
+        (
+            of_runner.iter().map(|job| job.of_runner).collect(),
+            of_project.map(|job| job.of_project).collect(),
+        )
     }
 
     fn locked(&self) -> MutexGuard<'_, Vec<Held>> {
@@ -72,11 +84,11 @@ impl Drop for Hold {
 impl Numbers {
     /// Takes the lowest free ones for a job of `project` at the runner of that short token.
     pub(crate) fn take(&mut self, project: i64, runner: &str, held: &HeldNumbers) -> JobNumbers {
-        let nothing = BTreeSet::new();
+        let (held_of_runner, held_of_project) = held.of(runner, project);
         let of_project = self.of_projects.entry(project).or_default();
         JobNumbers {
-            of_runner: take_lowest(&mut self.of_runner, &nothing),
-            of_project: take_lowest(of_project, &held.of(runner, project)),
+            of_runner: take_lowest(&mut self.of_runner, &held_of_runner),
+            of_project: take_lowest(of_project, &held_of_project),
             project,
         }
     }
@@ -120,9 +132,23 @@ mod tests {
         assert_eq!((fourth.of_runner, fourth.of_project), (0, 1));
         let fifth = take(&mut all, 7);
         assert_eq!((fifth.of_runner, fifth.of_project), (3, 0));
-        let of_another_process = held.hold("abc", 9, 0);
-        assert_eq!(take(&mut all, 9).of_project, 1);
+        let of_another_process = JobNumbers {
+            of_runner: 4,
+            of_project: 0,
+            project: 9,
+        };
+        let of_another_process = held.hold("abc", of_another_process);
+        let beside = take(&mut all, 9);
+        assert_eq!((beside.of_runner, beside.of_project), (5, 1));
+        assert_eq!(take(&mut all, 10).of_project, 0);
+        assert_eq!(numbers_of_another_runner(&held), (0, 0));
         drop(of_another_process);
-        assert_eq!(take(&mut all, 9).of_project, 0);
+        let after = take(&mut all, 9);
+        assert_eq!((after.of_runner, after.of_project), (4, 0));
+    }
+
+    fn numbers_of_another_runner(held: &HeldNumbers) -> (usize, usize) {
+        let numbers = Numbers::default().take(9, "xyz", held);
+        (numbers.of_runner, numbers.of_project)
     }
 }

@@ -35,7 +35,8 @@ impl GitLab {
         if request.method == "PUT" {
             let state = request.json()["state"].as_str().unwrap_or("").to_owned();
             self.states.lock().expect("no panic").push(state);
-            let checksum = request.json()["checksum"].as_str().unwrap_or("") != "";
+            let json = request.json();
+            let checksum = json["checksum"].as_str().is_some_and(|sum| !sum.is_empty());
             self.checksums.lock().expect("no panic").push(checksum);
             let reply = scripted(&self.updates).unwrap_or_else(|| Reply::status(200));
             if matches!(reply, Reply::Answer { status: 412, .. }) {

@@ -12,7 +12,7 @@ use courser_job::{Job, RunnerContext};
 use tokio::sync::watch;
 
 use crate::client::Api;
-use crate::dispatch::{HeldNumbers, Hold};
+use crate::dispatch::Hold;
 use crate::job_task::{Performer, Renewal, perform};
 use crate::log::JobLog;
 use crate::report::Report;
@@ -23,56 +23,63 @@ use crate::tool_trust::ToolTrustMaker;
 /// Everything that is needed to go on.
 pub(super) struct Saving {
     job: Arc<Job>,
-    executor: Arc<dyn Executor>,
     over: ScriptsOver,
     api: Arc<Api>,
     tools: Arc<ToolTrustMaker>,
     shutdown_timeout: Duration,
     /// No new job gets the working copy meanwhile.
-    _hold: Hold,
+    _hold: Arc<Hold>,
 }
 
 impl Saving {
-    /// Makes the job anew, as the runner is configured and trusts now. An error says why that cannot be done.
+    /// Makes the job anew, with what the runner trusts now. An error says why that can never be done.
     pub(super) async fn new(
         unfinished: Unfinished<'static>,
         runner: &RunnerConfig,
         api: Arc<Api>,
-        host: &Host,
-        held: &HeldNumbers,
+        hold: Arc<Hold>,
         shutdown_timeout: Duration,
     ) -> Result<Self, String> {
-        let executor = executor_for(runner, host).map_err(|error| error.to_string())?;
         let Unfinished {
             payload,
             context,
             over,
         } = unfinished;
-        let facts = executor.facts();
         let tools = Arc::new(ToolTrustMaker::new(runner));
         let tls = api.tls_for_job(&tools).await;
         let context = RunnerContext {
             url: runner.url.clone(),
-            shell: facts.shell.clone(),
-            helper_command: facts.helper_command.clone(),
             tls,
             ..context.into_owned()
         };
-        let hold = held.hold(
-            &context.short_token,
-            payload.job_info.project_id,
-            context.concurrent_project_id,
-        );
         let job = Job::accept(payload.into_owned(), context).map_err(|error| error.message)?;
         Ok(Self {
             job: Arc::new(job),
-            executor,
             over,
             api,
             tools,
             shutdown_timeout,
             _hold: hold,
         })
+    }
+
+    /// Gets ready for the job what runs it, as the runner is configured now. An error says why that cannot be done
+    /// while it is configured so.
+    pub(super) fn executor(
+        &mut self,
+        runner: &RunnerConfig,
+        host: &Host,
+    ) -> Result<Arc<dyn Executor>, String> {
+        let executor = executor_for(runner, host).map_err(|error| error.to_string())?;
+        let facts = executor.facts();
+        let context = RunnerContext {
+            shell: facts.shell.clone(),
+            helper_command: facts.helper_command.clone(),
+            ..self.job.context().clone()
+        };
+        let job = Job::accept(self.job.payload().clone(), context);
+        self.job = Arc::new(job.map_err(|error| error.message)?);
+        Ok(executor)
     }
 
     /// What its log hides.
@@ -83,6 +90,7 @@ impl Saving {
     /// Prepares the job's surroundings, saves, and cleans up. `opening` is said first.
     pub(super) async fn perform(
         &self,
+        executor: Arc<dyn Executor>,
         opening: String,
         report: &mut Report,
         log: &Arc<JobLog>,
@@ -90,7 +98,7 @@ impl Saving {
         let performer = Performer::new(
             Arc::clone(&self.job),
             Arc::clone(log),
-            Arc::clone(&self.executor),
+            executor,
             Place::unlimited(),
             self.shutdown_timeout,
             Renewal::new(

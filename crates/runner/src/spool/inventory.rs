@@ -160,7 +160,11 @@ fn look(directory: PathBuf) -> Option<KeptJob> {
             Record::Ended(FinalState::Failed { reason, .. }) => {
                 job.state = KeptState::Ended(Some(reason));
             }
-            Record::Started | Record::Footprint(_) | Record::Dropped { .. } | Record::Cut => {}
+            Record::Started
+            | Record::Footprint(_)
+            | Record::Swept
+            | Record::Dropped { .. }
+            | Record::Cut => {}
         }
     }
     job.unsent = job.log.saturating_sub(acknowledged);

@@ -27,6 +27,9 @@ pub(crate) enum Record {
     Started,
     /// Where its processes and private files are.
     Footprint(Footprint),
+    /// Everything that was written down of them so far was killed, and removed. Not again: others may have the
+    /// directories by now.
+    Swept,
     /// The server has all bytes before this one.
     Acknowledged {
         /// Of the log.
@@ -129,7 +132,10 @@ pub(crate) enum Read {
 pub(crate) fn read(file: &mut File) -> io::Result<Read> {
     let (read, whole) = look(file)?;
     if matches!(read, Read::Records(_)) {
-        file.set_len(whole)?;
+        // The file's time tells when the job was last at work.
+        if file.metadata()?.len() != whole {
+            file.set_len(whole)?;
+        }
         file.seek(io::SeekFrom::Start(whole))?;
     }
     Ok(read)
