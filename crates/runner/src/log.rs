@@ -92,8 +92,13 @@ impl JobLog {
                 Record::Ended(state) => ended = Some(state),
             }
         }
-        let log = Self::new(None, u64::MAX, masking, job.timestamps);
-        log.state().kept = Kept::reopen(files, dropped.unwrap_or_default(), lost)?;
+        let kept = Kept::reopen(files, dropped.unwrap_or_default(), lost)?;
+        let log = Self::new(None, job.limit, masking, job.timestamps);
+        {
+            let mut state = log.state();
+            state.log = Log::resume(job.limit, kept.length());
+            state.kept = kept;
+        }
         Ok(Reopened {
             acknowledged: acknowledged.max(log.begin()),
             log,
@@ -289,6 +294,8 @@ mod tests {
     use courser_protocol::Secret;
 
     use super::*;
+    use crate::spool::journal::JobRecord;
+    use crate::spool::{Spool, SpoolLimits};
 
     fn log(limit: u64) -> Arc<JobLog> {
         let masking = Masking::new(&[Secret::new("s3cret")], &[]).expect("one phrase");
@@ -334,5 +341,37 @@ mod tests {
         drop(stage);
         log.finish();
         assert_eq!(log.summary().checksum, "crc32:295921ca");
+    }
+
+    #[test]
+    fn a_log_that_another_process_ended_at_its_limit_grows_no_further() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let limits = SpoolLimits {
+            job: u64::MAX,
+            total: u64::MAX,
+        };
+        let spool = Spool::open(directory.path().join("spool"), limits).expect("a spool");
+        let nothing = || Masking::new(&[], &[]).expect("nothing to mask");
+        let record = JobRecord {
+            limit: 10,
+            ..JobRecord::for_test()
+        };
+        let files = spool.begin(record).expect("files of a job");
+        let log = JobLog::new(Some(files), 10, nothing(), false);
+        log.say("12345");
+        drop(log);
+        let reopen = || {
+            let reopened = JobLog::reopen(spool.left_over().remove(0), nothing());
+            reopened.expect("a log").log
+        };
+        let log = reopen();
+        log.say("67890 and more");
+        let ended = text(&log);
+        assert!(ended.starts_with("1234567890"), "{ended}");
+        assert!(!ended.contains("and more"), "{ended}");
+        drop(log);
+        let log = reopen();
+        log.say("last words");
+        assert_eq!(text(&log), ended);
     }
 }

@@ -46,16 +46,6 @@ const UNWIND_LIMIT: Duration = Duration::from_secs(300);
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_UPLOAD_PAUSE: Duration = Duration::from_secs(60);
 
-/// An event that ends the whole job wherever it is, before scripts are entered.
-fn ending(event: &Event) -> Option<Stop> {
-    match event {
-        Event::TimerFired(Timer::Job) => Some(Stop::JobTimeout),
-        Event::CancelRequested | Event::AbortRequested => Some(Stop::Canceled),
-        Event::Interrupted(signal) => Some(Stop::Interrupted(signal.clone())),
-        _ => None,
-    }
-}
-
 impl Progress {
     pub(super) fn new(plan: Plan) -> Self {
         Self {
@@ -87,8 +77,20 @@ impl Progress {
         })
     }
 
+    /// What an event that ends the whole job wherever it is, before scripts are entered, means.
+    fn ending(&self, event: &Event) -> Option<Stop> {
+        match event {
+            Event::TimerFired(Timer::Job) => Some(Stop::JobTimeout),
+            // The scripts are over: as behind them, a cancel has no target any more.
+            Event::CancelRequested if self.resumed => None,
+            Event::CancelRequested | Event::AbortRequested => Some(Stop::Canceled),
+            Event::Interrupted(signal) => Some(Stop::Interrupted(signal.clone())),
+            _ => None,
+        }
+    }
+
     pub(super) fn accepted(self, event: Event) -> Step {
-        if let Some(stop) = ending(&event) {
+        if let Some(stop) = self.ending(&event) {
             let failure = self.stop_failure(&stop, None);
             return self.finish(Some(failure), Vec::new());
         }
@@ -178,7 +180,7 @@ impl Progress {
                 return self.finish(Some(failure), Vec::new());
             }
             Event::TimerFired(Timer::Prepare) => Some(Stop::StageTimeout),
-            event => ending(event),
+            event => self.ending(event),
         };
         match stop {
             Some(stop) => {
@@ -214,7 +216,7 @@ impl Progress {
             }
             // The server's cancel has no target any more.
             Event::CancelRequested if follows_scripts(&stage) => None,
-            event => ending(event),
+            event => self.ending(event),
         };
         match stop {
             Some(stop) => self.stopped(
@@ -280,7 +282,7 @@ impl Progress {
             Event::TimerFired(timer) if own_timer(stage) == Some(*timer) => {
                 Some(Stop::StageTimeout)
             }
-            event => ending(event),
+            event => self.ending(event),
         };
         let Some(wanted) = wanted else {
             return (stop, Vec::new());

@@ -76,6 +76,15 @@ impl Log {
         }
     }
 
+    /// A log that has `size` bytes, and ends if they are more than `limit`: behind them stands that it was exceeded.
+    pub fn resume(limit: u64, size: u64) -> Self {
+        Self {
+            size,
+            is_full: size > limit,
+            ..Self::new(limit)
+        }
+    }
+
     /// Appends; invalid bytes are replaced, bytes beyond the limit are dropped.
     pub fn write(&mut self, data: &[u8]) {
         if self.is_full {

@@ -315,8 +315,7 @@ async fn unlogged(ready: &Ready, credentials: JobCredentials, why: String) -> En
 
 /// Without room on the disk the job runs all the same, with what memory holds of its log.
 fn open_log(entry: &Entry, masking: Masking, record: JobRecord) -> Arc<JobLog> {
-    let limit = entry.config.output_limit.saturating_mul(1024);
-    let (job, timestamps) = (record.job, record.timestamps);
+    let (job, timestamps, limit) = (record.job, record.timestamps, record.limit);
     let spool = &entry.settings.spool;
     let files = spool
         .begin(record)
@@ -347,6 +346,7 @@ fn record(entry: &Entry, job: &JobCredentials) -> JobRecord {
         // Of a job that is refused nothing else is known.
         timestamps: config.feature_flags.get(TIMESTAMPS) != Some(&false),
         debug_trace: false,
+        limit: config.output_limit.saturating_mul(1024),
         boot: entry.settings.spool.boot().to_owned(),
     }
 }

@@ -67,8 +67,16 @@ pub(crate) struct JobRecord {
     pub(crate) timestamps: bool,
     /// `debug_trace` of the patches.
     pub(crate) debug_trace: bool,
+    /// Bytes after which the log ends (`output_limit`).
+    #[serde(default = "no_limit")]
+    pub(crate) limit: u64,
     /// The machine's run, which tells a restart of the machine from one of the runner.
     pub(crate) boot: String,
+}
+
+/// Of journals in which none is written.
+fn no_limit() -> u64 {
+    u64::MAX
 }
 
 #[cfg(test)]
@@ -84,6 +92,7 @@ impl JobRecord {
             tls_files: [None, None, None],
             timestamps: false,
             debug_trace: false,
+            limit: no_limit(),
             boot: String::new(),
         }
     }
