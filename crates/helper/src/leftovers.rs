@@ -21,7 +21,7 @@ const CHECKOUT_HOOK: &str = "post-checkout";
 /// `info` holds attributes, grafts and sparse patterns.
 const INSTRUCTIONS: [&str; 5] = ["config", "config.worktree", "commondir", "hooks", "info"];
 
-/// Directories of a repository in which no other repository lies.
+/// Directories of a repository in which no submodule's repository belongs.
 const NO_MODULES: [&str; 6] = ["objects", "refs", "logs", "lfs", "hooks", "info"];
 
 /// How deep submodules are looked for. Git's own names rarely have more than a few parts.
@@ -40,9 +40,35 @@ pub(crate) fn remove_leftovers(project_dir: &Path, instructions: bool) -> Result
     }
     let modules = repository.join("modules");
     if modules.symlink_metadata().is_ok() {
-        tidy_modules(&modules, instructions, DEPTH)?;
+        tidy_modules(&modules, instructions, Within::Modules, DEPTH)?;
     }
     Ok(())
+}
+
+/// What a directory below `.git/modules` is part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Directories on the way to repositories, and those themselves.
+    Modules,
+    /// [`NO_MODULES`] of a repository. An earlier job can have put another there, or a `HEAD` above one.
+    OwnDirectory,
+}
+
+/// Whether no submodule's repository belongs at `path`, which is below `modules`: in the objects of another,
+/// say.
+pub(crate) fn is_out_of_place(modules: &Path, path: &Path) -> bool {
+    path.ancestors()
+        .take_while(|below| *below != modules)
+        .any(|below| {
+            let is_own = below
+                .file_name()
+                .is_some_and(|name| NO_MODULES.iter().any(|own| name.eq_ignore_ascii_case(own)));
+            is_own && below.parent().is_some_and(|above| has(above, "HEAD"))
+        })
+}
+
+fn has(directory: &Path, name: &str) -> bool {
+    directory.join(name).symlink_metadata().is_ok()
 }
 
 /// Locks of one repository.
@@ -70,12 +96,25 @@ fn remove_instructions(repository: &Path) -> Result<(), HelperError> {
 }
 
 /// All repositories below a directory of `.git/modules`.
-fn tidy_modules(directory: &Path, instructions: bool, depth: usize) -> Result<(), HelperError> {
+fn tidy_modules(
+    directory: &Path,
+    instructions: bool,
+    within: Within,
+    depth: usize,
+) -> Result<(), HelperError> {
     if !is_directory(directory) || depth == 0 {
         // A link would lead Git, and us, out of the project.
         return remove_directory(directory);
     }
-    let is_repository = directory.join("HEAD").symlink_metadata().is_ok();
+    let is_repository = has(directory, "HEAD");
+    if within == Within::OwnDirectory
+        && is_repository
+        && (has(directory, "commondir") || (has(directory, "objects") && has(directory, "refs")))
+    {
+        // `HEAD` alone is a ref or its log; this is what Git takes for a repository.
+        return remove_directory(directory);
+    }
+    let is_repository = is_repository && within == Within::Modules;
     if is_repository {
         tidy(directory, instructions)?;
         if instructions {
@@ -92,9 +131,13 @@ fn tidy_modules(directory: &Path, instructions: bool, depth: usize) -> Result<()
         let entry = entry.map_err(HelperError::io(directory))?;
         let name = entry.file_name();
         let is_own = is_repository && NO_MODULES.iter().any(|own| name == *own);
+        if is_own && !instructions {
+            continue;
+        }
+        let within = if is_own { Within::OwnDirectory } else { within };
         let kind = entry.file_type().map_err(HelperError::io(entry.path()))?;
-        if !is_own && (kind.is_dir() || (kind.is_symlink() && entry.path().is_dir())) {
-            tidy_modules(&entry.path(), instructions, depth - 1)?;
+        if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
+            tidy_modules(&entry.path(), instructions, within, depth - 1)?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::git::Git;
-use crate::leftovers::{is_directory, is_link, remove_directory};
+use crate::leftovers::{is_directory, is_link, is_out_of_place, remove_directory};
 use crate::{HelperError, platform};
 
 /// The longest `gitdir:` file that is read.
@@ -141,7 +141,10 @@ fn leads_into(work_tree: &Path, modules: &Path) -> bool {
         return false;
     };
     // Links below it have been removed.
-    target != modules && target.starts_with(modules) && is_directory(&target)
+    target != modules
+        && target.starts_with(modules)
+        && !is_out_of_place(modules, &target)
+        && is_directory(&target)
 }
 
 /// An absolute path without `.` and `..`.

@@ -137,6 +137,81 @@ fn a_repository_in_place_of_a_submodules_link_is_removed() {
 }
 
 #[test]
+fn a_repository_in_a_directory_of_a_submodules_repository_is_not_used() {
+    let site = after_a_job();
+    let trap = trap(&site);
+    for place in [
+        "objects/evil",
+        "refs/heads/evil",
+        "refs/remotes/origin",
+        "logs",
+        "lfs/evil",
+    ] {
+        let module = "builds/project/.git/modules/libs/one";
+        let planted = format!("{module}/{place}");
+        let copy = site.world.path(&planted);
+        copy_repository(&site.world.path(module), &copy);
+        let config = format!("[core]\n\tfsmonitor = {trap}\n\thooksPath = {trap}\n");
+        fs::write(copy.join("config"), config).expect("file");
+        let link = "builds/project/libs/one/.git";
+        let honest = site.read("libs/one/.git").expect("a file");
+        site.world.write(
+            link,
+            format!("gitdir: ../../.git/modules/libs/one/{place}\n"),
+        );
+        site.done(sources(&site));
+        assert_clean(&site);
+        assert_eq!(
+            site.read("libs/one/.git").as_deref(),
+            Some(honest.as_str()),
+            "{place}"
+        );
+        assert!(!copy.join("config").exists(), "{place}");
+    }
+}
+
+/// Git takes up a repository in `.git/modules` again by the name of its submodule alone.
+#[test]
+fn a_submodule_whose_name_is_a_directory_of_repositories_is_tidied_below_a_planted_head() {
+    let site = after_a_job();
+    site.change(
+        "p",
+        &[],
+        &[
+            ("libs/one", "../one.git", "one"),
+            ("libs/objects/one", "../one.git", "one"),
+        ],
+    );
+    site.done(sources(&site));
+    let trap = trap(&site);
+    plant(&site, ".git/modules/libs/objects/one", &trap);
+    site.world
+        .write("builds/project/.git/modules/libs/HEAD", "ref: no ref\n");
+    fs::remove_dir_all(site.world.path("builds/project/libs/objects/one")).expect("goes");
+    site.done(sources(&site));
+    assert_clean(&site);
+    assert!(site.read("libs/objects/one/one.txt").is_some());
+}
+
+/// What makes a directory a repository, and its index.
+fn copy_repository(from: &std::path::Path, to: &std::path::Path) {
+    for name in ["HEAD", "index", "packed-refs", "objects", "refs"] {
+        let (from, to) = (from.join(name), to.join(name));
+        if from.is_dir() {
+            for file in files_below(&from) {
+                let copy = to.join(file.strip_prefix(&from).expect("below"));
+                fs::create_dir_all(copy.parent().expect("has one")).expect("directories");
+                fs::copy(&file, copy).expect("copies");
+            }
+            fs::create_dir_all(&to).expect("directory");
+        } else if from.exists() {
+            fs::create_dir_all(to.parent().expect("has one")).expect("directories");
+            fs::copy(&from, &to).expect("copies");
+        }
+    }
+}
+
+#[test]
 fn links_lead_git_nowhere() {
     for link in ["libs", ".git/modules/libs/one"] {
         let site = after_a_job();
