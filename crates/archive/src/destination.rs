@@ -110,9 +110,8 @@ impl EntryName {
             _ => {}
         }
         let mut name = Vec::with_capacity(raw.len());
-        for component in raw.split(|byte| platform::is_separator(*byte)) {
+        for component in components(raw) {
             match component {
-                b"" | b"." => {}
                 b".." => return Err(NameFault::Outside),
                 component => {
                     if let Some(reason) = platform::unusable(component) {
@@ -139,6 +138,12 @@ impl EntryName {
             None => (&[], &self.0),
         }
     }
+}
+
+/// What of a name from an archive tells it from others.
+pub(crate) fn components(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
+    raw.split(|byte| platform::is_separator(*byte))
+        .filter(|component| !matches!(*component, b"" | b"."))
 }
 
 impl Destination {

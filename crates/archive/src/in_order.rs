@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 
 /// What one thread may make at most, and all results that wait together, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +16,7 @@ pub(crate) struct Bounds {
     pub(crate) window: u64,
 }
 
-/// Makes the results `0..count` on `threads` threads, each with a function that `maker` gives it, and hands
+/// Makes the results `0..count` on at most `threads` threads, each with a function that `maker` gives it, and hands
 /// them to `take` in order. The first error ends it; a panic goes on in the caller.
 pub(crate) fn in_order<T, E, M>(
     threads: usize,
@@ -49,7 +50,11 @@ where
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(|| shared.work(maker()));
+            let spawned = Builder::new().spawn_scoped(scope, || shared.work(maker()));
+            if spawned.is_err() {
+                // The machine has no more threads for us: the others do the work, this one at least.
+                break;
+            }
         }
         shared.work(maker());
     });

@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
 
 use libdeflater::Decompressor;
 use rawzip::extra_fields::ExtraFieldId;
@@ -19,7 +20,7 @@ use rawzip::{
     ZipFileHeaderRecord,
 };
 
-use crate::destination::{Attributes, Budget, Destination, EntryName, copy_within};
+use crate::destination::{Attributes, Budget, Destination, EntryName, components, copy_within};
 use crate::error::shown;
 use crate::{ArchiveError, Limits, MAX_ZSTD_WINDOW_LOG, platform, processors};
 
@@ -102,10 +103,17 @@ impl Archive<'_> {
                 thread,
                 of: self.threads,
             };
-            let others: Vec<_> = (1..self.threads)
-                .map(|thread| scope.spawn(move || Extraction::new(self)?.run(share(thread))))
-                .collect();
-            let first = extraction.run(share(0));
+            let (mut others, mut own) = (Vec::new(), vec![0]);
+            for thread in 1..self.threads {
+                let work = move || Extraction::new(self)?.run(share(thread));
+                match Builder::new().spawn_scoped(scope, work) {
+                    Ok(other) => others.push(other),
+                    // The machine has no more threads for us: this one does its share too.
+                    Err(_) => own.push(thread),
+                }
+            }
+            let mut shares = own.into_iter().map(|thread| extraction.run(share(thread)));
+            let first = shares.try_fold(Met::default(), |_, met| met);
             // An error of the first thread wins; the others have stopped because of it.
             others.into_iter().fold(first, |result, other| {
                 let other = other
@@ -174,7 +182,7 @@ impl<'a> Extraction<'a> {
             met.directories |= matches!(kind, Kind::Directory);
             let is_ours = match pass {
                 Pass::Files { thread, of } => {
-                    of == 1 || hash(record.file_path().as_bytes()) % of == thread
+                    of == 1 || share_of(record.file_path().as_bytes()) % of == thread
                 }
                 Pass::Links | Pass::Directories => true,
             };
@@ -343,13 +351,15 @@ impl<'a> Extraction<'a> {
     }
 }
 
-/// The same for all names that a file system may take for one: it folds cases and, beyond ASCII, much more. `a` and
-/// `a/` are one name.
-fn hash(name: &[u8]) -> u64 {
-    let name = name.strip_suffix(b"/").unwrap_or(name);
+/// The same for all names that become one [`EntryName`], and for all that a file system may take for one: it folds
+/// cases and, beyond ASCII, much more.
+fn share_of(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for byte in name.iter().filter(|byte| byte.is_ascii()) {
-        hasher.write_u8(byte.to_ascii_lowercase());
+    for component in components(name) {
+        hasher.write_u8(b'/');
+        for byte in component.iter().filter(|byte| byte.is_ascii()) {
+            hasher.write_u8(byte.to_ascii_lowercase());
+        }
     }
     hasher.finish()
 }
@@ -411,5 +421,19 @@ fn damaged_entry(raw: &[u8], reason: impl ToString) -> ArchiveError {
     ArchiveError::DamagedEntry {
         name: shown(raw),
         reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_one_file_are_one_threads_work() {
+        let share = share_of(b"a/b");
+        for name in ["./a/b", "a//b", "a/./b", "A/B", "a/b/", "a/b/."] {
+            assert_eq!(share_of(name.as_bytes()), share, "{name}");
+        }
+        assert_ne!(share_of(b"ab"), share);
     }
 }

@@ -453,3 +453,40 @@ fn long_headers_of_a_tar_do_not_fill_the_memory() {
         b"text"
     );
 }
+
+/// Set in the process that can start no thread.
+const ALONE: &str = "COURSER_TEST_WITHOUT_THREADS";
+
+/// As in a container that has as many processes as it may have: there, the test runs once more.
+#[test]
+fn without_more_threads_one_does_all_the_work() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tells the process what it is there for"
+    )]
+    if std::env::var_os(ALONE).is_none() {
+        let this_test = std::env::current_exe().expect("this test");
+        let played = std::process::Command::new(this_test)
+            .args(["--exact", "without_more_threads_one_does_all_the_work"])
+            .args(["--test-threads", "1", "--nocapture"])
+            .env(ALONE, "1")
+            // More than there is: a thread cannot be started.
+            .env("RUST_MIN_STACK", (1_u64 << 46).to_string())
+            .output()
+            .expect("it starts");
+        assert!(played.status.success(), "{played:?}");
+        return;
+    }
+    assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+    let world = tempfile::tempdir().expect("temporary directory");
+    for number in 0..100 {
+        let name = world.path().join(format!("file {number}"));
+        fs::write(name, number.to_string()).expect("writable");
+    }
+    for format in [Format::Zip, Format::TarZstd] {
+        let archive = packed(format, Level::Default, world.path());
+        let target = tempfile::tempdir().expect("temporary directory");
+        extract(archive, target.path(), &Limits::default()).expect("extracts");
+        assert_eq!(picture(target.path()), picture(world.path()));
+    }
+}
