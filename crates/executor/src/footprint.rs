@@ -1,6 +1,11 @@
 //! What a job leaves behind when its runner dies, and taking that away: from a record made while it ran,
 //! by another process.
 
+#[cfg_attr(unix, path = "footprint/unix.rs")]
+#[cfg_attr(windows, path = "footprint/windows.rs")]
+mod platform;
+
+#[cfg(target_os = "linux")]
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,27 +95,18 @@ pub(crate) async fn remove_private_files(directory: PathBuf) -> Result<(), RunEr
     }
 }
 
-/// Removes what is in a directory, following no link.
+/// Removes what is in a directory, following no link that a job can have made.
 fn empty(directory: &Path, swept: &mut Swept) {
-    let is_directory = fs::symlink_metadata(directory).is_ok_and(|data| data.is_dir());
-    let Ok(entries) = fs::read_dir(directory) else {
-        return;
-    };
-    if !is_directory {
-        return;
-    }
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let result = match entry.file_type() {
-            Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
-            Ok(_) => fs::remove_file(&path),
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(()) => swept.removed.push(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => swept.not_removed.push((path, error.to_string())),
-        }
+    let opened = platform::empty(directory, |path, result| match result {
+        Ok(()) => swept.removed.push(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => swept.not_removed.push((path, error.to_string())),
+    });
+    if let Err(error) = opened
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        let why = error.to_string();
+        swept.not_removed.push((directory.to_owned(), why));
     }
 }
 

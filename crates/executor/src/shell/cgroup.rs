@@ -3,7 +3,9 @@
 //! itself, and `cgroup.kill` reaches all members at once.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +28,9 @@ impl Cgroups {
         let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = own_group(&mounts, &memberships)?;
         let groups = Self { own };
-        groups.remove_empty();
+        // Once: later, an empty group may be that of a job between two stages.
+        static OF_DEAD_RUNNERS: Once = Once::new();
+        OF_DEAD_RUNNERS.call_once(|| groups.remove_empty());
         Some(groups)
     }
 
@@ -61,11 +65,24 @@ impl Cgroup {
     pub(super) fn take(&self, process: u32) {
         let mut outside = vec![process];
         while let Some(process) = outside.pop() {
-            if let Err(error) = fs::write(self.path.join("cgroup.procs"), process.to_string()) {
+            if let Err(error) = self.enter(process) {
                 tracing::debug!("a job's process is not in its control group: {error}");
                 return;
             }
             outside.extend(children(process));
+        }
+    }
+
+    /// Makes the group again if it is gone: between two stages it is empty, and another runner of this machine,
+    /// starting, removes empty ones.
+    fn enter(&self, process: u32) -> io::Result<()> {
+        let enter = || fs::write(self.path.join("cgroup.procs"), process.to_string());
+        match enter() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir(&self.path)?;
+                enter()
+            }
+            other => other,
         }
     }
 
@@ -202,5 +219,10 @@ mod tests {
         fs::create_dir(&group.path).expect("writable");
         groups.remove_empty();
         assert!(!group.path.exists());
+        // The next stage of its job has it again.
+        let nobody = u32::MAX;
+        group.take(nobody);
+        let members = fs::read_to_string(group.path.join("cgroup.procs"));
+        assert_eq!(members.expect("written"), nobody.to_string());
     }
 }

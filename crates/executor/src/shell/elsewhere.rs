@@ -30,6 +30,11 @@ pub(crate) struct JobProcesses {
 }
 
 impl JobProcesses {
+    /// Part of a job's.
+    pub(super) fn part() -> Self {
+        Marks.new_job()
+    }
+
     /// The variable that a process of the job is started with.
     pub(super) fn variable(&self) -> String {
         format!("COURSER_JOB_{}", self.mark.simple())

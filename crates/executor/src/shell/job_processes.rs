@@ -81,6 +81,11 @@ impl JobProcesses {
         }
     }
 
+    /// Part of a job's, known by their variable alone: the other marks are the job's.
+    pub(super) fn part() -> Self {
+        Self::new(Mark::new(), None)
+    }
+
     /// The variable that a process of the job is started with.
     pub(super) fn variable(&self) -> String {
         self.mark.variable()
@@ -266,6 +271,8 @@ struct Seen {
     state: char,
     parent: i32,
     group: i32,
+    /// The kernel's, which never runs a program.
+    is_kernel_thread: bool,
     /// Clock ticks since the machine was started; with the number it names one process.
     started: u64,
 }
@@ -278,6 +285,7 @@ impl Seen {
 
     /// `<pid> (<name>) <state> <parent> <group> …`; a name may hold anything, also `)`.
     fn parse(pid: i32, stat: &str) -> Option<Self> {
+        const PF_KTHREAD: u32 = 0x0020_0000;
         let (before, fields) = stat.rsplit_once(") ")?;
         let (_, name) = before.split_once(" (")?;
         let mut fields = fields.split(' ');
@@ -287,8 +295,9 @@ impl Seen {
             state: fields.next()?.chars().next()?,
             parent: fields.next()?.parse().ok()?,
             group: fields.next()?.parse().ok()?,
-            // Field 22 of all, counted from the state, which is field 3.
-            started: fields.nth(16)?.parse().ok()?,
+            // Fields 9 and 22 of all; the state is field 3.
+            is_kernel_thread: fields.nth(3)?.parse::<u32>().ok()? & PF_KTHREAD != 0,
+            started: fields.nth(12)?.parse().ok()?,
         })
     }
 
@@ -298,8 +307,7 @@ impl Seen {
 
     /// What its marks say.
     fn kind(&self, mark: &Mark) -> Kind {
-        const KERNEL_THREADS: i32 = 2;
-        if self.pid == KERNEL_THREADS || self.parent == KERNEL_THREADS {
+        if self.is_kernel_thread {
             return Kind::Stranger;
         }
         let environment = fs::read(format!("/proc/{}/environ", self.pid));
@@ -381,6 +389,18 @@ mod tests {
             ("a) S 1 (b", 'R', 7, 8, 12345)
         );
         assert!(Seen::parse(42, "42 (short) R 7").is_none());
+    }
+
+    /// In a container, process 2 and its children are anything.
+    #[test]
+    fn threads_of_the_kernel_are_known_by_their_flag() {
+        for (parent, flags, expected) in [(2, 4_194_560, false), (0, 2_129_984, true)] {
+            let stat = format!(
+                "42 (sh) S {parent} 42 42 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 12345 100 200"
+            );
+            let seen = Seen::parse(42, &stat).expect("a process");
+            assert_eq!((seen.is_kernel_thread, seen.started), (expected, 12345));
+        }
     }
 
     #[test]

@@ -216,6 +216,7 @@ impl Programs {
 
     async fn run_helper(
         &self,
+        helper: Invocation,
         request: &HelperRequest,
         output: &mut dyn Output,
         stop: StopSignal,
@@ -225,14 +226,7 @@ impl Programs {
         }
         let request = serde_json::to_vec(request)
             .map_err(|error| RunError::Start(std::io::Error::other(error)))?;
-        let ended = run_to_end(
-            self.helper_invocation(),
-            &request,
-            output,
-            stop,
-            self.grace(),
-        )
-        .await?;
+        let ended = run_to_end(helper, &request, output, stop, self.grace()).await?;
         Ok(ended.exit)
     }
 
@@ -315,9 +309,10 @@ impl Environment for ShellEnvironment {
                 StageWork::Shell(script) => self.run_script(script, output, stop).await,
                 StageWork::Helper(requests) => {
                     for request in requests {
+                        let helper = self.programs.helper_invocation();
                         let exit = self
                             .programs
-                            .run_helper(request, output, stop.clone())
+                            .run_helper(helper, request, output, stop.clone())
                             .await?;
                         if !exit.is_success() {
                             return Ok(exit);
@@ -359,7 +354,9 @@ impl Beside for Programs {
         request: &'a HelperRequest,
         output: &'a mut dyn Output,
     ) -> EnvironmentFuture<'a, Result<Exit, RunError>> {
-        Box::pin(self.run_helper(request, output, StopSignal::new()))
+        // A request that is given up must not take the script along.
+        let helper = self.helper_invocation().beside_others(JobProcesses::part());
+        Box::pin(self.run_helper(helper, request, output, StopSignal::new()))
     }
 }
 

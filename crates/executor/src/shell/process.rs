@@ -58,6 +58,8 @@ pub(super) struct Invocation {
     directory: PathBuf,
     /// Where it and all that it starts belong.
     processes: JobProcesses,
+    /// Tells what it starts from the rest of the job.
+    own: Option<JobProcesses>,
 }
 
 impl Invocation {
@@ -72,6 +74,15 @@ impl Invocation {
             arguments: arguments.into_iter().map(OsString::from).collect(),
             directory: directory.to_owned(),
             processes: processes.clone(),
+            own: None,
+        }
+    }
+
+    /// Runs beside the job's other processes: when it is dropped, only what it started is killed.
+    pub(super) fn beside_others(self, own: JobProcesses) -> Self {
+        Self {
+            own: Some(own),
+            ..self
         }
     }
 
@@ -122,6 +133,8 @@ struct ProcessTree {
     pid: u32,
     pipes: Pipes,
     processes: JobProcesses,
+    /// Killed when this is dropped: all of the job, or its own.
+    dropped: JobProcesses,
     /// Standard input of the leader.
     input: File,
     /// Nothing is left that has to be killed when this is dropped.
@@ -149,6 +162,9 @@ impl ProcessTree {
         if shared.is_none() {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
+        if let Some(own) = &invocation.own {
+            command.env(own.variable(), "");
+        }
         platform::set_apart(&mut command);
         let mut leader = command.spawn()?;
         let pid = leader.id();
@@ -167,6 +183,7 @@ impl ProcessTree {
             leader,
             pid,
             pipes,
+            dropped: invocation.own.unwrap_or_else(|| processes.clone()),
             processes,
             input,
             finished: false,
@@ -230,11 +247,11 @@ impl ProcessTree {
     ) -> Result<(), RunError> {
         let pid = self.pid;
         let ended = async {
-            let waited = self.leader.wait().await;
+            let waited = platform::ended(&mut self.leader).await;
             let patience = (Instant::now() + SURVIVOR_WAIT).min(deadline);
             let survivors = await_none(&self.processes);
             tokio::time::timeout_at(patience, survivors).await.ok();
-            waited.map(|_| ())
+            waited
         };
         let pipes = &mut self.pipes;
         let forwarding = async {
@@ -255,10 +272,10 @@ impl ProcessTree {
 impl Drop for ProcessTree {
     fn drop(&mut self) {
         if !self.finished {
-            self.processes.hold();
-            self.processes.find();
+            self.dropped.hold();
+            self.dropped.find();
             platform::kill(&self.leader);
-            self.processes.kill(DROP_WAIT);
+            self.dropped.kill(DROP_WAIT);
         }
     }
 }

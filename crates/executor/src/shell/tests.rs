@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use courser_job::helper_request::Prepare;
+use courser_job::helper_request::{Prepare, RenewTrust};
 use courser_job::{Stage, StageWork};
 
 use super::cgroup::Cgroups;
@@ -308,6 +308,60 @@ async fn dropping_a_running_stage_kills_its_tree() {
     }
     let pid = std::fs::read_to_string(file.path()).expect("the script wrote its child's id");
     assert!(!stays_alive(&pid));
+}
+
+#[tokio::test]
+async fn a_request_beside_a_stage_that_is_given_up_takes_only_its_own_processes_along() {
+    let world = tempfile::tempdir().expect("a directory");
+    let helper = world.path().join("helper");
+    let started = "setsid sh -c 'echo $$ > pids; exec sleep 300' & wait";
+    let text = format!("#!/bin/sh\ncd '{}'\n{started}\n", world.path().display());
+    std::fs::write(&helper, text).expect("writable");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&helper, mode).expect("ours");
+
+    let mut environment = environment(Duration::from_secs(60));
+    environment.programs.host.helper_command = helper.to_string_lossy().into_owned();
+    let beside = environment.beside();
+    let (seen, mut first_output) = tokio::sync::mpsc::unbounded_channel();
+    let mut log = Log {
+        seen: Some(seen),
+        ..Log::default()
+    };
+    let stage = script(&format!(
+        "echo $$ > {}/script; echo started; sleep 300",
+        world.path().display()
+    ));
+    let pids = world.path().join("pids");
+    let request = HelperRequest::RenewTrust(RenewTrust {
+        temporary_dir: "/t".to_owned(),
+        files: Vec::new(),
+        tools: None,
+        git_server: None,
+    });
+    let mut silent = Log::default();
+    let mut helped = beside.run(&request, &mut silent);
+    let renewal = async {
+        first_output.recv().await;
+        let until_there = async {
+            while !std::fs::read_to_string(&pids).is_ok_and(|pid| pid.ends_with('\n')) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = &mut helped => panic!("it sleeps for minutes"),
+            () = until_there => {}
+        }
+        drop(helped);
+        let pid = std::fs::read_to_string(&pids).expect("the helper wrote it");
+        assert!(!stays_alive(&pid), "the helper");
+        let pid = std::fs::read_to_string(world.path().join("script")).expect("its number");
+        assert!(stays_alive(&pid), "the script");
+    };
+    tokio::select! {
+        () = renewal => {}
+        _ = environment.run(&stage, &mut log, StopSignal::new()) => panic!("it runs on"),
+    }
 }
 
 #[tokio::test]

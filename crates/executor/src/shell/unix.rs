@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Exit;
 
@@ -24,6 +25,24 @@ pub(super) fn ask_to_end(leader: &Child) -> io::Result<()> {
     signal_group(leader, Signal::TERM)
 }
 
+/// Returns when the leader has ended, and leaves it to be waited for: until then its group keeps its number, and
+/// those in it that did not end with it can be killed.
+#[expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "Windows needs it, and callers are the same"
+)]
+pub(super) async fn ended(leader: &mut Child) -> io::Result<()> {
+    let Some(pid) = group_of(leader) else {
+        return Ok(());
+    };
+    let mut children = signal(SignalKind::child())?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    while waitid(WaitId::Pid(pid), options)?.is_none() {
+        children.recv().await;
+    }
+    Ok(())
+}
+
 /// Kills the leader's group.
 pub(super) fn kill(leader: &Child) {
     signal_group(leader, Signal::KILL).ok();
@@ -31,13 +50,14 @@ pub(super) fn kill(leader: &Child) {
 
 /// Only while the leader has not been waited for: afterwards the group's number may be another's.
 fn signal_group(leader: &Child, signal: Signal) -> io::Result<()> {
-    let group = leader
-        .id()
-        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-    match group {
+    match group_of(leader) {
         Some(group) => Ok(kill_process_group(group, signal)?),
         None => Ok(()),
     }
+}
+
+fn group_of(leader: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(leader.id()?).ok()?)
 }
 
 /// One of a stage's two pipes. No buffer is held while nothing comes.

@@ -23,6 +23,11 @@ pub(super) fn ask_to_end(_leader: &Child) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Returns when the leader has ended.
+pub(super) async fn ended(leader: &mut Child) -> io::Result<()> {
+    leader.wait().await.map(drop)
+}
+
 /// Kills the leader and all below it.
 pub(super) fn kill(leader: &Child) {
     let Some(pid) = leader.id() else { return };
