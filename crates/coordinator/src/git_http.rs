@@ -33,6 +33,8 @@ const REQUEST_LIMIT: usize = 32 << 20;
 const PROCESSES: usize = 4;
 /// Answers kept.
 const KEPT_ANSWERS: usize = 256;
+/// Bytes of the answers kept; a larger one is kept until the next that is made.
+const KEPT_BYTES: u64 = 1 << 30;
 /// Variables of a surrounding Git process (a hook that calls `courser exec`) that would lead
 /// `git upload-pack` to another repository.
 pub(crate) const FOREIGN_VARIABLES: [&str; 6] = [
@@ -46,8 +48,16 @@ pub(crate) const FOREIGN_VARIABLES: [&str; 6] = [
 
 /// Answers of `git upload-pack`, as files in the repository's own directory.
 pub(crate) struct PackCache {
-    answers: Mutex<HashMap<[u8; 32], Arc<OnceCell<PathBuf>>>>,
+    answers: Mutex<HashMap<[u8; 32], Answer>>,
     processes: Semaphore,
+}
+
+/// Empty while it is being made.
+type Answer = Arc<OnceCell<Kept>>;
+
+struct Kept {
+    path: PathBuf,
+    bytes: u64,
 }
 
 impl Default for PackCache {
@@ -202,7 +212,7 @@ async fn answer(api: &Api, request: Request) -> Result<Response, GitRefusal> {
     if zipped {
         input = unzip(&input).ok_or(too_large)?;
     }
-    let path = api
+    let file = api
         .packs
         .answer(repository, service, &protocol, &input)
         .await
@@ -210,14 +220,13 @@ async fn answer(api: &Api, request: Request) -> Result<Response, GitRefusal> {
             tracing::warn!(%error, project = project.path, "git upload-pack failed");
             INTERNAL
         })?;
-    stream(service, &path).await.map_err(|error| {
+    stream(service, file).await.map_err(|error| {
         tracing::warn!(%error, "cannot read a kept pack");
         INTERNAL
     })
 }
 
-async fn stream(service: Service, path: &Path) -> std::io::Result<Response> {
-    let file = tokio::fs::File::open(path).await?;
+async fn stream(service: Service, file: tokio::fs::File) -> std::io::Result<Response> {
     let length = file.metadata().await?.len();
     let kind = match service {
         Service::Advertisement => "application/x-git-upload-pack-advertisement",
@@ -304,14 +313,14 @@ fn unzip(input: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl PackCache {
-    /// The file with the answer, made by the first who asks; the others wait for it.
+    /// The answer, opened; made by the first who asks, the others wait for it.
     async fn answer(
         &self,
         repository: &ServedRepository,
         service: Service,
         protocol: &str,
         input: &[u8],
-    ) -> std::io::Result<PathBuf> {
+    ) -> std::io::Result<tokio::fs::File> {
         let mut hash = Sha256::new();
         // Refs that move change the answers to the same bytes.
         hash.update(repository.generation().to_le_bytes());
@@ -323,35 +332,75 @@ impl PackCache {
         hash.update(protocol);
         hash.update(input);
         let key: [u8; 32] = hash.finalize().into();
-        let cell = {
-            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            if answers.len() >= KEPT_ANSWERS {
-                // One that is being made has readers; whoever streams a finished one keeps it open.
-                answers.retain(|_, old| {
-                    let Some(path) = old.get() else { return true };
-                    drop(std::fs::remove_file(path));
-                    false
-                });
+        loop {
+            let cell = self.cell(key);
+            let made = cell
+                .get_or_try_init(|| self.make(repository, service, protocol, input))
+                .await;
+            let opened = match made {
+                Ok(kept) => tokio::fs::File::open(&kept.path).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = opened else { return opened };
+            self.forget(&key, &cell);
+            // Another request may have made room between the two.
+            if !cell.initialized() || error.kind() != std::io::ErrorKind::NotFound {
+                return Err(error);
             }
-            Arc::clone(answers.entry(key).or_default())
-        };
-        let path = cell
-            .get_or_try_init(|| async {
-                let _turn = self
-                    .processes
-                    .acquire()
-                    .await
-                    .map_err(std::io::Error::other)?;
-                let dir = repository.answers();
-                private_dir(&dir).map_err(std::io::Error::other)?;
-                // Never a name that was used before: its file may still be read.
-                let path = dir.join(uuid::Uuid::new_v4().simple().to_string());
-                let removed_on_drop = tempfile::TempPath::try_from_path(&path)?;
-                upload_pack(repository.git_dir(), service, protocol, input, &path).await?;
-                Ok::<_, std::io::Error>(removed_on_drop.keep()?)
-            })
-            .await?;
-        Ok(path.clone())
+        }
+    }
+
+    async fn make(
+        &self,
+        repository: &ServedRepository,
+        service: Service,
+        protocol: &str,
+        input: &[u8],
+    ) -> std::io::Result<Kept> {
+        let _turn = self
+            .processes
+            .acquire()
+            .await
+            .map_err(std::io::Error::other)?;
+        let dir = repository.answers();
+        private_dir(&dir).map_err(std::io::Error::other)?;
+        // Never a name that was used before: its file may still be read.
+        let path = dir.join(uuid::Uuid::new_v4().simple().to_string());
+        let removed_on_drop = tempfile::TempPath::try_from_path(&path)?;
+        upload_pack(repository.git_dir(), service, protocol, input, &path).await?;
+        let bytes = std::fs::metadata(&path)?.len();
+        let path = removed_on_drop.keep()?;
+        Ok(Kept { path, bytes })
+    }
+
+    /// The place of an answer. For a new one the finished ones go if they are too many or too large.
+    fn cell(&self, key: [u8; 32]) -> Answer {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = answers.get(&key) {
+            return Arc::clone(known);
+        }
+        let finished = answers.values().filter_map(|answer| answer.get());
+        let bytes: u64 = finished.map(|kept| kept.bytes).sum();
+        if answers.len() >= KEPT_ANSWERS || bytes >= KEPT_BYTES {
+            // One that is being made has readers; whoever streams a finished one keeps it open.
+            answers.retain(|_, old| {
+                let Some(kept) = old.get() else { return true };
+                drop(std::fs::remove_file(&kept.path));
+                false
+            });
+        }
+        Arc::clone(answers.entry(key).or_default())
+    }
+
+    /// Takes an answer away that could not be made or is gone.
+    fn forget(&self, key: &[u8; 32], answer: &Answer) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers
+            .get(key)
+            .is_some_and(|kept| Arc::ptr_eq(kept, answer))
+        {
+            answers.remove(key);
+        }
     }
 }
 
@@ -483,6 +532,46 @@ mod tests {
         assert_eq!(found.as_deref(), Some("g/p None LfsObject(\"ab\")"));
         assert_eq!(parse(Method::GET, "/g/p/-/submodules/x/info/refs"), None);
         assert_eq!(parse(Method::PUT, "/g/p.git/info/lfs/objects/ab"), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_failed_or_is_gone_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let origin = crate::repository::Origin::default();
+        let repository = ServedRepository::create(dir.path(), &origin).unwrap();
+        let packs = PackCache::default();
+        let ask = || packs.answer(&repository, Service::Advertisement, "version=2", b"");
+        let first = ask().await.unwrap().metadata().await.unwrap().len();
+        std::fs::remove_dir_all(repository.answers()).unwrap();
+        let again = ask().await.unwrap().metadata().await.unwrap().len();
+        assert_eq!(first, again);
+
+        let head = dir.path().join("HEAD");
+        std::fs::rename(&head, dir.path().join("HEAD.away")).unwrap();
+        let failed = packs
+            .answer(&repository, Service::Advertisement, "version=2", b"0000")
+            .await;
+        assert!(failed.is_err());
+        assert_eq!(packs.answers.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn old_answers_make_room_by_number_and_by_size() {
+        for (number, bytes, left) in [(KEPT_ANSWERS, 1, 1), (2, KEPT_BYTES / 2, 1), (2, 1, 3)] {
+            let packs = PackCache::default();
+            for index in 0..number {
+                let path = PathBuf::from("/nonexistent");
+                let kept = OnceCell::new_with(Some(Kept { path, bytes }));
+                let mut key = [0; 32];
+                key[..8].copy_from_slice(&index.to_le_bytes());
+                packs.answers.lock().unwrap().insert(key, Arc::new(kept));
+            }
+            // What is known stays.
+            packs.cell([0; 32]);
+            assert_eq!(packs.answers.lock().unwrap().len(), number);
+            packs.cell([255; 32]);
+            assert_eq!(packs.answers.lock().unwrap().len(), left);
+        }
     }
 
     #[test]

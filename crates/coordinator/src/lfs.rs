@@ -92,13 +92,21 @@ pub(crate) async fn batch(
     if batch.objects.len() > OBJECTS || !batch.objects.iter().all(is_id) {
         return refusal(StatusCode::UNPROCESSABLE_ENTITY, "no batch of objects");
     }
-    let is_there = |wanted: &Wanted| {
-        let file = repository.lfs_object(&wanted.oid);
-        let metadata = file.and_then(|file| std::fs::metadata(file).ok());
-        metadata.is_some_and(|found| found.is_file() && found.len() == wanted.size)
+    let served = repository.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let is_there = |wanted: &Wanted| {
+            let file = served.lfs_object(&wanted.oid);
+            let metadata = file.and_then(|file| std::fs::metadata(file).ok());
+            metadata.is_some_and(|found| found.is_file() && found.len() == wanted.size)
+        };
+        batch.objects.into_iter().partition(is_there)
+    });
+    let Ok((there, missing)): Result<(Vec<Wanted>, Vec<Wanted>), _> = looked.await else {
+        return refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the objects cannot be looked for",
+        );
     };
-    let (there, missing): (Vec<Wanted>, Vec<Wanted>) =
-        batch.objects.into_iter().partition(is_there);
     let names = names(repository, &missing).await;
     let available = there.into_iter().map(|Wanted { oid, size }| Object {
         actions: Some(Actions {
@@ -176,6 +184,8 @@ async fn names(repository: &ServedRepository, missing: &[Wanted]) -> HashMap<Str
     };
     let mut search = Command::new("git");
     search.args(["grep", "-z", "--fixed-strings", "--max-count=1"]);
+    // The user's configuration may ask for more in a line than name and match.
+    search.args(["--no-line-number", "--no-column", "--no-color"]);
     for wanted in missing {
         search.args(["-e", &format!("oid sha256:{}", wanted.oid)]);
     }
@@ -200,4 +210,62 @@ async fn names(repository: &ServedRepository, missing: &[Wanted]) -> HashMap<Str
             Some((oid.to_owned(), file.to_owned()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::repository::Origin;
+
+    #[tokio::test]
+    async fn the_file_of_a_missing_object_is_named_whatever_the_configuration_of_git_grep() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = ServedRepository::create(dir.path(), &Origin::default()).unwrap();
+        let config = dir.path().join("config");
+        let mut config = std::fs::OpenOptions::new()
+            .append(true)
+            .open(config)
+            .unwrap();
+        write!(
+            config,
+            "[grep]\n\tlineNumber = true\n\tcolumn = true\n[color]\n\tgrep = always\n"
+        )
+        .unwrap();
+        let git = |arguments: &[&str], input: &str| {
+            let mut command = std::process::Command::new("git");
+            let names = ["AUTHOR", "COMMITTER"];
+            for name in names {
+                command.env(format!("GIT_{name}_NAME"), "a");
+                command.env(format!("GIT_{name}_EMAIL"), "a@b");
+            }
+            let mut child = command
+                .args(arguments)
+                .env("GIT_DIR", repository.git_dir())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(input.as_bytes()).unwrap();
+            drop(stdin);
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let oid = "ab".repeat(32);
+        let pointer =
+            format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 3\n");
+        let blob = git(&["hash-object", "-w", "--stdin"], &pointer);
+        let tree = git(&["mktree"], &format!("100644 blob {blob}\tbig.bin\n"));
+        let commit = git(&["commit-tree", &tree, "-m", "first"], "");
+        repository.set_ref("refs/heads/main", &commit).unwrap();
+        let missing = [Wanted {
+            oid: oid.clone(),
+            size: 3,
+        }];
+        let names = names(&repository, &missing).await;
+        assert_eq!(names.get(&oid).map(String::as_str), Some("big.bin"));
+    }
 }

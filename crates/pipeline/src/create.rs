@@ -248,6 +248,7 @@ impl Creation<'_> {
         let predefined = self.predefined(spec, instance, &variables);
         let mut job = spec.job.clone();
         job.name.clone_from(&instance.name);
+        job.group.clone_from(&spec.name);
         job.when = spec.when.unwrap_or_default();
         job.allow_failure = spec
             .allow_failure

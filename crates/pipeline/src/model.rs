@@ -240,6 +240,9 @@ impl Serialize for JobArtifacts {
 pub struct PipelineJob {
     /// Name, parallel suffix included.
     pub name: String,
+    /// The name as the file has it, without that suffix.
+    #[serde(skip)]
+    pub group: String,
     /// Of a bridge: where its `trigger` stands.
     #[serde(skip)]
     pub place: Option<Place>,

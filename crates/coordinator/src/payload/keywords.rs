@@ -255,13 +255,12 @@ fn job_variables(job: &PipelineJob) -> Vec<JobVariable> {
     variables
 }
 
-/// The name without its parallel suffix.
+/// The name without its parallel suffix. Only the evaluator can tell it: values of a matrix may look like one.
 fn group_name(job: &PipelineJob) -> &str {
-    if job.parallel.is_none() {
-        return &job.name;
+    match job.group.as_str() {
+        "" => &job.name,
+        group => group,
     }
-    let cut = job.name.rfind(": [").or_else(|| job.name.rfind(' '));
-    cut.map_or(&job.name, |at| &job.name[..at])
 }
 
 /// Jobs whose artifacts are fetched: needs with `artifacts`, else earlier stages; `dependencies` narrows.
@@ -532,6 +531,20 @@ mod tests {
         // Runners refuse a payload with both.
         let wire = serde_json::to_string(&payload).unwrap();
         assert!(serde_json::from_str::<JobResponse>(&wire).is_ok(), "{wire}");
+    }
+
+    #[test]
+    fn the_group_of_a_job_is_its_name_whatever_a_matrix_puts_behind_it() {
+        let job = PipelineJob {
+            name: "build: [a: [b]".to_owned(),
+            group: "build".to_owned(),
+            parallel: Some(json!({"index": 1, "total": 2})),
+            ..PipelineJob::default()
+        };
+        let template = template(&job, &[], &[], false, |_, _| String::new());
+        let mut known = template.job_variables.iter();
+        let group = known.find(|variable| variable.key == "CI_JOB_GROUP_NAME");
+        assert_eq!(group.map(|group| group.value.expose()), Some("build"));
     }
 
     #[test]

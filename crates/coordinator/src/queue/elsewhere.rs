@@ -1,13 +1,28 @@
 //! `needs:pipeline` and `needs:project`: artifacts of jobs in other pipelines (`gitlab-ci-yaml.md` 14).
 
 use super::Queue;
-use crate::payload::{ForeignNeed, variables as all_variables};
+use crate::payload::{ForeignNeed, Source, variables as all_variables};
 use crate::pipeline_run::{JobState, Position};
-use crate::store::StoreError;
+use crate::store::{ArtifactRecord, JobRecord, StoreError};
 use crate::variables;
 
-/// A job that was found: its pipeline and place.
-pub(super) type Found = (i64, Position);
+/// A job that was found, with what it left behind: its pipeline may leave memory while others are looked for.
+#[derive(Clone)]
+pub(super) struct Found {
+    job: JobRecord,
+    archive: Option<ArtifactRecord>,
+    dotenv: Vec<(String, String)>,
+}
+
+impl Found {
+    pub(super) fn source(&self) -> Source<'_> {
+        Source {
+            job: &self.job,
+            archive: self.archive.as_ref(),
+            dotenv: &self.dotenv,
+        }
+    }
+}
 
 impl Queue {
     /// The jobs of other pipelines whose artifacts a job is given; or why one is missing.
@@ -108,6 +123,10 @@ impl Queue {
             .jobs
             .iter()
             .find(|job| job.plan.name == name && job.state == JobState::Success)?;
-        Some((pipeline, job.position))
+        Some(Found {
+            archive: self.archive_of(job.id).cloned(),
+            dotenv: self.dotenvs.get(&job.id).cloned().unwrap_or_default(),
+            job: job.clone(),
+        })
     }
 }

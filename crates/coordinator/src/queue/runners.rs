@@ -179,7 +179,7 @@ impl Queue {
         context: &'a PipelineContext,
         job: &'a JobRecord,
         runner: Option<&'a RunnerRecord>,
-        foreign: &[Found],
+        foreign: &'a [Found],
     ) -> Option<HandOut<'a>> {
         let jobs = self
             .pipelines
@@ -187,15 +187,12 @@ impl Queue {
             .map_or(&[][..], |live| &live.jobs);
         let own = job.template.sources.iter();
         let own = own.filter_map(|source| jobs.get(*source));
-        let foreign = foreign.iter().filter_map(|(pipeline, position)| {
-            let live = self.pipelines.get(pipeline)?;
-            live.jobs.get(*position)
-        });
-        let sources = own.chain(foreign).map(|job| Source {
+        let own = own.map(|job| Source {
             job,
             archive: self.archive_of(job.id),
             dotenv: self.dotenvs.get(&job.id).map_or(&[], Vec::as_slice),
         });
+        let sources = own.chain(foreign.iter().map(Found::source));
         Some(HandOut {
             server: &self.server,
             project: self.projects.get(&context.project_id)?,

@@ -454,3 +454,82 @@ fn pipelines_are_numbered_whatever_the_rules_were_told() {
         assert_eq!(told.map(|told| told.value.expose()), Some(number));
     }
 }
+
+#[test]
+fn jobs_of_other_pipelines_are_given_however_far_apart_they_are() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let token = runner(&mut queue);
+    create_of(&mut queue, vec![job("early", JobWhen::OnSuccess)]);
+    run_one(&mut queue, &token);
+    for _ in 0..SETTLED_IN_MEMORY + 5 {
+        create(&mut queue, JobWhen::OnSuccess);
+        run_one(&mut queue, &token);
+    }
+    create_of(&mut queue, vec![job("late", JobWhen::OnSuccess)]);
+    run_one(&mut queue, &token);
+    let need = |job: &str| serde_json::json!({"project": "group/project", "ref": "main", "job": job, "artifacts": true});
+    let mut gathers = job("gathers", JobWhen::OnSuccess);
+    gathers.needs = Some(vec![need("late"), need("early")]);
+    create_of(&mut queue, vec![gathers]);
+    let asked = queue.request_job(token.expose(), "", Default::default());
+    let given = asked.unwrap().expect("a job").dependencies;
+    let names: Vec<_> = given.iter().map(|given| given.name.as_str()).collect();
+    assert_eq!(names, ["late", "early"]);
+}
+
+/// Evaluates until it is told to stop.
+struct Slow {
+    began: std::sync::mpsc::Sender<()>,
+    ends: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl crate::settings::PipelineSource for Slow {
+    fn pipeline(
+        &self,
+        _: i64,
+        _: &str,
+        _: &[(String, String)],
+    ) -> Result<crate::bridge::Evaluated, String> {
+        Err("no pipeline".to_owned())
+    }
+
+    fn downstream(
+        &self,
+        _: crate::bridge::DownstreamRequest,
+    ) -> Result<crate::bridge::Evaluated, crate::bridge::DownstreamError> {
+        self.began.send(()).unwrap();
+        let _ = self.ends.lock().unwrap().recv();
+        Err(crate::bridge::DownstreamError::creation("too late"))
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_evaluation_of_a_bridge() {
+    let world = World::new();
+    let mut queue = world.queue();
+    let pipeline = create_of(&mut queue, vec![bridge("down", depends())]);
+    let (queue, _thread) = QueueHandle::start(queue).unwrap();
+    let (began, begins) = std::sync::mpsc::channel();
+    let (end, ends) = std::sync::mpsc::channel();
+    let (sender, bridges) = mpsc::unbounded_channel();
+    sender.send((pipeline, 0)).unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let starter = crate::bridge::Starter {
+        queue,
+        source: Some(Arc::new(Slow {
+            began,
+            ends: std::sync::Mutex::new(ends),
+        })),
+        bridges,
+        shutdown: shutdown.clone(),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let working = runtime.spawn(starter.run());
+    begins.recv().unwrap();
+    shutdown.cancel();
+    let limit = std::time::Duration::from_secs(20);
+    let stopped = runtime.block_on(async { tokio::time::timeout(limit, working).await });
+    end.send(()).unwrap();
+    assert!(stopped.is_ok(), "it waits for the evaluation");
+}
