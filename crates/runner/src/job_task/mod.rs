@@ -7,6 +7,7 @@ mod performer;
 mod renewal;
 
 use std::any::Any;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -151,7 +152,7 @@ async fn accepted(
         ..record(entry, &credentials)
     };
     let log = match masking {
-        Ok(masking) => open_log(entry, masking, record),
+        Ok(masking) => open_log(entry, masking, record).await,
         Err(why) => return unlogged(ready, credentials, why).await,
     };
     let mut report = Report::new(
@@ -262,7 +263,7 @@ async fn rejected(
         .collect();
     let masking = Masking::new(&[], &prefixes).map_err(|error| error.to_string());
     let log = match masking {
-        Ok(masking) => open_log(entry, masking, record(entry, &credentials)),
+        Ok(masking) => open_log(entry, masking, record(entry, &credentials)).await,
         Err(why) => return unlogged(ready, credentials, why).await,
     };
     let mut report = Report::new(
@@ -314,13 +315,15 @@ async fn unlogged(ready: &Ready, credentials: JobCredentials, why: String) -> En
 }
 
 /// Without room on the disk the job runs all the same, with what memory holds of its log.
-fn open_log(entry: &Entry, masking: Masking, record: JobRecord) -> Arc<JobLog> {
+async fn open_log(entry: &Entry, masking: Masking, record: JobRecord) -> Arc<JobLog> {
     let (job, timestamps, limit) = (record.job, record.timestamps, record.limit);
-    let spool = &entry.settings.spool;
-    let files = spool
-        .begin(record)
+    let spool = entry.settings.spool.clone();
+    // It may have to wait for another process that looks into the spool.
+    let beginning = tokio::task::spawn_blocking(move || spool.begin(record));
+    let files = beginning.await.map_err(io::Error::from).flatten();
+    let files = files
         .inspect_err(|error| {
-            let directory = spool.directory().display();
+            let directory = entry.settings.spool.directory().display();
             tracing::error!(
                 job,
                 "cannot keep the job's log in {directory}: {error}; only its beginning will be shown"

@@ -73,15 +73,11 @@ pub fn kept_jobs(spool: &Path) -> io::Result<Vec<KeptJob>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    // A runner that starts meanwhile must not take a look for another process at work.
     lock.lock()?;
-    let mut jobs = Vec::new();
-    for entry in std::fs::read_dir(spool)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            jobs.extend(look(entry.path()));
-        }
-    }
+    let found = find(spool);
+    // Whoever begins a job waits for this lock, and not for what is to be read.
+    lock.unlock()?;
+    let mut jobs: Vec<_> = found?.into_iter().filter_map(read).collect();
     jobs.sort_by_key(|job| job.job);
     Ok(jobs)
 }
@@ -111,8 +107,45 @@ pub fn drop_kept(job: &KeptJob) -> Result<(), NotDropped> {
     std::fs::remove_dir_all(&job.directory).map_err(failed)
 }
 
-/// One job's directory; nothing when it went away.
-fn look(directory: PathBuf) -> Option<KeptJob> {
+/// A job's directory.
+struct Found {
+    directory: PathBuf,
+    journal: io::Result<File>,
+    /// A process works on it.
+    in_use: bool,
+}
+
+/// What there is. A runner that starts meanwhile must not take the look for another process at work: the spool is
+/// locked, and no journal is afterwards.
+fn find(spool: &Path) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(spool)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let directory = entry.path();
+        let journal = private_file(&directory.join(JOURNAL), false);
+        let in_use = match &journal {
+            Ok(journal) => journal.try_lock().map(|()| journal.unlock().ok()).is_err(),
+            Err(_) => false,
+        };
+        found.push(Found {
+            directory,
+            journal,
+            in_use,
+        });
+    }
+    Ok(found)
+}
+
+/// What is known of a job; nothing when it went away.
+fn read(found: Found) -> Option<KeptJob> {
+    let Found {
+        directory,
+        journal,
+        in_use,
+    } = found;
     let named = directory.file_name().and_then(|name| name.to_str());
     let named = named.and_then(|name| name.split('-').next()?.parse().ok());
     let mut job = KeptJob {
@@ -125,7 +158,7 @@ fn look(directory: PathBuf) -> Option<KeptJob> {
         touched: None,
         directory,
     };
-    let mut journal = match private_file(&job.directory.join(JOURNAL), false) {
+    let mut journal = match journal {
         Ok(journal) => journal,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
@@ -134,7 +167,6 @@ fn look(directory: PathBuf) -> Option<KeptJob> {
         }
     };
     job.touched = journal.metadata().and_then(|data| data.modified()).ok();
-    let in_use = journal.try_lock().is_err();
     let records = match journal::look(&mut journal) {
         Ok((Read::Records(records), _)) => records,
         Ok((Read::Nothing, _)) => Vec::new(),
@@ -199,5 +231,35 @@ impl KeptState {
             Self::Ended(Some(_)) => "failed",
             Self::Unusable(_) => "unusable",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::journal::JobRecord;
+    use crate::spool::{Spool, SpoolLimits};
+
+    #[test]
+    fn whoever_looks_holds_nothing_up_while_he_reads() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory.path().join("spool");
+        let limits = SpoolLimits {
+            job: u64::MAX,
+            total: u64::MAX,
+        };
+        let spool = Spool::open(directory.clone(), limits).expect("a spool");
+        let used = spool.begin(JobRecord::for_test()).expect("files of a job");
+        drop(spool.begin(JobRecord::for_test()));
+        let found = find(&directory).expect("both jobs");
+        let mut in_use: Vec<_> = found.iter().map(|one| one.in_use).collect();
+        in_use.sort_unstable();
+        assert_eq!(in_use, [false, true]);
+        // A runner takes what is left over, while it is still looked at.
+        assert_eq!(spool.left_over().len(), 1);
+        let states = found.into_iter().filter_map(read).map(|job| job.state);
+        let states: Vec<_> = states.collect();
+        assert!(states.contains(&KeptState::InUse) && states.contains(&KeptState::Interrupted));
+        drop(used);
     }
 }
