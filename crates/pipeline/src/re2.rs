@@ -3,7 +3,7 @@
 //! The engines agree on matching; they differ in a few spellings, which are translated here: `\d`, `\w`,
 //! `\s` and `\b` are ASCII in RE2, a `{` that starts no repetition is literal, and brackets do not nest.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use regex::{Regex, RegexBuilder};
@@ -11,12 +11,43 @@ use regex::{Regex, RegexBuilder};
 /// Compiled size of a pattern; hostile repetitions end in an error instead of memory.
 const SIZE_LIMIT: usize = 1 << 20;
 
-/// Compiled patterns that are remembered; each may take [`SIZE_LIMIT`].
+/// Sizes that are tried one after the other: a pattern costs as much as the one it fits into, and giving up
+/// early is cheap.
+const SIZES: [usize; 3] = [8 << 10, 128 << 10, SIZE_LIMIT];
+
+/// What all patterns of one evaluation may cost: more than any project has, and less than a second's work.
+const MAXIMUM_COST: usize = 64 << 20;
+
+/// Compiled patterns that are remembered outside of evaluations; each may take [`SIZE_LIMIT`].
 const MAXIMUM_KNOWN: usize = 64;
 
 thread_local! {
+    // What is left of `MAXIMUM_COST` while an evaluation runs on this thread.
+    static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
     // Jobs that extend one another have the same rules, and compiling is most of what those cost.
     static KNOWN: RefCell<HashMap<(String, String), Regex>> = RefCell::default();
+}
+
+/// While it lives, new patterns of this thread may cost [`MAXIMUM_COST`] together.
+#[derive(Debug)]
+pub(crate) struct Budget(());
+
+impl Budget {
+    pub(crate) fn begin() -> Self {
+        LEFT.set(Some(MAXIMUM_COST));
+        Self(())
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        LEFT.set(None);
+        KNOWN.with_borrow_mut(|known| {
+            if known.len() > MAXIMUM_KNOWN {
+                known.clear();
+            }
+        });
+    }
 }
 
 /// Compiles `pattern` with flags out of `i`, `m`, `s`, `U`.
@@ -28,7 +59,8 @@ pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Regex, regex::Error>
     }
     let compiled = build(pattern, flags)?;
     KNOWN.with_borrow_mut(|known| {
-        if known.len() >= MAXIMUM_KNOWN {
+        // The budget of an evaluation bounds what it remembers.
+        if known.len() >= MAXIMUM_KNOWN && LEFT.get().is_none() {
             known.clear();
         }
         known.insert(key, compiled.clone());
@@ -37,12 +69,29 @@ pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Regex, regex::Error>
 }
 
 fn build(pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&translate(pattern))
+    let pattern = translate(pattern);
+    for size in SIZES {
+        if let Some(left) = LEFT.get() {
+            let left = left
+                .checked_sub(size)
+                .ok_or(regex::Error::CompiledTooBig(MAXIMUM_COST))?;
+            LEFT.set(Some(left));
+        }
+        match build_within(&pattern, flags, size) {
+            Err(regex::Error::CompiledTooBig(_)) if size < SIZE_LIMIT => {}
+            built => return built,
+        }
+    }
+    Err(regex::Error::CompiledTooBig(SIZE_LIMIT))
+}
+
+fn build_within(pattern: &str, flags: &str, size: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern)
         .case_insensitive(flags.contains('i'))
         .multi_line(flags.contains('m'))
         .dot_matches_new_line(flags.contains('s'))
         .swap_greed(flags.contains('U'))
-        .size_limit(SIZE_LIMIT)
+        .size_limit(size)
         .dfa_size_limit(SIZE_LIMIT)
         .nest_limit(100)
         .build()
@@ -184,6 +233,23 @@ mod tests {
         ] {
             assert!(compile(pattern, "").is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn all_patterns_of_an_evaluation_share_a_budget() {
+        let heavy = |at: usize| compile(&format!(r"(\pL{{10}}N{at}x){{2}}"), "").is_ok();
+        let plain = |at: usize| compile(&format!(r"^release/v{at}\.\d+$"), "").is_ok();
+        let budget = Budget::begin();
+        // As many as a large project may have, and again, because they are known now.
+        assert!((0..1_000).chain(0..1_000).all(plain));
+        assert!(heavy(0));
+        assert!(!(1..480).all(heavy));
+        assert!(heavy(0), "it is known");
+        drop(budget);
+        // Patterns of another evaluation, and of none, are not to blame.
+        assert!(heavy(500));
+        let _budget = Budget::begin();
+        assert!(heavy(501));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::event::{ChangedFiles, Comparison, Event, Files, OtherProject, Unavailable};
 use crate::expression;
 use crate::glob::{Glob, is_plain};
+use crate::re2;
 use crate::rules::{Changes, Exists, Rule, RuleWhen};
 use crate::source::{Fault, Findings, Span};
 use crate::trace::{
@@ -32,6 +33,7 @@ pub(crate) struct World<'a> {
     changed: OnceCell<Option<Listing>>,
     compared: RefCell<HashMap<String, Rc<Compared>>>,
     projects: RefCell<Projects>,
+    _patterns: re2::Budget,
 }
 
 /// Projects by path and reference.
@@ -111,6 +113,7 @@ impl<'a> World<'a> {
             changed: OnceCell::new(),
             compared: RefCell::default(),
             projects: RefCell::default(),
+            _patterns: re2::Budget::begin(),
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Interpolation<'a> {
     pub(super) component: Vec<&'a str>,
     pub(super) surroundings: Surroundings<'a>,
     pub(super) blocks: usize,
-    /// Bytes put into longer texts, in all.
+    /// Bytes that blocks have made, in all: results of functions, texts put into longer ones.
     pub(super) written: usize,
 }
 
@@ -42,7 +42,9 @@ impl Interpolation<'_> {
                     let mut key = entry.key.clone();
                     if key.is_text && key.text.contains("$[[") {
                         let value = self.text(&key.text, entry.span)?;
-                        key.text = text_form(&value).into();
+                        let form = text_form(&value);
+                        self.makes(form.len(), entry.span)?;
+                        key.text = form.into();
                     }
                     changed.insert(key, entry.span, self.node(&entry.value)?);
                 }
@@ -84,9 +86,9 @@ impl Interpolation<'_> {
             }
             out.push_str(&rest[..start]);
             let form = text_form(&value);
-            self.written = self.written.saturating_add(form.len());
-            if out.len() + form.len() > MAXIMUM_NODE || self.written > MAXIMUM_EXPANDED_BYTES {
-                return Err(Fault::new(span, "The parsed YAML is too big"));
+            self.makes(form.len(), span)?;
+            if out.len() + form.len() > MAXIMUM_NODE {
+                return Err(too_big(span));
             }
             out.push_str(&form);
             rest = &rest[end..];
@@ -95,7 +97,16 @@ impl Interpolation<'_> {
         Ok(Node::new(span, Kind::Text(out.into())))
     }
 
-    fn block(&self, block: &str, span: Span) -> Result<Node, Fault> {
+    /// Counts what a block has made; a value that is only named is shared and costs nothing.
+    fn makes(&mut self, bytes: usize, span: Span) -> Result<(), Fault> {
+        self.written = self.written.saturating_add(bytes);
+        if self.written > MAXIMUM_EXPANDED_BYTES {
+            return Err(too_big(span));
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, block: &str, span: Span) -> Result<Node, Fault> {
         let mut parts = function::pipeline(block).into_iter();
         let access = parts.next().unwrap_or_default();
         let functions: Vec<&str> = parts.collect();
@@ -108,6 +119,7 @@ impl Interpolation<'_> {
         let mut value = self.access(access, span)?;
         for function in functions {
             value = function::apply(function, &value, &self.surroundings, span)?;
+            self.makes(made(&value), span)?;
         }
         Ok(value)
     }
@@ -153,6 +165,17 @@ impl Interpolation<'_> {
             [] => Err(unknown(access)),
         }
     }
+}
+
+fn too_big(span: Span) -> Fault {
+    Fault::new(span, "The parsed YAML is too big")
+}
+
+/// Bytes that the result of a function takes: a text, or a list of texts.
+fn made(value: &Node) -> usize {
+    let items = value.as_seq().unwrap_or_default();
+    let texts = items.iter().chain([value]).filter_map(Node::as_text);
+    size_of_val(items) + texts.map(str::len).sum::<usize>()
 }
 
 /// `list[0][1]` as its name and `[0][1]`.

@@ -537,3 +537,43 @@ fn functions_of_interpolation_have_their_edges() {
         );
     }
 }
+
+#[test]
+fn what_interpolation_makes_is_bounded_wherever_it_is_put() {
+    let input = |default: &str, content: String| {
+        format!("spec: {{inputs: {{a: {{default: {default}, type: TYPE}}}}}}\n---\n{content}")
+    };
+    let text = |size: usize| input(&"x".repeat(size), String::new()).replace("TYPE", "string");
+    let items = |block: &str| {
+        let items = format!("- $[[ inputs.a{block} ]]\n").repeat(500);
+        format!(".x:\n{items}j: {{script: x}}")
+    };
+    let numbers = list(10_000, |at| at.to_string());
+    let keys: String = (0..1000)
+        .map(|at| format!("  $[[ inputs.a ]]{at}: 1\n"))
+        .collect();
+    let whole_keys: String = (1..900)
+        .map(|at| format!("  $[[{}inputs.a ]]: 1\n", " ".repeat(at)))
+        .collect();
+    let array = |keys: &str| {
+        input(
+            &format!("[{numbers}]"),
+            format!(".x:\n{keys}j: {{script: x}}"),
+        )
+        .replace("TYPE", "array")
+    };
+    let big = "The parsed YAML is too big";
+    table(&[
+        // A value that is named is shared; what a function makes of it is not.
+        (text(20_000) + &items(""), "valid"),
+        (text(1_000) + &items(" | posix_escape"), "valid"),
+        (text(200_000) + &items(" | posix_escape"), big),
+        (text(200_000) + &items(" | truncate(0,190000)"), big),
+        (
+            text(100_000).replace('x', "x.") + &items(" | split('.')"),
+            big,
+        ),
+        (array(&keys), big),
+        (array(&whole_keys), big),
+    ]);
+}
