@@ -164,10 +164,19 @@ fn what_is_nowhere_is_named_with_its_line_and_a_remedy() {
         ),
         (&["--include-map", "shared=."], "GROUP/PROJECT=DIR"),
         (&["--include-server", "nothing"], "not the URL of a server"),
+        (
+            &["--include-server", "https://user:sekret99@git.example"],
+            "do not belong into the URL",
+        ),
+        (
+            &["--include-server", "ftp://user:sekret99@git.example"],
+            "--include-server git.example: not the URL of a server",
+        ),
     ] {
         let listed = list(&world, arguments);
         assert!(listed.code() > 1, "{}", listed.all());
         assert!(listed.stderr.contains(expected), "{}", listed.all());
+        assert!(!listed.all().contains("sekret99"), "{}", listed.all());
     }
 }
 

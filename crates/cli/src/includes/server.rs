@@ -31,6 +31,8 @@ const MAXIMUM_ANSWER: usize = 8 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pages of a hundred that a listing may have.
 const MAXIMUM_PAGES: usize = 1000;
+/// Bytes of all pages of a listing.
+const MAXIMUM_LISTING: usize = 64 * 1024 * 1024;
 /// Project whose templates are GitLab's own, for those that the API does not serve.
 const TEMPLATE_PROJECT: &str = "gitlab-org/gitlab";
 const TEMPLATE_DIRECTORY: &str = "lib/gitlab/ci/templates";
@@ -174,7 +176,21 @@ impl Server {
         let mut parsed = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| usage(format!("--include-server {url}: not the URL of a server")))?;
+            .ok_or_else(|| {
+                // What stands before an @ may be a password.
+                let (_, shown) = url.rsplit_once('@').unwrap_or(("", url));
+                usage(format!("--include-server {shown}: not the URL of a server"))
+            })?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(usage(format!(
+                "--include-server {}: user and password do not belong into the URL",
+                shown_url(&parsed)
+            ))
+            .hint("give a token with --include-token-file"));
+        }
+        // From here on the URL may be shown.
+        parsed.set_query(None);
+        parsed.set_fragment(None);
         if token.is_some() && parsed.scheme() == "http" {
             return Err(usage(format!(
                 "--include-server {}: a token is not sent over plain HTTP",
@@ -364,6 +380,7 @@ impl OtherProject for ServedProject {
     fn list(&self) -> Result<Vec<String>, Unavailable> {
         let mut paths = Vec::new();
         let mut page = 1;
+        let mut room = MAXIMUM_LISTING;
         for _ in 0..MAXIMUM_PAGES {
             let url = format!(
                 "projects/{}/repository/tree?recursive=true&per_page=100&ref={}&page={page}",
@@ -372,6 +389,10 @@ impl OtherProject for ServedProject {
             );
             let (bytes, next) = self.server.get(&url, &self.path, MAXIMUM_ANSWER)?;
             let bytes = bytes.unwrap_or_default();
+            let Some(left) = room.checked_sub(bytes.len()) else {
+                break;
+            };
+            room = left;
             let entries: Vec<TreeEntry> = serde_json::from_slice(&bytes).map_err(|error| {
                 Unavailable(format!(
                     "the files of `{}` cannot be listed: {error}",
