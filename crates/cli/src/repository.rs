@@ -17,7 +17,7 @@ use courser_executor::REPOSITORY_VARIABLES;
 
 pub(crate) use commit::{Commit, GitFacts};
 pub(crate) use event::Occasion;
-pub(crate) use files::read_bounded;
+pub(crate) use files::{CommittedFiles, read_bounded};
 pub(crate) use refs::{RefKind, Reference};
 
 /// What can go wrong with a repository.
@@ -130,25 +130,10 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
-    let mut command = Command::new("git");
-    command
-        .args([
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.hooksPath=/dev/null",
-        ])
-        .arg("--no-pager");
-    for name in REPOSITORY_VARIABLES {
-        command.env_remove(name);
-    }
+    let mut command = command(directory);
     let fixed = command.get_args().count();
     let output = command
         .args(arguments)
-        .current_dir(directory)
-        .env("LC_ALL", "C")
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .stdin(Stdio::null())
         .output()
         .map_err(|source| RepositoryError::Start {
             directory: directory.to_owned(),
@@ -167,6 +152,28 @@ where
         directory: directory.to_owned(),
         message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
+}
+
+/// `git` in a directory, so that neither the user's settings nor the environment make it do something else.
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new("git");
+    command
+        .args([
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.hooksPath=/dev/null",
+        ])
+        .arg("--no-pager");
+    for name in REPOSITORY_VARIABLES {
+        command.env_remove(name);
+    }
+    command
+        .current_dir(directory)
+        .env("LC_ALL", "C")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .stdin(Stdio::null());
+    command
 }
 
 #[cfg(test)]

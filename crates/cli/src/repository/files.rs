@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::process::Stdio;
 
 use courser_pipeline::Files;
 
-use super::{Repository, git, paths};
+use super::{Repository, command, git, paths};
 
 /// More than GitLab reads of one file (`gitlab-ci-yaml.md` 20), so that the evaluator sees the excess.
 const MAXIMUM_FILE: u64 = 2 * 1024 * 1024 + 1;
@@ -17,7 +18,7 @@ impl Files for Repository {
         match self.committed() {
             Some(commit) => {
                 let object = format!("{}:./{path}", commit.sha);
-                git(&self.root, ["cat-file", "blob", &object]).ok()
+                read_blob(&self.root, &["cat-file", "blob", &object])
             }
             None => read_inside(&self.root, Path::new(path)),
         }
@@ -54,6 +55,28 @@ impl Files for Repository {
     }
 }
 
+/// The files of a commit in a repository without a working tree.
+#[derive(Debug)]
+pub(crate) struct CommittedFiles<'a> {
+    pub(crate) git_dir: &'a Path,
+    pub(crate) sha: &'a str,
+}
+
+/// Said to Git, or a user's `safe.bareRepository` would have it refuse.
+const HERE: &str = "--git-dir=.";
+
+impl CommittedFiles<'_> {
+    pub(crate) fn read(&self, path: &str) -> Option<String> {
+        let object = format!("{}:{path}", self.sha);
+        read_blob(self.git_dir, &[HERE, "cat-file", "blob", &object])
+    }
+
+    pub(crate) fn list(&self) -> Vec<String> {
+        let arguments = [HERE, "ls-tree", "-r", "-z", "--name-only", self.sha];
+        paths(&git(self.git_dir, arguments).unwrap_or_default()).collect()
+    }
+}
+
 /// Reads a file below `root`; nothing outside, also not through a symbolic link.
 fn read_inside(root: &Path, path: &Path) -> Option<String> {
     let plain = path
@@ -77,10 +100,31 @@ pub(crate) fn read_bounded(path: &Path) -> Option<String> {
     }
     let mut bytes = Vec::new();
     file.take(MAXIMUM_FILE).read_to_end(&mut bytes).ok()?;
-    Some(match String::from_utf8(bytes) {
+    Some(text(bytes))
+}
+
+/// Reads a file of a commit as far as the evaluator looks at it; Git ends when nobody reads on.
+fn read_blob(root: &Path, arguments: &[&str]) -> Option<String> {
+    let mut git = command(root);
+    git.args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut git = git.spawn().ok()?;
+    let mut bytes = Vec::new();
+    let read = git
+        .stdout
+        .take()
+        .and_then(|pipe| pipe.take(MAXIMUM_FILE).read_to_end(&mut bytes).ok());
+    let ended = git.wait().ok()?;
+    let is_cut = bytes.len() as u64 == MAXIMUM_FILE;
+    (read.is_some() && (is_cut || ended.success())).then(|| text(bytes))
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    })
+    }
 }
 
 /// All files below a directory without Git, sorted.

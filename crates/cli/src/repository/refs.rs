@@ -40,10 +40,16 @@ impl Repository {
                 if below.ends_with("origin/") {
                     short = short.strip_prefix("origin/").unwrap_or(short);
                 }
+                let full = format!("{below}{short}");
+                // Behind a prefix Git understands `main~1` too, which is no branch; and `origin/HEAD` is a
+                // pointer at a branch, not one.
+                if full == "refs/remotes/origin/HEAD" || !self.has_ref(&full) {
+                    return None;
+                }
                 Some(Reference {
                     kind: *kind,
                     name: short.to_owned(),
-                    sha: self.commit_id(&format!("{below}{short}"))?,
+                    sha: self.commit_id(&full)?,
                 })
             });
         named.or_else(|| {
@@ -54,6 +60,11 @@ impl Repository {
                 sha,
             })
         })
+    }
+
+    /// Whether there is a ref of exactly this full name.
+    fn has_ref(&self, full: &str) -> bool {
+        git(&self.root, ["show-ref", "--verify", "--quiet", "--", full]).is_ok()
     }
 
     /// The commit that a revision names.

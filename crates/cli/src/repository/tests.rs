@@ -243,3 +243,61 @@ fn a_directory_inside_knows_only_its_own_files() {
     assert_eq!(inside.read("a.txt"), None);
     assert_eq!(inside.event(&Occasion::push()).ref_name, "trunk");
 }
+
+#[test]
+fn an_expression_is_a_commit_and_never_a_branch() {
+    let origin = repository();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("clone");
+    let from = origin.path().to_str().unwrap();
+    run(directory.path(), &["clone", "-q", from, "clone"]);
+    fs::write(path.join("c.txt"), "c").unwrap();
+    run(&path, &["add", "."]);
+    run(&path, &["commit", "-q", "-m", "Only here"]);
+    run(&path, &["tag", "v1"]);
+    let id = |revision: &str| {
+        git(&path, ["rev-parse", revision])
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let repository = Repository::discover(&path).unwrap();
+    let sha = id("HEAD");
+    let parent = id("HEAD~1");
+    for (name, kind, short, commit) in [
+        ("HEAD", RefKind::Commit, "HEAD", &sha),
+        ("HEAD~1", RefKind::Commit, "HEAD~1", &parent),
+        ("trunk~1", RefKind::Commit, "trunk~1", &parent),
+        ("trunk^{commit}", RefKind::Commit, "trunk^{commit}", &sha),
+        ("v1^", RefKind::Commit, "v1^", &parent),
+        (sha.as_str(), RefKind::Commit, sha.as_str(), &sha),
+        ("trunk", RefKind::Branch, "trunk", &sha),
+        ("refs/heads/trunk", RefKind::Branch, "trunk", &sha),
+        ("origin/trunk", RefKind::Branch, "trunk", &parent),
+        ("v1", RefKind::Tag, "v1", &sha),
+    ] {
+        let expected = Reference {
+            kind,
+            name: short.to_owned(),
+            sha: commit.clone(),
+        };
+        assert_eq!(repository.find_ref(name, false), Some(expected), "{name}");
+    }
+    assert_eq!(repository.find_ref("v1~1", true), None);
+}
+
+#[test]
+fn a_committed_file_is_read_as_far_as_the_evaluator_looks() {
+    let directory = repository();
+    let path = directory.path();
+    fs::write(path.join("big.yml"), vec![b'x'; 3 * 1024 * 1024]).unwrap();
+    run(path, &["add", "."]);
+    run(path, &["commit", "-q", "-m", "Big"]);
+    let working = Repository::discover(path).unwrap();
+    let committed = working.clone().at("HEAD").unwrap().unwrap();
+    let lengths = [&working, &committed].map(|files| files.read("big.yml").unwrap().len());
+    assert_eq!(lengths, [2 * 1024 * 1024 + 1; 2]);
+    assert_eq!(committed.read("a.txt").as_deref(), Some("a"));
+    assert_eq!(committed.read("src"), None);
+    assert_eq!(committed.read("missing.yml"), None);
+}

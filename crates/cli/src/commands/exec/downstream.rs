@@ -1,5 +1,5 @@
-//! What `trigger` starts in a local run: child pipelines, evaluated on the same files for the same event, and
-//! pipelines of other projects that lie on this machine.
+//! What `trigger` starts in a local run: child pipelines, evaluated on the snapshot that their parent's jobs get,
+//! and pipelines of other projects that lie on this machine.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use courser_coordinator::{
     DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated, PipelineSource, Project,
 };
-use courser_pipeline::{ChangedFiles, Event};
+use courser_pipeline::{ChangedFiles, Comparison, Elsewhere, Event, Files};
 use jiff::Timestamp;
 use tokio::runtime;
 
@@ -17,8 +17,8 @@ use super::snapshot::{self, Snapshot};
 use crate::downstream;
 use crate::event_options::EventOptions;
 use crate::includes::{Includes, LocalProject};
-use crate::project::{self, FILE};
-use crate::repository::{Occasion, RefKind, Repository};
+use crate::project::{self, FILE, OpenProject};
+use crate::repository::{CommittedFiles, Occasion, RefKind, Repository};
 
 /// The number of the run's own project.
 const OWN: i64 = 1;
@@ -73,9 +73,28 @@ impl LocalPipelines {
         let placed = self.options.place(files.repository.clone());
         let (repository, ..) =
             placed.map_err(|failure| DownstreamError::creation(failure.message()))?;
-        let files = files.at(repository).including(&self.includes);
-        let changed_files = self.changed_files.get().cloned();
-        downstream::child(request, &files, changed_files.unwrap_or_default())
+        let is_own = request.project_id == OWN;
+        let git_dir = if is_own {
+            self.git_dir.clone()
+        } else {
+            self.git_dir_of(request.project_id)
+        };
+        let sha = request.sha.clone();
+        let files = AtParent {
+            commit: CommittedFiles {
+                git_dir: &git_dir,
+                sha: &sha,
+            },
+            project: files.at(repository).including(&self.includes),
+            is_own,
+        };
+        let changed_files = self.changed_files.get().filter(|_| is_own);
+        downstream::child(request, &files, changed_files.cloned().unwrap_or_default())
+    }
+
+    /// Where the snapshot of another project lies.
+    fn git_dir_of(&self, project: i64) -> PathBuf {
+        self.git_dir.join(format!("projects/{project}"))
     }
 
     /// The pipeline of another project, of the branch or tag that the bridge names, else of its directory as
@@ -174,7 +193,7 @@ impl LocalPipelines {
             return Ok(known.clone());
         }
         let id = OWN + 1 + others.len() as i64;
-        let git_dir = self.git_dir.join(format!("projects/{id}"));
+        let git_dir = self.git_dir_of(id);
         let (root, now) = (&repository.root, Timestamp::now());
         // A thread that may wait: bridges are evaluated on one.
         let taken = runtime::Handle::current().block_on(async {
@@ -200,6 +219,37 @@ impl LocalPipelines {
         };
         others.insert(key, other.clone());
         Ok(other)
+    }
+}
+
+/// The files of a parent pipeline's commit, whatever has become of the working tree since.
+struct AtParent<'a> {
+    commit: CommittedFiles<'a>,
+    /// The run's own project.
+    project: OpenProject,
+    /// Whether the parent belongs to it.
+    is_own: bool,
+}
+
+impl Files for AtParent<'_> {
+    fn read(&self, path: &str) -> Option<String> {
+        self.commit.read(path)
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.commit.list()
+    }
+
+    fn changed_since(&self, reference: &str) -> Comparison {
+        if self.is_own {
+            self.project.changed_since(reference)
+        } else {
+            Comparison::NotBuilt
+        }
+    }
+
+    fn elsewhere(&self) -> &dyn Elsewhere {
+        self.project.elsewhere()
     }
 }
 
