@@ -1,7 +1,7 @@
 //! What becomes of an evaluated pipeline in `exec`: child pipelines (static, generated, nested) and bridges
 //! that start none, resource groups, the first failure, and what jobs leave behind.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
@@ -302,6 +302,88 @@ bridge:
     assert_eq!(finished.code(), 0, "{}", finished.all());
     let line = "bridge/inner | said by inner";
     assert!(finished.stdout.contains(line), "{}", finished.all());
+}
+
+#[test]
+fn a_child_is_made_of_the_commit_that_its_parent_runs_on() {
+    let child = "say: {script: [echo as-it-was]}\n";
+    let world = project(&[
+        (
+            ".gitlab-ci.yml",
+            "stages: [first, then]\n\
+             edit: {stage: first, script: ['echo \"say: {script: [echo edited]}\" > \"$CHILD\"']}\n\
+             child: {stage: then, trigger: {include: ci/child.yml, strategy: depend}}\n\
+             other: {stage: then, trigger: {project: group/other, strategy: depend}}\n",
+        ),
+        ("ci/child.yml", child),
+    ]);
+    // What is not committed belongs to the run.
+    world.write("work/ci/child.yml", child.replace("as-it-was", "as-it-lay"));
+    world.repository(
+        "other",
+        &[
+            (
+                ".gitlab-ci.yml",
+                "child: {trigger: {include: ci/child.yml, strategy: depend}}\n",
+            ),
+            ("ci/child.yml", "say: {script: [echo of-the-other]}\n"),
+        ],
+    );
+    let child = format!("CHILD={}", world.path("work/ci/child.yml").display());
+    let map = ["--include-map", "group/other=../other"];
+    let finished = exec(&world, &[&map[..], &["--variable", &child]].concat());
+    assert_eq!(finished.code(), 0, "{}", finished.all());
+    for line in [
+        "child/say       | as-it-lay",
+        "other/child/say | of-the-other",
+    ] {
+        assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
+    }
+}
+
+#[test]
+fn masked_values_and_what_steers_a_terminal_are_not_shown() {
+    let world = project(&[(
+        ".gitlab-ci.yml",
+        "\"job\\e]0;owned\\a\":\n  \
+           script: 'true'\n  \
+           environment: {name: to/$TOPSECRET, url: \"https://$TOPSECRET/\\e[2J\"}\n\
+         bridge:\n  \
+           trigger: {include: [{project: \"g/$TOPSECRET\", file: a.yml}]}\n",
+    )]);
+    world.write(
+        "work/bad.yml",
+        "include: {project: \"g/$TOPSECRET\", file: a.yml}\njob: {script: 'true'}\n",
+    );
+    let variables = world.write(
+        "variables.json",
+        r#"{"TOPSECRET": {"value": "hunter2hunter2", "masked": true}}"#,
+    );
+    std::fs::set_permissions(&variables, std::fs::Permissions::from_mode(0o600)).expect("mode");
+    let variables = variables.display().to_string();
+    for command in [
+        &["exec"][..],
+        &["exec", "--json"],
+        &["exec", "--quiet"],
+        &["exec", "--list"],
+        &["exec", "--file", "bad.yml"],
+        &["exec", "--json", "--file", "bad.yml"],
+        &["pipeline", "lint", "--file", "bad.yml"],
+        &["pipeline", "lint", "--json", "--file", "bad.yml"],
+        &["pipeline", "list", "--file", "bad.yml"],
+        &["pipeline", "list", "--json", "--file", "bad.yml"],
+        &["pipeline", "show", "--file", "bad.yml"],
+        &["pipeline", "explain", "job", "--file", "bad.yml"],
+    ] {
+        let with = [command, &["--variables-file", variables.as_str()][..]].concat();
+        let finished = run(&mut world.courser(with));
+        let all = finished.all();
+        assert!(!all.contains("hunter2"), "{command:?}: {all}");
+        assert!(!all.contains(['\u{1b}', '\u{7}']), "{command:?}: {all:?}");
+        if command.contains(&"bad.yml") {
+            assert!(all.contains("[MASKED]"), "{command:?}: {all}");
+        }
+    }
 }
 
 #[test]

@@ -42,10 +42,14 @@ mod version;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::arguments::Invocation;
 use crate::failure::Failure;
 use crate::session::Session;
+
+/// How long blocking work of a command that has ended may go on.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -68,7 +72,10 @@ fn main() -> ExitCode {
             let outcome = Session::open(options, log).and_then(|session| {
                 session.announce(kind);
                 let runtime = kind.runtime()?;
-                runtime.block_on(Box::pin(command.run(&session)))
+                let outcome = runtime.block_on(Box::pin(command.run(&session)));
+                // A thread that still waits, say for a server of an include, has nobody to tell.
+                runtime.shutdown_timeout(LAST_WORK);
+                outcome
             });
             outcome.unwrap_or_else(|failure: Failure| failure.report(kind))
         }

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path};
 
+use courser_pipeline::Problem;
 use courser_protocol::{JobVariable, Secret};
 use serde::Deserialize;
 
@@ -74,6 +75,22 @@ impl Mask {
         self.0
             .iter()
             .fold(text, |text, value| text.replace(value.expose(), "[MASKED]"))
+    }
+
+    /// The problems without them.
+    pub(crate) fn problems(&self, problems: &[Problem]) -> Vec<Problem> {
+        let mut problems = problems.to_vec();
+        for problem in &mut problems {
+            let texts = [
+                &mut problem.file,
+                &mut problem.message,
+                &mut problem.source_line,
+            ];
+            for text in texts.into_iter().chain(&mut problem.detail) {
+                *text = self.text(std::mem::take(text));
+            }
+        }
+        problems
     }
 
     /// The value without them, names of members excepted.

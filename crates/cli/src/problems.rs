@@ -3,6 +3,8 @@
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use courser_pipeline::Problem;
 
+use crate::control_characters::written_out_but_colours;
+
 /// How grave the problems are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Severity {
@@ -30,7 +32,7 @@ pub(crate) fn render(problems: &[Problem], severity: Severity) -> String {
         text.push_str(&renderer.render(&[title.element(snippet)]));
         text.push_str("\n\n");
     }
-    text
+    written_out_but_colours(&text).into_owned()
 }
 
 /// The first problems in one line, each with its place; the rest is counted.

@@ -35,10 +35,13 @@ use self::record::{Record, RecordedJob};
 use self::runner::Ways;
 use self::selection::{Selected, Selection};
 use self::state::{ProjectState, RunState};
+use self::view::View as _;
+use crate::control_characters::written_out;
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
 use crate::pipeline_variables::Mask;
 use crate::session::Session;
+use crate::stdout::print_text;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -116,7 +119,7 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
     if arguments.list {
         let evaluated = launch::evaluate(request).await?;
         let selected = arguments.selection.of(evaluated.pipeline)?;
-        list(&selected.pipeline, arguments.json);
+        list(&selected.pipeline, arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -179,9 +182,10 @@ async fn run_pipeline(
     let Selected { pipeline, played } = arguments
         .selection
         .of(prepared.evaluated.pipeline.clone())?;
+    let mask = Mask::of(&request.variables.all());
     let played = confirmation::ask(&pipeline.jobs, played, arguments.json).await?;
     if !arguments.quiet {
-        launch::warn(&prepared.evaluated, &pipeline, arguments.json);
+        launch::warn(&prepared.evaluated, &pipeline, &mask, arguments.json);
         prepared.warn_of_submodules(&pipeline, &request.variables.all(), arguments.json);
     }
     let variables = request.variables.all();
@@ -202,14 +206,13 @@ async fn run_pipeline(
         variables: names.collect(),
         jobs: Vec::new(),
     };
-    let mask = Mask::of(&variables);
     let beforehand = Beforehand { played, passed };
     let begun = prepared
         .begin(pipeline, beforehand, request.variables)
         .await?;
 
     let coordinator = prepared.coordinator;
-    let mut view = view::choose(arguments.json, arguments.quiet);
+    let mut view = view::choose(arguments.json, arguments.quiet, mask);
     let ways = Ways {
         jobs: arguments.jobs.map_or_else(processors, usize::from),
         own_copies: arguments.keep,
@@ -222,7 +225,7 @@ async fn run_pipeline(
         begun.events,
         &mut runner,
         reused,
-        view.as_mut(),
+        &mut view,
     )
     .await?;
     let copies = runner.end();
@@ -231,16 +234,12 @@ async fn run_pipeline(
     record
         .write(&run.record())
         .map_err(|error| Failure::internal(format!("{}: {error}", run.record().display())))?;
-    let mut summary = followed.summary(began.elapsed(), &copies);
-    for row in &mut summary.rows {
-        row.reports.mask(&mask);
-    }
-    view.summary(&summary);
+    view.summary(&followed.summary(began.elapsed(), &copies));
     coordinator.stop().await;
     Ok(exit_code(&followed))
 }
 
-fn list(pipeline: &Pipeline, json: bool) {
+fn list(pipeline: &Pipeline, json: bool) -> Result<(), Failure> {
     for job in &pipeline.jobs {
         if json {
             println!(
@@ -248,9 +247,11 @@ fn list(pipeline: &Pipeline, json: bool) {
                 serde_json::json!({"name": job.name, "stage": job.stage, "when": job.when})
             );
         } else {
-            println!("{}\t{}", job.stage, job.name);
+            let line = format!("{}\t{}\n", job.stage, job.name);
+            print_text(&written_out(&line))?;
         }
     }
+    Ok(())
 }
 
 fn processors() -> usize {

@@ -13,6 +13,7 @@ use crate::environment::ProcessEnvironment;
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
 use crate::includes::Includes;
+use crate::pipeline_variables::Mask;
 use crate::problems::{self, Severity};
 use crate::project::{OpenProject, Project};
 use crate::session::Session;
@@ -131,8 +132,16 @@ fn answer(valid: bool) -> ExitCode {
     }
 }
 
-fn report(problems: &[Problem], severity: Severity) {
-    anstream::eprint!("{}", problems::render(problems, severity));
+fn report(problems: &[Problem], severity: Severity, mask: &Mask) {
+    let problems = mask.problems(problems);
+    anstream::eprint!("{}", problems::render(&problems, severity));
+}
+
+/// As [`print_json`], without masked values.
+fn print_masked(value: &impl serde::Serialize, mask: &Mask) -> Result<(), Failure> {
+    let value = serde_json::to_value(value)
+        .map_err(|error| Failure::internal(format!("cannot write JSON: {error}")))?;
+    print_json(&mask.value(value))
 }
 
 /// The working tree as if it were on the ref that the options name.
@@ -154,13 +163,14 @@ fn run_lint(
 ) -> Result<ExitCode, Failure> {
     let project = open(environment, lint.file.as_deref(), includes)?;
     let variables = lint.event.variables(environment, || project.path())?;
+    let mask = Mask::of(&variables);
     let event = event(&lint.event, &project, &variables)?;
     let found = courser_pipeline::lint(&project.project.file, &project, &event);
     if lint.json {
-        print_json(&found)?;
+        print_masked(&found, &mask)?;
     } else {
-        report(&found.warnings, Severity::Warning);
-        report(&found.errors, Severity::Error);
+        report(&found.warnings, Severity::Warning, &mask);
+        report(&found.errors, Severity::Error, &mask);
         if found.valid {
             print_text(&format!("{} is valid\n", project.project.file))?;
         }
@@ -175,26 +185,28 @@ fn run_list(
 ) -> Result<ExitCode, Failure> {
     let project = open(environment, list.file.as_deref(), includes)?;
     let variables = list.event.variables(environment, || project.path())?;
+    let mask = Mask::of(&variables);
     let event = event(&list.event, &project, &variables)?;
     match courser_pipeline::evaluate(&project.project.file, &project, &event) {
         Ok(pipeline) => {
             if list.json {
-                print_json(&Valid {
+                let valid = Valid {
                     valid: true,
                     pipeline: &pipeline,
-                })?;
+                };
+                print_masked(&valid, &mask)?;
             } else {
-                report(&pipeline.warnings, Severity::Warning);
-                print_text(&job_list(&pipeline))?;
+                report(&pipeline.warnings, Severity::Warning, &mask);
+                print_text(&mask.text(job_list(&pipeline)))?;
             }
             Ok(answer(true))
         }
         Err(found) => {
             if list.json {
-                print_json(&found)?;
+                print_masked(&found, &mask)?;
             } else {
-                report(&found.warnings, Severity::Warning);
-                report(&found.errors, Severity::Error);
+                report(&found.warnings, Severity::Warning, &mask);
+                report(&found.errors, Severity::Error, &mask);
             }
             Ok(answer(false))
         }
@@ -259,6 +271,7 @@ fn run_show(
 ) -> Result<ExitCode, Failure> {
     let project = open(environment, show.file.as_deref(), includes)?;
     let variables = show.event.variables(environment, || project.path())?;
+    let mask = Mask::of(&variables);
     let event = event(&show.event, &project, &variables)?;
     match courser_pipeline::merge(&project.project.file, &project, &event) {
         Ok(tree) => {
@@ -269,7 +282,7 @@ fn run_show(
             Ok(answer(true))
         }
         Err(errors) => {
-            report(&errors, Severity::Error);
+            report(&errors, Severity::Error, &mask);
             Ok(answer(false))
         }
     }

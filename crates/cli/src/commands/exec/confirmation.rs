@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use courser_pipeline::PipelineJob;
 
 use super::launch::say;
+use crate::control_characters::written_out;
 use crate::failure::Failure;
 use crate::questions::Questions;
 
@@ -24,6 +25,7 @@ pub(super) async fn ask(
         if let Some(text) = &job.manual_confirmation {
             if may_ask {
                 let question = format!("{name}: {text} Start it? [y/N]");
+                let question = written_out(&question);
                 let answer = questions.ask("JOB", &question, None, true).await?;
                 if !matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") {
                     continue;

@@ -18,10 +18,11 @@ use super::project::{Evaluated, Target};
 use super::snapshot::{self, Snapshot};
 use super::state::RunState;
 use super::view;
+use crate::control_characters::written_out;
 use crate::event_options::{EventOptions, Origin};
 use crate::failure::{Code, Failure};
 use crate::includes::Includes;
-use crate::pipeline_variables::GivenVariables;
+use crate::pipeline_variables::{GivenVariables, Mask};
 use crate::problems::{self, Severity};
 
 /// Which pipeline, and in which form problems of its file are told.
@@ -94,8 +95,9 @@ pub(super) async fn evaluate(request: Request) -> Result<Evaluated, Failure> {
         json,
     } = request;
     tokio::task::spawn_blocking(move || {
-        target.evaluate(&event, &includes, &variables.all(), |errors| {
-            report(errors, Severity::Error, json);
+        let variables = variables.all();
+        target.evaluate(&event, &includes, &variables, |errors| {
+            report(errors, Severity::Error, &Mask::of(&variables), json);
         })
     })
     .await
@@ -230,7 +232,7 @@ fn new_pipeline(
 }
 
 /// Which sources run, and what is accepted but does nothing here, each once.
-pub(super) fn warn(evaluated: &Evaluated, pipeline: &Pipeline, json: bool) {
+pub(super) fn warn(evaluated: &Evaluated, pipeline: &Pipeline, mask: &Mask, json: bool) {
     if let Some(note) = evaluated.origin.note() {
         say(&note, json);
     }
@@ -240,7 +242,7 @@ pub(super) fn warn(evaluated: &Evaluated, pipeline: &Pipeline, json: bool) {
     }
     let mut warnings = pipeline.warnings.clone();
     warnings.extend(pipeline.not_run_here.iter().cloned());
-    report(&warnings, Severity::Warning, json);
+    report(&warnings, Severity::Warning, mask, json);
     let containers: Vec<_> = pipeline
         .jobs
         .iter()
@@ -263,11 +265,12 @@ pub(super) fn say(message: &str, json: bool) {
     if json {
         view::Json::warning(message);
     } else {
-        anstream::eprintln!("warning: {message}\n");
+        anstream::eprintln!("warning: {}\n", written_out(message));
     }
 }
 
-fn report(problems: &[Problem], severity: Severity, json: bool) {
+fn report(problems: &[Problem], severity: Severity, mask: &Mask, json: bool) {
+    let problems = &mask.problems(problems);
     if json {
         view::Json::problems(problems, severity);
     } else {

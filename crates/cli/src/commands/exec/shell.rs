@@ -25,6 +25,7 @@ use super::state::{ProjectState, RunState};
 use super::{follow, view};
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
+use crate::pipeline_variables::Mask;
 use crate::session::Session;
 
 /// Arguments of `shell`.
@@ -170,6 +171,7 @@ async fn open(
         );
         variables.of_pipeline.extend(copy.variables());
     }
+    let mask = Mask::of(&variables.all());
     let began = prepared
         .begin(plan.pipeline, plan.beforehand, variables)
         .await?;
@@ -180,14 +182,14 @@ async fn open(
         builds: copy.as_ref().map(|copy| copy.builds.clone()),
     };
     let mut runner = runner::start(&coordinator, began.token, run, state, ways, session)?;
-    let mut view = view::choose(false, true);
+    let mut view = view::choose(false, true, mask);
     let following = follow::to_the_end(
         &coordinator,
         began.pipeline,
         began.events,
         &mut runner,
         plan.reused,
-        view.as_mut(),
+        &mut view,
     );
     let ours = copy.is_some();
     let code = session::run(

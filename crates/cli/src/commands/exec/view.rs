@@ -1,5 +1,6 @@
 //! What a run looks like: live on a terminal, lines in a pipe, JSON for programs, or silence.
 
+mod guarded;
 mod json;
 mod lines;
 mod live;
@@ -13,12 +14,14 @@ use anstyle::{AnsiColor, Style};
 use courser_coordinator::{Deployment, JobEnd, JobResults, JobState, PipelineStatus};
 use jiff::Timestamp;
 
+pub(super) use guarded::Guarded;
 pub(super) use json::Json;
 pub(super) use lines::Lines;
 pub(super) use live::Live;
 pub(super) use quiet::Quiet;
 
 use super::reports::Reports;
+use crate::pipeline_variables::Mask;
 
 /// A job as views know it.
 #[derive(Debug, Clone, Copy)]
@@ -86,9 +89,9 @@ pub(super) trait View {
     fn summary(&mut self, summary: &Summary);
 }
 
-/// The view that the options and the terminal ask for.
-pub(super) fn choose(json: bool, quiet: bool) -> Box<dyn View + Send> {
-    if json {
+/// The view that the options and the terminal ask for, without what `mask` knows.
+pub(super) fn choose(json: bool, quiet: bool, mask: Mask) -> Guarded {
+    let view: Box<dyn View + Send> = if json {
         Box::new(Json)
     } else if quiet {
         Box::new(Quiet)
@@ -96,7 +99,8 @@ pub(super) fn choose(json: bool, quiet: bool) -> Box<dyn View + Send> {
         Box::new(Live::new())
     } else {
         Box::new(Lines::default())
-    }
+    };
+    Guarded::new(view, mask, json)
 }
 
 const BOLD: Style = Style::new().bold();

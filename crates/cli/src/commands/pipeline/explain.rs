@@ -69,7 +69,7 @@ pub(super) fn run(
     } else {
         print_text(&mask.text(wanted.text(&event)))?;
         if let Err(found) = &explanation.result {
-            report(&found.errors, Severity::Error);
+            report(&found.errors, Severity::Error, &mask);
         }
     }
     Ok(answer(!wanted.jobs.is_empty()))
