@@ -116,11 +116,10 @@ fn names_on_the_way(path: &Path) -> Vec<OsString> {
 
 /// Whether only root and this user can put anything into a directory.
 fn is_ours_alone(directory: &OwnedFd) -> io::Result<bool> {
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let by_others = Mode::WGRP | Mode::WOTH;
     let stat = fstat(directory)?;
     let owner_is_trusted = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
-    Ok(owner_is_trusted
-        && Mode::from_raw_mode(stat.st_mode).as_raw_mode() & WRITABLE_BY_OTHERS == 0)
+    Ok(owner_is_trusted && !Mode::from_raw_mode(stat.st_mode).intersects(by_others))
 }
 
 #[cfg(test)]

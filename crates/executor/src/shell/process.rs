@@ -297,3 +297,43 @@ async fn await_none(processes: &JobProcesses) {
 async fn off_thread<T: Send + Default + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Stream;
+
+    struct Said(Vec<u8>);
+
+    impl Output for Said {
+        fn write(&mut self, _stream: Stream, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+
+    /// As where a job's processes cannot be told from others: none is found.
+    #[tokio::test]
+    async fn what_ignores_the_polite_signal_goes_with_its_leaders_group() {
+        let text = "sh -c \"trap '' TERM; echo \\$\\$; exec sleep 300\" & wait";
+        let job = JobProcesses::part();
+        let leader = Invocation::new("sh", ["-c", text], Path::new("/"), &job);
+        let mut tree = ProcessTree::start(leader, b"", false).expect("it starts");
+        tree.processes = JobProcesses::part();
+        let mut said = Said(Vec::new());
+        while !said.0.ends_with(b"\n") {
+            let forwarded = tree.pipes.forward(&mut said).await;
+            forwarded.expect("readable");
+        }
+        let status = tree.stop(&mut said, Duration::from_secs(60)).await;
+        assert!(matches!(
+            exit_of(status.expect("it ends")),
+            Exit::Failure { code: -1, .. }
+        ));
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !job.find().is_empty() {
+            assert!(Instant::now() < patience, "{:?}", job.find());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tree.finished = true;
+    }
+}
