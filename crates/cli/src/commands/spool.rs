@@ -65,7 +65,7 @@ struct Drop {
 struct Place {
     #[command(flatten)]
     config: ConfigOption,
-    /// Working directory of the runner, for a `directory` in [spool] that is relative
+    /// Working directory of the runner, for a relative `directory` of the `[spool]` table
     #[arg(long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
 }
