@@ -26,6 +26,10 @@ fn scope() -> Scope {
     Scope::of_inputs(&inputs)
 }
 
+fn assert_value(scope: &Scope, text: &str, expected: &str) {
+    assert_eq!(interpolate(scope, text).as_deref(), Ok(expected), "{text}");
+}
+
 #[test]
 fn expressions_become_their_values() {
     let scope = scope();
@@ -51,7 +55,7 @@ fn expressions_become_their_values() {
         ("\\${{ job.inputs.name }}", "${{ job.inputs.name }}"),
         ("$HOME ${X} {{ a }}", "$HOME ${X} {{ a }}"),
     ] {
-        assert_eq!(interpolate(&scope, text).as_deref(), Ok(expected), "{text}");
+        assert_value(&scope, text, expected);
     }
 }
 
@@ -87,12 +91,7 @@ fn operators_have_their_precedence() {
         ("\"a\" + 'b' + job.inputs.name", "abada"),
         ("[1, 2,][1]", "2"),
     ] {
-        let text = format!("${{{{ {expression} }}}}");
-        assert_eq!(
-            interpolate(&scope, &text).as_deref(),
-            Ok(expected),
-            "{text}"
-        );
+        assert_value(&scope, &format!("${{{{ {expression} }}}}"), expected);
     }
 }
 
@@ -108,12 +107,7 @@ fn quoted_texts_have_their_escapes() {
         (r"'It\'s \n \\ ${{ raw }}'", r"It's \n \ ${{ raw }}"),
         ("\"}}\"", "}}"),
     ] {
-        let text = format!("${{{{ {expression} }}}}");
-        assert_eq!(
-            interpolate(&scope, &text).as_deref(),
-            Ok(expected),
-            "{text}"
-        );
+        assert_value(&scope, &format!("${{{{ {expression} }}}}"), expected);
     }
 }
 
