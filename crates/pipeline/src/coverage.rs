@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::re2;
+use crate::re2::Patterns;
 
 /// The pattern of a job's `coverage`.
 #[derive(Debug, Clone)]
@@ -11,7 +11,8 @@ pub struct CoveragePattern(Regex);
 impl CoveragePattern {
     /// From `/pattern/`; `None` when it is no such pattern.
     pub fn new(text: &str) -> Option<Self> {
-        re2::compile_delimited(text)?.ok().map(Self)
+        let compiled = Patterns::default().compile_delimited(text)?;
+        compiled.ok().map(Self)
     }
 
     /// The first number in the last group of the last match in the line; in the whole match where the

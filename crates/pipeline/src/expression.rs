@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::re2;
+use crate::re2::Patterns;
 
 /// More tokens are refused.
 const MAXIMUM_TOKENS: usize = 100;
@@ -80,8 +80,8 @@ enum Token {
 
 impl Expression {
     /// Checks `text` as GitLab does, literal patterns included.
-    pub(crate) fn parse(text: &str) -> Result<Self, Invalid> {
-        let tokens = scan(text)?;
+    pub(crate) fn parse(text: &str, patterns: &Patterns) -> Result<Self, Invalid> {
+        let tokens = scan(text, patterns)?;
         let mut parser = Parser {
             tokens: tokens.into_iter().peekable(),
             end: text.len(),
@@ -102,10 +102,14 @@ impl Expression {
     }
 
     /// The text with values in place of variables: texts in quotes, `null` for what has no value.
-    pub(crate) fn shown(&self, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+    pub(crate) fn shown(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        patterns: &Patterns,
+    ) -> String {
         let mut shown = String::with_capacity(self.text.len());
         let mut rest = 0;
-        for (offset, token) in scan(&self.text).unwrap_or_default() {
+        for (offset, token) in scan(&self.text, patterns).unwrap_or_default() {
             let Token::Term(Term::Variable(name)) = token else {
                 continue;
             };
@@ -126,9 +130,14 @@ impl Expression {
     }
 
     /// Evaluates; `lookup` gives a variable's value, not expanded.
-    pub(crate) fn evaluate(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Outcome {
+    pub(crate) fn evaluate(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        patterns: &Patterns,
+    ) -> Outcome {
         let mut evaluation = Evaluation {
             lookup,
+            patterns,
             matched_plain_text: false,
         };
         let holds = evaluation.value(&self.root).is_present();
@@ -162,7 +171,7 @@ static INPUT: LazyLock<Regex> =
 static PATTERN: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^/(?:[^/]|\\/)+[^\\]/[ismU]*").expect("is valid"));
 
-fn scan(text: &str) -> Result<Vec<(usize, Token)>, Invalid> {
+fn scan(text: &str, patterns: &Patterns) -> Result<Vec<(usize, Token)>, Invalid> {
     let mut tokens = Vec::new();
     let mut offset = 0;
     loop {
@@ -172,7 +181,7 @@ fn scan(text: &str) -> Result<Vec<(usize, Token)>, Invalid> {
         if trimmed.is_empty() {
             return Ok(tokens);
         }
-        let (length, token) = token(trimmed, offset)?;
+        let (length, token) = token(trimmed, offset, patterns)?;
         tokens.push((offset, token));
         if tokens.len() > MAXIMUM_TOKENS {
             return Err(invalid(offset, "more than 100 tokens"));
@@ -181,7 +190,7 @@ fn scan(text: &str) -> Result<Vec<(usize, Token)>, Invalid> {
     }
 }
 
-fn token(rest: &str, offset: usize) -> Result<(usize, Token), Invalid> {
+fn token(rest: &str, offset: usize, patterns: &Patterns) -> Result<(usize, Token), Invalid> {
     let symbol = |length, token| Ok((length, token));
     let word = |word: &str| {
         rest.starts_with(word)
@@ -216,7 +225,8 @@ fn token(rest: &str, offset: usize) -> Result<(usize, Token), Invalid> {
         }
     }
     if let Some(found) = PATTERN.find(rest) {
-        let compiled = re2::compile_delimited(found.as_str())
+        let compiled = patterns
+            .compile_delimited(found.as_str())
             .ok_or_else(|| invalid(offset, "no pattern"))?
             .map_err(|error| invalid(offset, format!("invalid pattern: {}", first_line(&error))))?;
         return symbol(found.len(), Token::Term(Term::Pattern(compiled)));
@@ -306,6 +316,7 @@ impl Operator {
 
 struct Evaluation<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
+    patterns: &'a Patterns,
     matched_plain_text: bool,
 }
 
@@ -346,7 +357,7 @@ impl Evaluation<'_> {
             Value::Text(right) => right.clone(),
             Value::Bool(right) => right.to_string(),
         };
-        if let Some(Ok(pattern)) = re2::compile_delimited(&right) {
+        if let Some(Ok(pattern)) = self.patterns.compile_delimited(&right) {
             return pattern.is_match(&text);
         }
         self.matched_plain_text = true;
@@ -406,9 +417,17 @@ mod tests {
         Some(value.to_owned())
     }
 
+    fn parse(text: &str) -> Result<Expression, Invalid> {
+        Expression::parse(text, &Patterns::default())
+    }
+
+    fn evaluate(expression: &Expression) -> Outcome {
+        expression.evaluate(&variable, &Patterns::default())
+    }
+
     fn check(text: &str, expected: &str) {
-        let actual = match Expression::parse(text) {
-            Ok(expression) => expression.evaluate(&variable).holds.to_string(),
+        let actual = match parse(text) {
+            Ok(expression) => evaluate(&expression).holds.to_string(),
             Err(error) => format!("{}: {}", error.offset, error.reason),
         };
         assert_eq!(actual, expected, "{text}");
@@ -454,7 +473,7 @@ mod tests {
         ] {
             check(text, expected);
         }
-        let odd = Expression::parse("$A =~ $B").unwrap().evaluate(&variable);
+        let odd = evaluate(&parse("$A =~ $B").unwrap());
         assert!(odd.matched_plain_text && !odd.holds);
     }
 
@@ -492,31 +511,31 @@ mod tests {
         ] {
             check(text, expected);
         }
-        assert!(Expression::parse("$A =~ /(ab/").is_err());
-        assert!(Expression::parse(&vec!["$A"; 51].join(" && ")).is_err());
-        assert!(Expression::parse(&vec!["$A"; 50].join(" && ")).is_ok());
+        assert!(parse("$A =~ /(ab/").is_err());
+        assert!(parse(&vec!["$A"; 51].join(" && ")).is_err());
+        assert!(parse(&vec!["$A"; 50].join(" && ")).is_ok());
     }
 
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "(?s).{0,80}") {
-            drop(Expression::parse(&text));
+            drop(parse(&text));
         }
 
         #[test]
         fn any_sequence_of_tokens_is_parsed_or_refused(
             text in r#"(\$A|\$B|'x'|"y"|/ab/i|null|true|==|!=|=~|!~|&&|\|\||!|\(|\)| ){0,40}"#
         ) {
-            if let Ok(expression) = Expression::parse(&text) {
-                expression.evaluate(&variable);
+            if let Ok(expression) = parse(&text) {
+                evaluate(&expression);
             }
         }
 
         #[test]
         fn negation_turns_the_outcome_round(text in r#"(\$A|\$NOPE|'x'|null)( (==|&&|\|\|) (\$B|''|true)){0,3}"#) {
-            let plain = Expression::parse(&text).unwrap().evaluate(&variable).holds;
-            let negated = Expression::parse(&format!("!({text})")).unwrap();
-            prop_assert_eq!(negated.evaluate(&variable).holds, !plain);
+            let plain = evaluate(&parse(&text).unwrap()).holds;
+            let negated = parse(&format!("!({text})")).unwrap();
+            prop_assert_eq!(evaluate(&negated).holds, !plain);
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::model::{AllowFailure, JobArtifacts, JobWhen, PipelineJob, YamlVariabl
 use crate::needs::{self, NeedSpec};
 use crate::parallel::{self, Parallel};
 use crate::policy::{self, Policy};
-use crate::re2;
 use crate::rules::{self, MAXIMUM_START_IN, Owner, Rule};
 use crate::shape::{Shape, given};
 use crate::source::Span;
@@ -592,7 +591,8 @@ fn parse_allow_failure(
 
 fn parse_coverage(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<String> {
     let text = node.as_text();
-    let fits = text.is_some_and(|text| matches!(re2::compile_delimited(text), Some(Ok(_))));
+    let fits =
+        text.is_some_and(|text| matches!(shape.patterns.compile_delimited(text), Some(Ok(_))));
     if !fits {
         shape.error(
             node.span,

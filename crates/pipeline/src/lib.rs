@@ -194,7 +194,10 @@ fn checked(
     findings: &mut Findings,
 ) -> Result<(Config, Span), Fault> {
     let (tree, span) = merged(root, world, sources, findings)?;
-    let mut shape = Shape { findings };
+    let mut shape = Shape {
+        findings,
+        patterns: &world.patterns,
+    };
     let config = config::parse(&tree, span, &mut shape);
     match findings.errors.pop() {
         Some(fault) => Err(fault),

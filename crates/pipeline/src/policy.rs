@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use crate::expression::Expression;
-use crate::re2;
+use crate::re2::Patterns;
 use crate::shape::{Shape, given};
 use crate::source::{Fault, Span};
 use crate::trace::PolicyTrace;
@@ -114,9 +114,10 @@ impl Policy {
         // No cluster is known here.
         let kubernetes = self.kubernetes.map(|_| false);
         let variables = (!self.variables.is_empty()).then(|| {
-            self.variables
-                .iter()
-                .any(|expression| expression.evaluate(&|name| scope.value(name)).holds)
+            self.variables.iter().any(|expression| {
+                let lookup = |name: &str| scope.value(name);
+                expression.evaluate(&lookup, &world.patterns).holds
+            })
         });
         let changes =
             (!self.changes.is_empty()).then(|| world.changed(&self.changes, scope).holds());
@@ -125,12 +126,12 @@ impl Policy {
 }
 
 impl Reference {
-    fn parse(text: &str) -> Result<Self, regex::Error> {
+    fn parse(text: &str, patterns: &Patterns) -> Result<Self, regex::Error> {
         let (name, project) = match text.split_once('@') {
             Some((name, project)) => (name, Some(project.to_owned())),
             None => (text, None),
         };
-        let kind = match re2::compile_delimited(name) {
+        let kind = match patterns.compile_delimited(name) {
             Some(compiled) => ReferenceKind::Pattern(compiled?),
             None => ReferenceKind::Name(name.to_owned()),
         };
@@ -194,7 +195,7 @@ pub(crate) fn parse(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<P
             .strings(variables, &format!("{place} variables"))
             .unwrap_or_default();
         for text in texts {
-            match Expression::parse(&text) {
+            match Expression::parse(&text, shape.patterns) {
                 Ok(expression) => policy.variables.push(expression),
                 Err(fault) => {
                     let message = format!("{place} variables invalid expression syntax");
@@ -229,7 +230,10 @@ fn parse_refs(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Vec<Ref
     };
     let mut refs = Vec::with_capacity(items.len());
     for item in items {
-        match item.as_text().map(Reference::parse) {
+        match item
+            .as_text()
+            .map(|text| Reference::parse(text, shape.patterns))
+        {
             Some(Ok(reference)) => refs.push(reference),
             Some(Err(_)) => shape.error(
                 item.span,

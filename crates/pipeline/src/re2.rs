@@ -18,71 +18,54 @@ const SIZES: [usize; 3] = [8 << 10, 128 << 10, SIZE_LIMIT];
 /// What all patterns of one evaluation may cost: more than any project has, and less than a second's work.
 const MAXIMUM_COST: usize = 64 << 20;
 
-/// Compiled patterns that are remembered outside of evaluations; each may take [`SIZE_LIMIT`].
-const MAXIMUM_KNOWN: usize = 64;
-
-thread_local! {
-    // What is left of `MAXIMUM_COST` while an evaluation runs on this thread.
-    static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
-    // Jobs that extend one another have the same rules, and compiling is most of what those cost.
-    static KNOWN: RefCell<HashMap<(String, String), Regex>> = RefCell::default();
-}
-
-/// While it lives, new patterns of this thread may cost [`MAXIMUM_COST`] together.
+/// The patterns of one evaluation: what they may cost together, and those that are compiled. Jobs that extend
+/// one another have the same rules, and compiling is most of what those cost.
 #[derive(Debug)]
-pub(crate) struct Budget(());
+pub(crate) struct Patterns {
+    left: Cell<usize>,
+    known: RefCell<HashMap<(String, String), Regex>>,
+}
 
-impl Budget {
-    pub(crate) fn begin() -> Self {
-        LEFT.set(Some(MAXIMUM_COST));
-        Self(())
+impl Default for Patterns {
+    fn default() -> Self {
+        Self {
+            left: Cell::new(MAXIMUM_COST),
+            known: RefCell::default(),
+        }
     }
 }
 
-impl Drop for Budget {
-    fn drop(&mut self) {
-        LEFT.set(None);
-        KNOWN.with_borrow_mut(|known| {
-            if known.len() > MAXIMUM_KNOWN {
-                known.clear();
+impl Patterns {
+    /// Compiles `pattern` with flags out of `i`, `m`, `s`, `U`.
+    pub(crate) fn compile(&self, pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
+        let key = (pattern.to_owned(), flags.to_owned());
+        if let Some(known) = self.known.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let compiled = self.build(pattern, flags)?;
+        self.known.borrow_mut().insert(key, compiled.clone());
+        Ok(compiled)
+    }
+
+    /// Compiles `/pattern/flags`; `None` when the text has no such form.
+    pub(crate) fn compile_delimited(&self, text: &str) -> Option<Result<Regex, regex::Error>> {
+        let (pattern, flags) = split_delimited(text)?;
+        Some(self.compile(&pattern.replace("\\/", "/"), flags))
+    }
+
+    fn build(&self, pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
+        let pattern = translate(pattern);
+        for size in SIZES {
+            let left = self.left.get().checked_sub(size);
+            let left = left.ok_or(regex::Error::CompiledTooBig(MAXIMUM_COST))?;
+            self.left.set(left);
+            match build_within(&pattern, flags, size) {
+                Err(regex::Error::CompiledTooBig(_)) if size < SIZE_LIMIT => {}
+                built => return built,
             }
-        });
-    }
-}
-
-/// Compiles `pattern` with flags out of `i`, `m`, `s`, `U`.
-pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
-    let key = (pattern.to_owned(), flags.to_owned());
-    let known = KNOWN.with_borrow(|known| known.get(&key).cloned());
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let compiled = build(pattern, flags)?;
-    KNOWN.with_borrow_mut(|known| {
-        // The budget of an evaluation bounds what it remembers.
-        if known.len() >= MAXIMUM_KNOWN && LEFT.get().is_none() {
-            known.clear();
         }
-        known.insert(key, compiled.clone());
-    });
-    Ok(compiled)
-}
-
-fn build(pattern: &str, flags: &str) -> Result<Regex, regex::Error> {
-    let pattern = translate(pattern);
-    for size in SIZES {
-        if let Some(left) = LEFT.get() {
-            let left = left
-                .checked_sub(size)
-                .ok_or(regex::Error::CompiledTooBig(MAXIMUM_COST))?;
-            LEFT.set(Some(left));
-        }
-        match build_within(&pattern, flags, size) {
-            Err(regex::Error::CompiledTooBig(_)) if size < SIZE_LIMIT => {}
-            built => return built,
-        }
+        Err(regex::Error::CompiledTooBig(SIZE_LIMIT))
     }
-    Err(regex::Error::CompiledTooBig(SIZE_LIMIT))
 }
 
 fn build_within(pattern: &str, flags: &str, size: usize) -> Result<Regex, regex::Error> {
@@ -95,12 +78,6 @@ fn build_within(pattern: &str, flags: &str, size: usize) -> Result<Regex, regex:
         .dfa_size_limit(SIZE_LIMIT)
         .nest_limit(100)
         .build()
-}
-
-/// Compiles `/pattern/flags`; `None` when the text has no such form.
-pub(crate) fn compile_delimited(text: &str) -> Option<Result<Regex, regex::Error>> {
-    let (pattern, flags) = split_delimited(text)?;
-    Some(compile(&pattern.replace("\\/", "/"), flags))
 }
 
 /// Splits `/pattern/flags`.
@@ -215,7 +192,10 @@ mod tests {
             ("^[[:alpha:]]+$", "abc", true),
         ] {
             assert_eq!(
-                compile(pattern, "").unwrap().is_match(text),
+                Patterns::default()
+                    .compile(pattern, "")
+                    .unwrap()
+                    .is_match(text),
                 expected,
                 "{pattern} {text}"
             );
@@ -231,41 +211,37 @@ mod tests {
             "(",
             "((a{100}){100}){100}",
         ] {
-            assert!(compile(pattern, "").is_err(), "{pattern}");
+            assert!(
+                Patterns::default().compile(pattern, "").is_err(),
+                "{pattern}"
+            );
         }
     }
 
     #[test]
     fn all_patterns_of_an_evaluation_share_a_budget() {
-        let heavy = |at: usize| compile(&format!(r"(\pL{{10}}N{at}x){{2}}"), "").is_ok();
-        let plain = |at: usize| compile(&format!(r"^release/v{at}\.\d+$"), "").is_ok();
-        let budget = Budget::begin();
+        let patterns = Patterns::default();
+        let heavy = |at: usize| {
+            let pattern = format!(r"(\pL{{10}}N{at}x){{2}}");
+            patterns.compile(&pattern, "").is_ok()
+        };
+        let plain = |at: usize| {
+            let pattern = format!(r"^release/v{at}\.\d+$");
+            patterns.compile(&pattern, "").is_ok()
+        };
         // As many as a large project may have, and again, because they are known now.
         assert!((0..1_000).chain(0..1_000).all(plain));
         assert!(heavy(0));
         assert!(!(1..480).all(heavy));
         assert!(heavy(0), "it is known");
-        drop(budget);
-        // Patterns of another evaluation, and of none, are not to blame.
-        assert!(heavy(500));
-        let _budget = Budget::begin();
-        assert!(heavy(501));
     }
 
     #[test]
     fn flags_apply() {
-        assert!(
-            compile_delimited("/^B$/im")
-                .unwrap()
-                .unwrap()
-                .is_match("a\nb")
-        );
-        assert!(
-            compile_delimited("/a\\/b/")
-                .unwrap()
-                .unwrap()
-                .is_match("a/b")
-        );
-        assert!(compile_delimited("a/b").is_none());
+        let patterns = Patterns::default();
+        let compiled = |text: &str| patterns.compile_delimited(text).map(Result::unwrap);
+        assert!(compiled("/^B$/im").unwrap().is_match("a\nb"));
+        assert!(compiled("/a\\/b/").unwrap().is_match("a/b"));
+        assert!(compiled("a/b").is_none());
     }
 }

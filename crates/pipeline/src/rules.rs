@@ -241,7 +241,7 @@ fn parse_start_in(
 
 fn parse_condition(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Expression> {
     let parsed = match node.as_text() {
-        Some(text) => Expression::parse(text).map_err(|fault| fault.describe(text)),
+        Some(text) => Expression::parse(text, shape.patterns).map_err(|fault| fault.describe(text)),
         None => Err("an expression is text".to_owned()),
     };
     parsed

@@ -3,6 +3,7 @@
 //! `what` is the location and attribute a message begins with, such as `jobs:build:image config`.
 
 use crate::duration;
+use crate::re2::Patterns;
 use crate::source::{Findings, Span};
 use crate::yaml::{Kind, Map, Node};
 
@@ -13,6 +14,7 @@ pub(crate) const MAXIMUM_NESTING: usize = 10;
 #[derive(Debug)]
 pub(crate) struct Shape<'a> {
     pub(crate) findings: &'a mut Findings,
+    pub(crate) patterns: &'a Patterns,
 }
 
 impl Shape<'_> {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::event::{ChangedFiles, Comparison, Event, Files, OtherProject, Unavailable};
 use crate::expression;
 use crate::glob::{Glob, is_plain};
-use crate::re2;
+use crate::re2::Patterns;
 use crate::rules::{Changes, Exists, Rule, RuleWhen};
 use crate::source::{Fault, Findings, Span};
 use crate::trace::{
@@ -33,7 +33,7 @@ pub(crate) struct World<'a> {
     changed: OnceCell<Option<Listing>>,
     compared: RefCell<HashMap<String, Rc<Compared>>>,
     projects: RefCell<Projects>,
-    _patterns: re2::Budget,
+    pub(crate) patterns: Patterns,
 }
 
 /// Projects by path and reference.
@@ -113,7 +113,7 @@ impl<'a> World<'a> {
             changed: OnceCell::new(),
             compared: RefCell::default(),
             projects: RefCell::default(),
-            _patterns: re2::Budget::begin(),
+            patterns: Patterns::default(),
         }
     }
 
@@ -205,7 +205,7 @@ impl<'a> World<'a> {
             exists: None,
         };
         if let Some(condition) = &rule.condition {
-            let outcome = condition.evaluate(&|name| asker.scope.value(name));
+            let outcome = condition.evaluate(&|name| asker.scope.value(name), &self.patterns);
             if outcome.matched_plain_text {
                 findings.warn(
                     rule.span,
@@ -247,7 +247,8 @@ impl<'a> World<'a> {
             condition: judgement.condition.zip(rule.condition.as_ref()).map(
                 |(outcome, condition)| ConditionTrace {
                     text: condition.text().to_owned(),
-                    expanded: condition.shown(&|name| self.shown_value(name, scope)),
+                    expanded: condition
+                        .shown(&|name| self.shown_value(name, scope), &self.patterns),
                     holds: outcome.holds,
                 },
             ),

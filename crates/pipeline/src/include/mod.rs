@@ -97,6 +97,7 @@ impl<'a> Loader<'a> {
             component: context.component,
             scope: self.scope(origin),
             secret: &self.world.event.secret_variables,
+            patterns: &self.world.patterns,
         };
         let content = inputs::interpolate(document, context.given, surroundings)?;
         let own = content
@@ -182,6 +183,7 @@ impl<'a> Loader<'a> {
         let before = self.findings.errors.len();
         let mut shape = Shape {
             findings: self.findings,
+            patterns: &self.world.patterns,
         };
         let parsed = rules::parse(rules, "include:rules", Owner::Include, &mut shape);
         if let Some(fault) = shape.findings.errors.drain(before..).next() {

@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use crate::expression::Expression;
-use crate::re2;
+use crate::re2::Patterns;
 use crate::shape::given;
 use crate::source::{Fault, Span};
 use crate::yaml::{Entry, Kind, Map, Node};
@@ -46,7 +46,7 @@ pub(super) struct Header<'a> {
 const COMPONENT_FACTS: &[&str] = &["name", "sha", "version", "reference"];
 
 /// Checks the header.
-pub(super) fn parse_header(header: &Node) -> Result<Header<'_>, Fault> {
+pub(super) fn parse_header<'n>(header: &'n Node, patterns: &Patterns) -> Result<Header<'n>, Fault> {
     let top = header
         .as_map()
         .ok_or_else(|| Fault::new(header.span, "header config should be a hash"))?;
@@ -70,7 +70,10 @@ pub(super) fn parse_header(header: &Node) -> Result<Header<'_>, Fault> {
         found.inputs = inputs
             .entries()
             .iter()
-            .map(|entry| parse_input(entry, &format!("header:spec:inputs:{}", entry.key)))
+            .map(|entry| {
+                let place = format!("header:spec:inputs:{}", entry.key);
+                parse_input(entry, &place, patterns)
+            })
             .collect::<Result<_, _>>()?;
     }
     Ok(found)
@@ -115,7 +118,11 @@ fn refuse_unknown(map: &Map, allowed: &[&str], place: &str) -> Result<(), Fault>
 }
 
 /// Checks one input; `place` is its location.
-pub(super) fn parse_input<'n>(entry: &'n Entry, place: &str) -> Result<InputSpec<'n>, Fault> {
+pub(super) fn parse_input<'n>(
+    entry: &'n Entry,
+    place: &str,
+    patterns: &Patterns,
+) -> Result<InputSpec<'n>, Fault> {
     let name: &str = &entry.key.text;
     let mut spec = InputSpec {
         name,
@@ -166,12 +173,12 @@ pub(super) fn parse_input<'n>(entry: &'n Entry, place: &str) -> Result<InputSpec
             );
             return Err(Fault::new(other.span, format!("{place} {text}")));
         }
-        spec.rules = parse_rules(&rules.value, spec.kind, place)?;
+        spec.rules = parse_rules(&rules.value, spec.kind, place, patterns)?;
     }
     if let Some(node) = map.get("regex") {
         let compiled = node
             .as_text()
-            .and_then(|pattern| re2::compile(pattern, "").ok());
+            .and_then(|pattern| patterns.compile(pattern, "").ok());
         if spec.kind != InputType::String {
             let text = "RegEx validation can only be used with string inputs";
             return Err(fault(node, text.to_owned()));
@@ -217,6 +224,7 @@ fn parse_rules<'n>(
     node: &'n Node,
     kind: InputType,
     place: &str,
+    patterns: &Patterns,
 ) -> Result<Vec<InputRule<'n>>, Fault> {
     let place = format!("{place}:rules");
     let fault = |at: &Node, text: &str| Fault::new(at.span, format!("{place} {text}"));
@@ -238,7 +246,7 @@ fn parse_rules<'n>(
             Some(node) => {
                 let message = "if invalid expression syntax";
                 let text = node.as_text().ok_or_else(|| fault(node, message))?;
-                let parsed = Expression::parse(text);
+                let parsed = Expression::parse(text, patterns);
                 Some(parsed.map_err(|e| fault(node, message).with_detail(e.describe(text)))?)
             }
         };

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use self::header::{parse_header, parse_input};
 use self::interpolation::Interpolation;
 use self::value::take_values;
+use crate::re2::Patterns;
 use crate::source::{Fault, Span};
 use crate::variables::Scope;
 use crate::yaml::{Document, Entry, Node};
@@ -28,6 +29,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) scope: Scope<'a>,
     /// Variables that must not be expanded.
     pub(crate) secret: &'a BTreeSet<String>,
+    pub(crate) patterns: &'a Patterns,
 }
 
 /// What `$[[ component.X ]]` stands for.
@@ -66,9 +68,9 @@ pub(crate) fn interpolate(
         }
         return Ok(document.content);
     };
-    let header = parse_header(&header)?;
+    let header = parse_header(&header, surroundings.patterns)?;
     let mut interpolation = Interpolation {
-        values: take_values(header.inputs, given, surroundings.at)?,
+        values: take_values(header.inputs, given, surroundings)?,
         component: header.component,
         surroundings,
         blocks: 0,
@@ -78,7 +80,11 @@ pub(crate) fn interpolate(
 }
 
 /// Checks an input of a job, which must have a default; `place` is the location of the job's `inputs`.
-pub(crate) fn check_job_input(entry: &Entry, place: &str) -> Result<(), Fault> {
+pub(crate) fn check_job_input(
+    entry: &Entry,
+    place: &str,
+    patterns: &Patterns,
+) -> Result<(), Fault> {
     let place = format!("{place}:{}", entry.key);
     let fault = |text: &str| Fault::new(entry.span, format!("{place} {text}"));
     let map = entry.value.as_map();
@@ -87,7 +93,7 @@ pub(crate) fn check_job_input(entry: &Entry, place: &str) -> Result<(), Fault> {
         let text = format!("{place} config contains unknown keys: rules");
         return Err(Fault::new(rules.span, text));
     }
-    let spec = parse_input(entry, &place)?;
+    let spec = parse_input(entry, &place, patterns)?;
     match spec.default {
         None => Err(fault("must have a default value")),
         Some(default) => spec.check(default, "default").map(drop),
@@ -124,6 +130,7 @@ mod tests {
             component: None,
             scope,
             secret: &BTreeSet::from(["SECRET".to_owned()]),
+            patterns: &Patterns::default(),
         };
         let actual = match interpolate(document, &Given::typed(given), surroundings) {
             Ok(node) => serde_json::to_string(&node).unwrap(),

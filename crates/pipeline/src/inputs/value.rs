@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::Surroundings;
 use super::header::{InputSpec, InputType};
 use crate::event::InputValue;
 use crate::source::{Fault, Findings, Span};
@@ -73,7 +74,7 @@ fn typed(text: &str, kind: InputType, span: Span) -> Kind {
 pub(super) fn take_values(
     mut specs: Vec<InputSpec<'_>>,
     given: &Given,
-    at: Span,
+    surroundings: Surroundings<'_>,
 ) -> Result<HashMap<String, Node>, Fault> {
     let unknown: Vec<&Entry> = given
         .values
@@ -93,7 +94,7 @@ pub(super) fn take_values(
     for mut spec in specs {
         let lookup = |name: &str| values.get(name.strip_prefix("inputs.")?)?.scalar_text();
         let rule = spec.rules.iter().find(|rule| match &rule.condition {
-            Some(condition) => condition.evaluate(&lookup).holds,
+            Some(condition) => condition.evaluate(&lookup, surroundings.patterns).holds,
             None => true,
         });
         if let Some(rule) = rule {
@@ -105,7 +106,11 @@ pub(super) fn take_values(
             (Some(value), _) => spec.check(&value, "provided")?,
             (None, Some(default)) => default,
             (None, None) => {
-                let span = if given.is_empty() { spec.span } else { at };
+                let span = if given.is_empty() {
+                    spec.span
+                } else {
+                    surroundings.at
+                };
                 return Err(Fault::new(
                     span,
                     format!(

@@ -407,7 +407,7 @@ pub(crate) fn job_inputs(node: &Node, place: &str, shape: &mut Shape<'_>) -> Opt
         );
     }
     for entry in map.entries() {
-        if let Err(fault) = inputs::check_job_input(entry, place) {
+        if let Err(fault) = inputs::check_job_input(entry, place, shape.patterns) {
             shape.findings.push(fault);
         }
     }
