@@ -33,6 +33,9 @@ pub use entry::{RunnerEntry, TemplateError, ValueError};
 pub use environment::Environment;
 pub use error::{ConfigError, Warning};
 pub use load::{LintError, Loaded, lint, load};
-pub use model::{Config, DockerConnection, KubernetesConnection, RunnerConfig, SpoolConfig};
+pub use model::{
+    Config, Device, DockerConfig, DockerService, GpuRequest, Isolation, KeyFault,
+    KubernetesConnection, RunnerConfig, SpoolConfig, Ulimit,
+};
 pub use show::{Origin, ShownKey, show};
 pub use system_id::{parse_system_id, system_id};

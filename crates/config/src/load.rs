@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::environment::Environment;
 use crate::error::{ConfigError, Source, Warning};
 use crate::keys::{self, Key, Kind};
-use crate::model::{ACTED, Config, INERT, fingerprint};
+use crate::model::{ACTED, Config, INERT, KeyFault, fingerprint};
 use crate::setting::{RemarkKind, Section, Setting, read};
 
 /// A file that can be used.
@@ -39,9 +39,17 @@ pub fn load(text: &str, file: &str, environment: &Environment) -> Result<Loaded,
         })
         .collect();
     warn_of_idle_keys(&source, &section, keys::FILE, "", &mut warnings);
+    let config = Config::read(&section, environment);
+    warnings.extend(
+        docker_faults(&source, &section, &config).map(|(_, line, fault)| Warning {
+            line,
+            key: format!("runners.docker.{}", fault.key),
+            message: format!("{}; every job of this runner is refused", fault.message),
+        }),
+    );
     warnings.sort_by_key(|warning| warning.line);
     Ok(Loaded {
-        config: Config::read(&section, environment),
+        config,
         warnings,
         advice: schema_problems(&section, environment),
     })
@@ -77,7 +85,13 @@ pub fn lint(text: &str, file: &str, environment: &Environment) -> Result<(), Lin
     let source = Source { file, text };
     let (section, remarks) = read(&source)?;
     check_labels(&source, &section)?;
-    let problems = schema_problems(&section, environment);
+    let mut problems = schema_problems(&section, environment);
+    let config = Config::read(&section, environment);
+    problems.extend(docker_faults(&source, &section, &config).map(
+        |(index, line, KeyFault { key, message })| {
+            format!("runners[{index}].docker.{key} (line {line}): {message}")
+        },
+    ));
     if !problems.is_empty() {
         return Err(LintError::Schema(problems));
     }
@@ -140,6 +154,24 @@ fn warn_of_idle_keys(
             }),
         }
     }
+}
+
+/// Values of `[runners.docker]` that cannot be used: number of the runner, line, fault.
+fn docker_faults<'a>(
+    source: &'a Source<'_>,
+    file: &'a Section,
+    config: &'a Config,
+) -> impl Iterator<Item = (usize, usize, &'a KeyFault)> {
+    let sections = file.tables("runners").iter().zip(&config.runners);
+    sections
+        .enumerate()
+        .flat_map(move |(index, (section, runner))| {
+            let faults = runner.docker.iter().flat_map(|docker| &docker.faults);
+            faults.filter_map(move |fault| {
+                let place = section.table("docker")?.place(fault.key);
+                Some((index, source.position(place.start).0, fault))
+            })
+        })
 }
 
 /// Labels decide which jobs come: a bad one fails the load (`runner-config.md` 2.4).

@@ -10,6 +10,10 @@ use courser_protocol::Secret;
 use crate::environment::Environment;
 use crate::setting::Section;
 
+mod docker;
+
+pub use docker::{Device, DockerConfig, DockerService, GpuRequest, Isolation, KeyFault, Ulimit};
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -147,21 +151,10 @@ pub struct RunnerConfig {
     pub job_tools_anchors: Option<Vec<[u8; 32]>>,
     /// URL of the S3 server of `[runners.cache.s3]`, where one is named. Only `trust check` looks at it.
     pub cache_server: Option<String>,
-    /// How `[runners.docker]` says that the daemon is reached. Shown only, until that executor is built.
-    pub docker: DockerConnection,
+    /// `[runners.docker]`, where it is there.
+    pub docker: Option<DockerConfig>,
     /// How `[runners.kubernetes]` says that the API is reached. Shown only, until that executor is built.
     pub kubernetes: KubernetesConnection,
-}
-
-/// `host`, `tls_cert_path` and `tls_verify` of `[runners.docker]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DockerConnection {
-    /// `host`.
-    pub host: String,
-    /// `tls_cert_path`.
-    pub tls_cert_path: String,
-    /// `tls_verify`.
-    pub tls_verify: bool,
 }
 
 /// `host` and the three files of `[runners.kubernetes]`.
@@ -299,7 +292,7 @@ impl Default for RunnerConfig {
             job_tools: true,
             job_tools_anchors: None,
             cache_server: None,
-            docker: DockerConnection::default(),
+            docker: None,
             kubernetes: KubernetesConnection::default(),
         }
     }
@@ -430,23 +423,10 @@ impl RunnerConfig {
                         .collect()
                 }),
             cache_server: runner.table("cache").and_then(cache_server),
-            docker: runner
-                .table("docker")
-                .map_or_else(DockerConnection::default, DockerConnection::read),
+            docker: runner.table("docker").map(DockerConfig::read),
             kubernetes: runner
                 .table("kubernetes")
                 .map_or_else(KubernetesConnection::default, KubernetesConnection::read),
-        }
-    }
-}
-
-impl DockerConnection {
-    fn read(docker: &Section) -> Self {
-        let text = |name: &str| docker.text(name).unwrap_or_default().to_owned();
-        Self {
-            host: text("host"),
-            tls_cert_path: text("tls_cert_path"),
-            tls_verify: docker.bool("tls_verify").unwrap_or_default(),
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) enum Setting {
     Texts(Vec<String>),
     Numbers(usize),
     TextMap(BTreeMap<String, String>),
+    TextsMap(BTreeMap<String, Vec<String>>),
     BoolMap(BTreeMap<String, bool>),
     /// A table whose entries only have to be of the right type so far.
     Entries(usize),
@@ -43,6 +44,7 @@ impl Setting {
             Self::Texts(list) => list.is_empty(),
             Self::Numbers(count) | Self::Entries(count) => *count == 0,
             Self::TextMap(map) => map.is_empty(),
+            Self::TextsMap(map) => map.is_empty(),
             Self::BoolMap(map) => map.is_empty(),
             Self::Table(section) => section.is_empty(),
             Self::Tables(sections) => sections.is_empty(),
@@ -71,75 +73,76 @@ impl Section {
             .all(|placed| placed.setting.is_empty())
     }
 
-    fn get(&self, name: &str) -> Option<&Setting> {
+    /// The value of a key, where it is there.
+    pub(crate) fn setting(&self, name: &str) -> Option<&Setting> {
         self.settings.get(name).map(|placed| &placed.setting)
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Text(text)) => Some(text),
             _ => None,
         }
     }
 
     pub(crate) fn int(&self, name: &str) -> Option<i64> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Int(number)) => Some(*number),
             _ => None,
         }
     }
 
     pub(crate) fn bool(&self, name: &str) -> Option<bool> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Bool(value)) => Some(*value),
             _ => None,
         }
     }
 
     pub(crate) fn duration(&self, name: &str) -> Option<GoDuration> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Duration(duration)) => Some(*duration),
             _ => None,
         }
     }
 
     pub(crate) fn time(&self, name: &str) -> Option<Timestamp> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Time(time)) => *time,
             _ => None,
         }
     }
 
     pub(crate) fn texts(&self, name: &str) -> &[String] {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Texts(list)) => list,
             _ => &[],
         }
     }
 
     pub(crate) fn text_map(&self, name: &str) -> Option<&BTreeMap<String, String>> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::TextMap(map)) => Some(map),
             _ => None,
         }
     }
 
     pub(crate) fn bool_map(&self, name: &str) -> Option<&BTreeMap<String, bool>> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::BoolMap(map)) => Some(map),
             _ => None,
         }
     }
 
     pub(crate) fn table(&self, name: &str) -> Option<&Self> {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Table(section)) => Some(section),
             _ => None,
         }
     }
 
     pub(crate) fn tables(&self, name: &str) -> &[Self] {
-        match self.get(name) {
+        match self.setting(name) {
             Some(Setting::Tables(sections)) => sections,
             _ => &[],
         }
@@ -277,7 +280,7 @@ impl Reader<'_> {
                 .map(item, &span, path, "a table of arrays of strings", |value| {
                     texts(value)
                 })
-                .map(|map| Setting::Entries(map.len())),
+                .map(Setting::TextsMap),
             scalar => {
                 let value = item
                     .as_value()

@@ -203,7 +203,7 @@ pub(super) fn job_bundle(runner: &RunnerConfig, look: &Look) -> Bundle {
 }
 
 fn docker(runner: &RunnerConfig, legs: &Legs) -> Row {
-    let options = &runner.docker;
+    let options = runner.docker.clone().unwrap_or_default();
     let trust = legs.docker(DockerOptions {
         host: &options.host,
         cert_path: &options.tls_cert_path,
