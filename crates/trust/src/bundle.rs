@@ -190,24 +190,12 @@ fn push_pem(text: &mut String, trusted: &TrustedCertificate) {
     let certificate = trusted.certificate();
     let comment = format!(
         "# {}\n# {}, line {}\n",
-        one_line(&certificate.subject().to_string()),
-        one_line(&trusted.source().to_string()),
+        pem::one_line(&certificate.subject().to_string()),
+        pem::one_line(&trusted.source().to_string()),
         trusted.line()
     );
     text.push_str(&comment);
     text.push_str(&pem::encode(certificate.der()));
-}
-
-/// Printable ASCII: some readers of bundles stumble over anything else, and a name must not begin a block of its own.
-fn one_line(name: &str) -> String {
-    let plain = |character: char| match character {
-        ' '..='~' => character,
-        _ => '?',
-    };
-    name.chars()
-        .map(plain)
-        .collect::<String>()
-        .replace("-----", "-?-")
 }
 
 #[cfg(test)]

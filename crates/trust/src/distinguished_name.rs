@@ -101,7 +101,7 @@ fn label(kind: &[u8]) -> Option<&'static str> {
 }
 
 /// The string types that Go reads in names; any other type or a character outside its set spoils the certificate.
-fn text(tag: u8, bytes: &[u8]) -> Result<String, Malformed> {
+pub(crate) fn text(tag: u8, bytes: &[u8]) -> Result<String, Malformed> {
     let malformed = Malformed("string in a distinguished name");
     match tag {
         // UTF8String

@@ -40,6 +40,7 @@ mod extensions;
 mod host_name;
 mod issuance;
 mod issuer_answer;
+mod merge;
 mod moment;
 mod name_constraints;
 mod path;
@@ -53,6 +54,7 @@ mod server_verifier;
 mod signature;
 mod skip_reason;
 mod store;
+mod subject_hash;
 mod truststore;
 mod uri;
 mod verify;
@@ -68,6 +70,10 @@ pub use error::{Reason, VerifyError};
 pub use explain::Remedy;
 pub use host_name::PeerName;
 pub use issuer_answer::{IssuerAnswerError, issuer_in_answer};
+pub use merge::{
+    MergeError, add_to_efi_list, add_to_java_keystore, add_to_pem_bundle, certificate_pem,
+    certificates_in_pem,
+};
 pub use moment::Moment;
 pub use pkcs7::certificates_of_pkcs7;
 pub use pkcs12::Pkcs12Error;

@@ -355,3 +355,15 @@ pub(crate) fn encode_as(label: &str, der: &[u8]) -> String {
     }
     pem
 }
+/// A comment of a bundle. Printable ASCII: some readers stumble over anything else, and a name must not begin a block of
+/// its own.
+pub(crate) fn one_line(name: &str) -> String {
+    let plain = |character: char| match character {
+        ' '..='~' => character,
+        _ => '?',
+    };
+    name.chars()
+        .map(plain)
+        .collect::<String>()
+        .replace("-----", "-?-")
+}

@@ -1,5 +1,6 @@
 //! PKCS#12 (RFC 7292) to be read: certificates and keys of `.p12` and `.pfx` files.
 
+mod addition;
 mod encryption;
 
 use crate::certificate::Certificate;
@@ -8,6 +9,8 @@ use crate::der::{self, Element, Malformed, Reader};
 use crate::pkcs7::with_definite_lengths;
 
 use self::encryption::{Password, Work};
+
+pub(crate) use self::addition::add;
 
 /// Why a PKCS#12 file could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

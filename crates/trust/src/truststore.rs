@@ -55,16 +55,26 @@ pub fn java_truststore<'a>(certificates: impl IntoIterator<Item = &'a Certificat
 
 /// The store as bytes.
 pub(crate) fn encode<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<u8> {
-    let mut bags = Vec::new();
-    for entry in entries {
-        bags.extend(bag(&entry));
-    }
-    let safe = content_info(&element(SEQUENCE, &bags));
-    let authenticated = content_info(&element(SEQUENCE, &safe));
-    element(
-        SEQUENCE,
-        &[element(INTEGER, VERSION), authenticated].concat(),
-    )
+    pfx(&part(entries), None)
+}
+
+/// One part of a store, in the clear: the entries as a `ContentInfo` of the authenticated safe.
+pub(crate) fn part<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<u8> {
+    let bags: Vec<u8> = entries.flat_map(|entry| bag(&entry)).collect();
+    content_info(&element(SEQUENCE, &bags))
+}
+
+/// A store of these parts, with what proves them.
+pub(crate) fn pfx(parts: &[u8], mac: Option<&[u8]>) -> Vec<u8> {
+    let mut content = element(INTEGER, VERSION);
+    content.extend(content_info(&authenticated_safe(parts)));
+    content.extend(mac.unwrap_or_default());
+    element(SEQUENCE, &content)
+}
+
+/// What a MAC is made over.
+pub(crate) fn authenticated_safe(parts: &[u8]) -> Vec<u8> {
+    element(SEQUENCE, parts)
 }
 
 fn content_info(content: &[u8]) -> Vec<u8> {
@@ -101,7 +111,8 @@ fn identifier(encoded: &[u8]) -> Vec<u8> {
     element(OBJECT_IDENTIFIER, encoded)
 }
 
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+/// Tag, length, content in DER.
+pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut bytes = Vec::with_capacity(length + 6);
     bytes.push(tag);

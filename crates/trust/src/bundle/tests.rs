@@ -179,7 +179,7 @@ fn a_name_cannot_begin_a_block() {
     let text = Bundle::compose(&Store::default(), &configured(&evil), None).pem();
     assert_eq!(text.matches("-----BEGIN").count(), 1, "{text}");
     assert!(text.is_ascii());
-    assert_eq!(one_line("Büro\n-----BEGIN"), "B?ro?-?-BEGIN");
+    assert_eq!(pem::one_line("Büro\n-----BEGIN"), "B?ro?-?-BEGIN");
 }
 
 #[test]

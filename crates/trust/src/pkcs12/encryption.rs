@@ -76,15 +76,42 @@ pub(super) fn mac_fits(
     password: &Password,
     work: &mut Work,
 ) -> Result<bool, Pkcs12Error> {
+    let Some(Mac { expected, tag, .. }) = mac_over(mac, contents, password, work)? else {
+        return Ok(true);
+    };
+    Ok(constant_time::verify_slices_are_equal(tag.as_ref(), expected).is_ok())
+}
+
+/// A `MacData` made again.
+pub(super) struct Mac<'a> {
+    /// The `AlgorithmIdentifier` of its hash.
+    pub(super) algorithm: Element<'a>,
+    /// What it says the contents have.
+    pub(super) expected: &'a [u8],
+    /// What the contents have, by the same salt and rounds.
+    pub(super) tag: hmac::Tag,
+    /// Salt and rounds, encoded.
+    pub(super) derivation: &'a [u8],
+}
+
+/// The MAC that `mac` describes, over these contents; `None` when its kind is not known here.
+pub(super) fn mac_over<'a>(
+    mac: &Element<'a>,
+    contents: &[u8],
+    password: &Password,
+    work: &mut Work,
+) -> Result<Option<Mac<'a>>, Pkcs12Error> {
     let mut fields = mac.reader();
-    let mut digest_info = fields.read(der::SEQUENCE, WHAT)?.reader();
-    let mut algorithm = digest_info.read(der::SEQUENCE, WHAT)?.reader();
-    let hash = match algorithm.object_identifier(WHAT)? {
+    let info = fields.read(der::SEQUENCE, WHAT)?;
+    let derivation = &mac.encoded()[info.range().end - mac.range().start..];
+    let mut digest_info = info.reader();
+    let algorithm = digest_info.read(der::SEQUENCE, WHAT)?;
+    let hash = match algorithm.reader().object_identifier(WHAT)? {
         [0x2b, 14, 3, 2, 26] => &digest::SHA1_FOR_LEGACY_USE_ONLY,
         [0x60, 0x86, 0x48, 1, 101, 3, 4, 2, 1] => &digest::SHA256,
         [0x60, 0x86, 0x48, 1, 101, 3, 4, 2, 2] => &digest::SHA384,
         [0x60, 0x86, 0x48, 1, 101, 3, 4, 2, 3] => &digest::SHA512,
-        _ => return Ok(true),
+        _ => return Ok(None),
     };
     let expected = digest_info.read(der::OCTET_STRING, WHAT)?.content();
     let salt = fields.read(der::OCTET_STRING, WHAT)?.content();
@@ -107,8 +134,12 @@ pub(super) fn mac_fits(
         48 => hmac::HMAC_SHA384,
         _ => hmac::HMAC_SHA512,
     };
-    let tag = hmac::sign(&hmac::Key::new(kind, &key), contents);
-    Ok(constant_time::verify_slices_are_equal(tag.as_ref(), expected).is_ok())
+    Ok(Some(Mac {
+        algorithm,
+        expected,
+        tag: hmac::sign(&hmac::Key::new(kind, &key), contents),
+        derivation,
+    }))
 }
 
 /// The plain text of what an `AlgorithmIdentifier` encrypted.
