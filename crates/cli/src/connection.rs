@@ -14,6 +14,7 @@ use courser_runner::{InProcessHelper, RunnerSettings, Spool, SpoolLimits, Workin
 use url::Url;
 
 use crate::config_file::ConfigFile;
+use crate::executors::executors;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
 use crate::version;
@@ -94,6 +95,7 @@ pub(crate) fn runner_settings(
     let spool = spool(file, &working_directory)?;
     let legs = environment.legs_from(&working_directory);
     Ok(RunnerSettings {
+        executors: executors(),
         host: Host {
             working_directory,
             user,

@@ -18,6 +18,7 @@ mod control_characters;
 mod downstream;
 mod environment;
 mod event_options;
+mod executors;
 mod failure;
 mod go_flags;
 mod includes;

@@ -26,19 +26,31 @@ pub trait Executor: Send + Sync {
     /// Takes a place for one job, before the job is requested.
     fn acquire(&self) -> EnvironmentFuture<'_, Result<Place, NoPlace>>;
 
-    /// Makes the surroundings of one job.
+    /// Makes the surroundings of one job. Dropping the future takes away what was made so far.
     fn prepare<'a>(
         &'a self,
-        place: Place,
-        job: &'a Job,
+        preparation: Preparation<'a>,
     ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>>;
+}
+
+/// Shows a line of the runner's own in a job's log: one that [`courser_job::messages`] made.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What a preparation is handed.
+pub struct Preparation<'a> {
+    /// Taken before; goes into the environment.
+    pub place: Place,
+    /// For whom.
+    pub job: &'a Job,
+    /// Shows lines of the runner's own in the job's log; also while stages run.
+    pub say: Say,
+    /// To be told, once, what finds the job's processes and things again should this process die; before the first of
+    /// them is made.
+    pub footprint: &'a (dyn Fn(Footprint) + Send + Sync),
 }
 
 /// The surroundings of one job. Dropping it kills whatever of the job still runs.
 pub trait Environment: Send {
-    /// Line shown when it is ready, for example `Using Shell (bash) executor...`.
-    fn description(&self) -> String;
-
     /// Runs a stage to its end. Dropping the future kills the stage's processes.
     fn run<'a>(
         &'a mut self,
@@ -50,15 +62,11 @@ pub trait Environment: Send {
     /// Does helper requests while a stage runs.
     fn beside(&self) -> Arc<dyn Beside>;
 
-    /// What finds the job's processes and files again should this process die. Known before the first
-    /// stage, the same until the end.
-    fn footprint(&self) -> Footprint;
-
     /// Tears the surroundings down and gives the place back.
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>>;
 }
 
-/// Does helper requests of a job beside its stages, as the job's user.
+/// Does helper requests of a job beside its stages, where and as whom its predefined stages run.
 pub trait Beside: Send + Sync {
     /// Does one. Dropping the future kills it.
     fn run<'a>(
@@ -184,10 +192,36 @@ pub struct PrepareError {
     pub reason: Option<FailureReason>,
 }
 
+impl PrepareError {
+    /// One that another attempt may not meet.
+    pub fn passing(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            reason: None,
+        }
+    }
+
+    /// One that is final.
+    pub fn because(reason: FailureReason, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            reason: Some(reason),
+        }
+    }
+}
+
 /// A stage, or the clean up, could not be carried out: a failure of the system, not of the script.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// What the stage runs in could not be had, or was lost.
+    #[error("{message}")]
+    Environment {
+        /// What failed, where, and what to do.
+        message: String,
+        /// Whose fault it is; `None` = the system's.
+        reason: Option<FailureReason>,
+    },
     /// The process was not started.
     #[error("failed to start process: {0}")]
     Start(#[source] std::io::Error),
@@ -200,10 +234,10 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// A private file of the job could not be removed.
-    #[error("{}: not removed: {why}", path.display())]
+    #[error("{what}: not removed: {why}")]
     Left {
         /// The file.
-        path: std::path::PathBuf,
+        what: String,
         /// Cause.
         why: String,
     },
@@ -213,4 +247,14 @@ pub enum RunError {
         /// Leader of the stage's processes.
         pid: u32,
     },
+}
+
+impl RunError {
+    /// Whose fault it is, where that is known not to be the system's.
+    pub fn reason(&self) -> Option<&FailureReason> {
+        match self {
+            Self::Environment { reason, .. } => reason.as_ref(),
+            _ => None,
+        }
+    }
 }

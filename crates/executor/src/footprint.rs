@@ -1,56 +1,50 @@
-//! What a job leaves behind when its runner dies, and taking that away: from a record made while it ran,
-//! by another process.
+//! What a job leaves behind when its runner dies: named by a record made while it ran, taken away by another process.
 
-#[cfg_attr(unix, path = "footprint/unix.rs")]
-#[cfg_attr(windows, path = "footprint/windows.rs")]
-mod platform;
-
-#[cfg(target_os = "linux")]
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{RunError, shell};
-
-/// How long killed processes may take to disappear.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Names the processes and private files of one job's [environment](crate::Environment). Holds no secret;
-/// to be kept (as JSON, say) from before the job's first stage until it is reported, and handed to
-/// [`sweep`] by the process that finds the record of a dead one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Names what of one job's [environment](crate::Environment) outlives this process. Holds no secret; to be kept (as
+/// JSON, say) from before the job's first stage until it is reported, and handed to
+/// [`Executors::sweep`](crate::Executors::sweep) by the process that finds the record of a dead one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footprint {
-    pub(crate) processes: shell::JobProcesses,
-    /// Start of the machine at which they were started.
-    pub(crate) boot: String,
-    /// Directories that are emptied: they hold file variables and credentials.
-    pub(crate) private: Vec<PathBuf>,
+    /// Value of `executor` in `config.toml`: whoever has that name can read the record.
+    executor: String,
+    record: Value,
 }
 
 impl Footprint {
-    pub(crate) fn new(processes: shell::JobProcesses, private: Vec<PathBuf>) -> Self {
+    /// A record of that executor's. One that is no plain data names nothing.
+    pub fn new(executor: &str, record: &impl Serialize) -> Self {
         Self {
-            processes,
-            boot: boot(),
-            private,
+            executor: executor.to_owned(),
+            record: serde_json::to_value(record).unwrap_or_default(),
         }
+    }
+
+    /// Who made it.
+    pub fn executor(&self) -> &str {
+        &self.executor
+    }
+
+    /// What it made; an error where another version made something else.
+    pub fn record<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.record)
     }
 }
 
-/// What [`sweep`] found.
+/// What was found of a dead runner's job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Processes that were killed.
     pub killed: Vec<Orphan>,
     /// Processes that live nevertheless, ten seconds after they were killed (in an unending system call).
     pub left: Vec<Orphan>,
-    /// Files and directories that were removed.
-    pub removed: Vec<PathBuf>,
+    /// Files and directories, containers, networks and volumes that were removed.
+    pub removed: Vec<String>,
     /// What could not be removed, and why.
-    pub not_removed: Vec<(PathBuf, String)>,
+    pub not_removed: Vec<(String, String)>,
 }
 
 /// A process of a job whose runner died.
@@ -60,65 +54,4 @@ pub struct Orphan {
     pub pid: u32,
     /// Name of its program, cut by the kernel at 15 bytes.
     pub name: String,
-}
-
-/// Kills every process that a dead runner's job left behind, at once by SIGKILL, and removes its private
-/// files. Its working copy stays, as after any job. Does nothing, quickly, where nothing was left, and
-/// may be repeated.
-///
-/// Before a new job can be given the same directories: its files would be taken for the dead one's.
-pub async fn sweep(footprint: Footprint) -> Swept {
-    let work = move || {
-        let mut swept = Swept::default();
-        // Whatever ran before the machine was started again is gone.
-        if footprint.boot == boot() {
-            (swept.killed, swept.left) = shell::kill_orphans(&footprint.processes, PATIENCE);
-        }
-        for directory in &footprint.private {
-            empty(directory, &mut swept);
-        }
-        swept
-    };
-    tokio::task::spawn_blocking(work).await.unwrap_or_default()
-}
-
-/// Removes what a job that ended without its clean-up stage left in its private directory.
-pub(crate) async fn remove_private_files(directory: PathBuf) -> Result<(), RunError> {
-    let emptying = tokio::task::spawn_blocking(move || {
-        let mut swept = Swept::default();
-        empty(&directory, &mut swept);
-        swept.not_removed.into_iter().next()
-    });
-    match emptying.await {
-        Ok(Some((path, why))) => Err(RunError::Left { path, why }),
-        Ok(None) | Err(_) => Ok(()),
-    }
-}
-
-/// Removes what is in a directory, following no link that a job can have made.
-fn empty(directory: &Path, swept: &mut Swept) {
-    let opened = platform::empty(directory, |path, result| match result {
-        Ok(()) => swept.removed.push(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => swept.not_removed.push((path, error.to_string())),
-    });
-    if let Err(error) = opened
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        let why = error.to_string();
-        swept.not_removed.push((directory.to_owned(), why));
-    }
-}
-
-/// Names the time between two starts of this machine.
-#[cfg(target_os = "linux")]
-fn boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map(|id| id.trim().to_owned()).unwrap_or_default()
-}
-
-/// Unknown: orphans are looked for in any case.
-#[cfg(not(target_os = "linux"))]
-fn boot() -> String {
-    String::new()
 }

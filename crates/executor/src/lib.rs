@@ -6,12 +6,14 @@
 //! GitLab's API; the job knows nothing of its executor. Facts: `runner-build-lifecycle.md` 3.1, 3.9, 6.
 //!
 //! ```no_run
-//! # use courser_executor::{executor_for, Host, LightHelper, Output, StopSignal, Stream};
+//! # use courser_executor::{Executors, Host, Output, Preparation, StopSignal};
 //! # async fn example(config: &courser_config::RunnerConfig, host: &Host, job: &courser_job::Job,
 //! #     stage: &courser_job::StageScript, log: &mut dyn Output) -> Result<(), Box<dyn std::error::Error>> {
-//! let executor = executor_for(config, host)?;
+//! let executor = Executors::shell().executor(config, host)?;
 //! let place = executor.acquire().await?;
-//! let mut environment = executor.prepare(place, job).await?;
+//! let footprint = &|_| ();
+//! let preparation = Preparation { place, job, say: std::sync::Arc::new(|_| ()), footprint };
+//! let mut environment = executor.prepare(preparation).await?;
 //! let exit = environment.run(stage, log, StopSignal::new()).await?;
 //! environment.clean_up().await?;
 //! # Ok(()) }
@@ -24,8 +26,8 @@ mod shell;
 
 pub use contract::{
     Beside, Environment, EnvironmentFuture, Executor, Exit, Facts, LightHelper, NoPlace, Output,
-    Place, PrepareError, RunError, StopSignal, Stream,
+    Place, Preparation, PrepareError, RunError, Say, StopSignal, Stream,
 };
-pub use footprint::{Footprint, Orphan, Swept, sweep};
-pub use registry::{Host, UnusableExecutor, executor_for, features_of};
+pub use footprint::{Footprint, Orphan, Swept};
+pub use registry::{ExecutorProvider, Executors, Host, UnusableExecutor};
 pub use shell::REPOSITORY_VARIABLES;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::{Config, RunnerConfig};
-use courser_executor::{Executor, Host, UnusableExecutor, executor_for};
+use courser_executor::{Executor, Executors, Host, UnusableExecutor};
 use courser_net::{
     Addresses, Client, ClientSettings, IssuerLimits, Issuers, Legs, ProxySettings, TlsOptions,
 };
@@ -23,6 +23,8 @@ use crate::tool_trust::ToolTrustMaker;
 pub struct RunnerSettings {
     /// Machine and process, for executors.
     pub host: Host,
+    /// Those that jobs can be run by.
+    pub executors: Executors,
     /// What each connection is handed as trust.
     pub legs: Legs,
     /// Proxies.
@@ -181,10 +183,10 @@ impl Entry {
             .connect(runner, config.connection_max_age, settings)
             .map_err(Unusable::from)
             .and_then(|api| {
-                let executor = executor_for(runner, &settings.host)?;
+                let executor = settings.executors.executor(runner, &settings.host)?;
                 Ok(Ready {
                     api,
-                    info: Arc::new(info::of_runner(runner)),
+                    info: Arc::new(info::of_runner(runner, &settings.executors)),
                     executor,
                 })
             });

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use courser_config::{Config, RunnerConfig};
-use courser_executor::{Executor, Host, Orphan, sweep};
+use courser_executor::{Executor, Executors, Host, Orphan};
 use courser_job::messages;
 use courser_job::trace::Masking;
 use courser_protocol::{FailureReason, Secret};
@@ -107,7 +107,8 @@ impl Resumption {
         let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
         let mut found = found.unwrap_or_default();
         // First of all: whatever becomes of the rest, new jobs may be given the same directories.
-        join_all(found.iter_mut().map(sweep_once)).await;
+        let sweep = |left| sweep_once(left, &self.settings.executors);
+        join_all(found.iter_mut().map(sweep)).await;
         let taking: Vec<_> = found.into_iter().map(|left| self.take(left)).collect();
         let taken: Vec<_> = stream::iter(taking).buffered(AT_ONCE).collect().await;
         let mut count = 0;
@@ -194,7 +195,7 @@ fn numbers(unfinished: &Unfinished<'_>) -> JobNumbers {
 }
 
 /// Ends what still runs of a job that had not ended, and removes its private files; once, also when it is found again.
-async fn sweep_once(left: &mut LeftOver) {
+async fn sweep_once(left: &mut LeftOver, executors: &Executors) {
     let job = left.job.job;
     let mut footprints = Vec::new();
     for record in &left.records {
@@ -208,15 +209,15 @@ async fn sweep_once(left: &mut LeftOver) {
         return;
     }
     for footprint in footprints {
-        let swept = sweep(footprint).await;
+        let swept = executors.sweep(&footprint).await;
         for Orphan { pid, name } in swept.killed {
             tracing::warn!(job, pid, name, "killed a process that the job left behind");
         }
         for Orphan { pid, name } in swept.left {
             tracing::error!(job, pid, name, "a process of the job cannot be killed");
         }
-        for (path, error) in swept.not_removed {
-            tracing::error!(job, "cannot remove {}: {error}", path.display());
+        for (what, error) in swept.not_removed {
+            tracing::error!(job, "cannot remove {what}: {error}");
         }
     }
     if let Err(error) = left.files.record(&Record::Swept) {
@@ -238,6 +239,7 @@ struct Resumed {
     taken: Instant,
     config: watch::Receiver<Arc<Config>>,
     host: Host,
+    executors: Executors,
 }
 
 impl Resumed {
@@ -285,7 +287,7 @@ impl Resumed {
             id: job.job,
             token: job.token.clone(),
         };
-        let info = Arc::new(info::of_runner(runner));
+        let info = Arc::new(info::of_runner(runner, &settings.executors));
         let report = Report::new(api, info, credentials, Arc::clone(&log))
             .debug_trace(job.debug_trace)
             .resume(acknowledged);
@@ -301,6 +303,7 @@ impl Resumed {
             taken: Instant::now(),
             config,
             host: settings.host,
+            executors: settings.executors,
         })
     }
 
@@ -362,7 +365,7 @@ impl Resumed {
                 None => return false,
             }
             let runner = runner_of(&self.config.borrow(), &self.job);
-            match saving.executor(&runner, &self.host) {
+            match saving.executor(&runner, &self.executors, &self.host) {
                 Ok(executor) => self.save(executor).await,
                 Err(why) => {
                     let job = self.job.job;

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::unregister;
 use crate::config_file::{ConfigFile, ConfigOption};
 use crate::connection;
+use crate::executors::executors;
 use crate::failure::{Code, Failure};
 use crate::questions::Questions;
 use crate::runner_flags::RunnerFlags;
@@ -202,7 +203,7 @@ impl Registration<'_> {
             tracing::error!(runner = short, status = %error, "Verifying runner... client error");
             failed()
         })?;
-        match api.verify(&info::of_runner(&runner)).await {
+        match api.verify(&info::of_runner(&runner, &executors())).await {
             Ok(granted) if granted.value.id != 0 => {
                 let correlation_id = granted.correlation_id;
                 tracing::info!(
@@ -267,7 +268,7 @@ impl Registration<'_> {
             tracing::error!(runner = %short, status = %error, "Verifying runner... client error");
             failed()
         })?;
-        match api.verify(&info::of_runner(&runner)).await {
+        match api.verify(&info::of_runner(&runner, &executors())).await {
             Ok(granted) => {
                 let correlation_id = granted.correlation_id;
                 tracing::info!(correlation_id, runner = %short, "Verifying runner... is alive");

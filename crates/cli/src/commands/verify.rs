@@ -9,6 +9,7 @@ use courser_runner::client::registration::Refusal;
 
 use crate::config_file::{ConfigFile, ConfigOption};
 use crate::connection;
+use crate::executors::executors;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -104,7 +105,7 @@ async fn is_alive(
             return true;
         }
     };
-    match api.verify(&info::of_runner(runner)).await {
+    match api.verify(&info::of_runner(runner, &executors())).await {
         Ok(granted) => {
             let correlation_id = granted.correlation_id;
             let state = if created_on_server { "valid" } else { "alive" };

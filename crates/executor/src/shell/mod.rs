@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod cgroup;
+mod footprint;
 #[cfg_attr(not(target_os = "linux"), path = "elsewhere.rs")]
 mod job_processes;
 #[cfg(target_os = "linux")]
@@ -17,20 +18,56 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
-use courser_job::messages::prepare_environment_failed;
-use courser_job::{DirectoryLayout, HelperRequest, Job, Shell, StageScript, StageWork};
+use courser_job::messages::{prepare_environment_failed, using_shell_executor};
+use courser_job::{DirectoryLayout, HelperRequest, Shell, StageScript, StageWork};
 use courser_protocol::{FailureReason, Features};
 use tempfile::TempDir;
 
-use crate::footprint::remove_private_files;
 use crate::{
-    Beside, Environment, EnvironmentFuture, Executor, Exit, Facts, Footprint, Host, NoPlace,
-    Orphan, Output, Place, PrepareError, RunError, StopSignal, UnusableExecutor,
+    Beside, Environment, EnvironmentFuture, Executor, ExecutorProvider, Exit, Facts, Footprint,
+    Host, NoPlace, Orphan, Output, Place, Preparation, PrepareError, RunError, StopSignal, Swept,
+    UnusableExecutor,
 };
-pub(crate) use job_processes::JobProcesses;
-use job_processes::{Marks, Survivor};
+use footprint::{ShellFootprint, remove_private_files};
+use job_processes::{JobProcesses, Marks, Survivor};
 pub use process::REPOSITORY_VARIABLES;
 use process::{Invocation, run_to_end};
+
+/// Its name in `config.toml`.
+const NAME: &str = "shell";
+
+/// Makes shell executors.
+pub(crate) struct ShellProvider;
+
+impl ExecutorProvider for ShellProvider {
+    fn names(&self) -> &'static [&'static str] {
+        &[NAME]
+    }
+
+    fn features(&self) -> Features {
+        features()
+    }
+
+    fn executor(
+        &self,
+        config: &RunnerConfig,
+        host: &Host,
+    ) -> Result<Arc<dyn Executor>, UnusableExecutor> {
+        Ok(Arc::new(ShellExecutor::new(config, host)?))
+    }
+
+    fn sweep<'a>(&'a self, footprint: &'a Footprint) -> EnvironmentFuture<'a, Swept> {
+        Box::pin(async move {
+            match footprint.record() {
+                Ok(record) => footprint::sweep(record).await,
+                Err(error) => Swept {
+                    not_removed: vec![("processes of the job".to_owned(), error.to_string())],
+                    ..Swept::default()
+                },
+            }
+        })
+    }
+}
 
 /// Runs jobs as processes of this machine.
 pub(crate) struct ShellExecutor {
@@ -46,7 +83,7 @@ impl ShellExecutor {
             why: rejection.message,
         })?;
         let facts = Facts {
-            name: "shell",
+            name: NAME,
             shell: shell.program().to_owned(),
             directories: DirectoryLayout {
                 builds: absolute(&config.builds_dir, "builds", &host.working_directory),
@@ -69,7 +106,7 @@ impl ShellExecutor {
 }
 
 /// What works here. Terminals and native steps are later issues, secrets too.
-pub(crate) fn features() -> Features {
+fn features() -> Features {
     Features {
         variables: true,
         shared: true,
@@ -116,19 +153,22 @@ impl Executor for ShellExecutor {
 
     fn prepare<'a>(
         &'a self,
-        place: Place,
-        job: &'a Job,
+        preparation: Preparation<'a>,
     ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>> {
+        let Preparation { place, job, .. } = preparation;
         let script_file = self.shell.is_powershell() && job.features().disable_powershell_stdin;
         if script_file && self.host.user.is_some() {
             let message = format!(
                 "{} doesn't support changing user with the shell executor",
                 self.shell.program()
             );
-            let reason = Some(FailureReason::RunnerConfigurationError);
-            return Box::pin(std::future::ready(Err(PrepareError { message, reason })));
+            let reason = FailureReason::RunnerConfigurationError;
+            let error = PrepareError::because(reason, message);
+            return Box::pin(std::future::ready(Err(error)));
         }
-        let environment: Box<dyn Environment> = Box::new(ShellEnvironment {
+        let line = using_shell_executor(self.shell.program());
+        (preparation.say)(&line);
+        let environment = ShellEnvironment {
             programs: Programs {
                 shell: self.shell,
                 host: self.host.clone(),
@@ -138,7 +178,9 @@ impl Executor for ShellExecutor {
             temporary_directory: PathBuf::from(&job.directories().temporary),
             cleaned: false,
             _place: place,
-        });
+        };
+        (preparation.footprint)(environment.footprint());
+        let environment: Box<dyn Environment> = Box::new(environment);
         Box::pin(std::future::ready(Ok(environment)))
     }
 }
@@ -236,6 +278,12 @@ impl Programs {
 }
 
 impl ShellEnvironment {
+    fn footprint(&self) -> Footprint {
+        let private = vec![self.temporary_directory.clone()];
+        let record = ShellFootprint::new(self.programs.processes.clone(), private);
+        Footprint::new(NAME, &record)
+    }
+
     /// A directory of its own with the script, for as long as it runs. In the job's private directory, which
     /// is emptied should this process die.
     fn script_in_file(&self, script: &str) -> std::io::Result<(TempDir, Invocation)> {
@@ -291,13 +339,6 @@ impl ShellEnvironment {
 }
 
 impl Environment for ShellEnvironment {
-    fn description(&self) -> String {
-        format!(
-            "Using Shell ({}) executor...",
-            self.programs.shell.program()
-        )
-    }
-
     fn run<'a>(
         &'a mut self,
         stage: &'a StageScript,
@@ -327,13 +368,6 @@ impl Environment for ShellEnvironment {
 
     fn beside(&self) -> Arc<dyn Beside> {
         Arc::new(self.programs.clone())
-    }
-
-    fn footprint(&self) -> Footprint {
-        Footprint::new(
-            self.programs.processes.clone(),
-            vec![self.temporary_directory.clone()],
-        )
     }
 
     /// A job that was aborted or ran out of time has no clean-up stage: its secrets go all the same.
@@ -367,10 +401,7 @@ impl Drop for ShellEnvironment {
 }
 
 /// Kills what is left of a job of another process; gives what was killed and what lives nevertheless.
-pub(crate) fn kill_orphans(
-    processes: &JobProcesses,
-    patience: Duration,
-) -> (Vec<Orphan>, Vec<Orphan>) {
+fn kill_orphans(processes: &JobProcesses, patience: Duration) -> (Vec<Orphan>, Vec<Orphan>) {
     let orphans = |survivors: Vec<Survivor>| {
         let orphan = |survivor: Survivor| Orphan {
             pid: survivor.pid.unsigned_abs(),

@@ -484,7 +484,8 @@ fn executors_that_cannot_be_used_are_named() {
     for (executor, shell, message) in cases {
         config.executor = executor.to_owned();
         config.shell = shell.to_owned();
-        let error = crate::executor_for(&config, &host)
+        let error = crate::Executors::shell()
+            .executor(&config, &host)
             .err()
             .map(|e| e.to_string());
         assert_eq!(error.as_deref(), Some(message));

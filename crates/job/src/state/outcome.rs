@@ -31,6 +31,8 @@ pub enum StageExit {
     Broken {
         /// What happened.
         message: String,
+        /// Whose fault it is, where that is known not to be the system's.
+        reason: Option<FailureReason>,
     },
 }
 
@@ -68,8 +70,9 @@ impl Failure {
                 reason: FailureReason::ScriptFailure,
                 exit_code: code,
             }),
-            StageExit::Broken { message } => {
-                Some(Self::new(FailureReason::RunnerSystemFailure, message))
+            StageExit::Broken { message, reason } => {
+                let reason = reason.unwrap_or(FailureReason::RunnerSystemFailure);
+                Some(Self::new(reason, message))
             }
         }
     }

@@ -172,6 +172,7 @@ fn events() -> Vec<(&'static str, Event)> {
     };
     let broken = StageExit::Broken {
         message: "no shell".to_owned(),
+        reason: None,
     };
     let prepare_failed = |reason| Event::PrepareFailed {
         message: "no disk".to_owned(),

@@ -1,12 +1,12 @@
 //! How this runner describes itself (`runner-protocol.md` 2.1).
 
 use courser_config::RunnerConfig;
-use courser_executor::features_of;
+use courser_executor::Executors;
 use courser_protocol::{Features, Info};
 
 /// The `info` of a configured runner. Only what works is advertised: the server hands out jobs and
 /// cancels by it.
-pub fn of_runner(runner: &RunnerConfig) -> Info {
+pub fn of_runner(runner: &RunnerConfig, executors: &Executors) -> Info {
     let shell = if runner.shell.is_empty() && runner.executor == "shell" {
         "bash".to_owned()
     } else {
@@ -15,7 +15,7 @@ pub fn of_runner(runner: &RunnerConfig) -> Info {
     Info {
         executor: runner.executor.clone(),
         shell,
-        features: with_network(features_of(&runner.executor)),
+        features: with_network(executors.features_of(&runner.executor)),
         labels: runner.labels.clone(),
         ..Info::of_this_program()
     }
@@ -49,10 +49,11 @@ mod tests {
 
     #[test]
     fn a_shell_runner_names_its_default_shell_and_what_works() {
-        let info = of_runner(&RunnerConfig {
+        let runner = RunnerConfig {
             executor: "shell".to_owned(),
             ..RunnerConfig::default()
-        });
+        };
+        let info = of_runner(&runner, &Executors::shell());
         assert_eq!(
             (info.executor.as_str(), info.shell.as_str()),
             ("shell", "bash")

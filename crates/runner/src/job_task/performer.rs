@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_executor::{
-    Beside, Environment, EnvironmentFuture, Executor, Exit, Output, Place, PrepareError,
-    StopSignal, Stream,
+    Beside, Environment, EnvironmentFuture, Executor, Exit, Output, Place, Preparation,
+    PrepareError, StopSignal, Stream,
 };
 use courser_job::state::{Action, Event, JobState, Outcome, StageExit, Timer};
 use courser_job::{Job, JobTls, Stage, StageScript, messages};
@@ -147,9 +147,7 @@ impl Performer {
                 if let Some(environment) = &environment
                     && event == Event::Prepared
                 {
-                    self.log.footprint(environment.footprint());
                     self.beside = Some(environment.beside());
-                    self.log.say(&messages::plain(&environment.description()));
                 }
                 self.environment = environment;
                 self.close_activity();
@@ -230,16 +228,24 @@ impl Performer {
         let executor = Arc::clone(&self.executor);
         let job = Arc::clone(&self.job);
         let place = self.place.take();
+        let (log, lines) = (Arc::clone(&self.log), Arc::clone(&self.log));
+        let say = Arc::new(move |line: &str| lines.say(line));
         let work = async move {
             let prepare = async {
                 let place = match place {
                     Some(place) => place,
-                    None => executor.acquire().await.map_err(|none| PrepareError {
-                        message: none.to_string(),
-                        reason: None,
-                    })?,
+                    None => {
+                        let acquired = executor.acquire().await;
+                        acquired.map_err(|none| PrepareError::passing(none.to_string()))?
+                    }
                 };
-                executor.prepare(place, &job).await
+                let preparation = Preparation {
+                    place,
+                    job: &job,
+                    say,
+                    footprint: &|footprint| log.footprint(footprint),
+                };
+                executor.prepare(preparation).await
             };
             tokio::select! {
                 prepared = prepare => match prepared {
@@ -275,8 +281,11 @@ impl Performer {
         );
         let work = async move {
             let Some(mut environment) = environment else {
-                let message = "the executor has no environment".to_owned();
-                return (Event::StageEnded(StageExit::Broken { message }), None);
+                let broken = StageExit::Broken {
+                    message: "the executor has no environment".to_owned(),
+                    reason: None,
+                };
+                return (Event::StageEnded(broken), None);
             };
             let exit = match environment.run(&script, &mut output, stopped).await {
                 Ok(Exit::Success) => StageExit::Success,
@@ -286,6 +295,7 @@ impl Performer {
                 Ok(Exit::Failure { code, text }) => StageExit::Failed { code, text },
                 Err(error) => StageExit::Broken {
                     message: error.to_string(),
+                    reason: error.reason().cloned(),
                 },
             };
             (Event::StageEnded(exit), Some(environment))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
-use courser_executor::{Executor, Host, Place, executor_for};
+use courser_executor::{Executor, Executors, Host, Place};
 use courser_job::state::{JobState, Outcome, Plan, ScriptsOver};
 use courser_job::trace::Masking;
 use courser_job::{Job, RunnerContext};
@@ -68,9 +68,12 @@ impl Saving {
     pub(super) fn executor(
         &mut self,
         runner: &RunnerConfig,
+        executors: &Executors,
         host: &Host,
     ) -> Result<Arc<dyn Executor>, String> {
-        let executor = executor_for(runner, host).map_err(|error| error.to_string())?;
+        let executor = executors
+            .executor(runner, host)
+            .map_err(|error| error.to_string())?;
         let facts = executor.facts();
         let context = RunnerContext {
             shell: facts.shell.clone(),

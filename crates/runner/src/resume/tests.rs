@@ -21,6 +21,7 @@ fn settings(directory: &Path) -> RunnerSettings {
         total: u64::MAX,
     };
     RunnerSettings {
+        executors: Executors::shell(),
         host: Host {
             working_directory: directory.to_owned(),
             user: None,
@@ -111,7 +112,7 @@ async fn a_job_that_cannot_be_taken_is_swept_once_and_its_working_copy_is_held()
         "boot": "before",
         "private": [private],
     });
-    let footprint = serde_json::from_value(footprint).expect("a footprint");
+    let footprint = courser_executor::Footprint::new("shell", &footprint);
     files
         .record(&Record::Footprint(footprint))
         .expect("written down");

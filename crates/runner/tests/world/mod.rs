@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::{Config, Environment, RunnerConfig};
-use courser_executor::Host;
+use courser_executor::{Executors, Host};
 use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
 use courser_runner::{
@@ -70,6 +70,7 @@ impl World {
 
     fn settings(&self) -> RunnerSettings {
         RunnerSettings {
+            executors: Executors::shell(),
             host: Host {
                 working_directory: self.path().to_owned(),
                 user: None,

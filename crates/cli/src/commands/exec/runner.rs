@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::state::{ProjectState, RunState};
+use crate::executors::executors;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::version;
@@ -111,6 +112,7 @@ pub(super) fn start(
         ))
     })?;
     let settings = RunnerSettings {
+        executors: executors(),
         host: Host {
             working_directory: run.root().to_owned(),
             user: None,

@@ -5,7 +5,11 @@ use std::process::{Command, Stdio};
 
 use super::nasty::{WAYS, count, job_in, processes_of};
 use super::*;
-use crate::sweep;
+use crate::Executors;
+
+async fn sweep(footprint: &Footprint) -> Swept {
+    Executors::shell().sweep(footprint).await
+}
 
 /// Set in the process that plays the runner: where its job writes.
 const PLAY: &str = "COURSER_TEST_PLAYED_RUNNER";
@@ -57,7 +61,7 @@ async fn what_a_killed_runner_leaves_behind_is_swept_by_the_next() {
 
     let record = std::fs::read(directory.join("record")).expect("written before the job");
     let footprint: Footprint = serde_json::from_slice(&record).expect("a footprint");
-    let swept = sweep(footprint.clone()).await;
+    let swept = sweep(&footprint).await;
     for (way, process) in WAYS.iter().zip(&processes) {
         assert!(!lives(process), "{way}: {swept:?}");
     }
@@ -68,16 +72,17 @@ async fn what_a_killed_runner_leaves_behind_is_swept_by_the_next() {
     assert_eq!(std::fs::read_dir(&private).expect("it stays").count(), 0);
     assert!(directory.join("kept").exists());
 
-    let again = sweep(footprint).await;
-    assert_eq!(again, crate::Swept::default());
+    let again = sweep(&footprint).await;
+    assert_eq!(again, Swept::default());
 }
 
 #[tokio::test]
 async fn processes_of_another_boot_are_not_looked_for() {
     let world = tempfile::tempdir().expect("a directory");
     let mut environment = job_environment(world.path());
-    let mut footprint = environment.footprint();
-    footprint.boot = "another".to_owned();
+    let mut record: serde_json::Value = environment.footprint().record().expect("plain data");
+    record["boot"] = "another".into();
+    let footprint = Footprint::new("shell", &record);
     let mut log = Log::default();
     let stage = script("sleep 30 & echo $!");
     let exit = environment
@@ -85,8 +90,8 @@ async fn processes_of_another_boot_are_not_looked_for() {
         .await
         .expect("bash starts");
     assert!(exit.is_success());
-    assert_eq!(sweep(footprint).await, crate::Swept::default());
+    assert_eq!(sweep(&footprint).await, Swept::default());
     assert!(lives(&log.stdout()));
-    assert_eq!(sweep(environment.footprint()).await.killed.len(), 1);
+    assert_eq!(sweep(&environment.footprint()).await.killed.len(), 1);
     assert!(!lives(&log.stdout()));
 }

@@ -13,6 +13,7 @@ fn rest(walk: Walk) -> String {
 fn broken(walk: Walk) -> Walk {
     walk.then(Event::StageEnded(StageExit::Broken {
         message: "no shell".to_owned(),
+        reason: None,
     }))
 }
 
@@ -327,9 +328,19 @@ fn section_1_8_the_last_line_and_what_is_reported() {
         (
             Failure::of(StageExit::Broken {
                 message: "why".to_owned(),
+                reason: None,
             }),
             system,
             Some("runner_system_failure"),
+            0,
+        ),
+        (
+            Failure::of(StageExit::Broken {
+                message: "no such image".to_owned(),
+                reason: Some(FailureReason::RunnerConfigurationError),
+            }),
+            "ERROR: Job failed: no such image",
+            Some("runner_configuration_error"),
             0,
         ),
         (
