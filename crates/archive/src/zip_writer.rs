@@ -12,12 +12,16 @@ use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, DataDescriptorOutput, Header, ZipArchiveWriter, ZipFileBuilder};
 
 use crate::in_order::{Bounds, in_order};
-use crate::pack::{Method, Packed, Packer, SMALL};
+use crate::pack::{Method, Packed, Packer};
 use crate::source::{Source, SourceKind, open_regular};
 use crate::{ArchiveError, Level, processors};
 
-/// Compressed and claimed bytes that wait for their turn at most.
-const WINDOW: u64 = 16 << 20;
+/// Compressed and claimed bytes that wait for their turn at most. Hundreds of usual files, so that a thread that is held
+/// up does not hold up the others; memory goes up to this when one is.
+const WINDOW: u64 = 6 << 20;
+
+/// What a file counts as until it is packed: more than most come to.
+const CLAIM: u64 = 1 << 20;
 
 /// From this many files on, threads are worth their start.
 const PARALLEL_FROM: usize = 16;
@@ -37,7 +41,7 @@ pub(crate) fn write<W: Write + Send>(
         processors()
     };
     let bounds = Bounds {
-        claim: SMALL,
+        claim: CLAIM,
         window: WINDOW,
     };
     in_order(

@@ -11,7 +11,7 @@ use serde_json::Value;
 pub struct Footprint {
     /// Value of `executor` in `config.toml`: whoever has that name can read the record.
     executor: String,
-    record: Value,
+    left: Value,
 }
 
 impl Footprint {
@@ -19,7 +19,7 @@ impl Footprint {
     pub fn new(executor: &str, record: &impl Serialize) -> Self {
         Self {
             executor: executor.to_owned(),
-            record: serde_json::to_value(record).unwrap_or_default(),
+            left: serde_json::to_value(record).unwrap_or_default(),
         }
     }
 
@@ -30,7 +30,7 @@ impl Footprint {
 
     /// What it made; an error where another version made something else.
     pub fn record<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(&self.record)
+        T::deserialize(&self.left)
     }
 }
 

@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod agent;
 mod contract;
 mod footprint;
 mod registry;
