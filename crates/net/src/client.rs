@@ -6,7 +6,7 @@
 
 mod answer;
 mod call;
-mod connect;
+pub(crate) mod connect;
 mod description;
 pub(crate) mod failure;
 mod generation;

@@ -118,6 +118,12 @@ impl Fault {
         }
     }
 
+    /// The same with a remedy that fits the leg better. Verdicts keep theirs.
+    pub(crate) fn with_remedy(mut self, remedy: Remedy) -> Self {
+        self.remedy = Some(remedy);
+        self
+    }
+
     /// The same, of the proxy on the way.
     pub(crate) fn of_proxy(mut self, proxy: &str) -> Self {
         self.proxy = Some(proxy.to_owned());

@@ -36,6 +36,7 @@ mod addresses;
 mod admission;
 mod client;
 mod disk;
+mod engine;
 mod expiry;
 mod fault;
 mod followed;
@@ -61,6 +62,7 @@ pub use client::{
     without_brackets,
 };
 pub use disk::read as read_trust_file;
+pub use engine::{EngineCallError, EngineSetupError, EngineTransport};
 pub use fault::Fault;
 pub use inventory::{Dated, Refusals, Role, SystemStore, TrustReport, trust_report};
 pub use issuers::{CompletionError, IssuerLimits, Issuers};

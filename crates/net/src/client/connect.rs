@@ -92,7 +92,7 @@ pub(super) struct Conn {
     sending: bool,
 }
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -334,23 +334,21 @@ impl Service<Uri> for Connector {
     }
 }
 
-impl Conn {
-    /// In TLS 1.3 a server that refuses our certificate sends its alert and closes while we write the request already:
-    /// the alert is the reason, that nothing can be written any more is not.
-    fn or_parting_word<T>(
-        &mut self,
-        polled: Poll<io::Result<T>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        let Poll::Ready(Err(error)) = polled else {
-            return polled;
-        };
-        let mut byte = [0];
-        let mut buffer = ReadBuf::new(&mut byte);
-        match Pin::new(self.io.inner_mut()).poll_read(context, &mut buffer) {
-            Poll::Ready(Err(word)) => Poll::Ready(Err(word)),
-            _ => Poll::Ready(Err(error)),
-        }
+/// In TLS 1.3 a server that refuses our certificate sends its alert and closes while we write the request already:
+/// the alert is the reason, that nothing can be written any more is not.
+pub(crate) fn or_parting_word<T>(
+    io: &mut Box<dyn Stream>,
+    polled: Poll<io::Result<T>>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    let Poll::Ready(Err(error)) = polled else {
+        return polled;
+    };
+    let mut byte = [0];
+    let mut buffer = ReadBuf::new(&mut byte);
+    match Pin::new(io).poll_read(context, &mut buffer) {
+        Poll::Ready(Err(word)) => Poll::Ready(Err(word)),
+        _ => Poll::Ready(Err(error)),
     }
 }
 
@@ -395,12 +393,12 @@ impl Write for Conn {
             self.usage.request_begins();
         }
         let polled = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.or_parting_word(polled, context)
+        or_parting_word(self.io.inner_mut(), polled, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(context);
-        self.or_parting_word(polled, context)
+        or_parting_word(self.io.inner_mut(), polled, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

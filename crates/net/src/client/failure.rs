@@ -23,7 +23,7 @@ pub(super) fn describe(
     }
 }
 
-pub(super) fn describe_layers(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn describe_layers(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for layer in layers(error) {
         // Says only in which phase it failed, which the layers below say better.

@@ -24,6 +24,8 @@ pub struct DockerTrust {
     pub from_environment: bool,
     /// Absent: no TLS, `tls_verify` is off.
     pub tls: Option<TrustSettings>,
+    /// `DOCKER_API_VERSION`, wherever the host comes from. Absent: the version is agreed on.
+    pub api_version: Option<String>,
 }
 
 const SOCKET: &str = "unix:///var/run/docker.sock";
@@ -59,6 +61,7 @@ pub(super) fn resolve(legs: &Legs, options: DockerOptions<'_>) -> DockerTrust {
         },
         from_environment,
         tls,
+        api_version: legs.variables.set("DOCKER_API_VERSION").map(str::to_owned),
     }
 }
 

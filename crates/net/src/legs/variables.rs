@@ -16,7 +16,8 @@ const OF_SECRETS: [&str; 9] = [
     "TLS_SERVER_NAME",
 ];
 
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
+    "DOCKER_API_VERSION",
     "DOCKER_HOST",
     "DOCKER_CERT_PATH",
     "DOCKER_TLS_VERIFY",
