@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+mod docker;
 mod fuzz;
 mod generated;
 mod picture;
@@ -18,8 +19,11 @@ mod servers;
 const USAGE: &str = "\
 cargo xtask <task>
 
-  test [ARGS]     all tests: unit, property, integration and through the binary; ARGS go to `cargo test`
+  test [ARGS]     all tests: unit, property, integration and through the binary; ARGS go to `cargo test`;
+                  --without-docker (first) leaves out those that need a Docker Engine
   test-servers    installs what tests run beside Courser (tests/servers/); `test` does it first
+  docker-up       starts the tests' Docker Engine and leaves it running, for single tests by `cargo test`
+  docker-down     ends it and removes its images
   lint            rustfmt, clippy without warnings, cargo-deny, rustdoc without warnings, generated pages fresh
   dist            the static binary that is shipped, in dist/, with its size
   bench [ARGS]    ratios against the peers in the same run (benches/README.md); ARGS choose benchmarks
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
     let done = match task.as_str() {
         "test" => test(&rest),
         "test-servers" => servers::install(&root()),
+        "docker-up" => servers::install(&root()).and_then(|()| docker::up(&root())),
+        "docker-down" => docker::down(&root()),
         "lint" => lint(),
         "dist" => dist(),
         "bench" => bench(&rest),
@@ -77,20 +83,37 @@ fn main() -> ExitCode {
 }
 
 fn test(arguments: &[String]) -> Result<()> {
+    let (arguments, with_docker) = match arguments.split_first() {
+        Some((first, rest)) if first == "--without-docker" => (rest, false),
+        _ => (arguments, true),
+    };
     // On a fresh machine both take minutes, and the one waits for the network while the other compiles.
-    std::thread::scope(|scope| {
-        let installing = scope.spawn(|| servers::install(&root()));
+    let engine = std::thread::scope(|scope| {
+        let preparing = scope.spawn(|| {
+            servers::install(&root())?;
+            with_docker
+                .then(|| docker::use_for_tests(&root()))
+                .transpose()
+        });
         let of_cargo = arguments.split(|argument| argument == "--").next();
         let built = cargo(
             ["test", "--workspace", "--no-run"],
             of_cargo.unwrap_or_default(),
         );
-        let installed = installing
+        let prepared = preparing
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        installed.and(built)
+        prepared.and_then(|engine| built.map(|()| engine))
     })?;
-    cargo(["test", "--workspace"], arguments)
+    let mut tests = Command::new("cargo");
+    tests.args(["test", "--workspace"]).args(arguments);
+    if engine.is_none() {
+        if !arguments.iter().any(|argument| argument == "--") {
+            tests.arg("--");
+        }
+        tests.args(["--skip", docker::TESTS]);
+    }
+    run(&mut tests)
 }
 
 fn lint() -> Result<()> {

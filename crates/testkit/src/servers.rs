@@ -4,6 +4,8 @@
 //! fails and says so: a test that is left out proves nothing. All listen on loopback, and are killed
 //! when their handle is dropped. Facts: `test-servers.md` 7 to 9.
 
+#[cfg(unix)]
+mod docker;
 mod git;
 mod object_store;
 mod proxies;
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+#[cfg(unix)]
+pub use docker::DockerEngine;
 pub use git::{GitServer, GitServerOrder};
 pub use object_store::ObjectStore;
 pub use proxies::{ForwardProxy, InterceptingProxy};
