@@ -1,0 +1,171 @@
+//! One Docker Engine (or Podman's socket): connected to, its API's version agreed on.
+//!
+//! In: a [`DockerTrust`], that is how the Engine is reached. Out: bollard's methods over our own transport, with errors
+//! that know their class and what to do. bollard never sends the version that it negotiates (0.21.1; its issue 736), so
+//! each request's path gets its `/v<version>` here. Facts: `executor-docker.md` section 2.
+
+mod error;
+#[cfg(test)]
+mod tests;
+mod version;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::SystemInfo;
+use bollard::{BollardRequest, Docker};
+use bytes::Bytes;
+use courser_net::EngineTransport;
+use courser_net::legs::DockerTrust;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use tokio::sync::OnceCell;
+
+pub use error::{EngineError, ErrorClass};
+pub use version::ApiVersion;
+
+/// A connection to an Engine. Cheap to clone; connections are opened as they are needed.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    docker: Docker,
+    host: String,
+    version: ApiVersion,
+    info: OnceCell<SystemInfo>,
+}
+
+/// An Engine answers a ping at once, or something is wrong with it.
+const PING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The transport has limits of its own, and a job has; bollard's would end a `wait` or a pull.
+const NO_TIMEOUT_OF_BOLLARD: u64 = u64::MAX;
+
+/// Longest answer to a ping that is read.
+const PING_LIMIT: usize = 64 * 1024;
+
+impl Engine {
+    /// Reaches the Engine and agrees on a version of its API: the one of `DOCKER_API_VERSION`, else the newest that both
+    /// know, found by an unversioned ping as Docker's own client does.
+    ///
+    /// # Errors
+    ///
+    /// The host is not supported, a file of `tls_cert_path` cannot be used, nobody answers, or too old an Engine.
+    pub async fn connect(way: &DockerTrust) -> Result<Self, EngineError> {
+        let transport = EngineTransport::open(way.clone()).await?;
+        let host = transport.host().to_owned();
+        let pinging = tokio::time::timeout(PING_TIMEOUT, ping(&transport));
+        let pong = pinging.await.map_err(|_| EngineError::NoAnswer {
+            host: host.clone(),
+            waited: PING_TIMEOUT,
+        })??;
+        let version = version::agree(&host, way.api_version.as_deref(), pong.as_deref())?;
+        let prefix = format!("/v{version}");
+        let carry = move |request: BollardRequest| {
+            let transport = transport.clone();
+            let request = versioned(request, &prefix);
+            async move {
+                let answer = transport.send(request?).await;
+                answer.map_err(|error| std::io::Error::other(error).into())
+            }
+        };
+        let docker = Docker::connect_with_custom_transport(
+            carry,
+            Some("http://docker"),
+            NO_TIMEOUT_OF_BOLLARD,
+            bollard::API_DEFAULT_VERSION,
+        )?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                docker,
+                host,
+                version,
+                info: OnceCell::new(),
+            }),
+        })
+    }
+
+    /// bollard's methods. Their errors become [`EngineError`]s by `From`, that is with `?`.
+    pub fn api(&self) -> &Docker {
+        &self.inner.docker
+    }
+
+    /// The version that requests name.
+    pub fn api_version(&self) -> ApiVersion {
+        self.inner.version
+    }
+
+    /// The host as configured: `unix:///var/run/docker.sock`.
+    pub fn host(&self) -> &str {
+        &self.inner.host
+    }
+
+    /// What the Engine says of itself, asked once.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn info(&self) -> Result<&SystemInfo, EngineError> {
+        let asking = || async { Ok(self.api().info().await?) };
+        self.inner.info.get_or_try_init(asking).await
+    }
+}
+
+/// The newest version that the Engine knows, if it says so.
+async fn ping(transport: &EngineTransport) -> Result<Option<String>, EngineError> {
+    let mut request = Request::new(Full::<Bytes>::default());
+    *request.uri_mut() = Uri::from_static("/_ping");
+    let answer = transport.send(request).await?;
+    let (status, version) = (answer.status(), api_version(answer.headers()));
+    let message = text(answer).await;
+    if status.is_success() {
+        Ok(version)
+    } else {
+        Err(EngineError::answer(status.as_u16(), message))
+    }
+}
+
+fn api_version(headers: &HeaderMap) -> Option<String> {
+    let version = headers.get("api-version")?.to_str().ok()?;
+    Some(version.to_owned())
+}
+
+async fn text(answer: Response<Incoming>) -> String {
+    let read = Limited::new(answer.into_body(), PING_LIMIT).collect().await;
+    read.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+        .unwrap_or_default()
+}
+
+/// Puts the version before the path.
+fn versioned(mut request: BollardRequest, prefix: &str) -> Result<BollardRequest, Error> {
+    let asked = request.uri().path_and_query();
+    let path = format!("{prefix}{}", asked.map_or("/", PathAndQuery::as_str));
+    *request.uri_mut() = path.parse()?;
+    url_safe_credentials(request.headers_mut());
+    Ok(request)
+}
+
+/// bollard writes credentials in the alphabet of base64 that an Engine does not read (0.21.1).
+fn url_safe_credentials(headers: &mut HeaderMap) {
+    let Some(value) = headers.get_mut("x-registry-auth") else {
+        return;
+    };
+    let safe: Vec<u8> = value
+        .as_bytes()
+        .iter()
+        .map(|byte| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        })
+        .collect();
+    if let Ok(mut safe) = HeaderValue::from_bytes(&safe) {
+        safe.set_sensitive(true);
+        *value = safe;
+    }
+}
