@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path};
 
+use courser_coordinator::{SHORTEST_MASKED, is_secret};
 use courser_pipeline::Problem;
 use courser_protocol::{JobVariable, Secret};
 use serde::Deserialize;
@@ -13,8 +14,6 @@ use crate::private_file;
 
 /// Bytes of a variables file.
 const LARGEST_FILE: u64 = 1 << 20;
-/// Bytes of the shortest value that GitLab masks.
-const SHORTEST_MASKED: usize = 8;
 
 /// An entry of a variables file: the value, or a mapping with flags.
 #[derive(Deserialize)]
@@ -58,13 +57,12 @@ impl GivenVariables {
 pub(crate) struct Mask(Vec<Secret>);
 
 impl Mask {
-    /// The values of masked variables and of files, the longest first.
+    /// The values of secrets ([`is_secret`]), the longest first.
     pub(crate) fn of(variables: &[JobVariable]) -> Self {
         let secret = variables
             .iter()
-            .filter(|variable| variable.masked || variable.file)
-            .map(|variable| variable.value.clone())
-            .filter(|value| !value.expose().trim().is_empty());
+            .filter(|variable| is_secret(variable))
+            .map(|variable| variable.value.clone());
         let mut secret: Vec<_> = secret.collect();
         secret.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
         Self(secret)
@@ -324,7 +322,12 @@ mod tests {
             masked: true,
             ..JobVariable::default()
         };
-        let mask = Mask::of(&[secret("hush"), secret("hush-hush"), secret(" ")]);
+        let file = JobVariable {
+            masked: false,
+            file: true,
+            ..secret("a")
+        };
+        let mask = Mask::of(&[secret("hush"), secret("hush-hush"), secret(" "), file]);
         assert_eq!(
             mask.text("a hush-hush b hush".to_owned()),
             "a [MASKED] b [MASKED]"

@@ -55,3 +55,4 @@ pub use settings::{
     Settings,
 };
 pub use store::{Durability, StoreError};
+pub use variables::{SHORTEST_MASKED, is_secret};

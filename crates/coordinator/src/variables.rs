@@ -13,6 +13,16 @@ use courser_protocol::{JobVariable, Secret};
 /// No value grows beyond this by expansion; a doubling chain of variables stays as written.
 const MAX_VALUE: usize = 1 << 20;
 
+/// Bytes of the shortest value that GitLab masks.
+pub const SHORTEST_MASKED: usize = 8;
+
+/// Whether the value must not be seen wherever it turns up: it is masked, or a file's and long enough to be
+/// masked. Shorter ones are in most texts by chance.
+pub fn is_secret(variable: &JobVariable) -> bool {
+    let value = variable.value.expose().trim();
+    !value.is_empty() && (variable.masked || (variable.file && value.len() >= SHORTEST_MASKED))
+}
+
 /// A variable anybody may see.
 pub(crate) fn public(key: &str, value: impl Into<String>) -> JobVariable {
     JobVariable {

@@ -410,11 +410,8 @@ fn mark_secrets(
         DownstreamTarget::Child { .. } => Vec::new(),
     };
     let mut given = Vec::new();
-    for secret in known.iter().filter(|known| known.masked || known.file) {
+    for secret in known.iter().filter(|known| variables::is_secret(known)) {
         let value = secret.value.expose().trim();
-        if value.is_empty() {
-            continue;
-        }
         let holds = |text: &str| text.contains(value);
         let mut found = inputs.iter().any(|text| holds(text));
         let mut is_masked = false;
@@ -458,5 +455,49 @@ fn texts_of(value: &Value) -> Vec<&str> {
         Value::Array(entries) => entries.iter().flat_map(texts_of).collect(),
         Value::Object(map) => map.values().flat_map(texts_of).collect(),
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_file_is_no_secret_of_the_pipelines_below() {
+        let variable = |key: &str, value: &str| variables::public(key, value);
+        let file = |key: &str, value: &str| JobVariable {
+            file: true,
+            ..variable(key, value)
+        };
+        let known = [
+            file("SWITCH", "1\n"),
+            file("KEY", "hunter2hunter2\n"),
+            JobVariable {
+                masked: true,
+                ..variable("PIN", "4711")
+            },
+        ];
+        let mut forwarded = vec![
+            variable("VERSION", "1.21.1"),
+            variable("URL", "https://hunter2hunter2@host"),
+            variable("CODE", "code 4711"),
+        ];
+        let target = DownstreamTarget::Child {
+            include: Vec::new(),
+            generated: BTreeMap::new(),
+        };
+        mark_secrets(&mut forwarded, &target, &known);
+        let marked: Vec<(&str, bool)> = forwarded
+            .iter()
+            .map(|variable| (variable.value.expose(), variable.masked))
+            .collect();
+        let expected = [
+            ("1.21.1", false),
+            ("https://hunter2hunter2@host", true),
+            ("code 4711", true),
+            ("4711", true),
+            ("hunter2hunter2", true),
+        ];
+        assert_eq!(marked, expected);
     }
 }
