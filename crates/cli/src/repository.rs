@@ -8,6 +8,7 @@ mod event;
 mod files;
 mod refs;
 mod remote;
+mod submodules;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub(crate) use commit::{Commit, GitFacts};
 pub(crate) use event::Occasion;
 pub(crate) use files::{CommittedFiles, read_bounded};
 pub(crate) use refs::{RefKind, Reference};
+pub(crate) use submodules::{SubmoduleError, Submodules};
 
 /// What can go wrong with a repository.
 #[derive(Debug, thiserror::Error)]

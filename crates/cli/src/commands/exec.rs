@@ -17,7 +17,6 @@ mod selection;
 pub(crate) mod shell;
 mod snapshot;
 pub(crate) mod state;
-pub(crate) mod submodules;
 mod view;
 
 use std::path::PathBuf;

@@ -12,8 +12,7 @@ use courser_pipeline::ChangedFiles;
 use courser_protocol::{JobVariable, Secret};
 use tokio::runtime;
 
-use crate::commands::exec::submodules::Submodules;
-use crate::repository::{Occasion, Repository};
+use crate::repository::{Occasion, Repository, Submodules};
 use crate::{downstream, problems};
 
 const FILE: &str = ".gitlab-ci.yml";
@@ -75,9 +74,6 @@ impl ServedProject {
 pub(super) struct Repositories {
     projects: Vec<ServedProject>,
     /// Submodules so far, by project. A number once given stays: running jobs have it in their URLs.
-    ///
-    /// It is locked while a pipeline is made. One at a time: it is quick, and an endpoint should not start many
-    /// processes at once.
     submodules: Mutex<HashMap<i64, Vec<Submodule>>>,
     /// Where the coordinator is.
     url: OnceLock<String>,
@@ -102,17 +98,17 @@ impl Repositories {
     }
 
     /// The project with the submodules of a commit that lie here, besides those of other commits.
-    fn with_submodules(
-        &self,
-        served: &ServedProject,
-        sha: &str,
-        known: &mut HashMap<i64, Vec<Submodule>>,
-    ) -> Option<Project> {
+    fn with_submodules(&self, served: &ServedProject, sha: &str) -> Option<Project> {
         let Project {
             id,
             path,
             repository,
         } = &served.project;
+        // Two at once would write the same repositories.
+        let mut known = self
+            .submodules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let finding = Submodules::find(&served.common, repository.git_dir(), sha, None);
         let found = match runtime::Handle::current().block_on(finding) {
             Ok(found) => found,
@@ -147,10 +143,6 @@ impl PipelineSource for Repositories {
         ref_name: &str,
         variables: &[(String, String)],
     ) -> Result<Evaluated, String> {
-        let mut submodules = self
-            .submodules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let project = self.project(project_id).ok_or("404 Project Not Found")?;
         let (repository, tag) = project.at_ref(ref_name).ok_or("Reference not found")?;
         let mut event = repository.event(&Occasion {
@@ -192,16 +184,12 @@ impl PipelineSource for Repositories {
             sha,
         };
         Ok(Evaluated {
-            project: self.with_submodules(project, &pipeline.sha, &mut submodules),
+            project: self.with_submodules(project, &pipeline.sha),
             pipeline,
         })
     }
 
     fn downstream(&self, request: DownstreamRequest) -> Result<Evaluated, DownstreamError> {
-        let mut submodules = self
-            .submodules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         match &request.target {
             DownstreamTarget::Child { .. } => {
                 let project = self.project(request.project_id).ok_or_else(|| {
@@ -219,7 +207,7 @@ impl PipelineSource for Repositories {
                 })?;
                 let made = project.downstream(branch.clone().as_deref(), request)?;
                 Ok(Evaluated {
-                    project: self.with_submodules(project, &made.pipeline.sha, &mut submodules),
+                    project: self.with_submodules(project, &made.pipeline.sha),
                     ..made
                 })
             }

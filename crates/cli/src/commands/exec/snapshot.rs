@@ -14,7 +14,7 @@ use courser_executor::REPOSITORY_VARIABLES;
 use jiff::Timestamp;
 use tokio::process::Command;
 
-use super::submodules::Submodules;
+use crate::repository::{SubmoduleError, Submodules};
 
 /// A commit in a repository that jobs fetch from.
 #[derive(Debug)]
@@ -40,6 +40,9 @@ pub(crate) enum SnapshotError {
         directory: PathBuf,
         message: String,
     },
+    /// What its submodules are cannot be told.
+    #[error(transparent)]
+    Submodules(#[from] SubmoduleError),
     /// The bare repository cannot be written.
     #[error(transparent)]
     Write(#[from] courser_coordinator::StoreError),

@@ -4,9 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use courser_coordinator::{Origin, ServedRepository, Submodule};
-
-use super::snapshot::{SnapshotError, git};
+use courser_coordinator::{Origin, ServedRepository, StoreError, Submodule};
+use tokio::process::Command;
 
 /// How deep submodules of submodules are looked for.
 const DEPTH: usize = 16;
@@ -14,6 +13,17 @@ const DEPTH: usize = 16;
 const LIMIT: usize = 1000;
 /// The longest `.git` file that is read.
 const LONGEST_LINK: u64 = 8192;
+
+/// Why they cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubmoduleError {
+    /// Git is missing or cannot be started.
+    #[error("cannot run git: {0}")]
+    Run(#[from] io::Error),
+    /// What serves them cannot be written.
+    #[error(transparent)]
+    Write(#[from] StoreError),
+}
 
 /// Submodules at every depth.
 #[derive(Debug, Default)]
@@ -59,7 +69,7 @@ impl Submodules {
         git_dir: &Path,
         commit: &str,
         work_tree: Option<&Path>,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<Self, SubmoduleError> {
         let mut all = Self::default();
         if work_tree.is_some_and(|tree| !tree.join(".gitmodules").is_file()) {
             return Ok(all);
@@ -102,7 +112,7 @@ impl Submodules {
         parent: &Parent<'_>,
         state: &Path,
         depth: usize,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), SubmoduleError> {
         for named in named(parent).await? {
             let path = if parent.path.is_empty() {
                 named.path.clone()
@@ -161,8 +171,15 @@ impl Submodules {
     }
 }
 
+/// `git` in a directory, as for every other question to the repository.
+fn git(directory: &Path) -> Command {
+    let mut command = Command::from(super::command(directory));
+    command.kill_on_drop(true);
+    command
+}
+
 /// A repository with only this commit, and the objects of the user's.
-fn serve(user: &Path, commit: &str, git_dir: &Path) -> Result<ServedRepository, SnapshotError> {
+fn serve(user: &Path, commit: &str, git_dir: &Path) -> Result<ServedRepository, SubmoduleError> {
     let shallow = user.join("shallow");
     let format = if commit.len() == 64 { "sha256" } else { "sha1" };
     let origin = Origin {
@@ -176,7 +193,7 @@ fn serve(user: &Path, commit: &str, git_dir: &Path) -> Result<ServedRepository, 
 }
 
 /// Submodules that the commit has and `.gitmodules` tells of.
-async fn named(parent: &Parent<'_>) -> Result<Vec<Named>, SnapshotError> {
+async fn named(parent: &Parent<'_>) -> Result<Vec<Named>, SubmoduleError> {
     let blob = format!("{}:.gitmodules", parent.commit);
     let listed = git(&parent.repository)
         .env("GIT_DIR", &parent.repository)
