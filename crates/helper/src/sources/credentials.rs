@@ -47,7 +47,10 @@ pub(super) fn write(
         let file = directory.join(known.len().to_string());
         write_private(&file, &login.for_git()?)?;
         let quoted = text(&file)?.replace('\'', r"'\''");
-        let helper = format!("!f() {{ if [ \"$1\" = get ]; then cat '{quoted}'; fi; }}; f");
+        // Git has a shell run it, which needs no further program to copy lines.
+        let lines =
+            format!("while IFS= read -r line; do printf '%s\\n' \"$line\"; done <'{quoted}'");
+        let helper = format!("!f() {{ if [ \"$1\" = get ]; then {lines}; fi; }}; f");
         // Helpers that others configured are left out: they would keep the token.
         let values = [("helper", ""), ("helper", helper.as_str())];
         external.section("credential", &login.base, &values)?;
