@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 mod docker;
 mod fuzz;
 mod generated;
+mod helper_image;
 mod picture;
 mod platforms;
 mod servers;
@@ -25,7 +26,8 @@ cargo xtask <task>
   docker-up       starts the tests' Docker Engine and leaves it running, for single tests by `cargo test`
   docker-down     ends it and removes its images
   lint            rustfmt, clippy without warnings, cargo-deny, rustdoc without warnings, generated pages fresh
-  dist            the static binary that is shipped, in dist/, with its size
+  dist            the static binary that is shipped, in dist/, with its size, and the helper image beside it
+  helper-image    the root file system of helper containers, in target/helper-images/, out of Debian packages
   bench [ARGS]    ratios against the peers in the same run (benches/README.md); ARGS choose benchmarks
   go-verdicts     asks Go's crypto/x509 about the odd chains of testkit again and writes its answers;
                   with --new-chains the chains are made anew first (after a case was added)
@@ -54,10 +56,11 @@ fn main() -> ExitCode {
     let done = match task.as_str() {
         "test" => test(&rest),
         "test-servers" => servers::install(&root()),
-        "docker-up" => servers::install(&root()).and_then(|()| docker::up(&root())),
+        "docker-up" => docker_up(),
         "docker-down" => docker::down(&root()),
         "lint" => lint(),
         "dist" => dist(),
+        "helper-image" => helper_image::make(&root(), true).map(drop),
         "bench" => bench(&rest),
         "fuzz" => fuzz::fuzz(&root(), &rest),
         "go-verdicts" => go_verdicts(&rest),
@@ -91,9 +94,7 @@ fn test(arguments: &[String]) -> Result<()> {
     let engine = std::thread::scope(|scope| {
         let preparing = scope.spawn(|| {
             servers::install(&root())?;
-            with_docker
-                .then(|| docker::use_for_tests(&root()))
-                .transpose()
+            with_docker.then(use_docker).transpose()
         });
         let of_cargo = arguments.split(|argument| argument == "--").next();
         let built = cargo(
@@ -105,6 +106,9 @@ fn test(arguments: &[String]) -> Result<()> {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         prepared.and_then(|engine| built.map(|()| engine))
     })?;
+    if with_docker {
+        helper_image::lay_beside_programs(&root())?;
+    }
     let mut tests = Command::new("cargo");
     tests.args(["test", "--workspace"]).args(arguments);
     if engine.is_none() {
@@ -114,6 +118,20 @@ fn test(arguments: &[String]) -> Result<()> {
         tests.args(["--skip", docker::TESTS]);
     }
     run(&mut tests)
+}
+
+/// What tests with containers need, for one test run.
+fn use_docker() -> Result<docker::InUse> {
+    helper_image::make(&root(), false)?;
+    docker::use_for_tests(&root())
+}
+
+/// The same, for single tests by `cargo test` until `docker-down`.
+fn docker_up() -> Result<()> {
+    servers::install(&root())?;
+    helper_image::make(&root(), false)?;
+    helper_image::lay_beside_programs(&root())?;
+    docker::up(&root())
 }
 
 fn lint() -> Result<()> {
@@ -162,6 +180,11 @@ fn dist() -> Result<()> {
     let bytes = std::fs::metadata(&target)
         .context("size of dist/courser")?
         .len();
+    let image = helper_image::make(&root(), true)?;
+    let images = root().join("dist").join(helper_image::DIRECTORY);
+    std::fs::create_dir_all(&images).with_context(|| images.display().to_string())?;
+    let name = image.file_name().context("a file has a name")?;
+    std::fs::copy(&image, images.join(name)).with_context(|| image.display().to_string())?;
     println!(
         "{}: {:.1} MiB",
         target.display(),

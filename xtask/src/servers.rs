@@ -144,7 +144,7 @@ fn go_programs(list: &str, directory: &Path) -> Result<()> {
 }
 
 /// Lines that are neither blank nor comments.
-fn entries(list: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn entries(list: &str) -> impl Iterator<Item = &str> {
     list.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -174,7 +174,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// Runs a command behind the build, and shows what it printed only when it failed.
-fn quietly(command: &Command) -> Result<()> {
+pub(crate) fn quietly(command: &Command) -> Result<()> {
     let mut nice = Command::new("nice");
     nice.args(["-n", "19"])
         .arg(command.get_program())
@@ -184,6 +184,9 @@ fn quietly(command: &Command) -> Result<()> {
             Some(value) => nice.env(name, value),
             None => nice.env_remove(name),
         };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        nice.current_dir(directory);
     }
     let output = nice
         .output()
