@@ -4,4 +4,35 @@
 //! networks of that job, its bytes and exit codes, and nothing left of it afterwards. Built step by step; `executor`
 //! has the contract that it keeps.
 
+mod allowed;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the executor, which is being built")
+)]
+mod container;
 pub mod engine;
+mod helper_image;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the executor, which is being built")
+)]
+mod labels;
+mod names;
+mod networks;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the executor, which is being built")
+)]
+mod plan;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the executor, which is being built")
+)]
+mod services;
+#[cfg(test)]
+mod testing;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the executor, which is being built")
+)]
+mod volumes;

@@ -49,6 +49,8 @@ features! {
     git_proactive_auth = "FF_USE_GIT_PROACTIVE_AUTH",
     hash_cache_keys = "FF_HASH_CACHE_KEYS",
     clean_up_failed_cache_extract = "FF_CLEAN_UP_FAILED_CACHE_EXTRACT",
+    network_per_build = "FF_NETWORK_PER_BUILD",
+    docker_init = "FF_USE_INIT_WITH_DOCKER_EXECUTOR",
 }
 
 impl Features {

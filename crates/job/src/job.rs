@@ -10,6 +10,7 @@ use crate::directories::{Directories, Place};
 use crate::helper_request::{GitStrategy, OldGitConfig};
 use crate::job_variables::variable_list;
 use crate::script::{Shell, Style};
+use crate::sources::repository_page;
 use crate::{Features, JobTls, RunnerContext, Settings, Stage, Variables, cache, inputs, refusal};
 
 /// A job that can run: payload, context, variables, features and settings resolved once.
@@ -243,6 +244,12 @@ impl Job {
     /// Warnings about settings, printed once.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Where people look at it.
+    pub fn url(&self) -> String {
+        let repository = repository_page(self.payload.git_info.repo_url.expose());
+        format!("{repository}/-/jobs/{}", self.payload.id)
     }
 
     /// Project directory, absolute.

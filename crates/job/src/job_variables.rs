@@ -1,9 +1,18 @@
 //! The variables of a job in their order, before expansion (`runner-build-lifecycle.md` 1.10).
 
+use std::ops::Range;
+
 use courser_protocol::{JobResponse, JobVariable};
 
 use crate::job::timeout;
 use crate::{Directories, Features, JobStatus, RunnerContext};
+
+/// Variables in order, not yet expanded.
+pub(crate) struct VariableList {
+    pub(crate) list: Vec<JobVariable>,
+    /// Those of the payload; all others are the runner's own.
+    pub(crate) of_server: Range<usize>,
+}
 
 /// The ordered list, not yet expanded (lifecycle 1.10).
 pub(crate) fn variable_list(
@@ -12,7 +21,7 @@ pub(crate) fn variable_list(
     features: &Features,
     directories: &Directories,
     status: JobStatus,
-) -> Vec<JobVariable> {
+) -> VariableList {
     let mut list = Vec::with_capacity(features.all().len() + payload.variables.len() + 24);
     let public = |key: &str, value: &str| JobVariable {
         key: key.to_owned(),
@@ -68,6 +77,7 @@ pub(crate) fn variable_list(
         file("CI_SERVER_TLS_KEY_FILE", key.expose(), false);
     }
     let is_flag = |key: &str| features.all().iter().any(|(name, _)| *name == key);
+    let before = list.len();
     list.extend(
         payload
             .variables
@@ -75,6 +85,7 @@ pub(crate) fn variable_list(
             .filter(|variable| !is_flag(&variable.key))
             .cloned(),
     );
+    let of_server = before..list.len();
     let environment = if context.shared {
         "CI_SHARED_ENVIRONMENT"
     } else {
@@ -88,5 +99,5 @@ pub(crate) fn variable_list(
         &context.executable_arch,
     ));
     list.push(public("RUNNER_TEMP_PROJECT_DIR", &directories.temporary));
-    list
+    VariableList { list, of_server }
 }

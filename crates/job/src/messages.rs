@@ -7,6 +7,7 @@
 
 mod artifacts;
 mod caches;
+mod docker;
 mod log;
 mod outline;
 mod scripts;
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 
 pub use artifacts::*;
 pub use caches::*;
+pub use docker::*;
 pub use log::*;
 pub use outline::*;
 pub use scripts::*;

@@ -294,7 +294,7 @@ mod tests {
             })
             .collect();
         let mut warnings = Vec::new();
-        let variables = Variables::expand_all(list, "/t");
+        let variables = Variables::of_test(list, "/t");
         let mut payload = JobResponse {
             allow_git_fetch: true,
             ..JobResponse::default()

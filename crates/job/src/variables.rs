@@ -4,9 +4,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use courser_protocol::{JobVariable, Secret};
 
+use crate::job_variables::VariableList;
 use crate::script::is_shell_name;
 
 /// The finished list: values expanded, file variables still with their content.
@@ -14,12 +16,14 @@ use crate::script::is_shell_name;
 pub struct Variables {
     list: Vec<JobVariable>,
     last: HashMap<String, usize>,
+    of_server: Range<usize>,
     temporary_dir: String,
 }
 
 impl Variables {
     /// Expands each value once against the unexpanded list. `temporary_dir` is where file variables lie.
-    pub fn expand_all(list: Vec<JobVariable>, temporary_dir: &str) -> Self {
+    pub(crate) fn expand_all(variables: VariableList, temporary_dir: &str) -> Self {
+        let VariableList { list, of_server } = variables;
         let mut last = HashMap::with_capacity(list.len());
         for (index, variable) in list.iter().enumerate() {
             last.insert(variable.key.clone(), index);
@@ -27,6 +31,7 @@ impl Variables {
         let mut variables = Self {
             list,
             last,
+            of_server,
             temporary_dir: temporary_dir.to_owned(),
         };
         let expanded: Vec<(usize, String)> = variables
@@ -45,6 +50,15 @@ impl Variables {
     /// The variables in export order, duplicates included.
     pub fn iter(&self) -> std::slice::Iter<'_, JobVariable> {
         self.list.iter()
+    }
+
+    /// Those that a service container may see: public ones, and all that the runner itself added (4.4).
+    pub fn for_services(&self) -> impl Iterator<Item = &JobVariable> {
+        let visible = |(index, variable): &(usize, &JobVariable)| {
+            variable.public || !self.of_server.contains(index)
+        };
+        let list = self.list.iter().enumerate().filter(visible);
+        list.map(|(_, variable)| variable)
     }
 
     /// Value of the last variable of that name, the path for a file variable.
@@ -203,6 +217,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    impl Variables {
+        /// All as if the server had sent them.
+        pub(crate) fn of_test(list: Vec<JobVariable>, temporary_dir: &str) -> Self {
+            let of_server = 0..list.len();
+            Self::expand_all(VariableList { list, of_server }, temporary_dir)
+        }
+    }
+
     fn variable(key: &str, value: &str) -> JobVariable {
         JobVariable {
             key: key.to_owned(),
@@ -213,7 +235,7 @@ mod tests {
 
     #[test]
     fn references_follow_the_documented_grammar() {
-        let list = Variables::expand_all(
+        let list = Variables::of_test(
             vec![
                 variable("A", "first"),
                 variable("A", "a"),
@@ -262,7 +284,7 @@ mod tests {
 
     #[test]
     fn expansion_goes_one_level_deep() {
-        let list = Variables::expand_all(
+        let list = Variables::of_test(
             vec![
                 variable("A", "$B"),
                 variable("B", "$C"),
@@ -283,7 +305,7 @@ mod tests {
 
     #[test]
     fn duplicates_stay_in_order_and_the_last_one_wins() {
-        let list = Variables::expand_all(vec![variable("A", "1"), variable("A", "2")], "/t");
+        let list = Variables::of_test(vec![variable("A", "1"), variable("A", "2")], "/t");
         let values: Vec<&str> = list.iter().map(|v| v.value.expose()).collect();
         assert_eq!(values, ["1", "2"]);
         assert_eq!(list.text("A"), "2");
@@ -296,7 +318,7 @@ mod tests {
             masked: true,
             ..variable("M", value)
         };
-        let list = Variables::expand_all(
+        let list = Variables::of_test(
             vec![
                 masked(" ab\n"),
                 masked(""),

@@ -244,7 +244,7 @@ fn variables(temporary: &str) -> Variables {
         value: value.into(),
         ..JobVariable::default()
     };
-    Variables::expand_all(
+    Variables::of_test(
         vec![
             variable("PLAIN", "first"),
             variable("PLAIN", "it's $$ \"x\"\n\\n`é`"),

@@ -19,7 +19,7 @@ fn variable(key: &str, value: &str, file: bool) -> JobVariable {
 /// One of everything a stage can hold.
 fn golden(shell: Shell, platform: &str, features: &Features, xtrace: bool) -> String {
     let style = Style::new(shell, features, true, xtrace, platform);
-    let variables = Variables::expand_all(
+    let variables = Variables::of_test(
         vec![
             variable("PLAIN", "a b", false),
             variable(
