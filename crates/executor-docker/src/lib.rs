@@ -19,6 +19,7 @@ mod helper_image;
 mod labels;
 mod names;
 mod networks;
+pub mod own_helper;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "called by the executor, which is being built")

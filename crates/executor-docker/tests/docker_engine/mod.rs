@@ -1,6 +1,7 @@
 //! Everything here needs an Engine; `cargo xtask test --without-docker` goes by this module's name.
 
 mod connection;
+mod own_helper;
 
 use courser_executor_docker::engine::Engine;
 use courser_net::legs::{DockerOptions, DockerTrust};
