@@ -12,6 +12,7 @@ mod allowed;
 mod container;
 pub mod engine;
 mod helper_image;
+pub mod image_trust;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "called by the executor, which is being built")

@@ -56,5 +56,5 @@ pub use job::{Job, JobStatus, Rejection};
 pub use script::Shell;
 pub use settings::{Settings, SubmoduleStrategy, TimeoutSetting, TimeoutVariable};
 pub use stage::{Stage, StageScript, StageWork};
-pub use tool_trust::{ToolFiles, ToolTrust};
+pub use tool_trust::{BUNDLE_VARIABLES, BundleVariable, Otherwise, ToolFiles, ToolTrust};
 pub use variables::{Variables, expand, is_true, strict_bool};

@@ -8,6 +8,7 @@
 mod artifacts;
 mod caches;
 mod docker;
+mod image_trust;
 mod log;
 mod outline;
 mod scripts;
@@ -18,6 +19,7 @@ use std::fmt::Write as _;
 pub use artifacts::*;
 pub use caches::*;
 pub use docker::*;
+pub use image_trust::*;
 pub use log::*;
 pub use outline::*;
 pub use scripts::*;

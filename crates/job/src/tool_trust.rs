@@ -84,49 +84,100 @@ pub(crate) struct Preset {
     pub(crate) unless: &'static [&'static str],
 }
 
+/// A variable by which programs are told of a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BundleVariable {
+    /// Its name.
+    pub name: &'static str,
+    /// It stays unset where one of these is set; see [`Preset::unless`].
+    pub unless: &'static [&'static str],
+    /// Whom these programs trust without it.
+    pub otherwise: Otherwise,
+}
+
+/// Whom programs trust when nothing names a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Otherwise {
+    /// The system's store.
+    System,
+    /// A list of their own, which the bundle takes the place of.
+    OwnList,
+    /// A list of their own, which the bundle is added to.
+    OwnListToo,
+}
+
 /// The variables in the order in which they are to be set: one that others fall back to comes after these.
-pub(crate) fn presets(files: &ToolFiles) -> Vec<Preset> {
-    const BUNDLES: [(&str, &[&str]); 12] = [
+pub const BUNDLE_VARIABLES: [BundleVariable; 12] = {
+    use Otherwise::{OwnList, OwnListToo, System};
+    const fn variable(
+        name: &'static str,
+        unless: &'static [&'static str],
+        otherwise: Otherwise,
+    ) -> BundleVariable {
+        BundleVariable {
+            name,
+            unless,
+            otherwise,
+        }
+    }
+    [
         // pip, before what the library in it reads
-        (
+        variable(
             "PIP_CERT",
             &["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"],
+            OwnList,
         ),
-        ("AWS_CA_BUNDLE", &["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"]),
-        (
+        variable(
+            "AWS_CA_BUNDLE",
+            &["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"],
+            OwnList,
+        ),
+        variable(
             "REQUESTS_CA_BUNDLE",
             &["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"],
+            OwnList,
         ),
-        (
+        variable(
             "CARGO_HTTP_CAINFO",
             &["CARGO_HTTP_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR"],
+            System,
         ),
-        ("NIX_SSL_CERT_FILE", &["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"]),
-        (
+        variable(
+            "NIX_SSL_CERT_FILE",
+            &["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"],
+            System,
+        ),
+        variable(
             "CURL_CA_BUNDLE",
             &["CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"],
+            System,
         ),
         // Go, OpenSSL, Python, Ruby, PHP, .NET: it replaces their default, the directory goes on counting
-        ("SSL_CERT_FILE", &["SSL_CERT_FILE"]),
-        // Node and Deno add it to the roots built into them, which are not the system's
-        ("NODE_EXTRA_CA_CERTS", &["NODE_EXTRA_CA_CERTS"]),
-        ("DENO_CERT", &["DENO_CERT"]),
-        (
+        variable("SSL_CERT_FILE", &["SSL_CERT_FILE"], System),
+        variable("NODE_EXTRA_CA_CERTS", &["NODE_EXTRA_CA_CERTS"], OwnListToo),
+        variable("DENO_CERT", &["DENO_CERT"], OwnListToo),
+        variable(
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
             &["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"],
+            OwnList,
         ),
-        (
+        variable(
             "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
             &["CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"],
+            OwnList,
         ),
-        ("HTTPLIB2_CA_CERTS", &["HTTPLIB2_CA_CERTS"]),
-    ];
-    let preset = |(name, unless): (&'static str, &'static [&'static str])| Preset {
-        name,
+        variable("HTTPLIB2_CA_CERTS", &["HTTPLIB2_CA_CERTS"], OwnList),
+    ]
+};
+
+/// All of them, for the files of a job.
+pub(crate) fn presets(files: &ToolFiles) -> Vec<Preset> {
+    let preset = |variable: BundleVariable| Preset {
+        name: variable.name,
         value: files.bundle(),
-        unless,
+        unless: variable.unless,
     };
-    let mut presets = Vec::from(BUNDLES.map(preset));
+    let mut presets = Vec::from(BUNDLE_VARIABLES.map(preset));
     presets.push(Preset {
         name: "GIT_CONFIG_SYSTEM",
         value: files.git_config(),

@@ -121,7 +121,7 @@ pub fn add_to_efi_list(
         if size < HEADER {
             return Err(damaged);
         }
-        rest = rest.get(size..).ok_or(damaged.clone())?;
+        rest = rest.get(size..).ok_or_else(|| damaged.clone())?;
     }
     let mut bytes = lists.to_vec();
     for certificate in certificates {

@@ -28,12 +28,16 @@ pub fn running_on_host(host: &str, via: &str) -> String {
 
 /// What was done for the job's own tools: how many private CAs, how many of the system, in which file.
 pub fn tool_trust(private: usize, system: usize, bundle: &str) -> String {
-    let private = match private {
-        1 => "1 private CA".to_owned(),
-        many => format!("{many} private CAs"),
-    };
+    let private = private_cas(private);
     notice(&format!(
         "Trust for this job's tools: {private} beside the system's {system}, in {bundle} \
          (SSL_CERT_FILE, GIT_CONFIG_SYSTEM and others name it where unset; off: job_tools = false in [runners.trust])"
     ))
+}
+
+pub(super) fn private_cas(count: usize) -> String {
+    match count {
+        1 => "1 private CA".to_owned(),
+        many => format!("{many} private CAs"),
+    }
 }
