@@ -34,6 +34,7 @@ mod git;
 mod git_config;
 mod git_fault;
 mod leftovers;
+mod mounted_ca;
 mod output;
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(windows, path = "windows.rs")]
@@ -55,6 +56,7 @@ use courser_net::{Legs, ProxySettings};
 
 pub use courser_job::HelperRequest;
 pub use courser_job::helper_request::{DownloadArtifacts, Prepare, Provenance, UploadArtifacts};
+pub use mounted_ca::trust_mounted_ca;
 pub use output::{Output, Programs};
 
 /// What the helper may know of its process. Captured once by `cli`.
