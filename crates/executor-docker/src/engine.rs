@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::SystemInfo;
+use bollard::models::{ImageInspect, SystemInfo};
 use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
 use courser_net::EngineTransport;
@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::OnceCell;
+use url::form_urlencoded;
 
 pub use error::{EngineError, ErrorClass};
 pub use version::ApiVersion;
@@ -35,7 +36,7 @@ pub struct Engine {
 
 struct Inner {
     docker: Docker,
-    host: String,
+    transport: EngineTransport,
     version: ApiVersion,
     info: OnceCell<SystemInfo>,
 }
@@ -48,6 +49,8 @@ const NO_TIMEOUT_OF_BOLLARD: u64 = u64::MAX;
 
 /// Longest answer to a ping that is read.
 const PING_LIMIT: usize = 64 * 1024;
+/// Longest description of an image.
+const IMAGE_LIMIT: usize = 8 * 1024 * 1024;
 
 impl Engine {
     /// Reaches the Engine and agrees on a version of its API: the one of `DOCKER_API_VERSION`, else the newest that both
@@ -58,17 +61,17 @@ impl Engine {
     /// The host is not supported, a file of `tls_cert_path` cannot be used, nobody answers, or too old an Engine.
     pub async fn connect(way: &DockerTrust) -> Result<Self, EngineError> {
         let transport = EngineTransport::open(way.clone()).await?;
-        let host = transport.host().to_owned();
+        let host = transport.host();
         let pinging = tokio::time::timeout(PING_TIMEOUT, ping(&transport));
         let pong = pinging.await.map_err(|_| EngineError::NoAnswer {
-            host: host.clone(),
+            host: host.to_owned(),
             waited: PING_TIMEOUT,
         })??;
-        let version = version::agree(&host, way.api_version.as_deref(), pong.as_deref())?;
-        let prefix = format!("/v{version}");
+        let version = version::agree(host, way.api_version.as_deref(), pong.as_deref())?;
+        let carrier = transport.clone();
         let carry = move |request: BollardRequest| {
-            let transport = transport.clone();
-            let request = versioned(request, &prefix);
+            let transport = carrier.clone();
+            let request = versioned(request, version);
             async move {
                 let answer = transport.send(request?).await;
                 answer.map_err(|error| std::io::Error::other(error).into())
@@ -83,7 +86,7 @@ impl Engine {
         Ok(Self {
             inner: Arc::new(Inner {
                 docker,
-                host,
+                transport,
                 version,
                 info: OnceCell::new(),
             }),
@@ -102,7 +105,7 @@ impl Engine {
 
     /// The host as configured: `unix:///var/run/docker.sock`.
     pub fn host(&self) -> &str {
-        &self.inner.host
+        self.inner.transport.host()
     }
 
     /// What the Engine says of itself, asked once.
@@ -114,15 +117,45 @@ impl Engine {
         let asking = || async { Ok(self.api().info().await?) };
         self.inner.info.get_or_try_init(asking).await
     }
+
+    /// The image of one platform (API 1.49), which bollard cannot ask for (0.21.1). `name` must be a valid one, `platform`
+    /// is the OCI object in JSON.
+    pub(crate) async fn inspect_image_for(
+        &self,
+        name: &str,
+        platform: &str,
+    ) -> Result<ImageInspect, EngineError> {
+        let Inner {
+            transport, version, ..
+        } = &*self.inner;
+        let platform: String = form_urlencoded::byte_serialize(platform.as_bytes()).collect();
+        let path = format!("/v{version}/images/{name}/json?platform={platform}");
+        let path = path
+            .parse()
+            .map_err(|error| EngineError::Garbled(format!("{name:?}: {error}")))?;
+        let answer = transport.send(plain_request(path)).await?;
+        let status = answer.status();
+        let text = text(answer, IMAGE_LIMIT).await;
+        if !status.is_success() {
+            return Err(EngineError::answer(status.as_u16(), text));
+        }
+        serde_json::from_str(&text).map_err(|error| EngineError::Garbled(error.to_string()))
+    }
+}
+
+/// A request without a body.
+fn plain_request(path: Uri) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = path;
+    request
 }
 
 /// The newest version that the Engine knows, if it says so.
 async fn ping(transport: &EngineTransport) -> Result<Option<String>, EngineError> {
-    let mut request = Request::new(Full::<Bytes>::default());
-    *request.uri_mut() = Uri::from_static("/_ping");
-    let answer = transport.send(request).await?;
+    let ping = plain_request(Uri::from_static("/_ping"));
+    let answer = transport.send(ping).await?;
     let (status, version) = (answer.status(), api_version(answer.headers()));
-    let message = text(answer).await;
+    let message = text(answer, PING_LIMIT).await;
     if status.is_success() {
         Ok(version)
     } else {
@@ -135,16 +168,16 @@ fn api_version(headers: &HeaderMap) -> Option<String> {
     Some(version.to_owned())
 }
 
-async fn text(answer: Response<Incoming>) -> String {
-    let read = Limited::new(answer.into_body(), PING_LIMIT).collect().await;
+async fn text(answer: Response<Incoming>, limit: usize) -> String {
+    let read = Limited::new(answer.into_body(), limit).collect().await;
     read.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
         .unwrap_or_default()
 }
 
 /// Puts the version before the path.
-fn versioned(mut request: BollardRequest, prefix: &str) -> Result<BollardRequest, Error> {
+fn versioned(mut request: BollardRequest, version: ApiVersion) -> Result<BollardRequest, Error> {
     let asked = request.uri().path_and_query();
-    let path = format!("{prefix}{}", asked.map_or("/", PathAndQuery::as_str));
+    let path = format!("/v{version}{}", asked.map_or("/", PathAndQuery::as_str));
     *request.uri_mut() = path.parse()?;
     url_safe_credentials(request.headers_mut());
     Ok(request)

@@ -13,6 +13,7 @@ mod container;
 pub mod engine;
 mod helper_image;
 pub mod image_trust;
+pub mod images;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "called by the executor, which is being built")

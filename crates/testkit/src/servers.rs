@@ -9,6 +9,7 @@ mod docker;
 mod git;
 mod object_store;
 mod proxies;
+mod registry;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use docker::DockerEngine;
 pub use git::{GitServer, GitServerOrder};
 pub use object_store::ObjectStore;
 pub use proxies::{ForwardProxy, InterceptingProxy};
+pub use registry::Registry;
 
 /// Upper bound for a start. Under load an interpreter takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,6 +2,7 @@
 
 mod connection;
 mod own_helper;
+mod registries;
 
 use courser_executor_docker::engine::Engine;
 use courser_net::legs::{DockerOptions, DockerTrust};
