@@ -187,3 +187,8 @@ impl Drop for Typing {
 fn in_foreground() -> bool {
     termios::tcgetpgrp(stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
+
+/// From now on new files and directories are for all users: those of a job's containers (`executor-docker.md` 11.3).
+pub(crate) fn open_files_to_all() {
+    rustix::process::umask(Mode::empty());
+}

@@ -122,6 +122,10 @@ pub struct Facts {
     pub clean_git_config: bool,
     /// Jobs see the machine's own environment (`CI_SHARED_ENVIRONMENT`), else each has a disposable one.
     pub shared_environment: bool,
+    /// Stages run as different users, who share the job's files.
+    pub open_files: bool,
+    /// It sees itself to what the job's own tools trust; otherwise they are told by variables and files of the job.
+    pub tools_trust_by_executor: bool,
     /// Whether `Running on …` names the runner's host after `via`.
     pub shows_via: bool,
     /// Command of the helper where jobs run.

@@ -180,6 +180,7 @@ mod tests {
 
     fn trust(bundle: &str) -> ToolTrust {
         ToolTrust {
+            private_bundle: String::new(),
             bundle: bundle.to_owned(),
             truststore: b"p12".to_vec(),
             private: 1,

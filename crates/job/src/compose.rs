@@ -1,5 +1,7 @@
 //! The work of each stage, put together from the job's values (`runner-build-lifecycle.md` 1.6, 2.2, 3.4).
 
+use std::sync::Arc;
+
 use crate::cache::{self, CacheWork};
 use crate::helper_request::{
     CacheRequest, CleanUp, DownloadArtifacts, HelperRequest, Prepare, Provenance, RenewTrust,
@@ -8,7 +10,7 @@ use crate::helper_request::{
 use crate::job::AFTER_SCRIPT;
 use crate::job_variables::variable_list;
 use crate::script::Body;
-use crate::tool_trust::{self, ToolFiles};
+use crate::tool_trust::{self, ToolFiles, ToolTrust};
 use crate::{Job, JobStatus, Stage, StageScript, StageWork, Variables, messages, sources};
 
 /// File variables that follow the runner's own trust.
@@ -34,7 +36,7 @@ impl Job {
             Stage::PrepareScript => StageWork::Helper(vec![HelperRequest::Prepare(Prepare {
                 temporary_dir: self.directories().temporary.clone(),
                 via: self.context().hostname.clone(),
-                tools: self.context().tls.tools.clone(),
+                tools: self.told_tools(),
                 git_server: sources::git_server(self),
             })]),
             Stage::GetSources => self.get_sources(status),
@@ -86,7 +88,7 @@ impl Job {
             files: files
                 .map(|variable| (variable.key.clone(), variable.value.clone()))
                 .collect(),
-            tools: self.context().tls.tools.clone(),
+            tools: self.told_tools(),
             git_server: sources::git_server(self),
         })
     }
@@ -108,6 +110,12 @@ impl Job {
             Stage::Step(name) => !self.lines(name).is_empty(),
             Stage::AfterScript => !self.lines(AFTER_SCRIPT).is_empty(),
         }
+    }
+
+    /// What the job's own tools are told by variables and files.
+    fn told_tools(&self) -> Option<Arc<ToolTrust>> {
+        let tools = self.context().tls.tools.clone();
+        tools.filter(|_| !self.context().tools_trust_by_executor)
     }
 
     /// A body that begins with the exports.
@@ -132,7 +140,7 @@ impl Job {
                 &format!("{temporary}/{GLOBAL_GIT_CONFIG}"),
             );
         }
-        if self.context().tls.tools.is_some() {
+        if self.told_tools().is_some() {
             body.export_where_unset(&tool_trust::presets(&ToolFiles::below(temporary)));
         }
         body

@@ -58,6 +58,14 @@ pub struct RunnerContext {
     pub cleans_git_config: bool,
     /// Whether jobs share the machine user's environment (`CI_SHARED_ENVIRONMENT`); shell: true.
     pub shared: bool,
+    /// Whether stages of a job run as different users, who share its files: then these are open to all of them, as there
+    /// are no others in a job's containers.
+    #[serde(default)]
+    pub open_files: bool,
+    /// Whether the executor itself sees to what the job's own tools trust; otherwise they are told by variables and files
+    /// of the job.
+    #[serde(default)]
+    pub tools_trust_by_executor: bool,
     /// Lowest free number among the runner's jobs.
     pub concurrent_id: usize,
     /// The same among jobs of the project.

@@ -162,7 +162,8 @@ impl Job {
             payload.features.trace_sections,
             settings.debug_trace,
             &context.executable_arch,
-        );
+        )
+        .sharing_files(context.open_files);
         let job = Self {
             payload,
             context,

@@ -16,6 +16,9 @@ pub struct ToolTrust {
     /// The same as PKCS#12 without a password, for Java.
     #[serde(with = "as_hexadecimal")]
     pub truststore: Vec<u8>,
+    /// The private CAs alone, PEM; for executors, not for the helper.
+    #[serde(default, skip_serializing)]
+    pub private_bundle: String,
     /// How many of them are private CAs.
     pub private: usize,
     /// How many are the system's.
@@ -276,6 +279,7 @@ mod tests {
     #[test]
     fn certificates_pass_through_json_and_stay_out_of_debug_texts() {
         let trust = ToolTrust {
+            private_bundle: String::new(),
             bundle: "# a\n".to_owned(),
             truststore: vec![0, 255],
             private: 1,

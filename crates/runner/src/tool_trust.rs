@@ -6,7 +6,7 @@ use courser_config::RunnerConfig;
 use courser_job::ToolTrust;
 use courser_net::Trusted;
 use courser_protocol::short_token;
-use courser_trust::{Bundle, Fingerprint, Source, Store};
+use courser_trust::{Bundle, Fingerprint, Source, Store, certificate_pem};
 
 /// Makes it for the jobs of one runner as configured.
 pub(crate) struct ToolTrustMaker {
@@ -85,6 +85,11 @@ impl ToolTrustMaker {
         Some(ToolTrust {
             bundle: bundle.pem(),
             truststore: bundle.truststore(),
+            private_bundle: bundle
+                .private()
+                .iter()
+                .map(|one| certificate_pem(one.certificate()))
+                .collect(),
             private: bundle.private().len(),
             system: bundle.system_count(),
         })

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use courser_executor::agent;
 use courser_helper::{HelperRequest, Output, Programs};
 
 use super::exec::shell::hold;
@@ -30,6 +31,8 @@ pub(crate) struct Arguments {
 enum Work {
     /// Do the work of the request on standard input
     Run,
+    /// Run the stages of a container's job as they come on standard input
+    Agent,
     /// Hand the job's environment to whoever opened `courser shell`, and wait until that is closed
     Hold {
         /// Where the two meet
@@ -39,9 +42,29 @@ enum Work {
 
 /// Does the work. The helper has printed why it failed.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    if let Work::Hold { directory } = arguments.work {
-        return hold::hold(&directory, &session.environment);
+    match arguments.work {
+        Work::Run => run_request(session).await,
+        Work::Agent => serve().await,
+        Work::Hold { directory } => hold::hold(&directory, &session.environment),
     }
+}
+
+/// Ends when the runner closes its end.
+async fn serve() -> Result<ExitCode, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::internal(format!("cannot tell where courser lies: {error}")))?;
+    crate::platform::open_files_to_all();
+    let serving = agent::serve(tokio::io::stdin(), tokio::io::stdout(), &program);
+    match serving.await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let failure = Failure::internal(format!("the stream to the runner: {error}"));
+            Err(failure.hint("this command is started by Courser itself"))
+        }
+    }
+}
+
+async fn run_request(session: &Session) -> Result<ExitCode, Failure> {
     let request = read_request()?;
     let environment = transfer::helper_environment(session);
     let mut output = Output {

@@ -93,6 +93,8 @@ impl ShellExecutor {
             custom_build_dir: false,
             clean_git_config: false,
             shared_environment: true,
+            open_files: false,
+            tools_trust_by_executor: false,
             shows_via: false,
             helper_command: host.helper_command.clone(),
         };

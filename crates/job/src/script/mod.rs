@@ -105,6 +105,8 @@ pub(crate) struct Style {
     script_file: bool,
     /// Whether jobs run on a Unix.
     unix: bool,
+    /// Files that the script makes for the job are for all users.
+    open_files: bool,
 }
 
 impl Style {
@@ -125,7 +127,13 @@ impl Style {
             xtrace,
             script_file: features.disable_powershell_stdin,
             unix: !platform.starts_with("windows/"),
+            open_files: false,
         }
+    }
+
+    /// See [`RunnerContext::open_files`](crate::RunnerContext::open_files).
+    pub(crate) fn sharing_files(self, open_files: bool) -> Self {
+        Self { open_files, ..self }
     }
 }
 

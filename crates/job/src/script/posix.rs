@@ -60,7 +60,7 @@ impl Dialect for Posix {
         Self::end_command(style, text);
     }
 
-    /// Files are made 0600 in a directory 0700.
+    /// Files are made 0600 in a directory 0700, or open where users share them.
     fn export_variables(
         &self,
         style: &Style,
@@ -76,8 +76,9 @@ impl Dialect for Posix {
             .filter(|variable| style.shell.cannot_export(&variable.key).is_none())
             .collect();
         let files: Vec<&&JobVariable> = exported.iter().filter(|variable| variable.file).collect();
+        let umask = if style.open_files { "000" } else { "077" };
         if !files.is_empty() {
-            text.push_str("(umask 077\n");
+            text.push_str(&format!("(umask {umask}\n"));
             // Processes are dear: none is started where the directory is there already.
             let line = format!(
                 "[ -d {directory} ] || mkdir -p {directory}; [ -e {environment_file} ] || : > {environment_file}\n"
@@ -105,7 +106,7 @@ impl Dialect for Posix {
         self.export(style, text, "GITLAB_ENV", &path);
         let line = format!(
             "if [ -s {environment_file} ]; then while read -r line; do export \"$line\"; done < {environment_file}; \
-             elif [ ! -e {environment_file} ]; then (umask 077; mkdir -p {directory}; : > {environment_file}); fi\n"
+             elif [ ! -e {environment_file} ]; then (umask {umask}; mkdir -p {directory}; : > {environment_file}); fi\n"
         );
         text.push_str(&line);
     }

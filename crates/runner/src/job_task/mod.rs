@@ -399,6 +399,8 @@ fn context(
         clean_git_config: config.clean_git_config,
         cleans_git_config: facts.clean_git_config,
         shared: facts.shared_environment,
+        open_files: facts.open_files,
+        tools_trust_by_executor: facts.tools_trust_by_executor,
         concurrent_id: numbers.of_runner,
         concurrent_project_id: numbers.of_project,
         correlation_id: received.correlation_id.clone(),
