@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::environment::Environment;
 use crate::error::{ConfigError, Source, Warning};
 use crate::keys::{self, Key, Kind};
-use crate::model::{ACTED, Config, INERT, KeyFault, fingerprint};
+use crate::model::{ACTED, Config, DockerConfig, INERT, KeyFault, fingerprint};
 use crate::setting::{RemarkKind, Section, Setting, read};
 
 /// A file that can be used.
@@ -110,6 +110,17 @@ pub fn lint(text: &str, file: &str, environment: &Environment) -> Result<(), Lin
     }
 }
 
+/// Only an executor that runs containers looks into this table.
+const DOCKER: &str = "runners.docker";
+
+fn is_acted(path: &str) -> bool {
+    let of_docker = path
+        .strip_prefix(DOCKER)
+        .and_then(|rest| rest.strip_prefix('.'));
+    let acted = |key| DockerConfig::KEYS.contains(&key) && !DockerConfig::IDLE.contains(&key);
+    ACTED.contains(&path) || of_docker.is_some_and(acted)
+}
+
 /// Warns once of every key, or of every table as a whole, that is known but does nothing here.
 fn warn_of_idle_keys(
     source: &Source<'_>,
@@ -127,17 +138,15 @@ fn warn_of_idle_keys(
         } else {
             format!("{path}.{}", key.name)
         };
-        if placed.setting.is_empty() || ACTED.contains(&full.as_str()) {
-            continue;
-        }
-        if INERT.contains(&full.as_str()) {
+        if placed.setting.is_empty() || is_acted(&full) || INERT.contains(&full.as_str()) {
             continue;
         }
         let below = format!("{full}.");
         let looked_into = ACTED
             .iter()
             .chain(INERT)
-            .any(|acted| acted.starts_with(&below));
+            .any(|acted| acted.starts_with(&below))
+            || (full == DOCKER && section.text("executor") == Some("docker"));
         match (&placed.setting, key.kind) {
             (Setting::Table(inner), Kind::Table(keys)) if looked_into => {
                 warn_of_idle_keys(source, inner, keys, &full, warnings);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::duration::GoDuration;
 use crate::error::{ConfigError, Source};
-use crate::model::{ACTED, Config, RunnerConfig};
+use crate::keys::{self, Kind};
+use crate::model::{ACTED, Config, DockerConfig, RunnerConfig};
 use crate::setting::{Section, Setting, read};
 use crate::{Environment, load};
 
@@ -58,8 +59,69 @@ pub fn show(
                 origin: own.map_or(Origin::Default, |own| origin(&source, own, path)),
             });
         }
+        if runner.executor == "docker" {
+            let docker = own.and_then(|own| own.table("docker"));
+            for path in DockerConfig::KEYS
+                .iter()
+                .filter(|key| !DockerConfig::IDLE.contains(key))
+            {
+                shown.push(ShownKey {
+                    path: format!("runners[{number}].docker.{path}"),
+                    value: of_docker(docker, path),
+                    origin: docker.map_or(Origin::Default, |docker| origin(&source, docker, path)),
+                });
+            }
+        }
     }
     Ok(shown)
+}
+
+/// A key of `[runners.docker]` as it is written, or what holds without it.
+fn of_docker(docker: Option<&Section>, key: &str) -> String {
+    let written = docker.and_then(|docker| docker.setting(key));
+    if let Some(text) = written
+        .filter(|setting| !setting.is_empty())
+        .and_then(as_written)
+    {
+        return text;
+    }
+    match key {
+        "pull_policy" => list(&["always".to_owned()]),
+        "allowed_pull_policies" => unset("those of pull_policy"),
+        "wait_for_services_timeout" => "30".to_owned(),
+        "services_limit" => written
+            .and_then(as_written)
+            .unwrap_or_else(|| unset("none")),
+        "services_privileged" => written
+            .and_then(as_written)
+            .unwrap_or_else(|| unset("as privileged")),
+        key => match keys::docker(key).map(|key| key.kind) {
+            Some(Kind::Bool) => "false".to_owned(),
+            Some(Kind::Int) => "0".to_owned(),
+            Some(Kind::Texts | Kind::Tables(_)) => list(&[]),
+            Some(Kind::TextMap | Kind::TextsMap) => "{}".to_owned(),
+            _ => quoted(""),
+        },
+    }
+}
+
+fn as_written(setting: &Setting) -> Option<String> {
+    Some(match setting {
+        Setting::Text(text) => quoted(text),
+        Setting::Int(number) => number.to_string(),
+        Setting::Bool(value) => value.to_string(),
+        Setting::Texts(texts) => list(texts),
+        Setting::TextMap(entries) => map(entries, |text| quoted(text)),
+        Setting::TextsMap(entries) => map(entries, |texts| list(texts)),
+        // Services have variables, which may be secrets.
+        Setting::Tables(tables) => unset(&format!("{} of them", tables.len())),
+        _ => return None,
+    })
+}
+
+fn list(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", texts.join(", "))
 }
 
 fn origin(source: &Source<'_>, section: &Section, path: &str) -> Origin {
@@ -257,5 +319,41 @@ mod tests {
                 "{key:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_docker_keys_of_a_runner_with_that_executor_are_shown_as_written() {
+        let text = "[[runners]]\nexecutor = \"docker\"\n[runners.docker]\nmemory = \"1g\"\n\
+                    pull_policy = \"never\"\nservices_privileged = false\n\
+                    services_devices = { x = [\"/dev/a\"] }\n\
+                    [[runners.docker.services]]\nname = \"x\"\nenvironment = [\"A=hidden\"]\n";
+        let shown = show(text, "c", &Environment::default()).expect("valid");
+        let value = |key: &str| {
+            let path = format!("runners[0].docker.{key}");
+            let found = shown.iter().find(|shown| shown.path == path);
+            found.map(|key| (key.value.as_str(), key.origin))
+        };
+        for (key, expected, line) in [
+            ("memory", "\"1g\"", Some(4)),
+            ("pull_policy", "[\"never\"]", Some(5)),
+            ("services_privileged", "false", Some(6)),
+            ("services_devices", "{ x = [\"/dev/a\"] }", Some(7)),
+            ("services", "\"(1 of them)\"", Some(8)),
+            ("wait_for_services_timeout", "30", None),
+            ("services_limit", "\"(none)\"", None),
+            ("image", "\"\"", None),
+            ("privileged", "false", None),
+            ("volumes", "[]", None),
+            ("tmpfs", "{}", None),
+        ] {
+            let origin = line.map_or(Origin::Default, Origin::Line);
+            assert_eq!(value(key), Some((expected, origin)), "{key}");
+        }
+        assert_eq!(value("helper_image_flavor"), None);
+        let idle = DockerConfig::IDLE.len();
+        let docker = shown
+            .iter()
+            .filter(|key| key.path.starts_with("runners[0].docker."));
+        assert_eq!(docker.count(), DockerConfig::KEYS.len() - idle);
     }
 }

@@ -83,6 +83,11 @@ pub(crate) const FILE: &[Key] = file::GLOBAL;
 /// Keys of `[[runners]]`.
 pub(crate) const RUNNER: &[Key] = file::RUNNER;
 
+/// A key of `[runners.docker]`.
+pub(crate) fn docker(name: &str) -> Option<&'static Key> {
+    docker::DOCKER.iter().find(|key| key.name == name)
+}
+
 /// All flags that fill keys of a runner, in the order of the file.
 pub fn runner_flags() -> Vec<Flag> {
     let mut flags = Vec::new();

@@ -54,6 +54,9 @@ macro_rules! docker_config {
             /// Names of all keys.
             pub const KEYS: &[&str] = &[$(stringify!($key),)* "services"];
 
+            /// Those that nothing is done with: there are no slots, and no flavours of the helper's image.
+            pub const IDLE: &[&str] = &["service_slot_cgroup_template", "helper_image_flavor"];
+
             pub(crate) fn read(docker: &Section) -> Self {
                 let mut config = Self {
                     services: docker.tables("services").iter().map(DockerService::read).collect(),

@@ -919,7 +919,17 @@ async fn a_payload_has_variables_in_order_steps_caches_and_sources() {
             variable("GIT_DEPTH", "0"),
         ],
         cache: vec![cache],
-        image: Some(json!({"name": "alpine", "docker": {"user": 7}, "pull_policy": "always"})),
+        image: Some(json!({
+            "name": "alpine", "docker": {"user": 7, "platform": "linux/arm64"}, "pull_policy": "always",
+            "entrypoint": ["/e"], "kubernetes": {"user": "1:2"},
+        })),
+        services: vec![
+            json!({
+                "name": "pg", "alias": "db, pg", "command": ["-c"], "entrypoint": [""], "ports": [5432],
+                "pull_policy": ["never", "always"], "variables": {"A": "1"}, "docker": {"user": "pg"},
+            }),
+            json!({"name": "redis"}),
+        ],
         timeout: Some(60),
         ..job("build", "build")
     };
@@ -948,8 +958,36 @@ async fn a_payload_has_variables_in_order_steps_caches_and_sources() {
         payload["cache"][0]["fallback_keys"],
         json!(["old-non_protected"])
     );
-    assert_eq!(payload["image"]["executor_opts"]["docker"]["user"], "7");
-    assert_eq!(payload["image"]["pull_policy"], json!(["always"]));
+    assert_eq!(
+        payload["image"],
+        json!({
+            "name": "alpine", "entrypoint": ["/e"], "pull_policy": ["always"],
+            "executor_opts": {
+                "docker": {"platform": "linux/arm64", "user": "7"}, "kubernetes": {"user": "1:2"},
+            },
+        })
+    );
+    let service = &payload["services"][0];
+    assert_eq!(
+        (&service["name"], &service["alias"]),
+        (&json!("pg"), &json!("db, pg"))
+    );
+    assert_eq!(
+        (&service["command"], &service["entrypoint"]),
+        (&json!(["-c"]), &json!([""]))
+    );
+    assert_eq!(service["ports"][0]["number"], 5432);
+    assert_eq!(service["pull_policy"], json!(["never", "always"]));
+    assert_eq!(service["executor_opts"], json!({"docker": {"user": "pg"}}));
+    let variable = &service["variables"][0];
+    assert_eq!(
+        (&variable["key"], &variable["value"]),
+        (&json!("A"), &json!("1"))
+    );
+    assert_eq!(
+        payload["services"][1],
+        json!({"name": "redis", "executor_opts": {}})
+    );
     assert_eq!(payload["runner_info"]["timeout"], 60);
     assert_eq!(payload["git_info"]["depth"], 0);
     assert_eq!(

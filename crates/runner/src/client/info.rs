@@ -2,19 +2,26 @@
 
 use courser_config::RunnerConfig;
 use courser_executor::Executors;
-use courser_protocol::{Features, Info};
+use courser_protocol::{Features, Info, InfoConfig};
 
 /// The `info` of a configured runner. Only what works is advertised: the server hands out jobs and
 /// cancels by it.
 pub fn of_runner(runner: &RunnerConfig, executors: &Executors) -> Info {
-    let shell = if runner.shell.is_empty() && runner.executor == "shell" {
-        "bash".to_owned()
-    } else {
-        runner.shell.clone()
+    let shell = match (runner.shell.as_str(), runner.executor.as_str()) {
+        ("", "shell" | "docker") => "bash",
+        (shell, _) => shell,
     };
+    let docker = runner
+        .docker
+        .as_ref()
+        .filter(|_| runner.executor == "docker");
+    let gpus = docker.and_then(|docker| docker.gpus.as_ref());
     Info {
         executor: runner.executor.clone(),
-        shell,
+        shell: shell.to_owned(),
+        config: InfoConfig {
+            gpus: gpus.map_or_else(String::new, |gpus| gpus.text.clone()),
+        },
         features: with_network(executors.features_of(&runner.executor)),
         labels: runner.labels.clone(),
         ..Info::of_this_program()
@@ -68,5 +75,21 @@ mod tests {
         let info = of_nobody();
         assert!(info.features.two_phase_job_commit && !info.features.variables);
         assert_eq!(info.executor, "");
+    }
+
+    #[test]
+    fn a_docker_runner_tells_its_gpus_and_others_do_not() {
+        for (executor, gpus) in [("docker", "all"), ("shell", "")] {
+            let text = format!(
+                "[[runners]]\nexecutor = {executor:?}\n[runners.docker]\ngpus = \" all \"\n"
+            );
+            let environment = courser_config::Environment::default();
+            let loaded = courser_config::load(&text, "c", &environment).expect("loads");
+            let info = of_runner(&loaded.config.runners[0], &Executors::shell());
+            assert_eq!(
+                (info.config.gpus.as_str(), info.shell.as_str()),
+                (gpus, "bash")
+            );
+        }
     }
 }

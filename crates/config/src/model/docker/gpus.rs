@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Devices that a driver of the daemon is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GpuRequest {
+    /// As it is written, for the server.
+    pub text: String,
     /// Driver; empty = the daemon chooses.
     pub driver: String,
     /// How many; -1 = all, 0 = those of `device_ids`.
@@ -30,6 +32,7 @@ pub(super) fn parse(key: &'static str, text: String) -> Result<Option<GpuRequest
 
 fn request(text: &str) -> Result<GpuRequest, String> {
     let mut request = GpuRequest {
+        text: text.to_owned(),
         capabilities: vec![vec!["gpu".to_owned()]],
         ..GpuRequest::default()
     };

@@ -209,22 +209,26 @@ fn good_values_of_those_keys_are_parsed() {
 #[test]
 fn gpus_are_asked_for_as_with_docker_run() {
     let request = |text: &str| docker(&format!("gpus = {text:?}")).gpus;
-    let count = |count| GpuRequest {
+    let count = |text: &str, count| GpuRequest {
+        text: text.to_owned(),
         count,
         capabilities: vec![vec!["gpu".to_owned()]],
         ..GpuRequest::default()
     };
+    let devices =
+        "\"device=0,GPU-3a23\",driver=nvidia,\"capabilities=compute,utility\",options=a=b";
     assert_eq!(request(" "), None);
-    assert_eq!(request("all"), Some(count(-1)));
-    assert_eq!(request(" 2 "), Some(count(2)));
+    assert_eq!(request("all"), Some(count("all", -1)));
+    assert_eq!(request(" 2 "), Some(count("2", 2)));
     let texts = |list: &[&str]| {
         list.iter()
             .map(|text| (*text).to_owned())
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        request("\"device=0,GPU-3a23\",driver=nvidia,\"capabilities=compute,utility\",options=a=b"),
+        request(devices),
         Some(GpuRequest {
+            text: devices.to_owned(),
             driver: "nvidia".to_owned(),
             count: 0,
             device_ids: texts(&["0", "GPU-3a23"]),
@@ -274,6 +278,7 @@ fn a_fault_is_told_with_its_line_and_lint_refuses_it() {
                 image = \"x\"\nmemory = \"much\"\n";
     let loaded = load(text, "c.toml", &Environment::default()).expect("loads");
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1);
     let expected = "line 7: runners.docker.memory: Error parsing docker memory: invalid size: 'much'; \
                     every job of this runner is refused";
     assert!(
@@ -287,5 +292,36 @@ fn a_fault_is_told_with_its_line_and_lint_refuses_it() {
             "runners[0].docker.memory (line 7): Error parsing docker memory: invalid size: 'much'"
                 .to_owned()
         ])
+    );
+}
+
+#[test]
+fn keys_that_nothing_is_done_with_are_warned_of() {
+    let warnings = |executor: &str| {
+        let text = format!(
+            "[[runners]]\nexecutor = {executor:?}\n[runners.docker]\nimage = \"x\"\n\
+             helper_image_flavor = \"ubuntu\"\nservice_slot_cgroup_template = \"t\"\nimages = \"y\"\n"
+        );
+        let loaded = load(&text, "c", &Environment::default()).expect("loads");
+        loaded
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warnings("docker"),
+        [
+            "line 5: runners.docker.helper_image_flavor: known, but has no effect in Courser yet",
+            "line 6: runners.docker.service_slot_cgroup_template: known, but has no effect in Courser yet",
+            "line 7: runners.docker.images: unknown key, ignored",
+        ]
+    );
+    assert_eq!(
+        warnings("shell"),
+        [
+            "line 3: runners.docker: known, but has no effect in Courser yet",
+            "line 7: runners.docker.images: unknown key, ignored",
+        ]
     );
 }
