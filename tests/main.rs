@@ -3,6 +3,7 @@
 //! One test crate, because every test binary costs link time. Nothing here reaches beyond loopback.
 
 mod coordinator_serve;
+mod docker_engine;
 mod downstream;
 mod drill;
 mod exec;

@@ -8,6 +8,7 @@ mod credentials;
 mod failure;
 mod policy;
 mod reference;
+mod registry;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use crate::engine::{ApiVersion, Engine, EngineError};
 
 pub use credentials::CredentialSources;
 pub use policy::{Platform, PolicySources, PullPolicy};
+pub use registry::{RegistryRefused, ask_registry, registry_of};
 
 /// The images of one job. Remembers which it used, and asks the sources of logins once.
 pub struct Images {
@@ -170,7 +172,7 @@ impl Images {
         }
         let last = last.unwrap_or_else(|| PullError::of_nobody("no policy is given".to_owned()));
         if let Some(remedy) = &last.remedy {
-            say(&messages::warning(remedy));
+            say(&messages::warning(&failure::in_a_log(remedy)));
         }
         Err(ImageError {
             message: format!(

@@ -24,6 +24,7 @@ use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use rustls::sign::CertifiedKey;
+use url::Url;
 
 use self::address::Address;
 use self::connector::Connector;
@@ -221,6 +222,19 @@ impl EngineTransport {
         match refused {
             Some(fault) => EngineCallError::Tls(Box::new(fault)),
             None => EngineCallError::Broken(describe_layers(error)),
+        }
+    }
+}
+
+impl DockerTrust {
+    /// Where the Engine is, to be shown and looked at: `https://HOST:PORT/` where TLS is spoken, else the host as configured.
+    pub fn url(&self) -> Option<Url> {
+        let address = Address::parse(&self.host, self.tls.is_some()).ok();
+        match address {
+            Some(Address::Network { authority, .. }) if self.tls.is_some() => {
+                Url::parse(&format!("https://{authority}/")).ok()
+            }
+            _ => Url::parse(&self.host).ok(),
         }
     }
 }

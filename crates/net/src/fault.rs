@@ -51,6 +51,14 @@ impl Fault {
         }
     }
 
+    /// A fault that was found elsewhere, with what to do about it.
+    pub fn told(summary: impl Into<String>, remedy: Option<Remedy>) -> Self {
+        Self {
+            remedy,
+            ..Self::plain(summary)
+        }
+    }
+
     /// A server that did not answer in time.
     pub fn timeout(target: &Target) -> Self {
         Self::plain(format!(

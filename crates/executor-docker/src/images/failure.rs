@@ -2,6 +2,7 @@
 
 use bollard::models::SystemInfo;
 use courser_protocol::FailureReason;
+use courser_trust::Remedy;
 
 use super::credentials::Logins;
 use super::reference::{DOCKER_HUB, Reference};
@@ -12,8 +13,7 @@ use crate::engine::EngineError;
 pub(super) struct PullError {
     pub(super) message: String,
     pub(super) reason: Option<FailureReason>,
-    /// What to do, several lines at times.
-    pub(super) remedy: Option<String>,
+    pub(super) remedy: Option<Remedy>,
 }
 
 /// Phrases of Engines and registries, in lower case. The first list that has one decides.
@@ -105,7 +105,7 @@ impl From<EngineError> for PullError {
     }
 }
 
-fn reason(message: &str) -> FailureReason {
+pub(super) fn reason(message: &str) -> FailureReason {
     let lower = message.to_lowercase();
     if contains_any(&lower, &OF_THE_NETWORK) {
         FailureReason::RunnerExternalDependencyFailure
@@ -121,24 +121,27 @@ fn contains_any(lower: &str, phrases: &[&str]) -> bool {
 }
 
 /// The Engine does not trust the registry: which file is missing on which host, and what creates it.
-fn of_certificate(message: &str, registry: &str, place: &Place) -> String {
+pub(super) fn of_certificate(message: &str, registry: &str, place: &Place) -> Remedy {
     let asked = asked_host(message).unwrap_or(registry);
     let engine = place.shown();
     if !message.contains("unknown authority") {
-        return format!(
-            "the certificate of the registry {asked} is at fault, not the trust of {engine}; this tells more: courser \
-             trust check https://{asked}"
-        );
+        return Remedy::advice(format!(
+            "the certificate of the registry {asked} is at fault, not the trust of {engine}; this tells more"
+        ))
+        .with_command(format!("courser trust check https://{asked}"));
     }
     let privilege = if place.rootless { "" } else { "sudo " };
     if registry == DOCKER_HUB {
         // The Engine reads no certs.d for Docker Hub.
-        return format!(
-            "{engine} does not trust what answers for {asked}, a proxy that replaces certificates most likely. On its \
-             host:\n  $ {privilege}courser trust fetch {asked} --to /usr/local/share/ca-certificates/{file}.crt\n  \
-             $ sudo update-ca-certificates && sudo systemctl restart docker",
-            file = asked.replace(':', "_"),
-        );
+        return Remedy::advice(format!(
+            "{engine} does not trust what answers for {asked}, a proxy that replaces certificates most likely; this, typed \
+             on its host, has it trusted"
+        ))
+        .with_command(format!(
+            "sudo courser trust fetch {asked} --to /usr/local/share/ca-certificates/{}.crt && sudo \
+             update-ca-certificates && sudo systemctl restart docker",
+            asked.replace(':', "_")
+        ));
     }
     let directory = if place.rootless {
         "~/.config/docker/certs.d"
@@ -146,12 +149,22 @@ fn of_certificate(message: &str, registry: &str, place: &Place) -> String {
         "/etc/docker/certs.d"
     };
     let file = format!("{directory}/{registry}/ca.crt");
-    format!(
+    Remedy::advice(format!(
         "{engine} does not trust the registry {registry}: on its host {file} is missing, or holds another CA than the one \
-         that issued the certificate of {asked}. This creates it, after showing what it is (no restart is needed); a CA \
-         file that you have can be copied there just as well:\n  \
-         $ {privilege}mkdir -p {directory}/{registry} && {privilege}courser trust fetch {asked} --to {file}"
-    )
+         that issued the certificate of {asked}; copy the CA's file there, or have it made by this, which shows what it is \
+         first (no restart is needed)"
+    ))
+    .with_command(format!(
+        "{privilege}mkdir -p {directory}/{registry} && {privilege}courser trust fetch {asked} --to {file}"
+    ))
+}
+
+/// Advice, and the command in a line of its own.
+pub(super) fn in_a_log(remedy: &Remedy) -> String {
+    match &remedy.command {
+        Some(command) => format!("{}:\n  $ {command}", remedy.advice),
+        None => remedy.advice.clone(),
+    }
 }
 
 /// Host and port in Go's `Get "https://host:port/v2/": …`.
@@ -161,22 +174,22 @@ fn asked_host(message: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-fn of_login(registry: &str, repository: &str, used: Option<&str>, logins: &Logins) -> String {
+fn of_login(registry: &str, repository: &str, used: Option<&str>, logins: &Logins) -> Remedy {
     if let Some(used) = used {
-        return format!(
+        return Remedy::advice(format!(
             "the registry {registry} refuses the login of {used} for {repository}, or has no such image: check user and \
              password there, what they may read, and the image's name"
-        );
+        ));
     }
     let looked_at = match logins.looked_at.as_slice() {
         [] => "no source of logins is there".to_owned(),
         sources => format!("no login for it is in {}", sources.join(", ")),
     };
-    format!(
+    Remedy::advice(format!(
         "the registry {registry} wants a login, or has no such image; {looked_at}. Put one into the variable \
-         DOCKER_AUTH_CONFIG of the project: {{\"auths\": {{\"{registry}\": {{\"auth\": \"…\"}}}}}}, where … is what `printf \
-         USER:PASSWORD | base64` prints"
-    )
+         DOCKER_AUTH_CONFIG of the project: {{\"auths\": {{\"{registry}\": {{\"auth\": \"…\"}}}}}}, where … is what \
+         `printf USER:PASSWORD | base64` prints"
+    ))
 }
 
 impl Place {
@@ -194,11 +207,11 @@ impl Place {
     fn shown(&self) -> String {
         let host = self.host.as_deref().unwrap_or("an unnamed host");
         let here = if self.local {
-            ", reached by a socket of this machine"
+            " (its socket is on this machine)"
         } else {
             ""
         };
-        format!("the Docker Engine on {host}{here},")
+        format!("the Docker Engine on {host}{here}")
     }
 }
 
@@ -256,30 +269,33 @@ mod tests {
         };
         let message =
             "Get \"https://auth.tld:8443/token?x\": x509: certificate signed by unknown authority";
-        let told = of_certificate(message, "reg.tld:5000", &place("tcp://builder7:2376", &[]));
+        let told = |message: &str, registry: &str, place: &Place| {
+            in_a_log(&of_certificate(message, registry, place))
+        };
+        let text = told(message, "reg.tld:5000", &place("tcp://builder7:2376", &[]));
         let command = "$ sudo mkdir -p /etc/docker/certs.d/reg.tld:5000 && sudo courser trust fetch auth.tld:8443 --to \
                        /etc/docker/certs.d/reg.tld:5000/ca.crt";
-        assert!(told.contains(command), "{told}");
+        assert!(text.ends_with(command), "{text}");
         assert!(
-            told.contains("the Docker Engine on builder7, does not trust"),
-            "{told}"
+            text.contains("the Docker Engine on builder7 does not trust"),
+            "{text}"
         );
-        let told = of_certificate(message, "reg.tld", &place("unix:///x", &["name=rootless"]));
+        let text = told(message, "reg.tld", &place("unix:///x", &["name=rootless"]));
         assert!(
-            told.contains("$ mkdir -p ~/.config/docker/certs.d/reg.tld &&"),
-            "{told}"
+            text.contains("$ mkdir -p ~/.config/docker/certs.d/reg.tld &&"),
+            "{text}"
         );
-        let told = of_certificate(message, DOCKER_HUB, &place("unix:///x", &[]));
+        let text = told(message, DOCKER_HUB, &place("unix:///x", &[]));
         assert!(
-            told.contains("update-ca-certificates") && !told.contains("certs.d/"),
-            "{told}"
+            text.contains("update-ca-certificates") && !text.contains("certs.d/"),
+            "{text}"
         );
         let expired =
             "Get \"https://reg.tld/v2/\": x509: certificate has expired or is not yet valid";
-        let told = of_certificate(expired, "reg.tld", &place("unix:///x", &[]));
+        let text = told(expired, "reg.tld", &place("unix:///x", &[]));
         assert!(
-            told.ends_with("courser trust check https://reg.tld"),
-            "{told}"
+            text.ends_with("$ courser trust check https://reg.tld"),
+            "{text}"
         );
     }
 }

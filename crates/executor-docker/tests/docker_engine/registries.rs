@@ -210,7 +210,7 @@ async fn t40_a_registry_that_the_engine_does_not_trust_is_cured_by_the_file_that
     let registry = scene.registry.name();
     let file = format!("/etc/docker/certs.d/{registry}/ca.crt");
     for expected in [
-        format!("the Docker Engine on {host}, "),
+        format!("the Docker Engine on {host} (its socket is on this machine)"),
         format!("{file} is missing"),
         format!("sudo courser trust fetch {registry} --to {file}"),
     ] {

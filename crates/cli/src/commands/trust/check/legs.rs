@@ -1,8 +1,11 @@
 //! Which ways a runner and its jobs go, and with which trust (`runner-tls.md` 1).
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use courser_config::{Environment, RunnerConfig};
+use courser_config::{DockerConfig, Environment, RunnerConfig};
+use courser_executor_docker::images::registry_of;
+use courser_net::legs::{DockerOptions, DockerTrust};
 use courser_net::{Legs, SystemRoots, TrustSettings};
 use url::Url;
 
@@ -48,6 +51,10 @@ pub(super) enum Question {
     Get,
     /// The batch request of LFS for an object.
     LfsBatch(String),
+    /// Whether a Docker Engine answers.
+    Engine(DockerTrust),
+    /// Whether that Engine trusts the registry of this image. Nothing is asked by us.
+    Registry(String),
 }
 
 /// Draws up the legs.
@@ -105,6 +112,58 @@ impl Planner<'_> {
             .or_else(|| self.variable("VAULT_ADDR"));
         if let Some(address) = vault {
             legs.push(self.vault_leg(&base_url(&address)?, trust));
+        }
+        if runner.executor.starts_with("docker") {
+            legs.extend(self.of_docker(&runner.docker.clone().unwrap_or_default())?);
+        }
+        Ok(legs)
+    }
+
+    /// The Engine, and the registries of the images that the runner's configuration names.
+    fn of_docker(&self, docker: &DockerConfig) -> Result<Vec<Leg>, Failure> {
+        let way = self.legs.docker(DockerOptions {
+            host: &docker.host,
+            cert_path: &docker.tls_cert_path,
+            verify: docker.tls_verify,
+        });
+        let nobody = TrustSettings {
+            system: SystemRoots::None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            certificate_directory: None,
+            inline_ca: None,
+        };
+        let leg = |name, url, trust, question| Leg {
+            name,
+            url,
+            trust: Trust::Settings(trust),
+            question,
+        };
+        let url = way.url().ok_or_else(|| {
+            let text = format!(
+                "host of [runners.docker] is {:?}, which is no URL",
+                way.host
+            );
+            Failure::invalid(text).hint("unix:///var/run/docker.sock or tcp://HOST:2376")
+        })?;
+        let trust = way.tls.clone().unwrap_or_else(|| nobody.clone());
+        let mut legs = vec![leg("engine", url, trust, Question::Engine(way))];
+        let services = docker.services.iter().map(|service| &service.name);
+        let images = [&docker.image, &docker.helper_image];
+        let mut seen = BTreeSet::new();
+        for image in images.into_iter().chain(services) {
+            let Some(registry) = registry_of(image) else {
+                continue;
+            };
+            if !seen.insert(registry.clone()) {
+                continue;
+            }
+            let Ok(url) = Url::parse(&format!("https://{registry}/v2/")) else {
+                continue;
+            };
+            let question = Question::Registry(image.clone());
+            legs.push(leg("registry", url, nobody.clone(), question));
         }
         Ok(legs)
     }
@@ -300,6 +359,8 @@ fn below(base: &Url, path: &str) -> Url {
 
 #[cfg(test)]
 mod tests {
+    use courser_config::DockerService;
+
     use super::*;
 
     fn trust() -> TrustSettings {
@@ -347,6 +408,41 @@ mod tests {
                 "lfs https://clone.example:8443/g/p.git/info/lfs/objects/batch",
                 "cache https://s3.example:9000/",
                 "vault https://vault.example:8200/v1/sys/health",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_runner_with_docker_has_its_engine_and_the_registries_of_its_images() {
+        let service = |name: &str| DockerService {
+            name: name.to_owned(),
+            ..DockerService::default()
+        };
+        let docker = DockerConfig {
+            host: "tcp://builder.example".to_owned(),
+            tls_cert_path: "/tls".to_owned(),
+            tls_verify: true,
+            image: "reg.example:5000/ruby:3".to_owned(),
+            services: vec![
+                service("reg.example:5000/postgres"),
+                service("$SERVICE"),
+                service("redis"),
+            ],
+            ..DockerConfig::default()
+        };
+        let runner = RunnerConfig {
+            url: "https://gitlab.example".to_owned(),
+            executor: "docker".to_owned(),
+            docker: Some(docker),
+            ..RunnerConfig::default()
+        };
+        let origin = Origin::Runner(&runner, trust());
+        assert_eq!(
+            planned(&origin, None)[3..],
+            [
+                "engine https://builder.example:2376/",
+                "registry https://reg.example:5000/v2/",
+                "registry https://docker.io/v2/",
             ]
         );
     }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use courser_executor_docker::engine::{Engine, EngineError};
+use courser_executor_docker::images::ask_registry;
+use courser_net::legs::DockerTrust;
 use courser_net::{
     Body, Call, Client, ClientCertificate, ClientSettings, Fault, Inspection, Redirects, Retry,
     Route, Target, Timeouts, shown_url,
 };
-use courser_trust::Certificate;
+use courser_trust::{Certificate, Remedy};
 use http::header::{ACCEPT, LOCATION};
 use http::{HeaderValue, Method};
 use url::Url;
@@ -40,6 +43,8 @@ pub(super) struct Finding {
     pub(super) issuer_without_proxy: Option<String>,
     /// Status of the harmless request.
     pub(super) http_status: Option<u16>,
+    /// What the other side said of itself, where that is no HTTP status.
+    pub(super) note: Option<String>,
     /// What fails, with its remedy.
     pub(super) fault: Option<Fault>,
 }
@@ -70,7 +75,25 @@ impl<'a> Looker<'a> {
     pub(super) async fn look(&self, legs: Vec<Leg>) -> Result<Vec<Finding>, Failure> {
         let mut findings: Vec<Finding> = Vec::new();
         let mut api_chain = None;
+        let mut engine = None;
         for leg in legs {
+            match (&leg.question, &engine) {
+                (Question::Engine(way), _) => {
+                    let (mut finding, _) = self.one(&leg, None).await?;
+                    engine = ask_engine(way, &mut finding).await;
+                    findings.push(finding);
+                    continue;
+                }
+                (Question::Registry(image), Some(engine)) => {
+                    let (mut finding, _) = self.one(&leg, None).await?;
+                    ask_registry_of(image, engine, &mut finding).await;
+                    findings.push(finding);
+                    continue;
+                }
+                // Nobody can be asked; the Engine's own leg says why.
+                (Question::Registry(_), None) => continue,
+                _ => {}
+            }
             let mut seen = HashSet::from([leg.url.clone()]);
             let (finding, mut next) = self.one(&leg, api_chain.as_deref()).await?;
             if leg.name == "api" {
@@ -105,10 +128,16 @@ impl<'a> Looker<'a> {
             received: Vec::new(),
             issuer_without_proxy: None,
             http_status: None,
+            note: None,
             fault: None,
         };
-        if let Some(target) = Target::from_url(&leg.url) {
-            let looking = client.inspect(&target, Route::AsCalls);
+        let (target, route) = match leg.question {
+            Question::Registry(_) => (None, Route::Direct),
+            Question::Engine(_) => (Target::from_url(&leg.url), Route::Direct),
+            _ => (Target::from_url(&leg.url), Route::AsCalls),
+        };
+        if let Some(target) = target {
+            let looking = client.inspect(&target, route);
             let inspection = match tokio::time::timeout(LOOK_TIMEOUT, looking).await {
                 Ok(Ok(inspection)) => inspection,
                 Ok(Err(fault)) => return Err(Failure::internal(fault.to_string())),
@@ -128,7 +157,8 @@ impl<'a> Looker<'a> {
             };
             finding.inspection = Some(inspection);
         }
-        if finding.fault.is_some() || leg.question == Question::Nothing {
+        let asked = matches!(leg.question, Question::Get | Question::LfsBatch(_));
+        if finding.fault.is_some() || !asked {
             return Ok((finding, None));
         }
         let next = self.ask(&client, leg, &mut finding).await;
@@ -198,6 +228,55 @@ impl<'a> Looker<'a> {
             return storage_of(&body).filter(|url| url.host_str() != leg.url.host_str());
         }
         None
+    }
+}
+
+/// Connects to an Engine as jobs do, and notes what it says of itself.
+async fn ask_engine(way: &DockerTrust, finding: &mut Finding) -> Option<Engine> {
+    if finding.fault.is_some() {
+        return None;
+    }
+    let asking = async {
+        let engine = Engine::connect(way).await?;
+        let info = engine.info().await?.clone();
+        Ok::<_, EngineError>((engine, info))
+    };
+    match tokio::time::timeout(LOOK_TIMEOUT, asking).await {
+        Ok(Ok((engine, info))) => {
+            finding.note = Some(format!(
+                "Docker Engine {} on {}, API {}, {}/{}",
+                info.server_version.unwrap_or_default(),
+                info.name.unwrap_or_default(),
+                engine.api_version(),
+                info.os_type.unwrap_or_default(),
+                info.architecture.unwrap_or_default(),
+            ));
+            Some(engine)
+        }
+        Ok(Err(error)) => {
+            let remedy = error.remedy().map(Remedy::advice);
+            finding.fault = Some(Fault::told(error.to_string(), remedy));
+            None
+        }
+        Err(_) => {
+            let text = format!("the Docker Engine at {} does not answer", way.host);
+            finding.fault = Some(Fault::told(text, None));
+            None
+        }
+    }
+}
+
+/// Has the Engine ask a registry: its trust counts there, not ours.
+async fn ask_registry_of(image: &str, engine: &Engine, finding: &mut Finding) {
+    match tokio::time::timeout(LOOK_TIMEOUT, ask_registry(engine, image)).await {
+        Ok(Ok(said)) => {
+            finding.note = Some(format!("trusted by the Docker Engine; {image}: {said}"));
+        }
+        Ok(Err(refused)) => finding.fault = Some(Fault::told(refused.message, refused.remedy)),
+        Err(_) => {
+            let text = "the Docker Engine gets no answer of it".to_owned();
+            finding.fault = Some(Fault::told(text, None));
+        }
     }
 }
 

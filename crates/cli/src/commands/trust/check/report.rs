@@ -75,8 +75,11 @@ impl Report<'_> {
             "{mark} {STRONG}{:<9}{STRONG:#} {}",
             finding.name, finding.url
         );
+        if let Some(note) = &finding.note {
+            wrapped(text, "said", note, Style::new());
+        }
         let Some(inspection) = &finding.inspection else {
-            if finding.is_fine() {
+            if finding.is_fine() && finding.note.is_none() {
                 line(text, "tls", "none: this is plain HTTP");
             }
             fault(text, finding, same);
@@ -229,6 +232,7 @@ impl Report<'_> {
             "client_certificate": client,
             "issuer_without_proxy": finding.issuer_without_proxy,
             "http_status": finding.http_status,
+            "note": finding.note,
             "warnings": self.warnings(finding),
             "error": fault.map(Fault::summary),
             "remedy": remedy.cloned().map(ShownRemedy::from),

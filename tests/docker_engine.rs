@@ -1,0 +1,4 @@
+//! Through the binary, with the real Docker Engine of the tests; `cargo xtask test --without-docker` goes by this
+//! module's name.
+
+mod trust_check;
