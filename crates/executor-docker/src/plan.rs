@@ -20,7 +20,7 @@
 use std::io;
 use std::path::Path;
 
-use bollard::models::{ContainerCreateBody, HostConfig, ImageInspect};
+use bollard::models::{ContainerCreateBody, HostConfig, ImageInspect, SystemInfo};
 use courser_config::{DockerConfig, RunnerConfig};
 use courser_executor::PrepareError;
 use courser_job::{Job, JobImage, messages};
@@ -31,6 +31,7 @@ use crate::container::{
     BUILD_AND_HELPER, ContainerDefinition, HostSettings, Role, SERVICE, build_user, environment,
     filled, image_reference, security_options, start_command,
 };
+use crate::engine::ApiVersion;
 use crate::helper_image::HelperImage;
 use crate::labels::{Kind, Labels};
 use crate::names::Names;
@@ -46,7 +47,18 @@ pub(crate) struct Daemon {
     /// `Architecture`: `x86_64`, `aarch64`, …
     pub(crate) architecture: String,
     /// API version that is spoken with it.
-    pub(crate) api: (u32, u32),
+    pub(crate) api: ApiVersion,
+}
+
+impl Daemon {
+    /// Takes it from what the daemon says.
+    pub(crate) fn new(info: &SystemInfo, api: ApiVersion) -> Self {
+        Self {
+            os: info.os_type.clone().unwrap_or_default(),
+            architecture: info.architecture.clone().unwrap_or_default(),
+            api,
+        }
+    }
 }
 
 /// What a plan is made from.
@@ -401,7 +413,7 @@ impl<'a> JobContainers<'a> {
 }
 
 /// From this API version on an endpoint has the MAC address.
-const MAC_ADDRESS_API: (u32, u32) = (1, 44);
+const MAC_ADDRESS_API: ApiVersion = ApiVersion::new(1, 44);
 
 /// The job's image or the runner's, where it may be used.
 fn image(config: &DockerConfig, job: &Job, lines: &mut Vec<String>) -> Result<JobImage, PlanError> {
@@ -433,5 +445,7 @@ fn platform(wanted: &JobImage, image: &ImageInspect) -> Option<String> {
     Some(parts.map(String::as_str).collect::<Vec<_>>().join("/"))
 }
 
+#[cfg(test)]
+mod docker_engine;
 #[cfg(test)]
 mod tests;

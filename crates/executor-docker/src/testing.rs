@@ -7,6 +7,7 @@ use courser_job::{DirectoryLayout, Job, RunnerContext};
 use courser_protocol::JobResponse;
 use serde_json::{Value, json};
 
+use crate::engine::ApiVersion;
 use crate::plan::{Daemon, Inputs};
 
 /// A small, whole job, with `change` laid over the top level of its payload.
@@ -69,7 +70,7 @@ pub(crate) fn daemon() -> Daemon {
     Daemon {
         os: "linux".to_owned(),
         architecture: "x86_64".to_owned(),
-        api: (1, 52),
+        api: ApiVersion::new(1, 52),
     }
 }
 

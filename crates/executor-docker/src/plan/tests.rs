@@ -220,7 +220,8 @@ fn entrypoints_may_be_forbidden_or_cleared() {
 fn an_old_daemon_has_no_mac_address() {
     let runner = runner("mac_address = \"02:42:ac:11:00:02\"");
     let job = job_of_runner(json!({}), &runner);
-    for (api, address, lines) in [((1, 43), None, 1), ((1, 44), Some("02:42:ac:11:00:02"), 0)] {
+    for (minor, address, lines) in [(43, None, 1), (44, Some("02:42:ac:11:00:02"), 0)] {
+        let api = ApiVersion::new(1, minor);
         let daemon = Daemon { api, ..daemon() };
         let plan = JobContainers::plan(inputs(&job, &runner, &daemon)).unwrap();
         let build = plan.build(&found(), &[]);

@@ -325,3 +325,25 @@ fn keys_that_nothing_is_done_with_are_warned_of() {
         ]
     );
 }
+
+#[test]
+fn the_documentation_has_every_key_and_what_becomes_of_it() {
+    let page = include_str!("../../../../../docs/docker.md");
+    let rows = page.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        Some((cells.next()?.strip_suffix('`')?, cells.next()?))
+    });
+    let documented: Vec<_> = rows.collect();
+    let expected: Vec<_> = DockerConfig::KEYS
+        .iter()
+        .map(|key| {
+            let idle = DockerConfig::IDLE.contains(key);
+            (*key, if idle { "warned of" } else { "works" })
+        })
+        .collect();
+    let sorted = |mut rows: Vec<_>| {
+        rows.sort_unstable();
+        rows
+    };
+    assert_eq!(sorted(documented), sorted(expected));
+}
