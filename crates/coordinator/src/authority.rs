@@ -12,22 +12,27 @@ use rcgen::{
 };
 use secrecy::SecretString;
 
-/// A leaf with its key, and what a client needs to trust it.
+/// Makes leaves, and what a client needs to trust them.
 pub(crate) struct Authority {
     /// The root certificate, PEM: what clients are given.
     pub(crate) root_pem: String,
+    intermediate: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A leaf with its key.
+pub(crate) struct Leaf {
     /// Leaf and intermediate, PEM, leaf first.
     pub(crate) chain_pem: String,
     /// The leaf's key, PEM.
-    pub(crate) leaf_key_pem: SecretString,
+    pub(crate) key_pem: SecretString,
 }
 
 /// Days the certificates are valid; a generated authority lives as long as its process.
 const VALID_DAYS: i64 = 397;
 
 impl Authority {
-    /// Makes the three certificates. `names` are DNS names or IP addresses of the leaf.
-    pub(crate) fn generate(names: &[String], now: Timestamp) -> Result<Self, rcgen::Error> {
+    /// Makes root and intermediate.
+    pub(crate) fn generate(now: Timestamp) -> Result<Self, rcgen::Error> {
         let root = CertifiedIssuer::self_signed(
             issuer("Courser throw-away root", 1, now),
             KeyPair::generate()?,
@@ -37,17 +42,24 @@ impl Authority {
             KeyPair::generate()?,
             &root,
         )?;
+        Ok(Self {
+            root_pem: root.pem(),
+            intermediate,
+        })
+    }
+
+    /// Makes a leaf for DNS names or IP addresses.
+    pub(crate) fn leaf(&self, names: &[String], now: Timestamp) -> Result<Leaf, rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut leaf = CertificateParams::new(names.to_vec())?;
         subject(&mut leaf, "Courser coordinator", now);
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.use_authority_key_identifier_extension = true;
-        let leaf = leaf.signed_by(&key, &intermediate)?;
-        Ok(Self {
-            root_pem: root.pem(),
-            chain_pem: format!("{}{}", leaf.pem(), intermediate.pem()),
-            leaf_key_pem: key.serialize_pem().into(),
+        let leaf = leaf.signed_by(&key, &self.intermediate)?;
+        Ok(Leaf {
+            chain_pem: format!("{}{}", leaf.pem(), self.intermediate.pem()),
+            key_pem: key.serialize_pem().into(),
         })
     }
 }
@@ -95,13 +107,14 @@ mod tests {
     fn the_chain_leads_from_leaf_over_intermediate_to_the_root_and_names_all_hosts() {
         let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-        let authority = Authority::generate(&names, now).unwrap();
+        let authority = Authority::generate(now).unwrap();
+        let served = authority.leaf(&names, now).unwrap();
         let pems = |text: &str| -> Vec<Vec<u8>> {
             Pem::iter_from_buffer(text.as_bytes())
                 .map(|pem| pem.unwrap().contents)
                 .collect()
         };
-        let chain = pems(&authority.chain_pem);
+        let chain = pems(&served.chain_pem);
         let root = pems(&authority.root_pem);
         assert_eq!((chain.len(), root.len()), (2, 1));
         let leaf = X509Certificate::from_der(&chain[0]).unwrap().1;
@@ -119,21 +132,15 @@ mod tests {
         );
         let san = leaf.subject_alternative_name().unwrap().unwrap();
         assert_eq!(san.value.general_names.len(), 3);
-        assert!(
-            authority
-                .leaf_key_pem
-                .expose_secret()
-                .contains("PRIVATE KEY")
-        );
-        assert!(!authority.chain_pem.contains("PRIVATE KEY"));
+        assert!(served.key_pem.expose_secret().contains("PRIVATE KEY"));
+        assert!(!served.chain_pem.contains("PRIVATE KEY"));
     }
 
     #[test]
     fn every_authority_has_keys_of_its_own() {
         let now = Timestamp::UNIX_EPOCH;
-        let names = ["localhost".to_owned()];
-        let first = Authority::generate(&names, now).unwrap();
-        let second = Authority::generate(&names, now).unwrap();
+        let first = Authority::generate(now).unwrap();
+        let second = Authority::generate(now).unwrap();
         assert_ne!(first.root_pem, second.root_pem);
     }
 }

@@ -1,5 +1,6 @@
 //! Starting, steering and stopping a coordinator: where its parts are put together.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use courser_net::{Listener, ServerIdentity};
+use courser_net::{Clients, Listener, ServerIdentity};
 use courser_protocol::Secret;
 
 use crate::api::{self, Api};
-use crate::authority::Authority;
+use crate::authority::{Authority, Leaf};
 use crate::bridge::Starter;
 use crate::cache_keys::CacheKeys;
 use crate::events::CoordinatorEvent;
@@ -20,7 +21,7 @@ use crate::payload::ServerFacts;
 use crate::pipeline_run::{Event, Position};
 use crate::project::Project;
 use crate::queue::{CreateError, NewRunner, PipelineSnapshot, Queue, QueueHandle, QueueParts};
-use crate::settings::{Certificate, NewPipeline, Settings};
+use crate::settings::{Certificate, Clock, NewPipeline, OwnRunner, Settings};
 use crate::store::{StateDir, Store, StoreError};
 use crate::token;
 
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The external host name makes no URL.
     #[error("{0:?} is not a host name")]
     Host(String),
+    /// There is no certificate for another address.
+    #[error("cannot serve {0} too: the certificate is not generated here")]
+    NoLeaf(IpAddr),
     /// No thread.
     #[error("cannot start the queue: {0}")]
     Thread(std::io::Error),
@@ -56,7 +60,7 @@ pub struct Coordinator;
 impl Coordinator {
     /// Opens the state, binds the address and serves until [`Handle::stop`].
     pub async fn start(settings: Settings) -> Result<Handle, StartError> {
-        let (identity, root_pem) = identity(&settings)?;
+        let (identity, authority) = identity(&settings)?;
         let listener = Listener::bind(settings.address, identity, settings.clients.clone()).await?;
         let url = external_url(&settings, listener.address().port())?;
 
@@ -108,7 +112,9 @@ impl Coordinator {
         tasks.spawn(listener.serve(api.router(), shutdown.clone(), GRACE));
         Ok(Handle {
             url,
-            root_pem,
+            authority,
+            clock: settings.clock,
+            api,
             registration_token,
             private_token,
             queue,
@@ -123,7 +129,10 @@ impl Coordinator {
 /// A running coordinator. Dropping it stops the server at once; [`Handle::stop`] drains it.
 pub struct Handle {
     url: Url,
-    root_pem: Option<String>,
+    /// Unless the certificate is one of files.
+    authority: Option<Authority>,
+    clock: Clock,
+    api: Api,
     registration_token: Secret,
     private_token: Secret,
     queue: QueueHandle,
@@ -141,7 +150,8 @@ impl Handle {
 
     /// PEM of the generated root, to be trusted by runners; `None` with certificate files.
     pub fn root_pem(&self) -> Option<&str> {
-        self.root_pem.as_deref()
+        let authority = self.authority.as_ref();
+        authority.map(|authority| authority.root_pem.as_str())
     }
 
     /// Registers runners.
@@ -162,15 +172,37 @@ impl Handle {
             .map_err(|_| CreateError::Stopped)
     }
 
-    /// Creates a runner that takes every job, whatever its tags, and returns its token.
-    pub async fn create_runner(&self, description: &str) -> Result<Secret, CreateError> {
+    /// Listens at an address of this machine, too, with a leaf for it. Returns the URL there. Only with generated
+    /// certificates.
+    pub async fn listen_at(&mut self, address: IpAddr) -> Result<Url, StartError> {
+        let Some(authority) = &self.authority else {
+            return Err(StartError::NoLeaf(address));
+        };
+        let host = address.to_string();
+        let Leaf { chain_pem, key_pem } = authority.leaf(&[host.clone()], (self.clock)())?;
+        let identity = ServerIdentity::Memory {
+            certificate_pem: chain_pem,
+            key_pem,
+        };
+        let listener = Listener::bind((address, 0).into(), identity, Clients::Anybody).await?;
+        let port = listener.address().port();
+        self.api.answer_for(host);
+        let serving = listener.serve(self.api.router(), self.shutdown.clone(), GRACE);
+        self.tasks.spawn(serving);
+        url_of(&host_in_url(address), port)
+    }
+
+    /// Creates a runner and returns its token.
+    pub async fn create_runner(&self, runner: OwnRunner) -> Result<Secret, CreateError> {
         let new = NewRunner {
-            description: description.to_owned(),
+            description: runner.description,
             tags: Vec::new(),
             run_untagged: true,
             paused: false,
             maximum_timeout: 0,
             any_tags: true,
+            images: runner.images,
+            url: runner.url,
         };
         let created = self.queue.call(|queue| queue.register(new)).await;
         Ok(created.map_err(|_| CreateError::Stopped)??.1)
@@ -224,6 +256,7 @@ impl Handle {
     pub async fn stop(self) {
         let Self {
             queue,
+            api,
             thread,
             shutdown,
             mut tasks,
@@ -231,7 +264,8 @@ impl Handle {
         } = self;
         shutdown.cancel();
         while tasks.join_next().await.is_some() {}
-        drop(queue);
+        // The queue ends with its last handle.
+        drop((queue, api));
         if let Some(thread) = thread {
             // Its last act is closing the database; a panic there has been printed already.
             drop(tokio::task::spawn_blocking(move || thread.join()).await);
@@ -269,7 +303,7 @@ pub(crate) async fn cache_keys(
     })?)
 }
 
-fn identity(settings: &Settings) -> Result<(ServerIdentity, Option<String>), StartError> {
+fn identity(settings: &Settings) -> Result<(ServerIdentity, Option<Authority>), StartError> {
     Ok(match &settings.certificate {
         Certificate::Files { certificate, key } => (
             ServerIdentity::Files {
@@ -279,13 +313,15 @@ fn identity(settings: &Settings) -> Result<(ServerIdentity, Option<String>), Sta
             None,
         ),
         Certificate::Generated => {
-            let authority = Authority::generate(&allowed_hosts(settings), (settings.clock)())?;
+            let now = (settings.clock)();
+            let authority = Authority::generate(now)?;
+            let Leaf { chain_pem, key_pem } = authority.leaf(&allowed_hosts(settings), now)?;
             (
                 ServerIdentity::Memory {
-                    certificate_pem: authority.chain_pem,
-                    key_pem: authority.leaf_key_pem,
+                    certificate_pem: chain_pem,
+                    key_pem,
                 },
-                Some(authority.root_pem),
+                Some(authority),
             )
         }
     })
@@ -305,11 +341,23 @@ fn allowed_hosts(settings: &Settings) -> Vec<String> {
 fn external_url(settings: &Settings, port: u16) -> Result<Url, StartError> {
     let host = settings.external_host.clone().unwrap_or_else(|| {
         let ip = settings.address.ip();
-        match ip {
-            ip if ip.is_unspecified() => "localhost".to_owned(),
-            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-            ip => ip.to_string(),
+        if ip.is_unspecified() {
+            "localhost".to_owned()
+        } else {
+            host_in_url(ip)
         }
     });
-    Url::parse(&format!("https://{host}:{port}/")).map_err(|_| StartError::Host(host))
+    url_of(&host, port)
+}
+
+fn host_in_url(address: IpAddr) -> String {
+    match address {
+        IpAddr::V6(ip) => format!("[{ip}]"),
+        IpAddr::V4(ip) => ip.to_string(),
+    }
+}
+
+fn url_of(host: &str, port: u16) -> Result<Url, StartError> {
+    let url = Url::parse(&format!("https://{host}:{port}/"));
+    url.map_err(|_| StartError::Host(host.to_owned()))
 }

@@ -51,8 +51,8 @@ pub use queue::{CreateError, JobSnapshot, PipelineSnapshot};
 pub use repository::{Origin, ServedRepository, Submodule};
 pub use results::{Deployment, JobResults};
 pub use settings::{
-    Beforehand, Certificate, Clock, JobArtifact, Limits, NewPipeline, PassedJob, PipelineSource,
-    Settings,
+    Beforehand, Certificate, Clock, Images, JobArtifact, Limits, NewPipeline, OwnRunner, PassedJob,
+    PipelineSource, Settings,
 };
 pub use store::{Durability, StoreError};
 pub use variables::{SHORTEST_MASKED, is_secret};

@@ -89,6 +89,8 @@ const DEFAULT_GIT_DEPTH: i64 = 20;
 /// Everything [`hand_out`] needs.
 pub(crate) struct HandOut<'a> {
     pub(crate) server: &'a ServerFacts,
+    /// Where the job reaches the coordinator.
+    pub(crate) url: &'a url::Url,
     pub(crate) project: &'a Project,
     pub(crate) pipeline_id: i64,
     pub(crate) context: &'a PipelineContext,
@@ -130,7 +132,7 @@ pub(crate) fn hand_out(request: HandOut<'_>) -> JobResponse {
         *runner,
         request.server.default_timeout,
     );
-    let repository_url = predefined::repository_url(request.server, project, &job.token);
+    let repository_url = predefined::repository_url(request.url, project, &job.token);
     payload.id = job.id;
     payload.token = job.token.clone();
     payload.allow_git_fetch = true;

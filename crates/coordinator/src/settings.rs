@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use courser_net::Clients;
 use courser_protocol::{JobVariable, Secret};
@@ -153,4 +154,39 @@ pub struct JobArtifact {
     pub file_name: String,
     /// Where it lies.
     pub path: PathBuf,
+}
+
+/// A runner in the same process, which takes jobs whatever their tags.
+#[derive(Debug, Clone, Default)]
+pub struct OwnRunner {
+    /// `CI_RUNNER_DESCRIPTION`.
+    pub description: String,
+    /// Which jobs it takes.
+    pub images: Images,
+    /// Where its jobs reach the coordinator, when not at [`Handle::url`](crate::Handle::url):
+    /// see [`Handle::listen_at`](crate::Handle::listen_at).
+    pub url: Option<Url>,
+}
+
+/// Jobs by whether they have an `image`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Images {
+    /// All jobs.
+    #[default]
+    Any,
+    /// Those with an image.
+    With,
+    /// Those without.
+    Without,
+}
+
+impl Images {
+    pub(crate) fn include(self, has_image: bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::With => has_image,
+            Self::Without => !has_image,
+        }
+    }
 }

@@ -15,7 +15,7 @@ mod registration;
 mod trace;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     pub(crate) queue: QueueHandle,
     pub(crate) packs: PackCache,
     files: StateDir,
-    hosts: Vec<String>,
+    hosts: RwLock<Vec<String>>,
     registration_token: Secret,
     private_token: Secret,
     pipelines: Option<Arc<dyn PipelineSource>>,
@@ -107,7 +107,7 @@ impl Api {
             packs: PackCache::default(),
             queue,
             files,
-            hosts,
+            hosts: RwLock::new(hosts),
             registration_token,
             private_token: token::random("glpat-"),
             pipelines,
@@ -124,6 +124,17 @@ impl Api {
     /// See [`crate::Handle::private_token`].
     pub(crate) fn private_token(&self) -> Secret {
         self.private_token.clone()
+    }
+
+    /// Answers requests to this host from now on, too.
+    pub(crate) fn answer_for(&self, host: String) {
+        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        hosts.push(host);
+    }
+
+    fn answers_for(&self, host: &str) -> bool {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
     }
 
     pub(crate) fn router(&self) -> Router {
@@ -226,11 +237,7 @@ async fn check_host(
             .map(|authority| authority.as_str())
     });
     let host = named.map(host_name).unwrap_or_default();
-    if api
-        .hosts
-        .iter()
-        .any(|allowed| allowed.eq_ignore_ascii_case(host))
-    {
+    if api.answers_for(host) {
         return Ok(next.run(request).await);
     }
     Err(Refusal::new(

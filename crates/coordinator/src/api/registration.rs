@@ -13,6 +13,7 @@ use super::Api;
 use super::answers::{Refusal, token_of};
 use super::parameters::Parameters;
 use crate::queue::NewRunner;
+use crate::settings::Images;
 use crate::token;
 
 const HEADER: &str = "runner-token";
@@ -39,6 +40,8 @@ pub(super) async fn register(
         paused: request.paused,
         maximum_timeout: request.maximum_timeout,
         any_tags: false,
+        images: Images::Any,
+        url: None,
     };
     let (id, token) = api.queue.call(|queue| queue.register(new)).await??;
     let answer = RegisterResponse {

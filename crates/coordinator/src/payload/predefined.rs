@@ -6,7 +6,7 @@ use courser_pipeline::{environment_slug, slug};
 use courser_protocol::{JobVariable, Secret};
 use url::Url;
 
-use super::{HandOut, ServerFacts, full_ref, is_merge_request};
+use super::{HandOut, full_ref, is_merge_request};
 use crate::git_http::submodule_path;
 use crate::project::Project;
 use crate::results::tier_of;
@@ -17,7 +17,7 @@ use crate::variables::{self, masked, public};
 const GITLAB_VERSION: [&str; 3] = ["19", "4", "0"];
 
 /// `https://gitlab-ci-token:<token>@host/group/project.git`.
-pub(super) fn repository_url(server: &ServerFacts, project: &Project, token: &Secret) -> Secret {
+pub(super) fn repository_url(server: &Url, project: &Project, token: &Secret) -> Secret {
     Secret::new(with_credentials(
         server,
         &format!("{}.git", project.path),
@@ -25,8 +25,8 @@ pub(super) fn repository_url(server: &ServerFacts, project: &Project, token: &Se
     ))
 }
 
-fn with_credentials(server: &ServerFacts, path: &str, token: &Secret) -> String {
-    let mut url = server.url.clone();
+fn with_credentials(server: &Url, path: &str, token: &Secret) -> String {
+    let mut url = server.clone();
     // Neither can fail for an https URL with a host.
     let _ = url.set_username("gitlab-ci-token");
     let _ = url.set_password(Some(token.expose()));
@@ -39,6 +39,7 @@ fn with_credentials(server: &ServerFacts, path: &str, token: &Secret) -> String 
 fn submodules(request: &HandOut<'_>) -> Vec<JobVariable> {
     let HandOut {
         server,
+        url,
         project,
         job,
         ..
@@ -56,10 +57,14 @@ fn submodules(request: &HandOut<'_>) -> Vec<JobVariable> {
     let mut variables = vec![plain("GIT_CONFIG_COUNT".to_owned(), count)];
     for (number, submodule) in all.iter().enumerate() {
         let path = submodule_path(&project.path, number, &submodule.url);
-        let served = with_credentials(server, &path, &job.token);
+        let served = with_credentials(url, &path, &job.token);
         let key = format!("url.{served}.insteadOf");
         variables.push(plain(format!("GIT_CONFIG_KEY_{number}"), key));
-        let value = submodule.url.clone();
+        // What is relative to the project begins with the URL that the job knows.
+        let value = match submodule.url.strip_prefix(server.url.as_str()) {
+            Some(path) => format!("{url}{path}"),
+            None => submodule.url.clone(),
+        };
         variables.push(plain(format!("GIT_CONFIG_VALUE_{number}"), value));
     }
     variables
@@ -75,7 +80,7 @@ pub(super) fn all(request: &HandOut<'_>) -> Vec<JobVariable> {
     for variable in &mut variables {
         variable.raw = variable.value.expose().contains(['$', '%']);
     }
-    let at_server = of_server(&request.server.url);
+    let at_server = of_server(request.url);
     variables.extend(at_server.into_iter().map(|(key, value)| public(key, value)));
     variables.extend(request.job.template.job_variables.iter().cloned());
     variables.extend(persisted(request));
@@ -91,7 +96,7 @@ fn project_defaults(request: &HandOut<'_>) -> Vec<JobVariable> {
         project, context, ..
     } = request;
     let reference = full_ref(&context.ref_name, context.tag);
-    let at_server = of_project(&request.server.url, project.id, &project.path, &reference);
+    let at_server = of_project(request.url, project.id, &project.path, &reference);
     let mut variables: Vec<JobVariable> = at_server
         .into_iter()
         .map(|(key, value)| public(key, value))
@@ -247,7 +252,7 @@ fn persisted(request: &HandOut<'_>) -> Vec<JobVariable> {
 /// What a runner is told: credentials, and what it is itself.
 fn at_runner(request: &HandOut<'_>, runner: &RunnerRecord) -> Vec<JobVariable> {
     let token = request.job.token.expose();
-    let url = repository_url(request.server, request.project, &request.job.token);
+    let url = repository_url(request.url, request.project, &request.job.token);
     vec![
         masked("CI_JOB_TOKEN", token),
         public("CI_REGISTRY_USER", "gitlab-ci-token"),

@@ -1,11 +1,13 @@
 //! Runners: registration, tokens, the hunt for a job.
 
 use courser_protocol::{JobResponse, JobVariable, Secret};
+use url::Url;
 
 use super::Queue;
 use super::elsewhere::Found;
-use crate::payload::{HandOut, Source, hand_out, variables};
+use crate::payload::{HandOut, JobTemplate, Source, hand_out, variables};
 use crate::pipeline_run::{Event, JobState, Position};
+use crate::settings::Images;
 use crate::store::{JobRecord, PipelineContext, RunnerRecord, StoreError};
 use crate::token;
 
@@ -16,8 +18,12 @@ pub(crate) struct NewRunner {
     pub(crate) run_untagged: bool,
     pub(crate) paused: bool,
     pub(crate) maximum_timeout: i64,
-    /// Takes jobs whatever their tags: the one runner of `courser exec`.
+    /// Takes jobs whatever their tags: runners of `courser exec`.
     pub(crate) any_tags: bool,
+    /// Which of them.
+    pub(crate) images: Images,
+    /// Where its jobs reach the coordinator, when not at its ordinary URL.
+    pub(crate) url: Option<Url>,
 }
 
 impl Queue {
@@ -32,6 +38,8 @@ impl Queue {
             paused: new.paused,
             maximum_timeout: new.maximum_timeout,
             any_tags: new.any_tags,
+            images: new.images,
+            url: new.url,
         };
         let digest = token::digest(token.expose());
         self.store.insert_runner(&runner, &digest)?;
@@ -137,7 +145,7 @@ impl Queue {
             let fits = |job: &&JobRecord| {
                 job.state == JobState::Pending
                     && !job.plan.bridge
-                    && runner.takes(&job.template.tags)
+                    && runner.takes(&job.template)
                     && !self.waits_for_resource(*id, job)
             };
             live.jobs.iter().find(fits).map(|job| (*id, job.position))
@@ -195,6 +203,9 @@ impl Queue {
         let sources = own.chain(foreign.iter().map(Found::source));
         Some(HandOut {
             server: &self.server,
+            url: runner
+                .and_then(|runner| runner.url.as_ref())
+                .unwrap_or(&self.server.url),
             project: self.projects.get(&context.project_id)?,
             pipeline_id: pipeline,
             context,
@@ -212,7 +223,12 @@ impl Queue {
 
 impl RunnerRecord {
     /// A runner needs every tag of the job; a job without tags needs `run_untagged`.
-    fn takes(&self, tags: &[String]) -> bool {
+    fn takes(&self, job: &JobTemplate) -> bool {
+        let has_image = !job.payload.image.name.is_empty();
+        if !self.images.include(has_image) {
+            return false;
+        }
+        let tags = &job.tags;
         if tags.is_empty() {
             return self.run_untagged;
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::cache_keys::CacheKeys;
 use crate::pipeline_run::PipelineStatus;
 use crate::repository::{Origin, ServedRepository};
-use crate::settings::NewPipeline;
+use crate::settings::{Images, NewPipeline};
 use crate::store::Durability;
 
 struct World {
@@ -107,6 +107,8 @@ fn runner(queue: &mut Queue) -> Secret {
         paused: false,
         maximum_timeout: 0,
         any_tags: true,
+        images: Images::Any,
+        url: None,
     };
     queue.register(new).unwrap().1
 }

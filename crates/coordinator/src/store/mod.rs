@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use courser_protocol::{JobVariable, Secret};
 
@@ -22,6 +23,7 @@ use crate::bridge::Upstream;
 use crate::payload::JobTemplate;
 use crate::pipeline_run::{JobPlan, JobState, Position};
 use crate::results::{Deployment, JobResults};
+use crate::settings::Images;
 
 /// How much a crash of the machine may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,12 @@ pub(crate) struct RunnerRecord {
     pub(crate) maximum_timeout: i64,
     /// Takes jobs whatever their tags.
     pub(crate) any_tags: bool,
+    /// Which of them.
+    #[serde(default)]
+    pub(crate) images: Images,
+    /// Where its jobs reach the coordinator, when not at its ordinary URL.
+    #[serde(default)]
+    pub(crate) url: Option<Url>,
 }
 
 /// What all jobs of a pipeline share.

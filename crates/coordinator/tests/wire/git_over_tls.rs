@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::world::{World, git, text};
+use courser_coordinator::{Images, OwnRunner};
+use courser_pipeline::PipelineJob;
+
+use crate::world::{World, git, job, text};
 
 fn refspecs(payload: &serde_json::Value) -> Vec<&str> {
     let refspecs = payload["git_info"]["refspecs"].as_array().unwrap();
@@ -70,5 +73,46 @@ async fn wrong_tokens_other_projects_and_pushes_are_refused() {
         .unwrap();
     assert!(!push.status.success());
     assert!(!world.path("served.git/refs/heads/new").exists());
+    world.coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_with_an_image_fetch_from_the_address_that_containers_reach() {
+    let mut world = World::new().await;
+    let in_container = PipelineJob {
+        image: Some("debian:12".into()),
+        stage: "both".to_owned(),
+        ..job("contained")
+    };
+    let in_shell = PipelineJob {
+        stage: "both".to_owned(),
+        ..job("plain")
+    };
+    world.create_pipeline(vec![in_container, in_shell]).await;
+    let elsewhere = world.coordinator.listen_at([127, 0, 0, 2].into()).await;
+    let elsewhere = elsewhere.unwrap();
+    let plain = world.take_job_as(OwnRunner {
+        images: Images::Without,
+        ..OwnRunner::default()
+    });
+    assert_eq!(plain.await["job_info"]["name"], "plain");
+    let contained = world.take_job_as(OwnRunner {
+        images: Images::With,
+        url: Some(elsewhere.clone()),
+        ..OwnRunner::default()
+    });
+    let contained = contained.await;
+    assert_eq!(contained["job_info"]["name"], "contained");
+    let variables = contained["variables"].as_array().unwrap();
+    let value = |key: &str| {
+        let found = variables.iter().find(|variable| variable["key"] == key);
+        found.unwrap()["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(format!("{}/", value("CI_SERVER_URL")), elsewhere.as_str());
+    let url = contained["git_info"]["repo_url"].as_str().unwrap();
+    assert!(url.contains("@127.0.0.2:"), "{url}");
+    // Its certificate is for that address: curl and Git check it against the same root.
+    let fetched = world.fetch("clone", url, &refspecs(&contained), 2);
+    assert!(fetched.status.success(), "{}", text(&fetched.stderr));
     world.coordinator.stop().await;
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use courser_coordinator::{
-    Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, Origin, Project,
+    Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, Origin, OwnRunner, Project,
     ServedRepository, Settings,
 };
 use courser_net::{
@@ -106,7 +106,17 @@ impl World {
 
     /// Takes the job as a runner does, over HTTPS, and returns its payload.
     pub(crate) async fn take_job(&self) -> serde_json::Value {
-        let token = self.coordinator.create_runner("test").await.unwrap();
+        self.take_job_as(OwnRunner::default()).await
+    }
+
+    /// The same for a certain runner, where it reaches the coordinator.
+    pub(crate) async fn take_job_as(&self, runner: OwnRunner) -> serde_json::Value {
+        let url = runner
+            .url
+            .as_ref()
+            .unwrap_or_else(|| self.coordinator.url());
+        let url = url.join("api/v4/jobs/request").unwrap();
+        let token = self.coordinator.create_runner(runner).await.unwrap();
         let client = Client::new(ClientSettings {
             trust: TrustSettings {
                 system: SystemRoots::None,
@@ -120,7 +130,6 @@ impl World {
             user_agent: "test".to_owned(),
             connection_max_age: std::time::Duration::ZERO,
         });
-        let url = self.coordinator.url().join("api/v4/jobs/request").unwrap();
         let mut call = Call::new(http::Method::POST, url);
         let body = serde_json::json!({"token": token.expose(), "info": {}}).to_string();
         call.body = Body::Bytes(body.into(), "application/json");

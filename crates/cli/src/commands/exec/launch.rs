@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use courser_coordinator::{
     Beforehand, Certificate, Coordinator, CoordinatorEvent, CreateError, Durability, Handle,
-    Limits, NewPipeline, PipelineSource, Project, Settings,
+    Limits, NewPipeline, OwnRunner, PipelineSource, Project, Settings,
 };
 use courser_net::Clients;
 use courser_pipeline::{Pipeline, Problem};
@@ -144,7 +144,12 @@ impl Prepared {
             repository: repository.with_submodules(submodules),
         };
         coordinator.add_project(project).await.map_err(failed)?;
-        let token = coordinator.create_runner("courser exec").await;
+        let token = coordinator
+            .create_runner(OwnRunner {
+                description: "courser exec".to_owned(),
+                ..OwnRunner::default()
+            })
+            .await;
         let token = token.map_err(failed)?;
         let events = coordinator.subscribe();
         let new = NewPipeline {
