@@ -142,6 +142,9 @@ const BUNDLE_VARIABLES: [&str; 8] = [
 /// How many places an image's environment can add.
 const MOST_FROM_ENVIRONMENT: usize = 32;
 
+/// What an engine sets where an image sets nothing.
+const PATH_OF_ENGINE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Known places, and those that the image's environment (`NAME=value`) names.
 pub(super) fn of_image(environment: &[String]) -> Vec<(Kind, String)> {
     let mut places: Vec<(Kind, String)> = KNOWN
@@ -150,10 +153,13 @@ pub(super) fn of_image(environment: &[String]) -> Vec<(Kind, String)> {
         .collect();
     places.extend(JAVA_HOMES.into_iter().flat_map(keystores_of));
     let mut named = Vec::new();
-    for (name, value) in environment
+    let own: Vec<(&str, &str)> = environment
         .iter()
         .filter_map(|variable| variable.split_once('='))
-    {
+        .collect();
+    let has_path = own.iter().any(|(name, _)| *name == "PATH");
+    let path = (!has_path).then_some(("PATH", PATH_OF_ENGINE));
+    for (name, value) in own.into_iter().chain(path) {
         match name {
             "PATH" => {
                 let launchers = value

@@ -1,6 +1,7 @@
 //! Everything here needs an Engine; `cargo xtask test --without-docker` goes by this module's name.
 
 mod connection;
+mod image_trust;
 mod own_helper;
 mod registries;
 
