@@ -424,6 +424,8 @@ mod tests {
         };
         assert!(runner("").job_tools && runner("job_tools = true").job_tools);
         assert!(!runner("job_tools = false").job_tools);
+        assert!(runner("job_tools = false").trust_in_images);
+        assert!(!runner("images = false").trust_in_images);
         assert_eq!(runner("job_tools_anchors = []").job_tools_anchors, None);
         let colons = ["AB"; 32].join(":");
         let both = format!(

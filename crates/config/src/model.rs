@@ -149,6 +149,8 @@ pub struct RunnerConfig {
     /// `[runners.trust] job_tools_anchors`: SHA-256 fingerprints; `None` = every anchor. An entry that is none
     /// stands for no certificate.
     pub job_tools_anchors: Option<Vec<[u8; 32]>>,
+    /// `[runners.trust] images`: containers trust the private CAs whatever their images; default true.
+    pub trust_in_images: bool,
     /// URL of the S3 server of `[runners.cache.s3]`, where one is named. Only `trust check` looks at it.
     pub cache_server: Option<String>,
     /// `[runners.docker]`, where it is there.
@@ -220,6 +222,7 @@ pub(crate) const ACTED: &[&str] = &[
     "runners.artifact.response_header_timeout",
     "runners.trust.job_tools",
     "runners.trust.job_tools_anchors",
+    "runners.trust.images",
 ];
 
 /// Keys that do nothing in gitlab-runner either, or nothing without another key that is warned about.
@@ -291,6 +294,7 @@ impl Default for RunnerConfig {
             artifact_response_header_timeout: Duration::from_secs(600),
             job_tools: true,
             job_tools_anchors: None,
+            trust_in_images: true,
             cache_server: None,
             docker: None,
             kubernetes: KubernetesConnection::default(),
@@ -422,6 +426,9 @@ impl RunnerConfig {
                         .filter_map(|text| fingerprint(text))
                         .collect()
                 }),
+            trust_in_images: trust
+                .and_then(|trust| trust.bool("images"))
+                .unwrap_or(default.trust_in_images),
             cache_server: runner.table("cache").and_then(cache_server),
             docker: runner.table("docker").map(DockerConfig::read),
             kubernetes: runner

@@ -210,6 +210,7 @@ fn of_runner(runner: &RunnerConfig, path: &str) -> String {
         "labels" => map(&runner.labels, |text| quoted(text)),
         "artifact.upload_timeout" => duration(runner.artifact_upload_timeout),
         "artifact.response_header_timeout" => duration(runner.artifact_response_header_timeout),
+        "trust.images" => runner.trust_in_images.to_string(),
         "trust.job_tools" => runner.job_tools.to_string(),
         "trust.job_tools_anchors" => match &runner.job_tools_anchors {
             None => unset("all"),

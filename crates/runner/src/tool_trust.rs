@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use courser_config::RunnerConfig;
 use courser_job::ToolTrust;
 use courser_net::Trusted;
-use courser_protocol::short_token;
+use courser_protocol::{JobVariable, short_token};
 use courser_trust::{Bundle, Fingerprint, Source, Store, certificate_pem};
 
 /// Makes it for the jobs of one runner as configured.
 pub(crate) struct ToolTrustMaker {
     runner: String,
     enabled: bool,
+    /// The executor adds them to its images' own bundles, which is done without the system's certificates too.
+    for_images: bool,
     limit: Option<Vec<Fingerprint>>,
     last: Mutex<Option<(Trusted, Option<Arc<ToolTrust>>)>>,
 }
@@ -19,9 +21,15 @@ pub(crate) struct ToolTrustMaker {
 impl ToolTrustMaker {
     pub(crate) fn new(config: &RunnerConfig) -> Self {
         let limit = config.job_tools_anchors.as_ref();
+        let for_images = config.executor.starts_with("docker") || config.executor == "kubernetes";
         Self {
             runner: short_token(config.token.expose()).to_owned(),
-            enabled: config.job_tools,
+            enabled: if for_images {
+                config.trust_in_images
+            } else {
+                config.job_tools
+            },
+            for_images,
             limit: limit.map(|anchors| anchors.iter().copied().map(Fingerprint).collect()),
             last: Mutex::default(),
         }
@@ -73,7 +81,7 @@ impl ToolTrustMaker {
         if bundle.private().is_empty() {
             return None;
         }
-        if trusted.system.certificates().is_empty() {
+        if !self.for_images && trusted.system.certificates().is_empty() {
             // Most programs take the named bundle instead of the roots built into them.
             tracing::warn!(
                 runner,
@@ -122,6 +130,24 @@ fn has_configured_file(configured: &Store) -> bool {
             )
     })
 }
+
+/// Whether a job wants its containers left alone.
+pub(crate) fn is_turned_off(variables: &[JobVariable]) -> bool {
+    let mut set = variables
+        .iter()
+        .rev()
+        .filter(|variable| variable.key == IMAGE_TRUST);
+    let value = set.next().map(|variable| variable.value.expose().trim());
+    value.is_some_and(|value| {
+        matches!(
+            value.to_ascii_lowercase().as_str(),
+            "0" | "f" | "false" | "no" | "off"
+        )
+    })
+}
+
+/// Variable of a job.
+const IMAGE_TRUST: &str = "COURSER_IMAGE_TRUST";
 
 #[cfg(test)]
 mod tests {
@@ -185,7 +211,33 @@ mod tests {
         assert_eq!(as_is.of(&without_system), None);
         let off = maker(|config| config.job_tools = false);
         assert_eq!(off.of(&trusted(file())), None);
+        let docker = |images: bool| {
+            ToolTrustMaker::new(&RunnerConfig {
+                executor: "docker".to_owned(),
+                job_tools: false,
+                trust_in_images: images,
+                ..RunnerConfig::default()
+            })
+        };
+        assert!(docker(true).of(&without_system).is_some());
+        assert_eq!(docker(false).of(&trusted(file())), None);
         let limited = maker(|config| config.job_tools_anchors = Some(vec![[7; 32]]));
         assert_eq!(limited.of(&trusted(file())), None);
+    }
+
+    #[test]
+    fn a_job_turns_it_off_for_itself_by_the_last_word() {
+        let variable = |value: &str| JobVariable {
+            key: IMAGE_TRUST.to_owned(),
+            value: value.to_owned().into(),
+            ..JobVariable::default()
+        };
+        for off in ["false", "0", "No", " off "] {
+            assert!(is_turned_off(&[variable("true"), variable(off)]), "{off}");
+        }
+        for on in ["", "true", "1", "$X"] {
+            assert!(!is_turned_off(&[variable("false"), variable(on)]), "{on}");
+        }
+        assert!(!is_turned_off(&[]));
     }
 }

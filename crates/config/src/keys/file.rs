@@ -325,6 +325,7 @@ const ARTIFACT: &[Key] = &[
 const TRUST: &[Key] = &[
     key("job_tools", OptionalBool, IfSet),
     key("job_tools_anchors", Texts, IfSet),
+    key("images", OptionalBool, IfSet),
 ];
 
 /// `[runners.referees]`.

@@ -1,9 +1,13 @@
 //! What is added to images: the private CAs of a runner, and the system's certificates for images that have none.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use courser_trust::{Bundle, Certificate, certificate_pem};
+use courser_job::ToolTrust;
+use courser_trust::{
+    Bundle, Certificate, Generation, Source, Store, TrustedCertificate, certificate_pem,
+};
 use sha2::{Digest, Sha256};
 
 /// Certificates of one generation of a runner's trust.
@@ -19,7 +23,7 @@ pub struct Anchors {
 impl Anchors {
     /// `None` when there is no private CA among them: images stay as they are then.
     pub fn of(bundle: &Bundle) -> Option<Self> {
-        let certificates = |list: &[courser_trust::TrustedCertificate]| {
+        let certificates = |list: &[TrustedCertificate]| {
             let mut all: Vec<Arc<Certificate>> = Vec::with_capacity(list.len());
             for trusted in list {
                 let certificate = trusted.certificate();
@@ -47,6 +51,18 @@ impl Anchors {
             system,
             digest: digest.finalize().into(),
         })
+    }
+
+    /// The same out of what a job carries for its tools.
+    pub fn of_tools(tools: &ToolTrust) -> Option<Self> {
+        let store = |source, text: &str| {
+            let builder = Store::builder().add(source, text.as_bytes());
+            builder.build(Generation(0))
+        };
+        // Whatever its file was: only files of the operator are in there.
+        let private = store(Source::Configured(PathBuf::new()), &tools.private_bundle);
+        let system = store(Source::System(PathBuf::new()), &tools.bundle);
+        Self::of(&Bundle::compose(&system, &private, None))
     }
 
     pub(super) fn private(&self) -> Vec<&Certificate> {

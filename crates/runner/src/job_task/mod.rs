@@ -33,6 +33,7 @@ use crate::log::JobLog;
 use crate::report::{Acknowledged, Report};
 use crate::shutdown::Phase;
 use crate::spool::journal::{FinalState, JobRecord, VERSION};
+use crate::tool_trust;
 
 const TIMESTAMPS: &str = "FF_TIMESTAMPS";
 
@@ -408,6 +409,10 @@ fn context(
             tools: received
                 .trusted
                 .as_ref()
+                .filter(|_| {
+                    let variables = &received.payload.variables;
+                    !(facts.tools_trust_by_executor && tool_trust::is_turned_off(variables))
+                })
                 .and_then(|trusted| entry.tool_trust.of(trusted)),
             ..received.tls.clone()
         },

@@ -168,10 +168,25 @@ fn job_notes(api: &TrustSettings, host: &str) -> Vec<String> {
 
 /// What the variables of tools with a bundle of their own name.
 fn tool_notes(runner: &RunnerConfig, look: &Look) -> Vec<String> {
-    if !runner.job_tools {
-        return vec!["nothing: job_tools = false in [runners.trust]".to_owned()];
+    let in_containers = runner.executor.starts_with("docker");
+    let turned_off = match in_containers {
+        true if !runner.trust_in_images => Some("images"),
+        false if !runner.job_tools => Some("job_tools"),
+        _ => None,
+    };
+    if let Some(key) = turned_off {
+        return vec![format!("nothing: {key} = false in [runners.trust]")];
     }
     let bundle = job_bundle(runner, look);
+    if in_containers && !bundle.private().is_empty() {
+        let mut notes = vec![format!(
+            "{} private, added to what the image of each container has",
+            bundle.private().len()
+        )];
+        let left_out = bundle.left_out().iter();
+        notes.extend(left_out.map(|one| format!("left out: {one}")));
+        return notes;
+    }
     let mut notes = vec![match (bundle.private().len(), bundle.system_count()) {
         (0, _) => "nothing: no private CA is configured for them".to_owned(),
         (_, 0) => "nothing: there is no system store to add to".to_owned(),
