@@ -359,9 +359,11 @@ impl Drop for Container {
                 .api()
                 .remove_container(&self.id, Some(options))
                 .await;
-            if let Err(error) = removed {
-                println!("{} may still be there: {error}", self.id);
-            }
+            assert!(
+                removed.is_ok() || std::thread::panicking(),
+                "{}: {removed:?}",
+                self.id
+            );
         };
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(removing));
     }
