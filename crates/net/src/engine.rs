@@ -7,6 +7,7 @@
 
 mod address;
 mod connector;
+mod sent;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use url::Url;
 
 use self::address::Address;
 use self::connector::Connector;
+use self::sent::{Sent, Writing};
 use crate::client::failure::{describe_layers, layers};
 use crate::disk::read;
 use crate::fault::{Endpoint, Fault};
@@ -35,7 +37,7 @@ use crate::legs::{DockerTrust, LookedSource, SourceState};
 use crate::tls::{self, ClientTls};
 use crate::{SystemRoots, TrustSettings};
 
-/// Waiting for the head of an answer, over the network only: on a socket the job's own limits count.
+/// From the end of a request to the head of its answer, over the network only: on a socket the job's own limits count.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,7 +53,9 @@ struct Inner {
     host: String,
     address: Address,
     tls: Option<EngineTls>,
-    http: Http<Connector, Body>,
+    http: Http<Connector, Sent<Body>>,
+    writing: Writing,
+    answer_timeout: Duration,
 }
 
 /// TLS of one Engine, and where it comes from.
@@ -160,13 +164,16 @@ impl EngineTransport {
             // What comes from the own kernel needs no proof.
             _ => None,
         };
-        let http = client(Connector::new(address.clone(), tls.clone()));
+        let writing = Writing::new();
+        let connector = Connector::new(address.clone(), tls.clone(), writing.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 host: trust.host,
                 address,
                 tls,
-                http,
+                http: client(connector),
+                writing,
+                answer_timeout: ANSWER_TIMEOUT,
             }),
         })
     }
@@ -186,15 +193,27 @@ impl EngineTransport {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Inner { address, http, .. } = &*self.inner;
+        let Inner {
+            address,
+            http,
+            writing,
+            answer_timeout,
+            ..
+        } = &*self.inner;
         let (mut parts, body) = request.into_parts();
         parts.uri = address.uri(parts.uri.path_and_query())?;
         parts.headers.insert(header::HOST, address.host_header());
-        let body = body.map_err(Into::into).boxed_unsync();
+        let (body, sent) = Sent::new(body.map_err(Into::into).boxed_unsync());
         let asking = http.request(Request::from_parts(parts, body));
         let answer = if address.is_network() {
-            let asking = tokio::time::timeout(ANSWER_TIMEOUT, asking);
-            asking.await.map_err(|_| EngineCallError::AnswerTimeout)?
+            let overdue = async {
+                sent.await;
+                writing.idle(*answer_timeout).await;
+            };
+            tokio::select! {
+                answer = asking => answer,
+                () = overdue => return Err(EngineCallError::AnswerTimeout),
+            }
         } else {
             asking.await
         };
@@ -319,7 +338,7 @@ impl EngineTls {
     clippy::disallowed_methods,
     reason = "this is where clients are made from a trust value"
 )]
-fn client(connector: Connector) -> Http<Connector, Body> {
+fn client(connector: Connector) -> Http<Connector, Sent<Body>> {
     Http::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -351,5 +370,73 @@ impl Address {
             Self::Network { authority, .. } => HeaderValue::from_str(authority)
                 .unwrap_or_else(|_| HeaderValue::from_static("localhost")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// A transport to a server of one connection, with a short patience.
+    async fn to(serve: impl FnOnce(TcpStream) + Send + 'static) -> EngineTransport {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let trust = DockerTrust {
+            host: format!("tcp://{}", listener.local_addr().unwrap()),
+            from_environment: false,
+            tls: None,
+            api_version: None,
+        };
+        std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        let mut transport = EngineTransport::open(trust).await.unwrap();
+        let inner = Arc::get_mut(&mut transport.inner).unwrap();
+        inner.answer_timeout = Duration::from_millis(700);
+        transport
+    }
+
+    /// More than the buffers between two sockets.
+    const LENGTH: usize = 32 * 1024 * 1024;
+
+    fn upload() -> Request<Full<Bytes>> {
+        Request::put("/archive")
+            .body(Full::from(vec![0; LENGTH]))
+            .unwrap()
+    }
+
+    fn read_all(stream: &mut TcpStream) {
+        let mut left = LENGTH;
+        let mut buffer = vec![0; 1024 * 1024];
+        while left > 0 {
+            let read = stream.read(&mut buffer).unwrap();
+            assert_ne!(read, 0);
+            left = left.saturating_sub(read);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_upload_is_waited_for_and_a_missing_answer_is_not() {
+        let slow = to(|mut stream| {
+            // Longer than an answer may take, which has not begun yet.
+            std::thread::sleep(Duration::from_millis(1500));
+            read_all(&mut stream);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .unwrap();
+        });
+        let answer = slow.await.send(upload()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+
+        let silent = to(|mut stream| {
+            read_all(&mut stream);
+            // Until the client has given up.
+            drop(stream.read(&mut [0]));
+            while stream.read(&mut [0]).is_ok_and(|read| read > 0) {}
+        });
+        let error = silent.await.send(upload()).await.unwrap_err();
+        assert!(matches!(error, EngineCallError::AnswerTimeout), "{error}");
     }
 }

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::address::Address;
+use super::sent::{Writer, Writing};
 use super::{EngineCallError, EngineTls};
 use crate::addresses::{Addresses, Resolver};
 use crate::client::connect::{Stream, or_parting_word};
@@ -35,6 +36,7 @@ pub(super) struct Connector {
     address: Address,
     tcp: HttpConnector<Resolver>,
     tls: Option<EngineTls>,
+    writing: Writing,
 }
 
 /// Carries the reason through hyper's errors, out of which it is taken once.
@@ -43,7 +45,10 @@ pub(super) struct Connector {
 pub(super) struct NotConnected(Mutex<Option<EngineCallError>>);
 
 /// An open connection.
-pub(super) struct Conn(TokioIo<Box<dyn Stream>>);
+pub(super) struct Conn {
+    io: TokioIo<Box<dyn Stream>>,
+    writer: Writer,
+}
 
 impl NotConnected {
     pub(super) fn take(&self) -> EngineCallError {
@@ -54,12 +59,17 @@ impl NotConnected {
 }
 
 impl Connector {
-    pub(super) fn new(address: Address, tls: Option<EngineTls>) -> Self {
+    pub(super) fn new(address: Address, tls: Option<EngineTls>, writing: Writing) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver::new(Addresses::Any));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_ALIVE));
-        Self { address, tcp, tls }
+        Self {
+            address,
+            tcp,
+            tls,
+            writing,
+        }
     }
 
     async fn connect(self) -> Result<Conn, EngineCallError> {
@@ -77,7 +87,10 @@ impl Connector {
                 }
             }
         };
-        Ok(Conn(TokioIo::new(io)))
+        Ok(Conn {
+            io: TokioIo::new(io),
+            writer: self.writing.writer(),
+        })
     }
 
     async fn handshake(
@@ -189,7 +202,7 @@ impl Read for Conn {
         context: &mut Context<'_>,
         target: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, target)
+        Pin::new(&mut self.io).poll_read(context, target)
     }
 }
 
@@ -199,16 +212,17 @@ impl Write for Conn {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.0).poll_write(context, bytes);
-        or_parting_word(self.0.inner_mut(), polled, context)
+        let polled = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.writer.tried(&polled);
+        or_parting_word(self.io.inner_mut(), polled, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.0).poll_flush(context);
-        or_parting_word(self.0.inner_mut(), polled, context)
+        let polled = Pin::new(&mut self.io).poll_flush(context);
+        or_parting_word(self.io.inner_mut(), polled, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }

@@ -69,9 +69,10 @@ system store and the predefined file <host>.crt:
 
 The legs of a runner: its API, Git (with exactly the CA file that Git in a job is given, which
 replaces Git's own bundle), LFS and its storage, artifacts and where they redirect to, the cache
-server, Vault; with Docker the Engine, and the registries of the images that are configured, which
-the Engine is asked about: its own trust counts there. All but these are looked at through the proxies of this environment, and once past the proxy,
+server, Vault. Each is looked at through the proxies of this environment, and once past the proxy,
 to see whether it replaces certificates. Nothing but the handshake goes to a server that is refused.
+With Docker there are the Engine, without proxies, and the registries of the images that are
+configured, which the Engine is asked about: its own trust counts there.
 
 --json prints an object: ok, user, certificate_directory, legs (each with leg, url, ok, proxy,
 address, protocol, cipher_suite, application_protocol, received, chain, missing, names,
