@@ -95,7 +95,7 @@ pub(crate) fn runner_settings(
     let spool = spool(file, &working_directory)?;
     let legs = environment.legs_from(&working_directory);
     Ok(RunnerSettings {
-        executors: executors(),
+        executors: executors(environment, &working_directory, user.as_deref()),
         host: Host {
             working_directory,
             user,

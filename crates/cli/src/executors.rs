@@ -1,8 +1,26 @@
 //! The executors of this program, put together.
 
-use courser_executor::Executors;
+use std::path::Path;
+use std::sync::Arc;
 
-/// All that are built in.
-pub(crate) fn executors() -> Executors {
-    Executors::shell()
+use courser_executor::Executors;
+use courser_executor_docker::DockerProvider;
+
+use crate::environment::{ProcessEnvironment, home_of_user};
+
+/// All that are built in. Relative paths of their configuration start at `directory`; `user` is the one that jobs'
+/// shells run as, if another than this process's.
+pub(crate) fn executors(
+    environment: &ProcessEnvironment,
+    directory: &Path,
+    user: Option<&str>,
+) -> Executors {
+    let home = match user {
+        Some(user) => home_of_user(user),
+        None => Some(environment.home.clone()),
+    };
+    // Without a path it says so when a helper container is needed.
+    let program = std::env::current_exe().unwrap_or_default();
+    let docker = DockerProvider::new(environment.legs_from(directory), &program, home);
+    Executors::shell().with(Arc::new(docker))
 }

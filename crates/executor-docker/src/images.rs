@@ -101,6 +101,19 @@ impl Image {
         self.digest.as_deref().unwrap_or(&self.id)
     }
 
+    /// What upstream says at every further use of it in a job.
+    pub(crate) fn lines_of_use(&self, policies: &[PullPolicy]) -> Vec<String> {
+        let mut lines = vec![messages::effective_pull_policy(
+            &listed(policies),
+            &self.name,
+        )];
+        if self.id != self.name {
+            let digest = self.digest.as_deref();
+            lines.push(messages::using_docker_image(&self.id, &self.name, digest));
+        }
+        lines
+    }
+
     fn new(name: &str, inspected: ImageInspect) -> Self {
         let digests = inspected.repo_digests.as_deref().unwrap_or_default();
         Self {

@@ -1,41 +1,31 @@
 //! The Docker executor (`executor-docker.md`): jobs in containers of a Docker Engine.
 //!
 //! In: `[runners.docker]`, a [`Job`](courser_job::Job) and, stage by stage, what it runs. Out: containers, volumes and
-//! networks of that job, its bytes and exit codes, and nothing left of it afterwards. Built step by step; `executor`
-//! has the contract that it keeps.
+//! networks of that job, its bytes and exit codes, and nothing left of it afterwards. `executor` has the
+//! contract that it keeps. Read `preparation.rs` (what is made, in which order), then `environment.rs` (stages).
 
 mod allowed;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the executor, which is being built")
-)]
+mod belongings;
 mod container;
 pub mod engine;
+mod environment;
+mod executor;
+mod helper_container;
 mod helper_image;
 pub mod image_trust;
 pub mod images;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the executor, which is being built")
-)]
 mod labels;
 mod names;
 mod networks;
 pub mod own_helper;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the executor, which is being built")
-)]
 mod plan;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the executor, which is being built")
-)]
+mod preparation;
+mod recipe;
+mod running_services;
 mod services;
+mod stage;
 #[cfg(test)]
 mod testing;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the executor, which is being built")
-)]
 mod volumes;
+
+pub use executor::DockerProvider;

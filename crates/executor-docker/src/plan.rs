@@ -17,6 +17,7 @@
 //!
 //! A [`PlanError`] is a failure of settings: tried again it would be the same.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -75,7 +76,7 @@ pub(crate) struct Inputs<'a> {
     /// Relative paths of the configuration start here.
     pub(crate) working_directory: &'a Path,
     /// Reads a file of the runner's machine: profiles of seccomp.
-    pub(crate) read_file: &'a dyn Fn(&str) -> io::Result<Vec<u8>>,
+    pub(crate) read_file: &'a (dyn Fn(&str) -> io::Result<Vec<u8>> + Sync),
 }
 
 /// Settings with which a job cannot have its containers. `Display` is upstream's text.
@@ -228,6 +229,11 @@ impl<'a> JobContainers<'a> {
             services,
             lines,
         })
+    }
+
+    /// Labels of a container that is only looked into.
+    pub(crate) fn labels_of_probe(&self) -> HashMap<String, String> {
+        self.labels.own(Kind::Predefined, [])
     }
 
     /// The container with the job's image, in which its scripts run.

@@ -77,8 +77,17 @@ impl Volumes {
     }
 
     /// Those that have to be made before.
-    pub(crate) fn made(&self) -> impl Iterator<Item = &MadeVolume> {
-        self.list.iter().filter_map(|volume| volume.made.as_ref())
+    pub(crate) fn made(&self) -> impl Iterator<Item = (&str, &MadeVolume)> {
+        let volumes = self.list.iter();
+        volumes.filter_map(|volume| Some((volume.destination.as_str(), volume.made.as_ref()?)))
+    }
+
+    /// Where something is mounted.
+    pub(crate) fn destinations(&self) -> Vec<&str> {
+        self.list
+            .iter()
+            .map(|volume| volume.destination.as_str())
+            .collect()
     }
 
     /// Whether something is mounted exactly there.

@@ -209,6 +209,10 @@ pub async fn run(
         HelperRequest::GlobalGitConfig { temporary_dir } => {
             sources::write_global_config(temporary_dir, &environment.variables)
         }
+        HelperRequest::AwaitPort(service) => {
+            courser_net::await_port(&service.host, &service.ports).await;
+            Ok(())
+        }
         HelperRequest::RenewTrust(work) => tool_trust::exchange(work, &environment.variables),
         HelperRequest::Prepare(work) => {
             prepare(work, &environment.host_name, &environment.variables, output)

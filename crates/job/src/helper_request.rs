@@ -43,6 +43,8 @@ pub enum HelperRequest {
     },
     /// While a stage runs: files of trust that the job has already get what the runner trusts now.
     RenewTrust(RenewTrust),
+    /// Waits until a service of the job answers; without end, so that whoever asks decides when it is too late.
+    AwaitPort(AwaitPort),
     /// `prepare_script`: `Running on …`, leftovers of `GITLAB_ENV` away (2.9), trust for the job's tools.
     Prepare(Prepare),
 }
@@ -60,6 +62,15 @@ pub struct Prepare {
     /// The server of the sources, for the job's own calls of Git.
     #[serde(default)]
     pub git_server: Option<GitServer>,
+}
+
+/// [`HelperRequest::AwaitPort`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitPort {
+    /// Name or address of the service.
+    pub host: String,
+    /// TCP ports, of which one is enough.
+    pub ports: Vec<u16>,
 }
 
 /// [`HelperRequest::RenewTrust`].

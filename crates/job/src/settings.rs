@@ -45,6 +45,8 @@ pub struct Settings {
     pub restore_cache_attempts: u32,
     /// `ARTIFACT_DOWNLOAD_ATTEMPTS`.
     pub artifact_download_attempts: u32,
+    /// `EXECUTOR_JOB_SECTION_ATTEMPTS`: of a stage whose container is gone.
+    pub executor_job_section_attempts: u32,
     /// `AFTER_SCRIPT_IGNORE_ERRORS`.
     pub after_script_ignore_errors: bool,
     /// `RUNNER_GENERATE_ARTIFACTS_METADATA`: zip artifacts get a provenance statement.
@@ -158,18 +160,14 @@ impl Settings {
             get_sources_attempts: reader.attempts("GET_SOURCES_ATTEMPTS"),
             restore_cache_attempts: reader.attempts("RESTORE_CACHE_ATTEMPTS"),
             artifact_download_attempts: reader.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS"),
+            executor_job_section_attempts: reader.attempts("EXECUTOR_JOB_SECTION_ATTEMPTS"),
             after_script_ignore_errors: reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true),
             generate_artifacts_metadata: reader.bool("RUNNER_GENERATE_ARTIFACTS_METADATA", false),
             script_timeout: reader.timeout(SCRIPT_TIMEOUT),
             after_script_timeout: reader.timeout(AFTER_SCRIPT_TIMEOUT),
         };
         // Nothing here has such attempts, but a number that makes no sense is told of all the same.
-        for name in [
-            "SECRETS_RETRIEVAL_ATTEMPTS",
-            "EXECUTOR_JOB_SECTION_ATTEMPTS",
-        ] {
-            reader.attempts(name);
-        }
+        reader.attempts("SECRETS_RETRIEVAL_ATTEMPTS");
         settings
     }
 }

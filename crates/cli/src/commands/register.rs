@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use courser_config::{Config, RunnerConfig, RunnerEntry};
-use courser_protocol::{RegisterRequest, Secret, short_token};
+use courser_protocol::{Info, RegisterRequest, Secret, short_token};
 use courser_runner::client::info;
 use jiff::Timestamp;
 
@@ -203,7 +203,7 @@ impl Registration<'_> {
             tracing::error!(runner = short, status = %error, "Verifying runner... client error");
             failed()
         })?;
-        match api.verify(&info::of_runner(&runner, &executors())).await {
+        match api.verify(&self.info(&runner)).await {
             Ok(granted) if granted.value.id != 0 => {
                 let correlation_id = granted.correlation_id;
                 tracing::info!(
@@ -259,6 +259,12 @@ impl Registration<'_> {
     }
 
     /// A runner that was registered before: only checked.
+    fn info(&self, runner: &RunnerConfig) -> Info {
+        let environment = &self.session.environment;
+        let executors = executors(environment, &environment.working_directory, None);
+        info::of_runner(runner, &executors)
+    }
+
     async fn verify_existing(&self) -> Result<(), Failure> {
         let runner = self.runner();
         let short = short_token(runner.token.expose());
@@ -268,7 +274,7 @@ impl Registration<'_> {
             tracing::error!(runner = %short, status = %error, "Verifying runner... client error");
             failed()
         })?;
-        match api.verify(&info::of_runner(&runner, &executors())).await {
+        match api.verify(&self.info(&runner)).await {
             Ok(granted) => {
                 let correlation_id = granted.correlation_id;
                 tracing::info!(correlation_id, runner = %short, "Verifying runner... is alive");

@@ -105,7 +105,9 @@ async fn is_alive(
             return true;
         }
     };
-    match api.verify(&info::of_runner(runner, &executors())).await {
+    let environment = &session.environment;
+    let executors = executors(environment, &environment.working_directory, None);
+    match api.verify(&info::of_runner(runner, &executors)).await {
         Ok(granted) => {
             let correlation_id = granted.correlation_id;
             let state = if created_on_server { "valid" } else { "alive" };

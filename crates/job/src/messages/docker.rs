@@ -176,6 +176,18 @@ pub fn volumes_not_removed() -> String {
     error("Failed to cleanup volumes")
 }
 
+/// The engine does not know a container any more (7).
+pub fn container_gone(id: &str) -> String {
+    error(&format!(
+        "Container {id:?} not found or removed. Will retry..."
+    ))
+}
+
+/// Before a stage is run again in a new container.
+pub fn retrying_stage(stage: &str) -> String {
+    info(&format!("Retrying {stage}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -112,7 +112,7 @@ pub(super) fn start(
         ))
     })?;
     let settings = RunnerSettings {
-        executors: executors(),
+        executors: executors(&session.environment, run.root(), None),
         host: Host {
             working_directory: run.root().to_owned(),
             user: None,

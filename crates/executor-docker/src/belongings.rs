@@ -1,0 +1,235 @@
+//! What a job has in the engine, and taking it away: after the job, when it is given up, and by another process when
+//! its runner died (`executor-docker.md` 19).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, NetworkDisconnectRequest};
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptionsBuilder,
+};
+use courser_config::DockerConfig;
+use courser_executor::Swept;
+use courser_job::messages;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::engine::{Engine, EngineError};
+use crate::names::Names;
+
+/// Limit of everything together.
+const LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// Names what a job has in an engine. Holds no secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Belongings {
+    /// How the engine is reached, as configured: `host`, `tls_cert_path`, `tls_verify`.
+    pub(crate) host: String,
+    pub(crate) tls_cert_path: String,
+    pub(crate) tls_verify: bool,
+    /// What the names of containers and temporary volumes begin with.
+    base: String,
+    /// The job's own network.
+    network: Option<String>,
+    /// Anonymous volumes stay.
+    volume_keep: bool,
+}
+
+/// What removing is told to.
+pub(crate) trait Told: Send {
+    /// A container that still ran is no longer in a network.
+    fn disconnected(&mut self, container: &str, network: &str);
+    /// Something is gone.
+    fn removed(&mut self, what: String);
+    /// Something could not be removed.
+    fn failed(&mut self, what: String, error: &EngineError);
+}
+
+impl Belongings {
+    pub(crate) fn new(config: &DockerConfig, names: &Names, network: Option<&str>) -> Self {
+        Self {
+            host: config.host.clone(),
+            tls_cert_path: config.tls_cert_path.clone(),
+            tls_verify: config.tls_verify,
+            base: names.base().to_owned(),
+            network: network.map(str::to_owned),
+            volume_keep: config.volume_keep,
+        }
+    }
+
+    /// Removes all of it, by force; may be repeated.
+    pub(crate) async fn remove(&self, engine: &Engine, told: &mut dyn Told) {
+        let removing = async {
+            self.remove_containers(engine, told).await;
+            self.remove_volumes(engine, told).await;
+            if let Some(network) = &self.network {
+                remove_network(engine, network, told).await;
+            }
+        };
+        if timeout(LIMIT, removing).await.is_err() {
+            let late = EngineError::NoAnswer {
+                host: engine.host().to_owned(),
+                waited: LIMIT,
+            };
+            told.failed(format!("what is named {}…", self.base), &late);
+        }
+    }
+
+    async fn remove_containers(&self, engine: &Engine, told: &mut dyn Told) {
+        // Temporary volumes have their permissions set by containers named after them.
+        let filter = ("name".to_owned(), vec![format!("^/?{}-", self.base)]);
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&HashMap::from([filter]))
+            .build();
+        let found = match engine.api().list_containers(Some(options)).await {
+            Ok(found) => found,
+            Err(error) => {
+                return told.failed("containers".to_owned(), &EngineError::from(error));
+            }
+        };
+        for container in &found {
+            if container.state == Some(ContainerSummaryStateEnum::RUNNING) {
+                for network in networks(container) {
+                    told.disconnected(&name(container), &network);
+                }
+            }
+        }
+        let removing = found.iter().map(|container| {
+            let id = container.id.clone().unwrap_or_default();
+            async move {
+                (
+                    name(container),
+                    remove_container(engine, &id, !self.volume_keep).await,
+                )
+            }
+        });
+        for (name, removed) in join_all(removing).await {
+            match removed {
+                Ok(()) => told.removed(format!("container {name}")),
+                Err(error) => told.failed(format!("container {name}"), &error),
+            }
+        }
+    }
+
+    async fn remove_volumes(&self, engine: &Engine, told: &mut dyn Told) {
+        let filter = ("name".to_owned(), vec![format!("^{}-", self.base)]);
+        let options = ListVolumesOptionsBuilder::default()
+            .filters(&HashMap::from([filter]))
+            .build();
+        let found = match engine.api().list_volumes(Some(options)).await {
+            Ok(found) => found.volumes.unwrap_or_default(),
+            Err(error) => return told.failed("volumes".to_owned(), &EngineError::from(error)),
+        };
+        let names = found.into_iter().map(|volume| volume.name);
+        for name in names.filter(|name| name.starts_with(&self.base)) {
+            let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+            match engine.api().remove_volume(&name, Some(options)).await {
+                Ok(()) => told.removed(format!("volume {name}")),
+                Err(error) => told.failed(format!("volume {name}"), &EngineError::from(error)),
+            }
+        }
+    }
+}
+
+/// Removes one container by force, with its anonymous volumes; one that is gone already is no error.
+pub(crate) async fn remove_container(
+    engine: &Engine,
+    id: &str,
+    volumes: bool,
+) -> Result<(), EngineError> {
+    let options = RemoveContainerOptionsBuilder::default()
+        .force(true)
+        .v(volumes)
+        .build();
+    let removed = engine.api().remove_container(id, Some(options)).await;
+    match removed.map_err(EngineError::from) {
+        Err(error) if error.is_not_found() => Ok(()),
+        // Somebody else is at it.
+        Err(EngineError::Answer {
+            status: 409,
+            message,
+        }) if message.contains("in progress") => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes the job's network, and whatever is still in it.
+async fn remove_network(engine: &Engine, network: &str, told: &mut dyn Told) {
+    let inspected = engine.api().inspect_network(network, None).await;
+    let inspected = match inspected.map_err(EngineError::from) {
+        Ok(inspected) => inspected,
+        Err(error) if error.is_not_found() => return,
+        Err(error) => return told.failed(format!("network {network}"), &error),
+    };
+    for id in inspected.containers.unwrap_or_default().into_keys() {
+        if let Err(error) = remove_container(engine, &id, true).await {
+            told.failed(format!("container {id} in network {network}"), &error);
+            let options = NetworkDisconnectRequest {
+                container: id,
+                force: Some(true),
+            };
+            engine.api().disconnect_network(network, options).await.ok();
+        }
+    }
+    match engine.api().remove_network(network).await {
+        Ok(()) => told.removed(format!("network {network}")),
+        Err(error) => told.failed(format!("network {network}"), &EngineError::from(error)),
+    }
+}
+
+fn name(container: &ContainerSummary) -> String {
+    let names = container.names.iter().flatten();
+    let name = names.map(|name| name.trim_start_matches('/')).next();
+    name.or(container.id.as_deref())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn networks(container: &ContainerSummary) -> Vec<String> {
+    let settings = container.network_settings.as_ref();
+    let networks = settings.and_then(|settings| settings.networks.as_ref());
+    networks
+        .into_iter()
+        .flat_map(HashMap::keys)
+        .cloned()
+        .collect()
+}
+
+/// In the job's log.
+pub(crate) struct InLog<'a> {
+    pub(crate) say: &'a (dyn Fn(&str) + Send + Sync),
+    /// The first failure, for whoever cleans up.
+    pub(crate) failure: Option<String>,
+}
+
+impl Told for InLog<'_> {
+    fn disconnected(&mut self, container: &str, network: &str) {
+        let line = format!("Container {container} disconnected from network {network}");
+        (self.say)(&messages::plain(&line));
+    }
+
+    fn removed(&mut self, what: String) {
+        tracing::debug!("removed {what}");
+    }
+
+    fn failed(&mut self, what: String, error: &EngineError) {
+        self.failure
+            .get_or_insert_with(|| format!("Failed to remove {what}: {error}"));
+        tracing::error!("Failed to remove {what}: {error}");
+    }
+}
+
+impl Told for Swept {
+    fn disconnected(&mut self, _container: &str, _network: &str) {}
+
+    fn removed(&mut self, what: String) {
+        self.removed.push(what);
+    }
+
+    fn failed(&mut self, what: String, error: &EngineError) {
+        self.not_removed.push((what, error.to_string()));
+    }
+}

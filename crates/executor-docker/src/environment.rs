@@ -1,0 +1,211 @@
+//! The surroundings of one job in an engine: what runs its stages, until it is taken away.
+
+use std::sync::Arc;
+
+use courser_executor::agent::AgentWork;
+use courser_executor::{
+    Beside, Environment, EnvironmentFuture, Exit, Output, Place, RunError, Say, StopSignal,
+};
+use courser_job::{HelperRequest, StageScript, StageWork, messages};
+
+use crate::belongings::{Belongings, InLog, remove_container};
+use crate::engine::{Engine, EngineError};
+use crate::helper_container::HelperContainer;
+use crate::recipe::{MakeError, Recipe};
+use crate::stage::{Ended, run_script};
+
+/// A prepared job.
+pub(crate) struct DockerEnvironment {
+    pub(crate) held: Held,
+    pub(crate) helper: HelperContainer,
+    pub(crate) build: Build,
+    pub(crate) say: Say,
+    /// `EXECUTOR_JOB_SECTION_ATTEMPTS`.
+    pub(crate) attempts: u32,
+    pub(crate) _place: Place,
+}
+
+/// The container with the job's image.
+pub(crate) struct Build {
+    pub(crate) recipe: Recipe,
+    /// Its id, once it is made; an error is shown when a script needs it.
+    pub(crate) made: Option<Result<String, MakeError>>,
+    /// What is said of its image when it is used first.
+    pub(crate) lines: Vec<String>,
+    /// Its shell can be asked to end its processes.
+    pub(crate) politely: bool,
+}
+
+/// What is in the engine, until it is taken away; dropped before, in the background.
+pub(crate) struct Held {
+    pub(crate) engine: Engine,
+    belongings: Option<Belongings>,
+    say: Say,
+}
+
+impl Held {
+    pub(crate) fn new(engine: &Engine, belongings: Belongings, say: Say) -> Self {
+        Self {
+            engine: engine.clone(),
+            belongings: Some(belongings),
+            say,
+        }
+    }
+
+    /// Takes it away; what stays is an error.
+    pub(crate) async fn give_back(mut self) -> Result<(), RunError> {
+        let Some(belongings) = &self.belongings else {
+            return Ok(());
+        };
+        let mut told = InLog {
+            say: &*self.say,
+            failure: None,
+        };
+        belongings.remove(&self.engine, &mut told).await;
+        let failure = told.failure.take();
+        self.belongings = None;
+        match failure {
+            None => Ok(()),
+            Some(message) => Err(RunError::Environment {
+                message,
+                reason: None,
+            }),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(belongings) = self.belongings.take() else {
+            return;
+        };
+        let engine = self.engine.clone();
+        let work = async move {
+            let mut told = InLog {
+                say: &|_: &str| (),
+                failure: None,
+            };
+            belongings.remove(&engine, &mut told).await;
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nobody is left to wait for it; what the end of the process cuts off, the next one sweeps"
+        )]
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(work);
+        }
+    }
+}
+
+impl DockerEnvironment {
+    /// Runs a script in the job's image.
+    async fn run_in_image(
+        &mut self,
+        stage: &str,
+        script: &str,
+        output: &mut dyn Output,
+        stop: StopSignal,
+    ) -> Result<Exit, RunError> {
+        for line in self.build.lines.drain(..) {
+            (self.say)(&line);
+        }
+        let engine = &self.held.engine;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let id = match self.build.made.take() {
+                Some(made) => made?,
+                None => self.build.recipe.make(engine).await?,
+            };
+            for line in self.build.recipe.lines() {
+                (self.say)(line);
+            }
+            let stop = stop.clone();
+            let ran = run_script(engine, &id, script, output, stop, self.build.politely).await;
+            match ran {
+                Ok(Ended::Exit(exit)) => {
+                    self.build.made = Some(Ok(id));
+                    return Ok(exit);
+                }
+                // What a script left in it may not disturb what follows: a new one is made.
+                Ok(Ended::Stopped(exit)) => {
+                    remove_container(engine, &id, true).await.map_err(lost)?;
+                    return Ok(exit);
+                }
+                Err(error) if error.is_not_found() => {
+                    (self.say)(&messages::container_gone(&id));
+                    if attempt >= self.attempts {
+                        return Err(RunError::Environment {
+                            message: "Execution attempts exceeded".to_owned(),
+                            reason: None,
+                        });
+                    }
+                    (self.say)(&messages::retrying_stage(stage));
+                }
+                Err(error) => return Err(lost(error)),
+            }
+        }
+    }
+}
+
+fn lost(error: EngineError) -> RunError {
+    RunError::Environment {
+        message: match error.remedy() {
+            Some(remedy) => format!("{error}\n{remedy}"),
+            None => error.to_string(),
+        },
+        reason: None,
+    }
+}
+
+impl Environment for DockerEnvironment {
+    fn run<'a>(
+        &'a mut self,
+        stage: &'a StageScript,
+        output: &'a mut dyn Output,
+        stop: StopSignal,
+    ) -> EnvironmentFuture<'a, Result<Exit, RunError>> {
+        Box::pin(async move {
+            match &stage.work {
+                StageWork::Shell(script) if stage.stage.is_predefined() => {
+                    self.helper
+                        .perform(AgentWork::Script(script), output, stop)
+                        .await
+                }
+                StageWork::Shell(script) => {
+                    self.run_in_image(&stage.stage.id(), script, output, stop)
+                        .await
+                }
+                StageWork::Helper(requests) => {
+                    for request in requests {
+                        let work = AgentWork::Request(request);
+                        let exit = self.helper.perform(work, output, stop.clone()).await?;
+                        if !exit.is_success() {
+                            return Ok(exit);
+                        }
+                    }
+                    Ok(Exit::Success)
+                }
+            }
+        })
+    }
+
+    fn beside(&self) -> Arc<dyn Beside> {
+        Arc::new(self.helper.clone())
+    }
+
+    fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>> {
+        let Self { held, .. } = *self;
+        Box::pin(held.give_back())
+    }
+}
+
+impl Beside for HelperContainer {
+    fn run<'a>(
+        &'a self,
+        request: &'a HelperRequest,
+        output: &'a mut dyn Output,
+    ) -> EnvironmentFuture<'a, Result<Exit, RunError>> {
+        Box::pin(self.perform(AgentWork::Request(request), output, StopSignal::new()))
+    }
+}

@@ -1,0 +1,237 @@
+//! The executor's place in the runner: made from its configuration, asked for jobs' environments, and for what a dead
+//! runner's job left.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use courser_config::{DockerConfig, RunnerConfig};
+use courser_executor::{
+    Environment, EnvironmentFuture, Executor, ExecutorProvider, Facts, Footprint, Host, NoPlace,
+    Place, Preparation, PrepareError, Swept, UnusableExecutor,
+};
+use courser_job::{DirectoryLayout, Job, Shell, ToolTrust};
+use courser_net::Legs;
+use courser_net::legs::{DockerOptions, DockerTrust};
+use courser_protocol::Features;
+use courser_trust::{Bundle, Generation, Source, Store};
+
+use crate::belongings::Belongings;
+use crate::engine::Engine;
+use crate::helper_container::PROGRAM;
+use crate::image_trust::{Anchors, ImageTrusts};
+use crate::own_helper::OwnHelper;
+use crate::preparation::prepare;
+use crate::volumes::bind_covers;
+
+/// Its name in `config.toml`.
+const NAME: &str = "docker";
+
+/// Where jobs and caches are in containers, unless configured (`executor-docker.md` 5.1).
+const BUILDS: &str = "/builds";
+const CACHE: &str = "/cache";
+
+/// Makes Docker executors. One for a process: it remembers what it knows of images.
+pub struct DockerProvider {
+    shared: Arc<Shared>,
+}
+
+/// What all executors of a process know.
+pub(crate) struct Shared {
+    legs: Legs,
+    pub(crate) image_trusts: ImageTrusts,
+    /// Our helper image, or why there is none.
+    pub(crate) own_helper: Result<OwnHelper, String>,
+    pub(crate) home: Option<PathBuf>,
+    /// Of the trust that was asked for last.
+    anchors: Mutex<Option<(Weak<ToolTrust>, Option<Arc<Anchors>>)>>,
+}
+
+impl DockerProvider {
+    /// `legs` say how engines are reached. `program` is this one: helper containers get it. `home` is the user's, where
+    /// logins of registries are.
+    pub fn new(legs: Legs, program: &Path, home: Option<PathBuf>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                legs,
+                image_trusts: ImageTrusts::default(),
+                own_helper: OwnHelper::new(program).map_err(|error| error.to_string()),
+                home,
+                anchors: Mutex::default(),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    fn way(&self, host: &str, cert_path: &str, verify: bool) -> DockerTrust {
+        self.legs.docker(DockerOptions {
+            host,
+            cert_path,
+            verify,
+        })
+    }
+
+    /// What images of a job's containers are given; `None`: no private CA is configured.
+    pub(crate) fn anchors(&self, job: &Job) -> Option<Arc<Anchors>> {
+        let tools = job.context().tls.tools.as_ref()?;
+        let mut known = self.anchors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, anchors)) = &*known
+            && of.as_ptr() == Arc::as_ptr(tools)
+        {
+            return anchors.clone();
+        }
+        let store = |source: Source, text: &str| {
+            let builder = Store::builder().add(source, text.as_bytes());
+            builder.build(Generation(0))
+        };
+        let label = || "the runner's trust".to_owned();
+        let private = store(Source::Inline(label()), &tools.private_bundle);
+        let system = store(Source::System(PathBuf::new()), &tools.bundle);
+        let anchors = Anchors::of(&Bundle::compose(&system, &private, None)).map(Arc::new);
+        *known = Some((Arc::downgrade(tools), anchors.clone()));
+        anchors
+    }
+}
+
+/// One configured Docker executor.
+struct DockerExecutor {
+    facts: Facts,
+    runner: RunnerConfig,
+    way: DockerTrust,
+    working_directory: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl ExecutorProvider for DockerProvider {
+    fn names(&self) -> &'static [&'static str] {
+        &[NAME]
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            variables: true,
+            image: true,
+            services: true,
+            service_variables: true,
+            service_multiple_aliases: true,
+            artifacts: true,
+            upload_multiple_artifacts: true,
+            upload_raw_artifacts: true,
+            cache: true,
+            fallback_cache_keys: true,
+            refspecs: true,
+            masking: true,
+            raw_variables: true,
+            artifacts_exclude: true,
+            multi_build_steps: true,
+            return_exit_code: true,
+            image_executor_opts: true,
+            service_executor_opts: true,
+            ..Features::default()
+        }
+    }
+
+    fn executor(
+        &self,
+        config: &RunnerConfig,
+        host: &Host,
+    ) -> Result<Arc<dyn Executor>, UnusableExecutor> {
+        let shell = Shell::parse(&config.shell).map_err(|rejection| UnusableExecutor::Shell {
+            why: rejection.message,
+        })?;
+        let missing = || UnusableExecutor::Configuration {
+            why: "missing docker configuration".to_owned(),
+        };
+        let docker = config.docker.as_ref().ok_or_else(missing)?;
+        let configured = |directory: &str, default: &str| match directory {
+            "" => default.to_owned(),
+            directory => directory.to_owned(),
+        };
+        let builds = configured(&config.builds_dir, BUILDS);
+        let facts = Facts {
+            name: NAME,
+            shell: shell.program().to_owned(),
+            directories: DirectoryLayout {
+                cache: configured(&config.cache_dir, CACHE),
+                shared_builds: bind_covers(docker, &builds),
+                builds,
+            },
+            custom_build_dir: true,
+            clean_git_config: true,
+            shared_environment: false,
+            open_files: true,
+            tools_trust_by_executor: true,
+            shows_via: true,
+            helper_command: PROGRAM.to_owned(),
+        };
+        let way = way(&self.shared, docker);
+        Ok(Arc::new(DockerExecutor {
+            facts,
+            runner: config.clone(),
+            way,
+            working_directory: host.working_directory.clone(),
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    fn sweep<'a>(&'a self, footprint: &'a Footprint) -> EnvironmentFuture<'a, Swept> {
+        Box::pin(async move {
+            let mut swept = Swept::default();
+            let what = || "containers of the job".to_owned();
+            let belongings: Belongings = match footprint.record() {
+                Ok(belongings) => belongings,
+                Err(error) => {
+                    swept.not_removed.push((what(), error.to_string()));
+                    return swept;
+                }
+            };
+            let way = self.shared.way(
+                &belongings.host,
+                &belongings.tls_cert_path,
+                belongings.tls_verify,
+            );
+            match Engine::connect(&way).await {
+                Ok(engine) => belongings.remove(&engine, &mut swept).await,
+                Err(error) => swept.not_removed.push((what(), error.to_string())),
+            }
+            swept
+        })
+    }
+}
+
+fn way(shared: &Shared, docker: &DockerConfig) -> DockerTrust {
+    shared.way(&docker.host, &docker.tls_cert_path, docker.tls_verify)
+}
+
+/// What finds a job's things again.
+pub(crate) fn footprint(belongings: &Belongings) -> Footprint {
+    Footprint::new(NAME, belongings)
+}
+
+impl Executor for DockerExecutor {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn acquire(&self) -> EnvironmentFuture<'_, Result<Place, NoPlace>> {
+        Box::pin(std::future::ready(Ok(Place::unlimited())))
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        preparation: Preparation<'a>,
+    ) -> EnvironmentFuture<'a, Result<Box<dyn Environment>, PrepareError>> {
+        Box::pin(async move {
+            let directory = &self.working_directory;
+            let prepared = prepare(
+                &self.shared,
+                &self.runner,
+                &self.way,
+                directory,
+                preparation,
+            );
+            let environment: Box<dyn Environment> = Box::new(prepared.await?);
+            Ok(environment)
+        })
+    }
+}

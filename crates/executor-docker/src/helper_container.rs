@@ -1,0 +1,131 @@
+//! The helper container of a job: one process of ours in it runs all predefined stages, and what is done beside others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::container::AttachContainerResults;
+use bollard::query_parameters::AttachContainerOptionsBuilder;
+use courser_executor::agent::{Agent, AgentError, AgentWork};
+use courser_executor::{Exit, Output, RunError, StopSignal, Stream};
+use tokio::sync::Mutex;
+use tokio_util::io::StreamReader;
+
+use crate::engine::{Engine, EngineError};
+use crate::recipe::{MakeError, Recipe};
+use crate::stage::stdout;
+
+/// Where our program is in it.
+pub(crate) const PROGRAM: &str = "/usr/bin/courser";
+
+/// From the polite signal to force, as the engine's own.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Made when it is needed first, and again when it has gone. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct HelperContainer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    recipe: Recipe,
+    /// What opens directories that stages of other users write to; run when the container has started.
+    opening: String,
+    agent: Mutex<Option<Agent>>,
+}
+
+/// The command of the container.
+pub(crate) fn command() -> Vec<String> {
+    [PROGRAM, "helper", "agent"].map(str::to_owned).into()
+}
+
+impl HelperContainer {
+    pub(crate) fn new(engine: &Engine, recipe: Recipe, opening: String) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                engine: engine.clone(),
+                recipe,
+                opening,
+                agent: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Starts it unless it runs.
+    pub(crate) async fn agent(&self) -> Result<Agent, MakeError> {
+        let mut known = self.shared.agent.lock().await;
+        if let Some(agent) = known.as_ref().filter(|agent| !agent.is_lost()) {
+            return Ok(agent.clone());
+        }
+        let Shared { engine, recipe, .. } = &*self.shared;
+        let id = recipe.make(engine).await?;
+        let attach = AttachContainerOptionsBuilder::default()
+            .stream(true)
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .build();
+        let attached = engine.api().attach_container(&id, Some(attach));
+        let AttachContainerResults { output, input } = attached.await.map_err(EngineError::from)?;
+        let started = engine.api().start_container(&id, None);
+        started.await.map_err(EngineError::from)?;
+        let agent = Agent::new(input, StreamReader::new(Box::pin(stdout(output))));
+        if !self.shared.opening.is_empty() {
+            let mut said = Said(Vec::new());
+            let opening = AgentWork::Script(&self.shared.opening);
+            let opened = agent
+                .run(opening, &mut said, StopSignal::new(), GRACE)
+                .await;
+            let why = match opened {
+                Ok(Exit::Success) => None,
+                Ok(Exit::Failure { text, .. }) => Some(text),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(why) = why {
+                let said = String::from_utf8_lossy(&said.0);
+                let why = format!("the helper container does not work: {why}: {}", said.trim());
+                return Err(EngineError::Stream(why).into());
+            }
+        }
+        *known = Some(agent.clone());
+        Ok(agent)
+    }
+
+    /// Does work in it.
+    pub(crate) async fn perform(
+        &self,
+        work: AgentWork<'_>,
+        output: &mut dyn Output,
+        stop: StopSignal,
+    ) -> Result<Exit, RunError> {
+        let agent = self.agent().await?;
+        match agent.run(work, output, stop, GRACE).await {
+            Ok(exit) => Ok(exit),
+            // Somebody has removed or killed it: as upstream has it.
+            Err(AgentError::Lost(why)) => {
+                tracing::warn!(
+                    container = self.shared.recipe.name(),
+                    "the helper container is gone: {why}"
+                );
+                Ok(Exit::Failure {
+                    code: 137,
+                    text: "exit code 137".to_owned(),
+                })
+            }
+            Err(error @ AgentError::NotStarted(_)) => Err(RunError::Environment {
+                message: format!("in the helper container: {error}"),
+                reason: None,
+            }),
+        }
+    }
+}
+
+/// The beginning of what is said.
+struct Said(Vec<u8>);
+
+impl Output for Said {
+    fn write(&mut self, _: Stream, bytes: &[u8]) {
+        let room = 1000_usize.saturating_sub(self.0.len());
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}

@@ -1,0 +1,342 @@
+//! From a job to its containers: what is made before its first stage, in which order (`executor-docker.md` 1).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bollard::models::{ImageInspect, NetworkCreateRequest};
+use courser_config::RunnerConfig;
+use courser_executor::{Place, Preparation, PrepareError, Say};
+use courser_job::{Job, JobImage};
+use courser_net::legs::DockerTrust;
+use courser_protocol::FailureReason;
+use jiff::Timestamp;
+
+use crate::belongings::Belongings;
+use crate::engine::{Engine, EngineError};
+use crate::environment::{Build, DockerEnvironment, Held};
+use crate::executor::{Shared, footprint};
+use crate::helper_container::{self, HelperContainer};
+use crate::helper_image::HelperImage;
+use crate::image_trust::{Anchors, ImageTrustError};
+use crate::images::{
+    CredentialSources, Image, ImageError, Images, Platform, PolicySources, Wanted,
+};
+use crate::networks::Network;
+use crate::own_helper::{OwnHelper, OwnHelperError};
+use crate::plan::{Daemon, Inputs, JobContainers, PlanError};
+use crate::recipe::Recipe;
+use crate::running_services::RunningServices;
+
+/// What preparing works with.
+pub(crate) struct Preparing<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) runner: &'a RunnerConfig,
+    pub(crate) job: &'a Job,
+    pub(crate) say: Say,
+    engine: Engine,
+    images: Images,
+    anchors: Option<Arc<Anchors>>,
+}
+
+/// Makes what a job needs in the engine.
+pub(crate) async fn prepare(
+    shared: &Shared,
+    runner: &RunnerConfig,
+    way: &DockerTrust,
+    working_directory: &Path,
+    preparation: Preparation<'_>,
+) -> Result<DockerEnvironment, PrepareError> {
+    let Preparation {
+        place,
+        job,
+        say,
+        footprint: told,
+    } = preparation;
+    let config = runner.docker.as_ref().ok_or(PlanError::NoConfiguration)?;
+    let engine = Engine::connect(way).await.map_err(unusable)?;
+    let info = engine.info().await.map_err(unusable)?;
+    let version = engine.api_version();
+    let daemon = Daemon {
+        os: info.os_type.clone().unwrap_or_default(),
+        architecture: info.architecture.clone().unwrap_or_default(),
+        api: version.numbers(),
+    };
+    let random = *uuid::Uuid::new_v4().as_bytes();
+    let [r0, r1, r2, r3, r4, r5, _, _, _, _, r10, r11, ..] = random;
+    let read_file = |path: &str| std::fs::read(path);
+    let plan = JobContainers::plan(Inputs {
+        runner,
+        job,
+        daemon: &daemon,
+        // Without those bits of a version 4 UUID that are not random.
+        random: [r0, r1, r2, r3, r4, r5, r10, r11],
+        working_directory,
+        read_file: &read_file,
+    });
+    let plan = plan.inspect_err(|error| {
+        for line in error.lines() {
+            say(&line);
+        }
+    })?;
+    for line in &plan.lines {
+        say(line);
+    }
+    let network = plan.network.own_name();
+    let belongings = Belongings::new(config, &plan.names, network);
+    told(footprint(&belongings));
+    let held = Held::new(&engine, belongings, Arc::clone(&say));
+    let preparing = Preparing {
+        shared,
+        runner,
+        job,
+        say,
+        images: Images::new(engine.clone(), credentials(shared, job)),
+        anchors: shared.anchors(job),
+        engine,
+    };
+    preparing.all(&plan, held, place).await
+}
+
+impl Preparing<'_> {
+    async fn all(
+        self,
+        plan: &JobContainers<'_>,
+        held: Held,
+        place: Place,
+    ) -> Result<DockerEnvironment, PrepareError> {
+        let made = self.network_and_volumes(plan).await?;
+        let helper_image = self.helper_image(plan).await?;
+        let services = RunningServices::start(&self, plan).await?;
+        let links = plan.network.emulated_links(services.reachable());
+        let image = self.fetch(&plan.image).await?;
+
+        let mut helper =
+            Recipe::new(plan.helper(&helper_image.inspected, helper_container::command(), &links));
+        if !helper_image.has_program {
+            helper = helper.with_program(self.own_helper()?);
+        }
+        let mut build = Recipe::new(plan.build(&image.inspected, &links));
+        self.trust(&mut build, &image, plan).await?;
+        let helper = HelperContainer::new(&held.engine, helper, self.opening(&made));
+        // Both take their time in the engine.
+        let (started, created) = tokio::join!(helper.agent(), build.make(&held.engine));
+        started?;
+        let config = self.runner.docker.as_ref();
+        let seconds = config.map_or(0, |config| config.wait_for_services_timeout);
+        services.wait_for(&self, seconds, &helper).await;
+        Ok(DockerEnvironment {
+            build: Build {
+                politely: !self.job.shell().is_powershell(),
+                recipe: build,
+                made: Some(created),
+                lines: self.lines_of_use(&plan.image, &image)?,
+            },
+            held,
+            helper,
+            say: self.say,
+            attempts: self.job.settings().executor_job_section_attempts,
+            _place: place,
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Gives the destinations of volumes that were not there before.
+    async fn network_and_volumes(
+        &self,
+        plan: &JobContainers<'_>,
+    ) -> Result<Vec<String>, PrepareError> {
+        if let Network::OfJob(request) = &plan.network {
+            let request = NetworkCreateRequest::clone(request);
+            let created = self.engine.api().create_network(request).await;
+            created.map_err(|error| unusable(error.into()))?;
+        }
+        let mut new = Vec::new();
+        for (destination, volume) in plan.volumes.made() {
+            let there = self.engine.api().inspect_volume(&volume.name).await;
+            match there.map_err(EngineError::from) {
+                Ok(_) => continue,
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(unusable(error)),
+            }
+            let created = self
+                .engine
+                .api()
+                .create_volume(volume.request.clone())
+                .await;
+            created.map_err(|error| unusable(error.into()))?;
+            new.push(destination.to_owned());
+        }
+        Ok(new)
+    }
+
+    /// A script that opens new volumes, and directories that stages of all users share, to these.
+    fn opening(&self, new_volumes: &[String]) -> String {
+        let quoted = |path: &str| format!("'{}'", path.replace('\'', r"'\''"));
+        let mut script = String::new();
+        for volume in new_volumes {
+            script.push_str(&format!("chmod 0777 {}\n", quoted(volume)));
+        }
+        let directories = self.job.directories();
+        script.push_str(&format!(
+            "mkdir -p {} {}\n",
+            quoted(&directories.project),
+            quoted(&directories.temporary)
+        ));
+        script
+    }
+
+    fn own_helper(&self) -> Result<&OwnHelper, PrepareError> {
+        let own = self.shared.own_helper.as_ref();
+        own.map_err(|why| PrepareError::passing(why.clone()))
+    }
+
+    async fn helper_image(&self, plan: &JobContainers<'_>) -> Result<FoundHelper, PrepareError> {
+        match &plan.helper_image {
+            HelperImage::Configured { image, line } => {
+                (self.say)(line);
+                let wanted = JobImage {
+                    name: image.clone(),
+                    ..JobImage::default()
+                };
+                let image = self.fetch(&wanted).await?;
+                Ok(FoundHelper {
+                    inspected: image.inspected,
+                    has_program: false,
+                })
+            }
+            HelperImage::Own => {
+                let own = self.own_helper()?;
+                let id = own
+                    .ready(&self.engine, Timestamp::now())
+                    .await
+                    .map_err(no_helper)?;
+                let Some(id) = id else {
+                    return Err(PrepareError::because(
+                        FailureReason::RunnerConfigurationError,
+                        "no helper image lies beside this program, and none is configured: put \
+                         courser-helper-<architecture>.tar.zst into helper-images/ beside it, or set `helper_image` in \
+                         [runners.docker]",
+                    ));
+                };
+                let inspected = self.engine.api().inspect_image(&id).await;
+                Ok(FoundHelper {
+                    inspected: inspected.map_err(|error| unusable(error.into()))?,
+                    has_program: true,
+                })
+            }
+        }
+    }
+
+    /// Gets an image as the runner's and the job's settings have it.
+    pub(crate) async fn fetch(&self, image: &JobImage) -> Result<Image, PrepareError> {
+        let config = self
+            .runner
+            .docker
+            .as_ref()
+            .ok_or(PlanError::NoConfiguration)?;
+        let policies = PolicySources {
+            job: &image.pull_policy,
+            runner: &config.pull_policy,
+            allowed: &config.allowed_pull_policies,
+        };
+        let policies = policies.effective(&image.name).map_err(no_image)?;
+        let mut platform = None;
+        if !image.platform.is_empty() {
+            let (parsed, line) = Platform::parse(&image.platform).map_err(no_image)?;
+            if let Some(line) = line {
+                (self.say)(&line);
+            }
+            platform = Some(parsed);
+        }
+        let wanted = Wanted {
+            name: &image.name,
+            platform: platform.as_ref(),
+            policies: &policies,
+        };
+        self.images
+            .fetch(wanted, &*self.say)
+            .await
+            .map_err(no_image)
+    }
+
+    /// What upstream says again when a container of an image is used first.
+    fn lines_of_use(&self, wanted: &JobImage, image: &Image) -> Result<Vec<String>, PrepareError> {
+        let config = self
+            .runner
+            .docker
+            .as_ref()
+            .ok_or(PlanError::NoConfiguration)?;
+        let policies = PolicySources {
+            job: &wanted.pull_policy,
+            runner: &config.pull_policy,
+            allowed: &config.allowed_pull_policies,
+        };
+        let policies = policies.effective(&wanted.name).map_err(no_image)?;
+        Ok(image.lines_of_use(&policies))
+    }
+
+    /// Has a container of an image trust the private CAs, and says so.
+    pub(crate) async fn trust(
+        &self,
+        recipe: &mut Recipe,
+        image: &Image,
+        plan: &JobContainers<'_>,
+    ) -> Result<(), PrepareError> {
+        let Some(anchors) = &self.anchors else {
+            return Ok(());
+        };
+        let labels = plan.labels_of_probe();
+        let trusts = &self.shared.image_trusts;
+        let failed = |error: ImageTrustError| PrepareError::passing(error.to_string());
+        let trust = trusts.of(&self.engine, &image.id, anchors, &labels);
+        let trust = trust.await.map_err(failed)?;
+        let line = recipe
+            .with_trust(&trust, &plan.volumes.destinations())
+            .map_err(failed)?;
+        if let Some(line) = line {
+            (self.say)(&line);
+        }
+        Ok(())
+    }
+}
+
+struct FoundHelper {
+    inspected: ImageInspect,
+    /// Our program is in it.
+    has_program: bool,
+}
+
+fn credentials(shared: &Shared, job: &Job) -> CredentialSources {
+    let auth_config = job
+        .variables()
+        .iter()
+        .rfind(|one| one.key == "DOCKER_AUTH_CONFIG");
+    CredentialSources {
+        auth_config: auth_config.map(|variable| variable.value.clone()),
+        home: shared.home.clone(),
+        of_job: job.payload().credentials.clone(),
+        path: None,
+    }
+}
+
+/// With what to do about it.
+pub(crate) fn unusable(error: EngineError) -> PrepareError {
+    PrepareError::passing(match error.remedy() {
+        Some(remedy) => format!("{error}\n{remedy}"),
+        None => error.to_string(),
+    })
+}
+
+fn no_image(error: ImageError) -> PrepareError {
+    PrepareError {
+        message: error.message,
+        reason: error.reason,
+    }
+}
+
+fn no_helper(error: OwnHelperError) -> PrepareError {
+    PrepareError::passing(error.to_string())
+}
