@@ -87,10 +87,7 @@ impl Drop for Held {
             };
             belongings.remove(&engine, &mut told).await;
         };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "nobody is left to wait for it; what the end of the process cuts off, the next one sweeps"
-        )]
+        // Nobody is left to wait for it; what the end of the process cuts off, the next one sweeps.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(work);
         }

@@ -43,7 +43,13 @@ pub(crate) struct Shared {
     pub(crate) own_helper: Result<OwnHelper, String>,
     pub(crate) home: Option<PathBuf>,
     /// Of the trust that was asked for last.
-    anchors: Mutex<Option<(Weak<ToolTrust>, Option<Arc<Anchors>>)>>,
+    anchors: Mutex<Option<KnownAnchors>>,
+}
+
+/// What was made of a runner's trust: nothing where no private CA is in it.
+struct KnownAnchors {
+    of: Weak<ToolTrust>,
+    anchors: Option<Arc<Anchors>>,
 }
 
 impl DockerProvider {
@@ -75,10 +81,10 @@ impl Shared {
     pub(crate) fn anchors(&self, job: &Job) -> Option<Arc<Anchors>> {
         let tools = job.context().tls.tools.as_ref()?;
         let mut known = self.anchors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, anchors)) = &*known
-            && of.as_ptr() == Arc::as_ptr(tools)
+        if let Some(known) = &*known
+            && known.of.as_ptr() == Arc::as_ptr(tools)
         {
-            return anchors.clone();
+            return known.anchors.clone();
         }
         let store = |source: Source, text: &str| {
             let builder = Store::builder().add(source, text.as_bytes());
@@ -88,7 +94,10 @@ impl Shared {
         let private = store(Source::Inline(label()), &tools.private_bundle);
         let system = store(Source::System(PathBuf::new()), &tools.bundle);
         let anchors = Anchors::of(&Bundle::compose(&system, &private, None)).map(Arc::new);
-        *known = Some((Arc::downgrade(tools), anchors.clone()));
+        *known = Some(KnownAnchors {
+            of: Arc::downgrade(tools),
+            anchors: anchors.clone(),
+        });
         anchors
     }
 }
@@ -230,7 +239,7 @@ impl Executor for DockerExecutor {
                 directory,
                 preparation,
             );
-            let environment: Box<dyn Environment> = Box::new(prepared.await?);
+            let environment: Box<dyn Environment> = Box::new(Box::pin(prepared).await?);
             Ok(environment)
         })
     }

@@ -23,8 +23,6 @@ pub(crate) enum Kind {
     Predefined,
     /// Container of a service.
     Service,
-    /// Container that waits for a service.
-    Wait,
     /// Volume.
     Cache,
 }
@@ -35,14 +33,10 @@ impl Kind {
             Self::Build => "build",
             Self::Predefined => "predefined",
             Self::Service => "service",
-            Self::Wait => "wait",
             Self::Cache => "cache",
         }
     }
 }
-
-/// Label of everything that a runner made.
-pub(crate) const MANAGED: &str = "com.gitlab.gitlab-runner.managed";
 
 /// The full name of a label.
 pub(crate) fn label(name: &str) -> String {
@@ -161,7 +155,7 @@ mod tests {
         );
         assert_eq!(labels.container(Kind::Build)["team"], "a-yes");
         let cache = labels.own(Kind::Cache, [("destination", "/cache".to_owned())]);
-        assert!(!cache.contains_key("team") && cache[MANAGED] == "true");
+        assert!(!cache.contains_key("team") && cache["com.gitlab.gitlab-runner.managed"] == "true");
         assert_eq!(cache["com.gitlab.gitlab-runner.destination"], "/cache");
         assert!(
             !labels

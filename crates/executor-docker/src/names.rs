@@ -56,11 +56,6 @@ impl Names {
         format!("{}-{}-{index}", self.base, service.replace('/', "__"))
     }
 
-    /// The container that tries the ports of a service's.
-    pub(crate) fn health_check(service_container: &str) -> String {
-        format!("{service_container}-wait-for-service")
-    }
-
     /// The job's own network, also `CI_BUILD_NETWORK_NAME`.
     pub(crate) fn network(&self) -> &str {
         &self.network
@@ -95,7 +90,6 @@ mod tests {
         );
         let service = names.service("reg.tld/a/b", 3);
         assert_eq!(service, format!("{base}-000102030405abcd-reg.tld__a__b-3"));
-        assert_eq!(Names::health_check("s"), "s-wait-for-service");
         assert_eq!(names.network(), "runner-abcdefg-7-2-42");
     }
 

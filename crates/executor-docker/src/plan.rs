@@ -36,8 +36,8 @@ use crate::engine::ApiVersion;
 use crate::helper_image::HelperImage;
 use crate::labels::{Kind, Labels};
 use crate::names::Names;
-use crate::networks::{Network, Reachable};
-use crate::services::{Service, Services, health_check_environment};
+use crate::networks::Network;
+use crate::services::{Service, Services};
 use crate::volumes::Volumes;
 
 /// What the daemon says of itself.
@@ -295,39 +295,6 @@ impl<'a> JobContainers<'a> {
         let entrypoint = self.entrypoint(&service.image.entrypoint, &mut definition);
         definition.body.entrypoint = entrypoint;
         definition
-    }
-
-    /// The container that waits until a service answers on one of `ports`.
-    pub(crate) fn health_check(
-        &self,
-        service: &Service,
-        running: &Reachable,
-        ports: &[u16],
-        image: &ImageInspect,
-        command: Vec<String>,
-    ) -> ContainerDefinition {
-        // It knows the service by the beginning of its id alone.
-        let by_id = Reachable {
-            aliases: Vec::new(),
-            ..running.clone()
-        };
-        ContainerDefinition {
-            name: Names::health_check(&service.container),
-            platform: None,
-            lines: Vec::new(),
-            body: ContainerCreateBody {
-                image: Some(image_reference(image)),
-                cmd: Some(command),
-                env: Some(health_check_environment(&running.id, ports)),
-                labels: Some(self.labels.own(Kind::Wait, [("wait", running.id.clone())])),
-                host_config: Some(HostConfig {
-                    network_mode: self.network.mode().map(str::to_owned),
-                    extra_hosts: filled(&self.network.emulated_links(&[by_id])),
-                    ..HostConfig::default()
-                }),
-                ..ContainerCreateBody::default()
-            },
-        }
     }
 
     /// What the build and the helper container have in common.

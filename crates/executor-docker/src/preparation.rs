@@ -94,7 +94,7 @@ pub(crate) async fn prepare(
         anchors: shared.anchors(job),
         engine,
     };
-    preparing.all(&plan, held, place).await
+    Box::pin(preparing.all(&plan, held, place)).await
 }
 
 impl Preparing<'_> {
@@ -175,16 +175,16 @@ impl Preparing<'_> {
     /// A script that opens new volumes, and directories that stages of all users share, to these.
     fn opening(&self, new_volumes: &[String]) -> String {
         let quoted = |path: &str| format!("'{}'", path.replace('\'', r"'\''"));
-        let mut script = String::new();
-        for volume in new_volumes {
-            script.push_str(&format!("chmod 0777 {}\n", quoted(volume)));
-        }
+        let opened = new_volumes
+            .iter()
+            .map(|path| format!("chmod 0777 {}\n", quoted(path)));
+        let mut script: String = opened.collect();
         let directories = self.job.directories();
-        script.push_str(&format!(
-            "mkdir -p {} {}\n",
-            quoted(&directories.project),
-            quoted(&directories.temporary)
-        ));
+        for directory in [&directories.project, &directories.temporary] {
+            script.push_str("mkdir -p ");
+            script.push_str(&quoted(directory));
+            script.push('\n');
+        }
         script
     }
 

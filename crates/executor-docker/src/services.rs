@@ -162,15 +162,5 @@ pub(crate) fn ports_to_check(
     Ok(ports.into_iter().take(MOST).collect())
 }
 
-/// Variables of the container that tries them.
-pub(crate) fn health_check_environment(service_id: &str, ports: &[u16]) -> Vec<String> {
-    let id = service_id.get(..12).unwrap_or(service_id);
-    let address = format!("WAIT_FOR_SERVICE_TCP_ADDR={id}");
-    let ports = ports
-        .iter()
-        .map(|port| format!("WAIT_FOR_SERVICE_{port}_TCP_PORT={port}"));
-    std::iter::once(address).chain(ports).collect()
-}
-
 #[cfg(test)]
 mod tests;

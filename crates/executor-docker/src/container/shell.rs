@@ -19,27 +19,15 @@ pub(crate) fn start_command(shell: Shell) -> Vec<String> {
         let program = [shell.program().to_owned()];
         return program.into_iter().chain(shell.stdin_arguments()).collect();
     }
-    detection("")
-}
-
-/// Command of a terminal.
-pub(crate) fn interactive(shell: Shell) -> Vec<String> {
-    if shell.is_powershell() {
-        return vec![shell.program().to_owned()];
-    }
-    detection(" -l -i")
-}
-
-/// `sh` looks for the best shell and becomes it; `arguments` begin with a blank.
-fn detection(arguments: &str) -> Vec<String> {
+    // `sh` looks for the best shell and becomes it.
     let mut script = String::from("for shell in");
     for shell in SHELLS {
         script.push(' ');
         script.push_str(shell);
     }
-    script.push_str("; do if [ -x \"$shell\" ]; then exec \"$shell\"");
-    script.push_str(arguments);
-    script.push_str("; fi; done\necho shell not found\nexit 1\n");
+    script.push_str(
+        "; do if [ -x \"$shell\" ]; then exec \"$shell\"; fi; done\necho shell not found\nexit 1\n",
+    );
     ["sh", "-c", &script].map(str::to_owned).into()
 }
 
@@ -75,7 +63,7 @@ mod tests {
 
     #[test]
     fn without_any_shell_it_says_so() {
-        let [sh, option, script] = &detection("")[..] else {
+        let [sh, option, script] = &start_command(Shell::Bash)[..] else {
             panic!("three words");
         };
         let nowhere = script.replace("/b", "/nowhere/b").replace("/sh", "/none");
@@ -90,7 +78,5 @@ mod tests {
     #[test]
     fn powershell_is_named() {
         assert_eq!(start_command(Shell::Pwsh)[0], "pwsh");
-        assert_eq!(interactive(Shell::PowerShell), ["powershell"]);
-        assert!(interactive(Shell::Sh)[2].contains("exec \"$shell\" -l -i;"));
     }
 }

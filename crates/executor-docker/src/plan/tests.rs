@@ -163,48 +163,6 @@ fn a_service_has_command_entrypoint_user_and_both_forms_of_labels() {
 }
 
 #[test]
-fn a_health_check_knows_the_service_by_its_id() {
-    let job = json!({"services": [{"name": "redis"}]});
-    let running = Reachable {
-        aliases: vec!["redis".to_owned()],
-        id: "0123456789abcdef".to_owned(),
-        addresses: vec!["172.17.0.2".to_owned()],
-    };
-    let definition = with_plan("volumes = [\"/h:/in\"]", job, |plan| {
-        let service = &plan.services.list[0];
-        plan.health_check(
-            service,
-            &running,
-            &[6379],
-            &found(),
-            vec!["check".to_owned()],
-        )
-    })
-    .unwrap();
-    assert_eq!(
-        definition.name,
-        format!("{BASE}-0707070707070707-redis-0-wait-for-service")
-    );
-    let body = definition.body;
-    assert_eq!(
-        body.env,
-        Some(vec![
-            "WAIT_FOR_SERVICE_TCP_ADDR=0123456789ab".to_owned(),
-            "WAIT_FOR_SERVICE_6379_TCP_PORT=6379".to_owned()
-        ])
-    );
-    let labels = body.labels.expect("given");
-    assert_eq!(labels["com.gitlab.gitlab-runner.type"], "wait");
-    assert_eq!(labels["com.gitlab.gitlab-runner.wait"], "0123456789abcdef");
-    let host = body.host_config.expect("given");
-    assert_eq!(
-        host.extra_hosts,
-        Some(vec!["0123456789ab:172.17.0.2".to_owned()])
-    );
-    assert_eq!(host.binds, None);
-}
-
-#[test]
 fn entrypoints_may_be_forbidden_or_cleared() {
     let cleared = json!({"image": {"name": "alpine:3", "entrypoint": [""]}});
     let build = |docker: &str| {

@@ -177,12 +177,4 @@ fn the_named_port_or_the_exposed_ones_are_tried() {
     }
     let many: Vec<String> = (1..40).map(|port| format!("{port}/tcp")).collect();
     assert_eq!(ports_to_check(&[], &many).map(|ports| ports.len()), Ok(20));
-    assert_eq!(
-        health_check_environment("0123456789abcdef", &[80, 443]),
-        [
-            "WAIT_FOR_SERVICE_TCP_ADDR=0123456789ab",
-            "WAIT_FOR_SERVICE_80_TCP_PORT=80",
-            "WAIT_FOR_SERVICE_443_TCP_PORT=443"
-        ]
-    );
 }

@@ -18,8 +18,8 @@ fn planned(docker: &str, job: Value) -> Result<(Vec<String>, Vec<String>), Strin
             .replace(&unique_name(&runner, &job), "UNIQUE")
     };
     let made = volumes.made().map(|made| {
-        let mark = if made.temporary { " t" } else { "" };
-        format!("{}{mark}", short(&made.name))
+        let mark = if made.1.temporary { " t" } else { "" };
+        format!("{}{mark}", short(&made.1.name))
     });
     let binds = volumes.binds().iter().map(|bind| short(bind)).collect();
     Ok((binds, made.collect()))
@@ -194,7 +194,7 @@ fn volumes_are_made_with_driver_and_labels() {
     let names = Names::new(&job, [7; 8]);
     let labels = Labels::new(&job, &config.container_labels);
     let volumes = Volumes::plan(&inputs(&job, &runner, &daemon), config, &names, &labels).unwrap();
-    let request = &volumes.made().next().expect("one").request;
+    let request = &volumes.made().next().expect("one").1.request;
     assert_eq!(request.driver.as_deref(), Some("local"));
     let options = request.driver_opts.as_ref().expect("given");
     assert_eq!(options["size"], "1g");

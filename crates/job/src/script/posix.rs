@@ -78,8 +78,9 @@ impl Dialect for Posix {
         let files: Vec<&&JobVariable> = exported.iter().filter(|variable| variable.file).collect();
         let umask = if style.open_files { "000" } else { "077" };
         if !files.is_empty() {
-            let line = format!("(umask {umask}\n");
-            text.push_str(&line);
+            text.push_str("(umask ");
+            text.push_str(umask);
+            text.push('\n');
             // Processes are dear: none is started where the directory is there already.
             let line = format!(
                 "[ -d {directory} ] || mkdir -p {directory}; [ -e {environment_file} ] || : > {environment_file}\n"
