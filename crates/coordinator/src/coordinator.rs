@@ -179,7 +179,8 @@ impl Handle {
             return Err(StartError::NoLeaf(address));
         };
         let host = address.to_string();
-        let Leaf { chain_pem, key_pem } = authority.leaf(&[host.clone()], (self.clock)())?;
+        let Leaf { chain_pem, key_pem } =
+            authority.leaf(std::slice::from_ref(&host), (self.clock)())?;
         let identity = ServerIdentity::Memory {
             certificate_pem: chain_pem,
             key_pem,

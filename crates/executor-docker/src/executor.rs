@@ -13,7 +13,6 @@ use courser_job::{DirectoryLayout, Job, Shell, ToolTrust};
 use courser_net::Legs;
 use courser_net::legs::{DockerOptions, DockerTrust};
 use courser_protocol::Features;
-use courser_trust::{Bundle, Generation, Source, Store};
 
 use crate::belongings::Belongings;
 use crate::engine::Engine;
@@ -86,14 +85,7 @@ impl Shared {
         {
             return known.anchors.clone();
         }
-        let store = |source: Source, text: &str| {
-            let builder = Store::builder().add(source, text.as_bytes());
-            builder.build(Generation(0))
-        };
-        let label = || "the runner's trust".to_owned();
-        let private = store(Source::Inline(label()), &tools.private_bundle);
-        let system = store(Source::System(PathBuf::new()), &tools.bundle);
-        let anchors = Anchors::of(&Bundle::compose(&system, &private, None)).map(Arc::new);
+        let anchors = Anchors::of_tools(tools).map(Arc::new);
         *known = Some(KnownAnchors {
             of: Arc::downgrade(tools),
             anchors: anchors.clone(),

@@ -55,12 +55,7 @@ pub(crate) async fn prepare(
     let config = runner.docker.as_ref().ok_or(PlanError::NoConfiguration)?;
     let engine = Engine::connect(way).await.map_err(unusable)?;
     let info = engine.info().await.map_err(unusable)?;
-    let version = engine.api_version();
-    let daemon = Daemon {
-        os: info.os_type.clone().unwrap_or_default(),
-        architecture: info.architecture.clone().unwrap_or_default(),
-        api: version.numbers(),
-    };
+    let daemon = Daemon::new(info, engine.api_version());
     let random = *uuid::Uuid::new_v4().as_bytes();
     let [r0, r1, r2, r3, r4, r5, _, _, _, _, r10, r11, ..] = random;
     let read_file = |path: &str| std::fs::read(path);

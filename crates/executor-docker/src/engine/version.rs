@@ -20,11 +20,6 @@ const OLDEST: ApiVersion = ApiVersion::new(1, 40);
 const NEWEST: ApiVersion = ApiVersion::new(1, 52);
 
 impl ApiVersion {
-    /// Major and minor.
-    pub fn numbers(self) -> (u32, u32) {
-        (self.major.into(), self.minor.into())
-    }
-
     /// Of two numbers.
     pub const fn new(major: u16, minor: u16) -> Self {
         Self { major, minor }

@@ -166,7 +166,7 @@ async fn look(engine: &Engine, plan: &JobContainers<'_>) {
     api.create_network((**network).clone())
         .await
         .expect("the network");
-    for volume in plan.volumes.made() {
+    for (_, volume) in plan.volumes.made() {
         api.create_volume(volume.request.clone())
             .await
             .expect("a volume");
@@ -191,7 +191,7 @@ async fn look(engine: &Engine, plan: &JobContainers<'_>) {
     let endpoint = networks
         .and_then(|mut all| all.remove(&network.name))
         .expect("in the job's network");
-    let running = Reachable {
+    let running = crate::networks::Reachable {
         aliases: service.aliases.clone(),
         id: id.clone(),
         addresses: endpoint.ip_address.into_iter().collect(),
@@ -229,35 +229,17 @@ async fn look(engine: &Engine, plan: &JobContainers<'_>) {
     let helper = create(engine, plan.helper(&image, command, &links)).await;
     let (printed, code) = run(engine, &helper, "id -u; grep -c sleeper /etc/hosts\n").await;
     assert_eq!((printed.as_str(), code), ("0\n1\n", 0));
-
-    let command = [
-        "sh".to_owned(),
-        "-c".to_owned(),
-        "grep \"$WAIT_FOR_SERVICE_TCP_ADDR\" /etc/hosts".to_owned(),
-    ];
-    let check = plan.health_check(service, &running, &[80], &image, command.to_vec());
-    let check = create(engine, check).await;
-    let (printed, code) = run(engine, &check, "").await;
-    assert!(
-        printed.contains(&id[..12]) && code == 0,
-        "{printed:?} {code}"
-    );
 }
 
 async fn clean_up(engine: &Engine, plan: &JobContainers<'_>) {
     let api = engine.api();
     let service = &plan.services.list[0].container;
-    let containers = [
-        plan.names.build(),
-        plan.names.helper(),
-        Names::health_check(service),
-        service.clone(),
-    ];
+    let containers = [plan.names.build(), plan.names.helper(), service.clone()];
     for name in containers {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true);
         drop(api.remove_container(&name, Some(options.build())).await);
     }
-    for volume in plan.volumes.made() {
+    for (_, volume) in plan.volumes.made() {
         let options = RemoveVolumeOptionsBuilder::default().force(true);
         drop(api.remove_volume(&volume.name, Some(options.build())).await);
     }
