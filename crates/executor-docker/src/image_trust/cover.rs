@@ -41,7 +41,7 @@ pub(super) struct Layout {
 }
 
 /// An image's certificates with the private CAs among them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Covered {
     /// Those that differ from the image's.
     pub(super) directories: Vec<Directory>,

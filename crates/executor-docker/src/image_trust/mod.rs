@@ -71,8 +71,8 @@ pub enum ImageTrustError {
 /// Images in use are a few; what is not used for a while is read again.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// By image and by what is added to it.
-type Key = (String, [u8; 32]);
+/// By engine, by image, and by what is added to it.
+type Key = (String, String, [u8; 32]);
 
 /// Read, or being read.
 type Cell = Arc<OnceCell<Arc<ImageTrust>>>;
@@ -97,7 +97,8 @@ impl ImageTrusts {
         anchors: &Anchors,
         labels: &HashMap<String, String>,
     ) -> Result<Arc<ImageTrust>, ImageTrustError> {
-        let key = (image.to_owned(), anchors.digest);
+        let host = engine.host().to_owned();
+        let key = (host, image.to_owned(), anchors.digest);
         let cell = self.cell(&key);
         let trust = cell
             .get_or_try_init(|| async {
@@ -148,6 +149,9 @@ pub struct ImageTrust {
     variables: HashSet<String>,
     private: usize,
     system: usize,
+    /// An archive that is put at the root reaches the volumes below it. Podman puts it beneath them, into the container's
+    /// own layer, where it is hidden from the job and comes up in `commit`.
+    fills_at_once: bool,
     weight: usize,
     /// For containers that mount nothing of their own over it.
     archive: OnceLock<Bytes>,
@@ -160,7 +164,7 @@ pub struct ContainerFacts<'a> {
     pub mounted: &'a [&'a str],
     /// Names of its variables, those of the job too.
     pub variables: &'a [&'a str],
-    /// Its root file system is read-only, or the engine is Podman: each volume is filled by a call of its own.
+    /// Each volume is to be filled by a call of its own: its root file system is read-only.
     pub volumes_one_by_one: bool,
 }
 
@@ -190,13 +194,23 @@ impl ImageTrust {
             source: error.into(),
         };
         let inspected = engine.api().inspect_image(image).await.map_err(failed)?;
+        // Windows has a store that no archive reaches.
+        if inspected.os.as_deref() == Some("windows") {
+            return Ok(Self::new(Covered::default(), Survey::of(&[]), &[], anchors));
+        }
         let environment = inspected.config.and_then(|config| config.env);
         let environment = environment.unwrap_or_default();
         let reading = reading::read(engine.api(), image, &environment, labels)
             .await
             .map_err(failed)?;
         let covered = reading.layout.cover(reading.directories, anchors);
-        Ok(Self::new(covered, reading.survey, &environment, anchors))
+        let version = engine.api().version().await.map_err(failed)?;
+        let mut components = version.components.into_iter().flatten();
+        let is_podman = components.any(|component| component.name.contains("Podman"));
+        Ok(Self {
+            fills_at_once: !is_podman,
+            ..Self::new(covered, reading.survey, &environment, anchors)
+        })
     }
 
     fn new(covered: Covered, survey: Survey, environment: &[String], anchors: &Anchors) -> Self {
@@ -215,6 +229,7 @@ impl ImageTrust {
             variables: environment.iter().map(name).collect(),
             private: anchors.private.len(),
             system: anchors.system.len(),
+            fills_at_once: true,
             archive: OnceLock::new(),
         }
     }
@@ -247,7 +262,7 @@ impl ImageTrust {
             let covers = |directory: &&Directory| locations::is_at_or_below(path, &directory.path);
             !taken(path) && directories.iter().any(covers)
         };
-        let archives = if container.volumes_one_by_one {
+        let archives = if container.volumes_one_by_one || !self.fills_at_once {
             let archive = |directory: &&Directory| {
                 let archive = archive(&[*directory], Prefix::None, taken)?;
                 Ok((directory.path.clone(), archive))

@@ -113,11 +113,9 @@ async fn stat(engine: &Docker, container: &str, path: &str) -> Result<Stat, Erro
         Err(Error::DockerResponseServerError {
             status_code: 404, ..
         }) => return Ok(Stat::Missing),
-        // A loop of links, or a file where a directory should be.
-        Err(Error::DockerResponseServerError {
-            status_code: 400 | 500,
-            ..
-        }) => return Ok(Stat::Other),
+        Err(Error::DockerResponseServerError { message, .. }) if leads_nowhere(&message) => {
+            return Ok(Stat::Other);
+        }
         Err(error) => return Err(error),
     };
     Ok(match stat.file_mode {
@@ -126,6 +124,17 @@ async fn stat(engine: &Docker, container: &str, path: &str) -> Result<Stat, Erro
         mode if mode & OTHER != 0 => Stat::Other,
         _ => Stat::File,
     })
+}
+
+/// A loop of links, or a file where a directory should be: the image's fault. Anything else is the engine's, and an image
+/// that could not be read must not count as one that has nothing.
+fn leads_nowhere(message: &str) -> bool {
+    let texts = [
+        "not a directory",
+        "too many links",
+        "too many levels of symbolic links",
+    ];
+    texts.iter().any(|text| message.contains(text))
 }
 
 /// The archive of a directory.

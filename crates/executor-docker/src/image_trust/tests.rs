@@ -418,6 +418,12 @@ fn volumes_can_be_filled_one_by_one() {
         found.filter(|path| path.contains("courser-")).collect()
     };
     assert_eq!(files(&at_once), files(&one_by_one));
+    let podman = ImageTrust {
+        fills_at_once: false,
+        ..trust
+    };
+    let podmans = plan(&podman, ContainerFacts::default());
+    assert_eq!(podmans.archives.len(), 2);
 }
 
 #[test]
@@ -431,7 +437,7 @@ fn images_of_strangers_cannot_make_the_runner_hold_much() {
                 vec![b'#'; 1024 * 1024],
             )
             .trust(&pki.anchors);
-        let key = (number.to_string(), [0; 32]);
+        let key = (String::new(), number.to_string(), [0; 32]);
         images.cell(&key).set(Arc::new(trust)).expect("new");
         images.forget();
     }
@@ -440,7 +446,7 @@ fn images_of_strangers_cannot_make_the_runner_hold_much() {
     assert!(weights.map(|trust| trust.weight).sum::<usize>() <= MOST_BYTES);
     assert!(known.len() > 10);
     assert_eq!(
-        known.last().map(|((image, _), _)| image.as_str()),
+        known.last().map(|((_, image, _), _)| image.as_str()),
         Some("39")
     );
 }

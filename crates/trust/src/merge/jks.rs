@@ -92,7 +92,7 @@ pub(super) fn add(
     Ok(Some(bytes))
 }
 
-fn digest(password: &str, body: &[u8]) -> [u8; DIGEST] {
+pub(super) fn digest(password: &str, body: &[u8]) -> [u8; DIGEST] {
     let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
     let password: Vec<u8> = password.encode_utf16().flat_map(u16::to_be_bytes).collect();
     context.update(&password);

@@ -246,3 +246,43 @@ fn subjects_are_hashed_as_openssl_hashes_them() {
         assert_eq!(certificate.subject_hash(), expected.trim(), "{subject}");
     }
 }
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// A keystore of an image, changed anywhere: added to, or refused, and what comes out is read again.
+        #[test]
+        fn files_of_strangers_are_added_to_or_refused(
+            content in proptest::collection::vec(any::<u8>(), 0..600),
+            at in 0_usize..600,
+            byte: u8,
+        ) {
+            let new = root("New");
+            let valid = empty_jks();
+            let mut changed = add_to_java_keystore(&valid, &[&new]).unwrap().unwrap();
+            // Its proof made anew, or nothing would be read of it.
+            changed.truncate(changed.len() - 20);
+            let place = at % changed.len();
+            changed[place] = byte;
+            changed.extend(jks::digest("changeit", &changed));
+            for file in [&content, &changed, &[&jks::MAGIC[..], &content].concat()] {
+                if let Ok(Some(more)) = add_to_java_keystore(file, &[&new]) {
+                    prop_assert_eq!(add_to_java_keystore(&more, &[&new]), Ok(None));
+                }
+                if let Ok(Some(more)) = add_to_efi_list(file, &[&new]) {
+                    prop_assert_eq!(add_to_efi_list(&more, &[&new]), Ok(None));
+                }
+                add_to_pem_bundle(file, &[&new]);
+            }
+        }
+    }
+
+    fn empty_jks() -> Vec<u8> {
+        let body = [&jks::MAGIC[..], &[0, 0, 0, 2, 0, 0, 0, 0]].concat();
+        let proof = jks::digest("changeit", &body);
+        [&body[..], &proof].concat()
+    }
+}
