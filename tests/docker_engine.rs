@@ -1,4 +1,5 @@
 //! Through the binary, with the real Docker Engine of the tests; `cargo xtask test --without-docker` goes by this
 //! module's name.
 
+mod containers;
 mod trust_check;

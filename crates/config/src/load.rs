@@ -158,8 +158,13 @@ fn warn_of_idle_keys(
             }
             _ => warnings.push(Warning {
                 line: source.position(placed.span.start).0,
+                message: if full == DOCKER {
+                    let executor = section.text("executor").unwrap_or_default();
+                    format!("has no effect with executor {executor:?}")
+                } else {
+                    "known, but has no effect in Courser yet".to_owned()
+                },
                 key: full,
-                message: "known, but has no effect in Courser yet".to_owned(),
             }),
         }
     }
@@ -400,7 +405,7 @@ mod tests {
                 "line 1: Concurrent: read as concurrent",
                 "line 2: concurent: unknown key, ignored",
                 "line 9: runners.executer: unknown key, ignored",
-                "line 10: runners.docker: known, but has no effect in Courser yet",
+                "line 10: runners.docker: has no effect with executor \"\"",
                 "line 16: runner: unknown key, ignored",
             ]
         );

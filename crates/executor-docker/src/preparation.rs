@@ -121,7 +121,8 @@ impl Preparing<'_> {
         services.wait_for(&self, seconds, &helper).await;
         Ok(DockerEnvironment {
             build: Build {
-                politely: !self.job.shell().is_powershell(),
+                politely: !self.job.shell().is_powershell()
+                    && !self.job.features().native_container_stop,
                 recipe: build,
                 made: Some(created),
                 lines: self.lines_of_use(&plan.image, &image)?,

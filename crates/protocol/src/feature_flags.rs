@@ -59,7 +59,7 @@ pub const ALL: &[FeatureFlag] = &[
     .deprecated(),
     FeatureFlag::off(
         "FF_NETWORK_PER_BUILD",
-        "No effect yet: it belongs to the docker executor, which is not built.",
+        "Docker: each job has a network of its own, in which its containers find each other by name.",
     ),
     FeatureFlag::off(
         "FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY",
@@ -76,7 +76,7 @@ pub const ALL: &[FeatureFlag] = &[
     .deprecated(),
     FeatureFlag::off(
         "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR",
-        "No effect yet: it belongs to the docker executor, which is not built.",
+        "No effect yet: the docker executor does not change the owner of files.",
     ),
     FeatureFlag::off(
         "FF_ENABLE_BASH_EXIT_CODE_CHECK",
@@ -151,7 +151,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::off(
         "FF_USE_INIT_WITH_DOCKER_EXECUTOR",
-        "No effect yet: it belongs to the docker executor, which is not built.",
+        "Docker: process 1 of the build container and of services is the engine's own, which reaps orphans.",
     ),
     FeatureFlag::off(
         "FF_LOG_IMAGES_CONFIGURED_FOR_JOB",
@@ -260,7 +260,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::off(
         "FF_USE_NATIVE_CONTAINER_STOP",
-        "No effect yet: it belongs to the docker executor, which is not built.",
+        "Docker: the processes of a stage that is stopped get no signal before the engine's.",
     ),
 ];
 

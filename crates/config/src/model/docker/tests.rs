@@ -320,7 +320,7 @@ fn keys_that_nothing_is_done_with_are_warned_of() {
     assert_eq!(
         warnings("shell"),
         [
-            "line 3: runners.docker: known, but has no effect in Courser yet",
+            "line 3: runners.docker: has no effect with executor \"shell\"",
             "line 7: runners.docker.images: unknown key, ignored",
         ]
     );
