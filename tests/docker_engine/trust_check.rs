@@ -8,6 +8,10 @@ use crate::world::{World, run};
 
 /// A GitLab that is trusted, and a runner with these keys of Docker.
 fn checked(world: &World, docker: &str) -> (serde_json::Value, String) {
+    checked_with(world, docker, &[])
+}
+
+fn checked_with(world: &World, docker: &str, options: &[&str]) -> (serde_json::Value, String) {
     let root = Authority::root("GitLab's").issue();
     let gitlab = FakeServer::https(&root.server(&["localhost"]).issue(), |_| Reply::status(401));
     let ca = world.write("ca.pem", root.certificate_pem());
@@ -20,7 +24,7 @@ fn checked(world: &World, docker: &str) -> (serde_json::Value, String) {
     let config = config.to_str().expect("UTF-8");
     let check = |more: &[&str]| {
         let mut command = world.courser(["trust", "check", "here", "--config", config]);
-        run(command.args(more))
+        run(command.args(more).args(options))
     };
     let json = check(&["--json"]);
     let answer = serde_json::from_str(&json.stdout)
@@ -121,4 +125,42 @@ fn an_engine_behind_tls_is_described_like_any_server_and_one_that_is_not_there_h
         legs(&answer, "registry").is_empty(),
         "nobody could be asked: {shown}"
     );
+}
+
+#[test]
+fn an_engine_of_this_machine_is_made_to_trust_what_courser_trusts_and_nothing_else() {
+    let engine = DockerEngine::running();
+    let world = World::new();
+    let root = Authority::root("Registry CA").issue();
+    let leaf = root.server(&[&engine.gateway]).issue();
+    let registry = Registry::start(engine.gateway.parse().expect("an address"), &leaf);
+    let name = registry.name();
+    let docker = format!("host = {:?}\nimage = \"{name}/team/box:1\"\n", engine.host);
+    let directory = engine.etc.to_str().expect("UTF-8");
+    let fix = ["--fix", "--docker-directory", directory];
+    let trust = engine.etc.join("certs.d").join(&name);
+
+    let (answer, _) = checked_with(&world, &docker, &fix);
+    let leg = legs(&answer, "registry")[0];
+    assert!(
+        text(leg, "note").starts_with("not fixed: Courser does not trust it either"),
+        "{leg:#}"
+    );
+    assert!(
+        !trust.exists(),
+        "a stranger's certificate is not taken over"
+    );
+
+    let ca = world.write("registry.pem", root.certificate_pem());
+    let ca = ca.to_str().expect("UTF-8");
+    let (answer, _) = checked_with(&world, &docker, &[&fix[..], &["--ca", ca]].concat());
+    let leg = legs(&answer, "registry")[0];
+    let written = std::fs::read_to_string(trust.join("ca.crt"));
+    drop(std::fs::remove_dir_all(&trust));
+    assert_eq!(leg["ok"], true, "{leg:#}");
+    assert!(
+        text(leg, "note").starts_with("fixed: CN=Registry CA"),
+        "{leg:#}"
+    );
+    assert!(written.expect("a file").contains(&root.certificate_pem()));
 }

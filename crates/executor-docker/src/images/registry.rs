@@ -1,10 +1,12 @@
 //! Whether an Engine trusts a registry, asked without pulling anything (`courser trust check`).
 
+use std::path::PathBuf;
+
 use courser_protocol::FailureReason;
 use courser_trust::Remedy;
 
 use super::failure::{Place, of_certificate, reason};
-use super::reference::Reference;
+use super::reference::{DOCKER_HUB, Reference};
 use crate::engine::{Engine, EngineError};
 
 /// The Engine does not get through to a registry.
@@ -15,6 +17,8 @@ pub struct RegistryRefused {
     pub message: String,
     /// What to do about it, where.
     pub remedy: Option<Remedy>,
+    /// The CA file below the Engine's `/etc/docker` that would make it trust the registry, if that is what is missing.
+    pub missing: Option<PathBuf>,
 }
 
 /// Host and port of the registry of an image; nothing for what is no name, such as one with variables in it.
@@ -33,6 +37,7 @@ pub async fn ask_registry(engine: &Engine, image: &str) -> Result<String, Regist
     let refused = |message: &str| RegistryRefused {
         message: message.to_owned(),
         remedy: None,
+        missing: None,
     };
     let reference = Reference::parse(image).map_err(refused)?;
     let asking = engine.api().inspect_registry_image(image, None);
@@ -43,8 +48,11 @@ pub async fn ask_registry(engine: &Engine, image: &str) -> Result<String, Regist
     if message.contains("x509:") {
         let place = Place::of(engine.host(), engine.info().await.ok());
         let remedy = of_certificate(&message, reference.registry(), &place);
+        let registry = reference.registry();
+        let is_missing = message.contains("unknown authority") && registry != DOCKER_HUB;
         return Err(RegistryRefused {
             remedy: Some(remedy),
+            missing: is_missing.then(|| ["certs.d", registry, "ca.crt"].iter().collect()),
             message,
         });
     }

@@ -2,11 +2,12 @@
 //!
 //! `legs` says which ways there are and with which trust, `look` goes them, `report` tells what was seen.
 
+mod engine;
 mod legs;
 mod look;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,6 +54,12 @@ pub(super) struct Check {
     /// User as whom jobs run (run --user), whose predefined files count for the legs of a job
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
+    /// Make the Docker Engine of this machine trust registries that Courser trusts
+    #[arg(long)]
+    fix: bool,
+    /// The Engine's configuration, where it is not /etc/docker (rootless: ~/.config/docker)
+    #[arg(long, value_name = "DIR", requires = "fix")]
+    docker_directory: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -72,7 +79,9 @@ replaces Git's own bundle), LFS and its storage, artifacts and where they redire
 server, Vault. Each is looked at through the proxies of this environment, and once past the proxy,
 to see whether it replaces certificates. Nothing but the handshake goes to a server that is refused.
 With Docker there are the Engine, without proxies, and the registries of the images that are
-configured, which the Engine is asked about: its own trust counts there.
+configured, which the Engine is asked about: its own trust counts there. --fix puts the CA with
+which Courser trusts such a registry (--ca, tls-ca-file, <registry>.crt, the system's store) into
+the Engine's certs.d, if the Engine is on this machine.
 
 --json prints an object: ok, user, certificate_directory, legs (each with leg, url, ok, proxy,
 address, protocol, cipher_suite, application_protocol, received, chain, missing, names,
@@ -122,7 +131,12 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
         ))
         .hint("courser trust check https://gitlab.example.com"));
     }
-    let looker = Looker::new(session);
+    let fix = check.fix.then(|| {
+        let directory = check.docker_directory.as_deref();
+        let directory = directory.unwrap_or_else(|| Path::new("/etc/docker"));
+        session.environment.working_directory.join(directory)
+    });
+    let looker = Looker::new(session, fix);
     let mut findings: Vec<Finding> = Vec::new();
     for origin in &origins {
         let legs: Vec<Leg> = planner.legs(origin)?;

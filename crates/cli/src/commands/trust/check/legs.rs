@@ -114,26 +114,20 @@ impl Planner<'_> {
             legs.push(self.vault_leg(&base_url(&address)?, trust));
         }
         if runner.executor.starts_with("docker") {
-            legs.extend(self.of_docker(&runner.docker.clone().unwrap_or_default())?);
+            let docker = runner.docker.clone().unwrap_or_default();
+            legs.extend(self.of_docker(&docker, trust)?);
         }
         Ok(legs)
     }
 
-    /// The Engine, and the registries of the images that the runner's configuration names.
-    fn of_docker(&self, docker: &DockerConfig) -> Result<Vec<Leg>, Failure> {
+    /// The Engine, and the registries of the images that the runner's configuration names. These are the Engine's
+    /// affair; `trust` is what Courser would trust there.
+    fn of_docker(&self, docker: &DockerConfig, trust: &TrustSettings) -> Result<Vec<Leg>, Failure> {
         let way = self.legs.docker(DockerOptions {
             host: &docker.host,
             cert_path: &docker.tls_cert_path,
             verify: docker.tls_verify,
         });
-        let nobody = TrustSettings {
-            system: SystemRoots::None,
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            certificate_directory: None,
-            inline_ca: None,
-        };
         let leg = |name, url, trust, question| Leg {
             name,
             url,
@@ -147,8 +141,8 @@ impl Planner<'_> {
             );
             Failure::invalid(text).hint("unix:///var/run/docker.sock or tcp://HOST:2376")
         })?;
-        let trust = way.tls.clone().unwrap_or_else(|| nobody.clone());
-        let mut legs = vec![leg("engine", url, trust, Question::Engine(way))];
+        let own = way.tls.clone().unwrap_or_else(|| trust.clone());
+        let mut legs = vec![leg("engine", url, own, Question::Engine(way))];
         let services = docker.services.iter().map(|service| &service.name);
         let images = [&docker.image, &docker.helper_image];
         let mut seen = BTreeSet::new();
@@ -163,7 +157,12 @@ impl Planner<'_> {
                 continue;
             };
             let question = Question::Registry(image.clone());
-            legs.push(leg("registry", url, nobody.clone(), question));
+            let trust = TrustSettings {
+                cert_file: None,
+                key_file: None,
+                ..trust.clone()
+            };
+            legs.push(leg("registry", url, trust, question));
         }
         Ok(legs)
     }

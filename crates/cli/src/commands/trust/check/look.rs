@@ -1,29 +1,28 @@
 //! Going the ways: the handshake of each, the one past the proxy, and a harmless request.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use courser_executor_docker::engine::{Engine, EngineError};
-use courser_executor_docker::images::ask_registry;
-use courser_net::legs::DockerTrust;
 use courser_net::{
     Body, Call, Client, ClientCertificate, ClientSettings, Fault, Inspection, Redirects, Retry,
     Route, Target, Timeouts, shown_url,
 };
-use courser_trust::{Certificate, Remedy};
+use courser_trust::Certificate;
 use http::header::{ACCEPT, LOCATION};
 use http::{HeaderValue, Method};
 use url::Url;
 
+use super::engine::{self, Registry};
 use super::legs::{Leg, Question, Trust};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::version;
 
 /// Longest look at a server, and longest request.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest chain of redirects.
 const MOST_REDIRECTS: usize = 5;
 /// Longest answer that is read.
@@ -52,6 +51,8 @@ pub(super) struct Finding {
 /// Looks at legs.
 pub(super) struct Looker<'a> {
     session: &'a Session,
+    /// The Engine's `/etc/docker`, if what is missing there may be written.
+    fix: Option<PathBuf>,
 }
 
 impl Finding {
@@ -67,8 +68,8 @@ impl Finding {
 }
 
 impl<'a> Looker<'a> {
-    pub(super) fn new(session: &'a Session) -> Self {
-        Self { session }
+    pub(super) fn new(session: &'a Session, fix: Option<PathBuf>) -> Self {
+        Self { session, fix }
     }
 
     /// Looks at the legs of one runner or URL, and at where they send their readers.
@@ -80,13 +81,20 @@ impl<'a> Looker<'a> {
             match (&leg.question, &engine) {
                 (Question::Engine(way), _) => {
                     let (mut finding, _) = self.one(&leg, None).await?;
-                    engine = ask_engine(way, &mut finding).await;
+                    engine = engine::ask(way, &mut finding).await;
                     findings.push(finding);
                     continue;
                 }
                 (Question::Registry(image), Some(engine)) => {
                     let (mut finding, _) = self.one(&leg, None).await?;
-                    ask_registry_of(image, engine, &mut finding).await;
+                    let client = self.client(&leg.trust, None);
+                    let registry = Registry {
+                        image,
+                        url: &leg.url,
+                        engine,
+                        client: &client,
+                    };
+                    registry.ask(self.fix.as_deref(), &mut finding).await;
                     findings.push(finding);
                     continue;
                 }
@@ -228,55 +236,6 @@ impl<'a> Looker<'a> {
             return storage_of(&body).filter(|url| url.host_str() != leg.url.host_str());
         }
         None
-    }
-}
-
-/// Connects to an Engine as jobs do, and notes what it says of itself.
-async fn ask_engine(way: &DockerTrust, finding: &mut Finding) -> Option<Engine> {
-    if finding.fault.is_some() {
-        return None;
-    }
-    let asking = async {
-        let engine = Engine::connect(way).await?;
-        let info = engine.info().await?.clone();
-        Ok::<_, EngineError>((engine, info))
-    };
-    match tokio::time::timeout(LOOK_TIMEOUT, asking).await {
-        Ok(Ok((engine, info))) => {
-            finding.note = Some(format!(
-                "Docker Engine {} on {}, API {}, {}/{}",
-                info.server_version.unwrap_or_default(),
-                info.name.unwrap_or_default(),
-                engine.api_version(),
-                info.os_type.unwrap_or_default(),
-                info.architecture.unwrap_or_default(),
-            ));
-            Some(engine)
-        }
-        Ok(Err(error)) => {
-            let remedy = error.remedy().map(Remedy::advice);
-            finding.fault = Some(Fault::told(error.to_string(), remedy));
-            None
-        }
-        Err(_) => {
-            let text = format!("the Docker Engine at {} does not answer", way.host);
-            finding.fault = Some(Fault::told(text, None));
-            None
-        }
-    }
-}
-
-/// Has the Engine ask a registry: its trust counts there, not ours.
-async fn ask_registry_of(image: &str, engine: &Engine, finding: &mut Finding) {
-    match tokio::time::timeout(LOOK_TIMEOUT, ask_registry(engine, image)).await {
-        Ok(Ok(said)) => {
-            finding.note = Some(format!("trusted by the Docker Engine; {image}: {said}"));
-        }
-        Ok(Err(refused)) => finding.fault = Some(Fault::told(refused.message, refused.remedy)),
-        Err(_) => {
-            let text = "the Docker Engine gets no answer of it".to_owned();
-            finding.fault = Some(Fault::told(text, None));
-        }
     }
 }
 
