@@ -2,4 +2,6 @@
 //! module's name.
 
 mod containers;
+mod scene;
+mod stages;
 mod trust_check;

@@ -1,6 +1,7 @@
 //! A strict GitLab: every request is held against `runner-protocol.md`, faults are collected and fail the test.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -136,6 +137,11 @@ impl GitLab {
         Self::start(FakeServer::http)
     }
 
+    /// Where containers reach it too.
+    pub(crate) fn https_at(address: IpAddr, leaf: &Issued) -> Self {
+        Self::start(|handler| FakeServer::https_at(address, leaf, handler))
+    }
+
     pub(crate) fn https(leaf: &Issued) -> Self {
         Self::start(|handler| FakeServer::https(leaf, handler))
     }
@@ -180,7 +186,12 @@ impl GitLab {
     }
 
     pub(crate) fn url(&self) -> String {
-        self.server.url_by_name("localhost", "")
+        let address = self.server.address().ip();
+        if address.is_loopback() {
+            self.server.url_by_name("localhost", "")
+        } else {
+            self.server.url_by_name(&address.to_string(), "")
+        }
     }
 
     /// Queues a job.
@@ -314,9 +325,14 @@ impl GitLab {
 
     pub(crate) fn runner_command(&self, world: &World, more: &str) -> std::process::Command {
         let url = self.url();
+        let executor = if more.contains("executor = ") {
+            ""
+        } else {
+            "executor = \"shell\"\n"
+        };
         let config = format!(
             "concurrent = 2\ncheck_interval = 1\n[[runners]]\nname = \"wire\"\nurl = \"{url}\"\n\
-             token = \"{TOKEN}\"\nexecutor = \"shell\"\n{more}\n"
+             token = \"{TOKEN}\"\n{executor}{more}\n"
         );
         let config = world.write("home/config.toml", config);
         let mut command = world.courser(["run", "--config"]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bollard::models::{ImageInspect, NetworkCreateRequest};
 use courser_config::RunnerConfig;
 use courser_executor::{Place, Preparation, PrepareError, Say};
-use courser_job::{Job, JobImage};
+use courser_job::{Job, JobImage, messages};
 use courser_net::legs::DockerTrust;
 use courser_protocol::FailureReason;
 use jiff::Timestamp;
@@ -293,7 +293,7 @@ impl Preparing<'_> {
             .with_trust(&trust, &plan.volumes.destinations())
             .map_err(failed)?;
         if let Some(line) = line {
-            (self.say)(&line);
+            (self.say)(&messages::plain(&line));
         }
         Ok(())
     }

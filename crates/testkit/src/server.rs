@@ -1,7 +1,7 @@
 //! A strict HTTP or HTTPS server on loopback that answers by script and can misbehave.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -123,6 +123,8 @@ impl Reply {
     }
 }
 
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 impl FakeServer {
     /// HTTPS with a certificate, which is sent with its intermediates.
     pub fn https(
@@ -132,13 +134,23 @@ impl FakeServer {
         Self::start(Some((Presented::new(leaf), None)), Arc::new(handler))
     }
 
+    /// HTTPS at another address of this machine than loopback, such as one that containers reach.
+    pub fn https_at(
+        address: IpAddr,
+        leaf: &Issued,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let tls = Some((Presented::new(leaf), None));
+        Self::serving(address, tls, Arc::new(handler), true)
+    }
+
     /// HTTPS that keeps nothing of what it received: [`Self::requests`] stays empty, and memory small.
     pub fn https_unrecorded(
         leaf: &Issued,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let tls = Some((Presented::new(leaf), None));
-        Self::serving(tls, Arc::new(handler), false)
+        Self::serving(LOOPBACK, tls, Arc::new(handler), false)
     }
 
     /// HTTPS that sends the leaf alone: a common mistake of servers.
@@ -231,10 +243,11 @@ impl FakeServer {
     }
 
     fn start(tls: Option<(Arc<Presented>, Option<&Issued>)>, handler: Arc<Handler>) -> Self {
-        Self::serving(tls, handler, true)
+        Self::serving(LOOPBACK, tls, handler, true)
     }
 
     fn serving(
+        address: IpAddr,
         tls: Option<(Arc<Presented>, Option<&Issued>)>,
         handler: Arc<Handler>,
         record: bool,
@@ -246,7 +259,7 @@ impl FakeServer {
         let records = Arc::clone(&requests);
         let open = Arc::new(());
         let counted = Arc::clone(&open);
-        let running = Running::start(move |stream| {
+        let running = Running::start_at(address, move |stream| {
             let serving = serve(
                 stream,
                 acceptor.clone(),
@@ -276,7 +289,14 @@ impl Running {
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(LOOPBACK, serve)
+    }
+
+    fn start_at<F>(address: IpAddr, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let listener = std::net::TcpListener::bind((address, 0)).expect("a free port");
         listener
             .set_nonblocking(true)
             .expect("sockets can be non-blocking");

@@ -393,7 +393,7 @@ impl Registration<'_> {
         if executor == "docker-windows" && self.entry.text(&["shell"]).is_none() {
             self.entry.set_text(&["shell"], "pwsh");
         }
-        if executor != "shell" {
+        if !matches!(executor.as_str(), "shell" | "docker") {
             tracing::warn!(
                 "The executor {executor} is not built in Courser yet; the runner will not take jobs"
             );

@@ -1,0 +1,227 @@
+//! One scenario with containers: a world, a strict GitLab that they reach too, a runner, and nothing left afterwards.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use courser_testkit::pki::Authority;
+use courser_testkit::servers::DockerEngine;
+use serde_json::{Value, json};
+
+use crate::wire::gitlab::{GitLab, Record, payload};
+use crate::wire::sources::git_over_http;
+use crate::world::{Running, World};
+
+/// Images of the tests (`tests/servers/docker/images`).
+pub(super) const DEBIAN: &str = "courser.test/debian:12";
+pub(super) const BUSYBOX: &str = "courser.test/busybox:1";
+pub(super) const STATIC: &str = "courser.test/static:1";
+
+/// Tells the scenes of all test processes from each other.
+static NEXT: AtomicI64 = AtomicI64::new(1);
+
+/// Where a scenario takes place. When it is dropped, nothing of its jobs may be left in the engine.
+pub(super) struct Scene {
+    pub(super) world: World,
+    pub(super) gitlab: GitLab,
+    pub(super) engine: DockerEngine,
+    project: i64,
+    /// Lines of the runner's table, and of `[runners.docker]`.
+    runner: String,
+    docker: String,
+    running: Option<Running>,
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        let world = World::new();
+        let engine = DockerEngine::running();
+        let root = Authority::root("Private Root").issue();
+        let leaf = root.server(&[&engine.gateway]).issue();
+        let file = world.write("home/ca.pem", root.certificate_pem());
+        let address = engine.gateway.parse().expect("an address");
+        let gitlab = GitLab::https_at(address, &leaf).patient();
+        std::fs::create_dir(world.path("tmp")).expect("a directory of the world");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            runner: format!("  tls-ca-file = \"{}\"\n", file.display()),
+            docker: format!(
+                "  host = {:?}\n  image = {DEBIAN:?}\n  pull_policy = \"if-not-present\"\n",
+                engine.host
+            ),
+            project: i64::from(std::process::id()) * 1000 + number,
+            world,
+            gitlab,
+            engine,
+            running: None,
+        }
+    }
+
+    /// More lines for the runner's table.
+    pub(super) fn configure(&mut self, lines: &str) {
+        self.runner.push_str(lines);
+    }
+
+    /// More lines for `[runners.docker]`; a key that is there already gets the new value.
+    pub(super) fn docker(&mut self, lines: &str) {
+        for line in lines.lines().filter(|line| line.contains(" = ")) {
+            let key = format!(
+                "  {} = ",
+                line.split(" = ").next().unwrap_or_default().trim()
+            );
+            let kept = self.docker.lines().filter(|line| !line.starts_with(&key));
+            self.docker = kept.map(|line| format!("{line}\n")).collect();
+        }
+        for line in lines.lines() {
+            self.docker.push_str(&format!("  {}\n", line.trim()));
+        }
+    }
+
+    /// A job without sources.
+    pub(super) fn job(&self, id: i64, script: &[&str]) -> Value {
+        let mut job = payload(id, script);
+        job["job_info"]["project_id"] = json!(self.project);
+        job
+    }
+
+    /// A job in that image.
+    pub(super) fn job_in(&self, id: i64, image: &str, script: &[&str]) -> Value {
+        let mut job = self.job(id, script);
+        job["image"] = json!({"name": image});
+        job
+    }
+
+    /// Serves a repository with these files; gives its commit.
+    pub(super) fn repository(&self, files: &[(&str, &str)]) -> String {
+        self.world.repository("origin/g/p.git", files);
+        self.gitlab
+            .elsewhere(git_over_http(self.world.path("origin"), |token| {
+                token.starts_with("job-token-")
+            }));
+        let head = self.world.git("origin/g/p.git", &["rev-parse", "HEAD"]);
+        head.trim().to_owned()
+    }
+
+    /// Gives a job the sources of that repository.
+    pub(super) fn with_sources(&self, mut job: Value, sha: &str) -> Value {
+        let token = job["token"].as_str().expect("a token");
+        let login = format!("://gitlab-ci-token:{token}@");
+        let url = format!("{}/g/p.git", self.gitlab.url());
+        job["git_info"]["repo_url"] = json!(url.replacen("://", &login, 1));
+        job["git_info"]["sha"] = json!(sha);
+        let variables = job["variables"].as_array_mut().expect("a list");
+        variables.retain(|variable| variable["key"] != "GIT_STRATEGY");
+        job
+    }
+
+    /// Runs a job to its end, with the runner that is there or a new one.
+    pub(super) fn run(&mut self, job: &Value) -> Record {
+        self.gitlab.queue(job);
+        self.runner();
+        self.gitlab.finished(job["id"].as_i64().expect("an id"))
+    }
+
+    /// The runner, started when there is none.
+    pub(super) fn runner(&mut self) -> &mut Running {
+        if self.running.is_none() {
+            let more = format!(
+                "  executor = \"docker\"\n{}  [runners.docker]\n{}",
+                self.runner, self.docker
+            );
+            let mut command = self.gitlab.runner_command(&self.world, &more);
+            command.env("TMPDIR", self.world.path("tmp"));
+            self.running = Some(Running::start(&mut command));
+        }
+        self.running.as_mut().expect("it is there")
+    }
+
+    /// Kills the runner.
+    pub(super) fn kill_runner(&mut self) {
+        let mut running = self.running.take().expect("a runner");
+        running.signal("KILL");
+        running.end();
+        self.gitlab.runner_is_gone();
+    }
+
+    /// What the engine's own client says.
+    pub(super) fn client(&self, arguments: &[&str]) -> String {
+        client(&self.engine, arguments)
+    }
+
+    /// Names of things of this scene's jobs: containers, networks, volumes that go with a job.
+    pub(super) fn left(&self) -> Vec<String> {
+        let filter = format!("label=com.gitlab.gitlab-runner.project.id={}", self.project);
+        let list = |arguments: &[&str]| {
+            let mut arguments = arguments.to_vec();
+            arguments.extend(["--filter", &filter]);
+            let names = self.client(&arguments);
+            names.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut left = list(&["ps", "--all", "--format", "{{.Names}}"]);
+        left.extend(list(&["network", "ls", "--format", "{{.Name}}"]));
+        let volumes = list(&["volume", "ls", "--format", "{{.Name}}"]);
+        left.extend(
+            volumes
+                .into_iter()
+                .filter(|name| name.contains("-concurrent-")),
+        );
+        left
+    }
+
+    fn remove_caches(&self) {
+        let filter = format!("label=com.gitlab.gitlab-runner.project.id={}", self.project);
+        for name in self
+            .client(&["volume", "ls", "--quiet", "--filter", &filter])
+            .lines()
+        {
+            self.client(&["volume", "rm", "--force", name]);
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.signal("QUIT");
+            running.end();
+            self.gitlab.runner_is_gone();
+        }
+        if !std::thread::panicking() {
+            let left = self.left();
+            self.remove_caches();
+            assert_eq!(left, Vec::<String>::new(), "left in the engine");
+        }
+    }
+}
+
+/// Debian's client: another one on the path may be newer than the Engine.
+fn client(engine: &DockerEngine, arguments: &[&str]) -> String {
+    let output = Command::new("/usr/bin/docker")
+        .args(["--host", &engine.host])
+        .args(arguments)
+        .output()
+        .expect("Debian's docker.io is installed");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Asserts that a job's log has these texts, in that order.
+pub(super) fn says(job: &Record, texts: &[&str]) {
+    let log = job.text();
+    let mut rest = log.as_str();
+    for text in texts {
+        let at = rest.find(text);
+        let at = at.unwrap_or_else(|| panic!("{text:?} is not (in that order) in\n{log}"));
+        rest = &rest[at + text.len()..];
+    }
+}
+
+/// How a job ended well.
+pub(super) fn success() -> (String, String, i64) {
+    ("success".to_owned(), String::new(), 0)
+}
+
+/// How one ended by its script.
+pub(super) fn failed_by_script(code: i64) -> (String, String, i64) {
+    ("failed".to_owned(), "script_failure".to_owned(), code)
+}

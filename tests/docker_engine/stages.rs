@@ -1,0 +1,138 @@
+//! Where the stages of a job run, and what they share (`executor-docker.md` 1, 5, 6, 7).
+
+use serde_json::json;
+
+use super::scene::{BUSYBOX, DEBIAN, STATIC, Scene, failed_by_script, says, success};
+use crate::wire::gitlab::{after_script, variable};
+
+#[test]
+fn a_job_has_its_sources_and_its_files_in_every_stage() {
+    let mut scene = Scene::new();
+    let sha = scene.repository(&[("greeting", "hello\n")]);
+    let job = scene.job_in(
+        1,
+        DEBIAN,
+        &["cat greeting", "echo kept > /root/kept", "pwd"],
+    );
+    let job = after_script(job, &["cat /root/kept greeting"]);
+    let job = scene.run(&scene.with_sources(job, &sha));
+    assert_eq!(job.outcome(), success(), "{}", job.text());
+    says(
+        &job,
+        &[
+            "Preparing the \"docker\" executor",
+            "Using Docker executor with image courser.test/debian:12 ...",
+            "Using effective pull policy of [if-not-present] for container courser.test/debian:12",
+            "Using docker image sha256:",
+            "Preparing environment",
+            "Running on runner-",
+            " via ",
+            "Getting source from Git repository",
+            "Created fresh repository.",
+            "Using effective pull policy of [if-not-present] for container courser.test/debian:12",
+            "$ cat greeting",
+            "O hello",
+            "O /builds/g/p",
+            "Running after script...",
+            "O kept",
+            "O hello",
+            "Cleaning up project directory and file based variables",
+            "-predefined disconnected from network bridge",
+            "Job succeeded",
+        ],
+    );
+}
+
+#[test]
+fn images_without_bash_and_without_git_do() {
+    let mut scene = Scene::new();
+    let sha = scene.repository(&[("a", "of the repository\n")]);
+    let job = scene.job_in(1, BUSYBOX, &["cat a", "readlink /proc/$$/exe", "exit 7"]);
+    let job = scene.run(&scene.with_sources(job, &sha));
+    assert_eq!(job.outcome(), failed_by_script(7), "{}", job.text());
+    says(
+        &job,
+        &[
+            "of the repository",
+            "busybox",
+            "ERROR: Job failed: exit code 7",
+        ],
+    );
+}
+
+#[test]
+fn the_entrypoint_of_an_image_without_a_shell_is_the_job() {
+    let mut scene = Scene::new();
+    let job = scene.run(&scene.job_in(1, STATIC, &["nobody reads this"]));
+    assert_eq!(job.outcome(), success(), "{}", job.text());
+    says(&job, &["O sh", "O -c", "Job succeeded"]);
+
+    let mut job = scene.job_in(2, STATIC, &["true"]);
+    job["image"]["entrypoint"] = json!([""]);
+    let job = scene.run(&job);
+    assert_eq!(job.outcome().1, "runner_system_failure");
+    says(
+        &job,
+        &[
+            "ERROR: Job failed (system failure): Error response from daemon: ",
+            "\"sh\": executable file not found in $PATH",
+        ],
+    );
+}
+
+#[test]
+fn users_other_than_root_share_the_files_of_the_job() {
+    let mut scene = Scene::new();
+    let sha = scene.repository(&[("a", "1\n")]);
+    let script = [
+        "id -u",
+        "cat a \"$SECRET_FILE\"",
+        "echo 2 > a",
+        "mkdir made",
+        "touch made/b",
+    ];
+    let mut job = scene.with_sources(scene.job_in(1, DEBIAN, &script), &sha);
+    job["image"]["executor_opts"] = json!({"docker": {"user": "1234:1234"}});
+    let file = json!({"key": "SECRET_FILE", "value": "of a file", "file": true});
+    job["variables"].as_array_mut().expect("a list").push(file);
+    let job = after_script(job, &["id -u; cat a; ls made"]);
+    let done = scene.run(&job);
+    assert_eq!(done.outcome(), success(), "{}", done.text());
+    says(
+        &done,
+        &["O 1234", "O 1", "O of a file", "O 1234", "O 2", "O b"],
+    );
+
+    // The next one finds its tree and can clean it.
+    let mut again = job.clone();
+    again["id"] = json!(2);
+    again["token"] = json!("job-token-2");
+    let again = scene.with_sources(again, &sha);
+    let again = scene.run(&again);
+    assert_eq!(again.outcome(), success(), "{}", again.text());
+    says(&again, &["Removing made/", "O 1234", "O 1"]);
+}
+
+#[test]
+fn a_user_that_is_not_allowed_is_refused() {
+    let mut scene = Scene::new();
+    scene.docker("allowed_users = [\"1000\"]");
+    let mut job = scene.job_in(1, DEBIAN, &["id -u"]);
+    job["image"]["executor_opts"] = json!({"docker": {"user": "root"}});
+    let done = scene.run(&job);
+    assert_eq!(done.outcome().0, "failed");
+    says(&done, &["user \"root\" is not an allowed user: [1000]"]);
+}
+
+#[test]
+fn processes_do_not_outlive_their_stage_and_standard_input_is_empty() {
+    let mut scene = Scene::new();
+    let script = ["sleep 300 &", "cat", "echo end"];
+    let job = after_script(
+        scene.job_in(1, DEBIAN, &script),
+        &["ls /proc | grep -c '^[0-9]'"],
+    );
+    let done = scene.run(&variable(job, "A", "1"));
+    assert_eq!(done.outcome(), success(), "{}", done.text());
+    says(&done, &["O end", "Running after script..."]);
+}
