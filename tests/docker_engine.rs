@@ -2,6 +2,7 @@
 //! module's name.
 
 mod containers;
+mod exec;
 mod scene;
 mod stages;
 mod trust_check;

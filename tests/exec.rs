@@ -375,3 +375,46 @@ fn two_runs_in_one_checkout_do_not_disturb_each_other() {
     assert!(first.end().success());
     assert!(second.end().success());
 }
+
+#[test]
+fn a_job_with_an_image_needs_an_engine_or_the_shell_executor() {
+    let world = World::new();
+    let pipeline = "one:\n  image: debian:12\n  script: echo in a shell\n";
+    world.repository("work", &[(".gitlab-ci.yml", pipeline)]);
+    let exec = |arguments: &[&str]| {
+        let mut command = world.courser(["exec"]);
+        command
+            .args(arguments)
+            .env("DOCKER_HOST", "unix:///nowhere.sock");
+        run(&mut command)
+    };
+    let refused = exec(&[]);
+    assert_eq!(refused.code(), 4, "{}", refused.all());
+    for text in [
+        "one has an image",
+        "unix:///nowhere.sock",
+        "--executor shell",
+    ] {
+        assert!(refused.stderr.contains(text), "{}", refused.all());
+    }
+    let passed = exec(&["--executor", "shell"]);
+    assert_eq!(passed.code(), 0, "{}", passed.all());
+    assert!(
+        passed.stdout.contains("one | in a shell"),
+        "{}",
+        passed.all()
+    );
+    let warning = "image and services of one are ignored";
+    assert!(passed.stderr.contains(warning), "{}", passed.all());
+    let none = exec(&["--executor", "docker", "--image", "debian:12=debian:13"]);
+    assert_eq!(none.code(), 4, "{}", none.all());
+    world.write("work/.gitlab-ci.yml", "one:\n  script: 'true'\n");
+    let none = exec(&["--executor", "docker"]);
+    assert_eq!(none.code(), 64, "{}", none.all());
+    assert!(
+        none.stderr.contains("one has no image to run in"),
+        "{}",
+        none.all()
+    );
+    assert_eq!(exec(&[]).code(), 0, "nothing needs an Engine");
+}

@@ -9,11 +9,13 @@ mod error;
 mod tests;
 mod version;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{ImageInspect, SystemInfo};
+use bollard::models::{ImageInspect, IpamConfig, SystemInfo};
+use bollard::query_parameters::InspectNetworkOptions;
 use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
 use courser_net::EngineTransport;
@@ -51,6 +53,9 @@ const NO_TIMEOUT_OF_BOLLARD: u64 = u64::MAX;
 const PING_LIMIT: usize = 64 * 1024;
 /// Longest description of an image.
 const IMAGE_LIMIT: usize = 8 * 1024 * 1024;
+
+/// Docker's, Podman's.
+const DEFAULT_NETWORKS: [&str; 2] = ["bridge", "podman"];
 
 impl Engine {
     /// Reaches the Engine and agrees on a version of its API: the one of `DOCKER_API_VERSION`, else the newest that both
@@ -118,6 +123,29 @@ impl Engine {
         self.inner.info.get_or_try_init(asking).await
     }
 
+    /// The Engine's machine as containers of its default network see it; `None` where there is no such network.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn gateway(&self) -> Result<Option<IpAddr>, EngineError> {
+        for network in DEFAULT_NETWORKS {
+            let asking = self
+                .api()
+                .inspect_network(network, None::<InspectNetworkOptions>);
+            let found = match asking.await.map_err(EngineError::from) {
+                Ok(found) => found,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error),
+            };
+            let ranges = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+            if let Some(gateway) = ranges.iter().find_map(gateway_of) {
+                return Ok(Some(gateway));
+            }
+        }
+        Ok(None)
+    }
+
     /// The image of one platform (API 1.49), which bollard cannot ask for (0.21.1). `name` must be a valid one, `platform`
     /// is the OCI object in JSON.
     pub(crate) async fn inspect_image_for(
@@ -141,6 +169,16 @@ impl Engine {
         }
         serde_json::from_str(&text).map_err(|error| EngineError::Garbled(error.to_string()))
     }
+}
+
+/// Engines that were started anew on a network of before name none: it is the first address then.
+fn gateway_of(range: &IpamConfig) -> Option<IpAddr> {
+    if let Some(gateway) = &range.gateway {
+        return gateway.parse().ok();
+    }
+    let (network, _) = range.subnet.as_ref()?.split_once('/')?;
+    let network: Ipv4Addr = network.parse().ok()?;
+    Some(Ipv4Addr::from(u32::from(network).checked_add(1)?).into())
 }
 
 /// A request without a body.

@@ -5,6 +5,7 @@
 //! bottom: what to run → snapshot, facts and coordinator at once → runner → watch → summary.
 
 mod confirmation;
+mod containers;
 mod downstream;
 mod follow;
 mod launch;
@@ -27,6 +28,7 @@ use courser_coordinator::{Beforehand, PipelineStatus};
 use courser_pipeline::Pipeline;
 use jiff::Timestamp;
 
+use self::containers::ContainerOptions;
 use self::follow::Followed;
 use self::launch::Request;
 use self::project::Target;
@@ -77,6 +79,8 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    containers: ContainerOptions,
+    #[command(flatten)]
     event: EventOptions,
 }
 
@@ -96,6 +100,7 @@ pub(crate) async fn run(mut arguments: Arguments, session: &Session) -> Result<E
 
 async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     let began = Instant::now();
+    arguments.containers.check()?;
     let target = Target::find(
         &session.environment.working_directory,
         arguments.directory.as_deref(),
@@ -113,6 +118,7 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
         variables,
         includes: arguments.event.includes(&session.environment)?,
         event: arguments.event.clone(),
+        containers: arguments.containers.clone(),
         json: arguments.json,
     };
     if arguments.list {
@@ -177,14 +183,22 @@ async fn run_pipeline(
     run: &RunState,
     began: Instant,
 ) -> Result<ExitCode, Failure> {
-    let prepared = launch::prepare(&request, run).await?;
+    let mut prepared = launch::prepare(&request, run).await?;
     let Selected { pipeline, played } = arguments
         .selection
         .of(prepared.evaluated.pipeline.clone())?;
     let mask = Mask::of(&request.variables.all());
+    let containers = prepared.reach_containers(&pipeline, session).await?;
     let played = confirmation::ask(&pipeline.jobs, played, arguments.json).await?;
     if !arguments.quiet {
-        launch::warn(&prepared.evaluated, &pipeline, &mask, arguments.json);
+        let in_shell = containers.is_none();
+        launch::warn(
+            &prepared.evaluated,
+            &pipeline,
+            in_shell,
+            &mask,
+            arguments.json,
+        );
         prepared.warn_of_submodules(&pipeline, &request.variables.all(), arguments.json);
     }
     let variables = request.variables.all();
@@ -207,7 +221,7 @@ async fn run_pipeline(
     };
     let beforehand = Beforehand { played, passed };
     let begun = prepared
-        .begin(pipeline, beforehand, request.variables)
+        .begin(pipeline, beforehand, request.variables, containers)
         .await?;
 
     let coordinator = prepared.coordinator;
@@ -217,7 +231,7 @@ async fn run_pipeline(
         own_copies: arguments.keep,
         builds: None,
     };
-    let mut runner = runner::start(&coordinator, begun.token, run, state, ways, session)?;
+    let mut runner = runner::start(&coordinator, begun.tokens, run, state, ways, session)?;
     let followed = follow::to_the_end(
         &coordinator,
         begun.pipeline,
@@ -274,9 +288,12 @@ Examples:
   courser exec --retry-failed                   what failed last time, with the artifacts of the rest
   courser exec --tag v1.2                       the pipeline of a tag
   courser exec --source merge_request_event     this branch into the default branch
+  courser exec --executor shell                 no containers, whatever images jobs have
+  courser exec --image ruby:3.3=ruby:3.4-slim   another image for the jobs that have this one
 
 Runs the pipeline of a directory on the working tree as it is, uncommitted and untracked files
-included (ignored ones not). Jobs run with the shell executor, as the user who calls.
+included (ignored ones not). Jobs with an image run in containers of the Docker Engine that
+DOCKER_HOST names, or the local one; the others in a shell, as the user who calls.
 
 Exit codes: 0 the pipeline passed; 1 it failed, waits for a manual job, or nothing ran;
 2 the .gitlab-ci.yml is invalid; 4 a program that is needed fails (git); 64 arguments that make no

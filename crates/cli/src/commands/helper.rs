@@ -5,7 +5,7 @@
 //! 0600 that bash has already unlinked.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use courser_executor::agent;
@@ -44,16 +44,21 @@ enum Work {
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     match arguments.work {
         Work::Run => run_request(session).await,
-        Work::Agent => serve().await,
+        Work::Agent => serve(session).await,
         Work::Hold { directory } => hold::hold(&directory, &session.environment),
     }
 }
 
 /// Ends when the runner closes its end.
-async fn serve() -> Result<ExitCode, Failure> {
+async fn serve(session: &Session) -> Result<ExitCode, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot tell where courser lies: {error}")))?;
     crate::platform::open_files_to_all();
+    // The container does not need it for anything that does not need the CA.
+    let variables = &session.environment.variables;
+    if let Err(error) = courser_helper::trust_mounted_ca(Path::new("/"), variables) {
+        anstream::eprintln!("the mounted CA is not trusted: {error}");
+    }
     let serving = agent::serve(tokio::io::stdin(), tokio::io::stdout(), &program);
     match serving.await {
         Ok(()) => Ok(ExitCode::SUCCESS),

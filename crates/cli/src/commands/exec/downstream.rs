@@ -12,6 +12,7 @@ use courser_pipeline::{ChangedFiles, Comparison, Elsewhere, Event, Files};
 use jiff::Timestamp;
 use tokio::runtime;
 
+use super::containers::ContainerOptions;
 use super::project::Target;
 use super::snapshot::{self, Snapshot};
 use crate::downstream;
@@ -28,6 +29,9 @@ pub(super) struct LocalPipelines {
     target: Target,
     options: EventOptions,
     includes: Includes,
+    containers: ContainerOptions,
+    /// Whether jobs can have containers, once it is known.
+    has_containers: OnceLock<bool>,
     /// Repository of the run's snapshot; those of other projects lie below.
     git_dir: PathBuf,
     /// What the first pipeline compares with, once it is known.
@@ -50,12 +54,15 @@ impl LocalPipelines {
         target: Target,
         options: EventOptions,
         includes: Includes,
+        containers: ContainerOptions,
         git_dir: PathBuf,
     ) -> Self {
         Self {
             target,
             options,
             includes,
+            containers,
+            has_containers: OnceLock::new(),
             git_dir,
             changed_files: OnceLock::new(),
             others: Mutex::default(),
@@ -65,6 +72,11 @@ impl LocalPipelines {
     /// Tells the event of the first pipeline: `rules:changes` of children compares as it does.
     pub(super) fn is_for(&self, event: &Event) {
         drop(self.changed_files.set(event.changed_files.clone()));
+    }
+
+    /// Tells whether jobs of other pipelines can have containers.
+    pub(super) fn have_containers(&self, can: bool) {
+        self.has_containers.set(can).ok();
     }
 
     fn child(&self, request: DownstreamRequest) -> Result<Evaluated, DownstreamError> {
@@ -268,12 +280,21 @@ impl PipelineSource for LocalPipelines {
     }
 
     fn downstream(&self, request: DownstreamRequest) -> Result<Evaluated, DownstreamError> {
-        match &request.target {
+        let mut made = match &request.target {
             DownstreamTarget::Child { .. } => self.child(request),
             DownstreamTarget::Project { path, branch, .. } => {
                 let (path, branch) = (path.trim_matches('/').to_owned(), branch.clone());
                 self.of_project(&path, branch.as_deref(), request)
             }
+        }?;
+        let pipeline = &mut made.pipeline.pipeline;
+        self.containers.apply(pipeline);
+        if !self.has_containers.get().is_some_and(|can| *can)
+            && let Some(job) = self.containers.stranded(pipeline)
+        {
+            let text = format!("{} has an image, and no Docker Engine was found", job.name);
+            return Err(DownstreamError::creation(text));
         }
+        Ok(made)
     }
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use courser_coordinator::{
     Beforehand, Certificate, Coordinator, CoordinatorEvent, CreateError, Durability, Handle,
-    Limits, NewPipeline, OwnRunner, PipelineSource, Project, Settings,
+    Images, Limits, NewPipeline, OwnRunner, PipelineSource, Project, Settings,
 };
 use courser_net::Clients;
 use courser_pipeline::{Pipeline, Problem};
 use courser_protocol::{JobVariable, Secret};
 use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
+use url::Url;
 
+use super::containers::{self, ContainerOptions, Reached};
 use super::downstream::LocalPipelines;
 use super::project::{Evaluated, Target};
 use super::snapshot::{self, Snapshot};
@@ -24,6 +26,7 @@ use crate::failure::{Code, Failure};
 use crate::includes::Includes;
 use crate::pipeline_variables::{GivenVariables, Mask};
 use crate::problems::{self, Severity};
+use crate::session::Session;
 
 /// Which pipeline, and in which form problems of its file are told.
 #[derive(Debug, Clone)]
@@ -33,6 +36,7 @@ pub(super) struct Request {
     /// Where files of other places come from.
     pub(super) includes: Includes,
     pub(super) variables: GivenVariables,
+    pub(super) containers: ContainerOptions,
     pub(super) json: bool,
 }
 
@@ -41,14 +45,23 @@ pub(super) struct Prepared {
     pub(super) evaluated: Evaluated,
     pub(super) coordinator: Handle,
     snapshot: Snapshot,
+    containers: ContainerOptions,
+    pipelines: Arc<LocalPipelines>,
 }
 
 /// A pipeline whose first jobs wait for a runner.
 pub(super) struct Begun {
     pub(super) pipeline: i64,
     pub(super) events: Receiver<CoordinatorEvent>,
-    /// The runner's.
-    pub(super) token: Secret,
+    pub(super) tokens: Tokens,
+}
+
+/// Of the runners.
+pub(super) struct Tokens {
+    /// The one whose jobs run in a shell.
+    pub(super) shell: Secret,
+    /// The one whose jobs run in containers, and where these reach the coordinator.
+    pub(super) containers: Option<(Secret, Url)>,
 }
 
 /// Evaluates the file, makes the snapshot and starts the coordinator.
@@ -58,6 +71,7 @@ pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepare
         target.clone(),
         request.event.clone(),
         request.includes.clone(),
+        request.containers.clone(),
         run.git(),
     );
     let pipelines = Arc::new(pipelines);
@@ -82,6 +96,8 @@ pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepare
         evaluated,
         coordinator,
         snapshot,
+        containers: request.containers.clone(),
+        pipelines,
     })
 }
 
@@ -92,19 +108,38 @@ pub(super) async fn evaluate(request: Request) -> Result<Evaluated, Failure> {
         event,
         includes,
         variables,
+        containers,
         json,
     } = request;
     tokio::task::spawn_blocking(move || {
         let variables = variables.all();
-        target.evaluate(&event, &includes, &variables, |errors| {
+        let mut evaluated = target.evaluate(&event, &includes, &variables, |errors| {
             report(errors, Severity::Error, &Mask::of(&variables), json);
-        })
+        })?;
+        containers.apply(&mut evaluated.pipeline);
+        Ok(evaluated)
     })
     .await
     .map_err(|error| Failure::from_error(Code::Internal, &error))?
 }
 
 impl Prepared {
+    /// Where containers reach the coordinator, when some job runs in one.
+    pub(super) async fn reach_containers(
+        &mut self,
+        pipeline: &Pipeline,
+        session: &Session,
+    ) -> Result<Option<Url>, Failure> {
+        let reached = self.containers.reach(pipeline, session).await?;
+        self.pipelines.have_containers(reached.is_some());
+        let Some(Reached { gateway }) = reached else {
+            return Ok(None);
+        };
+        let listening = self.coordinator.listen_at(gateway).await;
+        let url = listening.map_err(|error| containers::is_elsewhere(gateway, &error))?;
+        Ok(Some(url))
+    }
+
     /// What jobs do not get of submodules, if some job wants any.
     pub(super) fn warn_of_submodules(
         &self,
@@ -131,6 +166,7 @@ impl Prepared {
         pipeline: Pipeline,
         beforehand: Beforehand,
         variables: GivenVariables,
+        containers: Option<Url>,
     ) -> Result<Begun, Failure> {
         let failed = |error: CreateError| Failure::from_error(Code::Internal, &error);
         let coordinator = &self.coordinator;
@@ -144,13 +180,24 @@ impl Prepared {
             repository: repository.with_submodules(submodules),
         };
         coordinator.add_project(project).await.map_err(failed)?;
-        let token = coordinator
-            .create_runner(OwnRunner {
+        let runner = async |images, url| {
+            let runner = OwnRunner {
                 description: "courser exec".to_owned(),
-                ..OwnRunner::default()
-            })
-            .await;
-        let token = token.map_err(failed)?;
+                images,
+                url,
+            };
+            coordinator.create_runner(runner).await.map_err(failed)
+        };
+        let tokens = match containers {
+            None => Tokens {
+                shell: runner(Images::Any, None).await?,
+                containers: None,
+            },
+            Some(url) => Tokens {
+                shell: runner(Images::Without, None).await?,
+                containers: Some((runner(Images::With, Some(url.clone())).await?, url)),
+            },
+        };
         let events = coordinator.subscribe();
         let new = NewPipeline {
             beforehand,
@@ -160,7 +207,7 @@ impl Prepared {
         Ok(Begun {
             pipeline,
             events,
-            token,
+            tokens,
         })
     }
 }
@@ -237,7 +284,13 @@ fn new_pipeline(
 }
 
 /// Which sources run, and what is accepted but does nothing here, each once.
-pub(super) fn warn(evaluated: &Evaluated, pipeline: &Pipeline, mask: &Mask, json: bool) {
+pub(super) fn warn(
+    evaluated: &Evaluated,
+    pipeline: &Pipeline,
+    in_shell: bool,
+    mask: &Mask,
+    json: bool,
+) {
     if let Some(note) = evaluated.origin.note() {
         say(&note, json);
     }
@@ -251,7 +304,10 @@ pub(super) fn warn(evaluated: &Evaluated, pipeline: &Pipeline, mask: &Mask, json
     let containers: Vec<_> = pipeline
         .jobs
         .iter()
-        .filter(|job| job.image.is_some() || !job.services.is_empty())
+        .filter(|job| {
+            let has_image = job.image.is_some();
+            (has_image && in_shell) || (!has_image && !job.services.is_empty())
+        })
         .map(|job| job.name.as_str())
         .collect();
     if let Some(first) = containers.first() {

@@ -10,7 +10,6 @@ use courser_coordinator::Handle;
 use courser_executor::Host;
 use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
-use courser_protocol::Secret;
 use courser_runner::metrics::Metrics;
 use courser_runner::{
     InProcessHelper, Runner, RunnerSettings, Shutdown, Spool, SpoolLimits, WorkingCopies,
@@ -19,6 +18,8 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::containers::docker_config;
+use super::launch::Tokens;
 use super::state::{ProjectState, RunState};
 use crate::executors::executors;
 use crate::failure::Failure;
@@ -67,7 +68,7 @@ pub(super) struct Ways {
 /// Starts it.
 pub(super) fn start(
     coordinator: &Handle,
-    token: Secret,
+    tokens: Tokens,
     run: &RunState,
     state: &ProjectState,
     ways: Ways,
@@ -76,24 +77,35 @@ pub(super) fn start(
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let jobs = ways.jobs;
     let (told, copies) = mpsc::unbounded_channel();
+    let shell = RunnerConfig {
+        name: "courser exec".to_owned(),
+        url: coordinator.url().to_string(),
+        token: tokens.shell,
+        executor: "shell".to_owned(),
+        request_concurrency: jobs,
+        output_limit: 100 * 1024,
+        custom_build_dir_enabled: ways.builds.as_ref().map(|_| true),
+        builds_dir: path(ways.builds.unwrap_or_else(|| run.builds())),
+        cache_dir: path(state.cache()),
+        // The view tells times; a log that is read here is easier to read without them.
+        feature_flags: [("FF_TIMESTAMPS".to_owned(), false)].into(),
+        ..RunnerConfig::default()
+    };
+    let in_containers = tokens.containers.map(|(token, url)| RunnerConfig {
+        url: url.to_string(),
+        token,
+        executor: "docker".to_owned(),
+        docker: Some(docker_config(state)),
+        custom_build_dir_enabled: None,
+        builds_dir: String::new(),
+        cache_dir: String::new(),
+        ..shell.clone()
+    });
     let config = Config {
         concurrent: jobs,
         check_interval: Duration::from_secs(1),
         shutdown_timeout: Duration::from_secs(5),
-        runners: vec![RunnerConfig {
-            name: "courser exec".to_owned(),
-            url: coordinator.url().to_string(),
-            token,
-            executor: "shell".to_owned(),
-            request_concurrency: jobs,
-            output_limit: 100 * 1024,
-            custom_build_dir_enabled: ways.builds.as_ref().map(|_| true),
-            builds_dir: path(ways.builds.unwrap_or_else(|| run.builds())),
-            cache_dir: path(state.cache()),
-            // The view tells times; a log that is read here is easier to read without them.
-            feature_flags: [("FF_TIMESTAMPS".to_owned(), false)].into(),
-            ..RunnerConfig::default()
-        }],
+        runners: [shell].into_iter().chain(in_containers).collect(),
         ..Config::default()
     };
     let program = std::env::current_exe().map_err(|error| {

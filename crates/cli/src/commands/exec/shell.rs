@@ -16,6 +16,7 @@ use courser_protocol::{JobVariable, Secret};
 use jiff::Timestamp;
 
 use self::hold::Meeting;
+use super::containers::ContainerOptions;
 use super::launch::{self, Request};
 use super::project::Target;
 use super::record::Record;
@@ -94,6 +95,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     };
     let variables = event.given_variables(&session.environment, || target.path())?;
     let request = Request {
+        containers: ContainerOptions::in_shell(),
         target,
         variables,
         includes: event.includes(&session.environment)?,
@@ -173,7 +175,7 @@ async fn open(
     }
     let mask = Mask::of(&variables.all());
     let began = prepared
-        .begin(plan.pipeline, plan.beforehand, variables)
+        .begin(plan.pipeline, plan.beforehand, variables, None)
         .await?;
     let coordinator = prepared.coordinator;
     let ways = Ways {
@@ -181,7 +183,7 @@ async fn open(
         own_copies: false,
         builds: copy.as_ref().map(|copy| copy.builds.clone()),
     };
-    let mut runner = runner::start(&coordinator, began.token, run, state, ways, session)?;
+    let mut runner = runner::start(&coordinator, began.tokens, run, state, ways, session)?;
     let mut view = view::choose(false, true, mask);
     let following = follow::to_the_end(
         &coordinator,

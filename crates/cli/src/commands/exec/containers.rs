@@ -1,0 +1,281 @@
+//! Jobs of a local run in containers: which ones, of which images, and how they reach the coordinator.
+
+use std::net::IpAddr;
+
+use courser_config::DockerConfig;
+use courser_executor_docker::engine::{Engine, EngineError};
+use courser_net::legs::DockerOptions;
+use courser_pipeline::{Pipeline, PipelineJob};
+use serde_json::Value;
+
+use super::state::ProjectState;
+use crate::failure::{Code, Failure};
+use crate::session::Session;
+
+const HINT: &str =
+    "or run all jobs in a shell of this machine, without their images: --executor shell";
+
+/// How jobs run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ExecutorName {
+    /// In a shell of this machine, as the user who calls
+    Shell,
+    /// In containers of a Docker Engine
+    Docker,
+}
+
+/// Options of `exec` about containers.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct ContainerOptions {
+    /// Run all jobs with this executor [default: docker for jobs with an image, shell for the others]
+    #[arg(long, value_name = "NAME", value_enum)]
+    executor: Option<ExecutorName>,
+    /// Take image OTHER where a job or service has NAME, written as in the file; without NAME= for jobs that
+    /// have none
+    #[arg(long = "image", value_name = "[NAME=]OTHER")]
+    images: Vec<String>,
+}
+
+/// An Engine whose containers reach this machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    /// This machine, as its containers see it.
+    pub(super) gateway: IpAddr,
+}
+
+impl ContainerOptions {
+    /// Everything in a shell of this machine.
+    pub(super) fn in_shell() -> Self {
+        Self {
+            executor: Some(ExecutorName::Shell),
+            images: Vec::new(),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// Options that contradict each other.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.executor == Some(ExecutorName::Shell) && !self.images.is_empty() {
+            let text = "--image does nothing with --executor shell, which has no images";
+            return Err(Failure::new(Code::Usage, text));
+        }
+        Ok(())
+    }
+
+    /// Gives jobs the images that they are to have here.
+    pub(super) fn apply(&self, pipeline: &mut Pipeline) {
+        for job in &mut pipeline.jobs {
+            for image in job.image.iter_mut().chain(&mut job.services) {
+                self.exchange(image);
+            }
+            if job.image.is_none() && job.trigger.is_none() {
+                job.image = self.default_image().map(Value::from);
+            }
+        }
+    }
+
+    /// The last one without a name.
+    fn default_image(&self) -> Option<&str> {
+        let plain = self.images.iter().filter(|image| !image.contains('='));
+        plain.map(String::as_str).next_back()
+    }
+
+    fn exchange(&self, image: &mut Value) {
+        let name = match image {
+            Value::Object(map) => map.get_mut("name"),
+            plain => Some(plain),
+        };
+        let Some(Value::String(name)) = name else {
+            return;
+        };
+        let pairs = self.images.iter().filter_map(|image| image.split_once('='));
+        if let Some((_, other)) = pairs.rev().find(|(known, _)| known == name) {
+            other.clone_into(name);
+        }
+    }
+
+    /// The Engine for a pipeline and those that it may start; `None`: everything runs in a shell.
+    ///
+    /// # Errors
+    ///
+    /// A job needs a container, and there is no Engine for it.
+    pub(super) async fn reach(
+        &self,
+        pipeline: &Pipeline,
+        session: &Session,
+    ) -> Result<Option<Reached>, Failure> {
+        if self.executor == Some(ExecutorName::Shell) {
+            return Ok(None);
+        }
+        let jobs = || pipeline.jobs.iter().filter(|job| job.trigger.is_none());
+        if self.executor == Some(ExecutorName::Docker)
+            && let Some(job) = jobs().find(|job| job.image.is_none())
+        {
+            let text = format!("{} has no image to run in", job.name);
+            return Err(Failure::new(Code::Usage, text)
+                .hint("name one for all such jobs, --image debian:12, or leave --executor docker out: they then run in a shell"));
+        }
+        let first = jobs().find(|job| job.image.is_some());
+        let starts_others = pipeline.jobs.iter().any(|job| job.trigger.is_some());
+        if first.is_none() && !starts_others {
+            return Ok(None);
+        }
+        match (connect(session).await, first) {
+            (Ok(reached), _) => Ok(Some(reached)),
+            // Pipelines that are started later may need none.
+            (Err(_), None) => Ok(None),
+            (Err(Unreached { why, remedy }), Some(job)) => {
+                let text = format!(
+                    "{} has an image, and no container can be had: {why}",
+                    job.name
+                );
+                let failure = Failure::new(Code::Surroundings, text);
+                Err(match remedy {
+                    Some(remedy) => failure.hint(format!("{remedy};\n{HINT}")),
+                    None => failure.hint(HINT),
+                })
+            }
+        }
+    }
+
+    /// A job of a later pipeline that needs a container, where none can be had.
+    pub(super) fn stranded<'p>(&self, pipeline: &'p Pipeline) -> Option<&'p PipelineJob> {
+        let needs = |job: &&PipelineJob| job.image.is_some();
+        let jobs = (self.executor != Some(ExecutorName::Shell)).then_some(&pipeline.jobs);
+        jobs?.iter().find(needs)
+    }
+}
+
+/// Why there is no Engine, and what to do about it.
+struct Unreached {
+    why: String,
+    remedy: Option<String>,
+}
+
+impl From<EngineError> for Unreached {
+    fn from(error: EngineError) -> Self {
+        Self {
+            why: error.to_string(),
+            remedy: error.remedy(),
+        }
+    }
+}
+
+/// As the runner reaches it, by the environment's variables.
+async fn connect(session: &Session) -> Result<Reached, Unreached> {
+    let legs = session.environment.legs();
+    let engine = Engine::connect(&legs.docker(DockerOptions::default())).await?;
+    if let Some(gateway) = engine.gateway().await? {
+        return Ok(Reached { gateway });
+    }
+    Err(Unreached {
+        why: format!(
+            "the Docker Engine at {} has no default network with a gateway",
+            engine.host()
+        ),
+        remedy: None,
+    })
+}
+
+/// Why an Engine elsewhere is of no use.
+pub(super) fn is_elsewhere(gateway: IpAddr, error: &dyn std::error::Error) -> Failure {
+    let text =
+        format!("containers reach their host at {gateway}, where nothing can listen here: {error}");
+    Failure::new(Code::Surroundings, text).hint(format!(
+        "courser exec needs a Docker Engine on this machine: one elsewhere, in a virtual machine or rootless has \
+         no way to it yet;\n{HINT}"
+    ))
+}
+
+/// How the runner's containers are made.
+pub(super) fn docker_config(state: &ProjectState) -> DockerConfig {
+    let project = state.root().file_name().unwrap_or_default();
+    let project: String = project
+        .to_string_lossy()
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    DockerConfig {
+        // Each run's runner is a new one: volumes of its own would never be found again.
+        disable_cache: true,
+        volumes: vec![format!("courser-exec-{project}:/cache")],
+        pull_policy: vec!["if-not-present".to_owned()],
+        ..DockerConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use courser_pipeline::Workflow;
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(image: Option<Value>, services: Vec<Value>) -> PipelineJob {
+        PipelineJob {
+            image,
+            services,
+            ..PipelineJob::default()
+        }
+    }
+
+    #[test]
+    fn images_are_exchanged_where_they_are_written_so() {
+        let options = ContainerOptions {
+            executor: None,
+            images: ["ruby:3=other:1", "plain", "$CI_X:1=x", "db=own/db"]
+                .map(str::to_owned)
+                .into(),
+        };
+        let mut pipeline = Pipeline {
+            jobs: vec![
+                job(
+                    Some(json!("ruby:3")),
+                    vec![json!("db"), json!({"name": "db", "alias": "a"})],
+                ),
+                job(
+                    Some(json!({"name": "$CI_X:1", "entrypoint": [""]})),
+                    vec![json!("redis")],
+                ),
+                job(None, Vec::new()),
+                PipelineJob {
+                    trigger: Some(json!({})),
+                    ..PipelineJob::default()
+                },
+            ],
+            workflow: Workflow::default(),
+            stages: Vec::new(),
+            warnings: Vec::new(),
+            not_run_here: Vec::new(),
+        };
+        options.apply(&mut pipeline);
+        let images: Vec<_> = pipeline.jobs.iter().map(|job| job.image.clone()).collect();
+        let expected = [
+            Some(json!("other:1")),
+            Some(json!({"name": "x", "entrypoint": [""]})),
+            Some(json!("plain")),
+            None,
+        ];
+        assert_eq!(images, expected);
+        let services = [json!("own/db"), json!({"name": "own/db", "alias": "a"})];
+        assert_eq!(pipeline.jobs[0].services, services);
+        assert_eq!(pipeline.jobs[1].services, [json!("redis")]);
+    }
+
+    #[test]
+    fn a_shell_has_no_images() {
+        let options = ContainerOptions {
+            executor: Some(ExecutorName::Shell),
+            images: vec!["a=b".to_owned()],
+        };
+        assert!(options.check().is_err());
+        assert!(ContainerOptions::default().check().is_ok());
+    }
+}
