@@ -299,7 +299,7 @@ fn without_a_cache_nothing_is_kept() {
 fn web(alias: &str) -> Value {
     json!({
         "name": BOX, "alias": alias, "entrypoint": ["sh", "-c"],
-        "command": ["echo \"open $OPEN, hidden $HIDDEN, own $OWN\" > /tmp/x; sleep 1; httpd -f -p 8080 -h /tmp"],
+        "command": ["echo \"serving $OWN\"; echo \"open $OPEN, hidden $HIDDEN, own $OWN\" > /tmp/x; sleep 1; httpd -f -p 8080 -h /tmp"],
         "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "8080"}, {"key": "OWN", "value": "<$HIDDEN>"}],
     })
 }
@@ -344,6 +344,30 @@ fn services_are_waited_for_and_found_by_their_names() {
             "network <runner-wireabcde-{}-0-2>",
             runner.project
         )],
+    );
+}
+
+#[test]
+fn logs_of_services_are_shown_where_a_job_wants_them_and_masked() {
+    let runner = Runner::new("");
+    let mut job = variable(with_web(1, "false", &["true"]), "CI_DEBUG_SERVICES", "true");
+    let variables = job["variables"].as_array_mut().expect("a list");
+    for hidden in variables
+        .iter_mut()
+        .filter(|variable| variable["key"] == "HIDDEN")
+    {
+        hidden["masked"] = json!(true);
+    }
+    let log = runner.log(&job);
+    let line = log.lines().find(|line| line.contains("serving"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    let name = "[service:courser.test__busybox-courser.test-busybox-web-site] 20";
+    assert!(line.contains("0fO ") && line.contains(name), "{line}");
+    assert!(line.contains("serving <[MASKED]>"), "{line}");
+    assert!(
+        !runner
+            .log(&with_web(2, "false", &["true"]))
+            .contains("serving")
     );
 }
 

@@ -12,6 +12,7 @@ use crate::belongings::{Belongings, InLog, remove_container};
 use crate::engine::{Engine, EngineError};
 use crate::helper_container::HelperContainer;
 use crate::recipe::{MakeError, Recipe};
+use crate::service_logs::FollowedLogs;
 use crate::stage::{Ended, run_script};
 
 /// A prepared job.
@@ -19,6 +20,7 @@ pub(crate) struct DockerEnvironment {
     pub(crate) held: Held,
     pub(crate) helper: HelperContainer,
     pub(crate) build: Build,
+    pub(crate) _service_logs: FollowedLogs,
     pub(crate) say: Say,
     /// `EXECUTOR_JOB_SECTION_ATTEMPTS`.
     pub(crate) attempts: u32,

@@ -22,6 +22,7 @@ mod plan;
 mod preparation;
 mod recipe;
 mod running_services;
+mod service_logs;
 mod services;
 mod stage;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::own_helper::{OwnHelper, OwnHelperError};
 use crate::plan::{Daemon, Inputs, JobContainers, PlanError};
 use crate::recipe::Recipe;
 use crate::running_services::RunningServices;
+use crate::service_logs::FollowedLogs;
 
 /// What preparing works with.
 pub(crate) struct Preparing<'a> {
@@ -33,6 +34,7 @@ pub(crate) struct Preparing<'a> {
     pub(crate) runner: &'a RunnerConfig,
     pub(crate) job: &'a Job,
     pub(crate) say: Say,
+    say_of_services: Say,
     engine: Engine,
     images: Images,
     anchors: Option<Arc<Anchors>>,
@@ -50,6 +52,7 @@ pub(crate) async fn prepare(
         place,
         job,
         say,
+        say_of_services,
         footprint: told,
     } = preparation;
     let config = runner.docker.as_ref().ok_or(PlanError::NoConfiguration)?;
@@ -85,6 +88,7 @@ pub(crate) async fn prepare(
         runner,
         job,
         say,
+        say_of_services,
         images: Images::new(engine.clone(), credentials(shared, job)),
         anchors: shared.anchors(job),
         engine,
@@ -102,6 +106,12 @@ impl Preparing<'_> {
         let made = self.network_and_volumes(plan).await?;
         let helper_image = self.helper_image(plan).await?;
         let services = RunningServices::start(&self, plan).await?;
+        let mut service_logs = FollowedLogs::default();
+        if self.job.settings().debug_services {
+            for followed in services.to_follow() {
+                service_logs.follow(&held.engine, followed, &self.say, &self.say_of_services);
+            }
+        }
         let links = plan.network.emulated_links(services.reachable());
         let image = self.fetch(&plan.image).await?;
 
@@ -129,6 +139,7 @@ impl Preparing<'_> {
             },
             held,
             helper,
+            _service_logs: service_logs,
             say: self.say,
             attempts: self.job.settings().executor_job_section_attempts,
             _place: place,

@@ -19,6 +19,7 @@ use crate::networks::Reachable;
 use crate::plan::JobContainers;
 use crate::preparation::{Preparing, unusable};
 use crate::recipe::Recipe;
+use crate::service_logs::Followed;
 use crate::services::ports_to_check;
 
 /// Seconds that services have by default.
@@ -94,6 +95,16 @@ impl RunningServices {
     /// How other containers reach them.
     pub(crate) fn reachable(&self) -> &[Reachable] {
         &self.reachable
+    }
+
+    /// Those whose logs can be followed.
+    pub(crate) fn to_follow(&self) -> impl Iterator<Item = Followed> {
+        let services = self.list.iter().zip(&self.reachable);
+        services.map(|(service, reachable)| Followed {
+            container: service.name.clone(),
+            id: service.id.clone(),
+            aliases: reachable.aliases.clone(),
+        })
     }
 
     /// Until each answers, or its time is over; that never fails the job.

@@ -44,6 +44,8 @@ pub struct Preparation<'a> {
     pub job: &'a Job,
     /// Shows lines of the runner's own in the job's log; also while stages run.
     pub say: Say,
+    /// Shows lines of services' logs in the job's (`CI_DEBUG_SERVICES`), each with its end; also while stages run.
+    pub say_of_services: Say,
     /// To be told, once, what finds the job's processes and things again should this process die; before the first of
     /// them is made.
     pub footprint: &'a (dyn Fn(Footprint) + Send + Sync),

@@ -12,7 +12,8 @@
 //! let executor = Executors::shell().executor(config, host)?;
 //! let place = executor.acquire().await?;
 //! let footprint = &|_| ();
-//! let preparation = Preparation { place, job, say: std::sync::Arc::new(|_| ()), footprint };
+//! let say: courser_executor::Say = std::sync::Arc::new(|_| ());
+//! let preparation = Preparation { place, job, say: say.clone(), say_of_services: say, footprint };
 //! let mut environment = executor.prepare(preparation).await?;
 //! let exit = environment.run(stage, log, StopSignal::new()).await?;
 //! environment.clean_up().await?;

@@ -33,6 +33,8 @@ struct State {
     log: Log,
     /// The runner's own lines.
     messages: Stream,
+    /// Lines of services.
+    services: Stream,
     kept: Kept,
     /// Length that somebody waits for.
     wanted: u64,
@@ -61,6 +63,7 @@ impl JobLog {
             state: Mutex::new(State {
                 log: Log::new(limit),
                 messages: Stream::new(&masking, Origin::Runner, Pipe::Stdout, timestamps),
+                services: Stream::new(&masking, Origin::Service, Pipe::Stdout, timestamps),
                 kept: Kept::new(files),
                 wanted: u64::MAX,
             }),
@@ -115,6 +118,14 @@ impl JobLog {
         state.keep();
     }
 
+    /// Writes a line of a service.
+    pub(crate) fn say_of_services(&self, text: &str) {
+        let mut state = self.state();
+        let State { log, services, .. } = &mut *state;
+        services.write(text.as_bytes(), Timestamp::now(), log);
+        state.keep();
+    }
+
     /// The two streams of a stage.
     pub(crate) fn stage(self: &Arc<Self>) -> StageLog {
         let stream = |pipe| Stream::new(&self.masking, Origin::Script, pipe, self.timestamps);
@@ -128,7 +139,13 @@ impl JobLog {
     /// Ends the log: what was held back as a possible secret is written.
     pub(crate) fn finish(&self) {
         let mut state = self.state();
-        let State { log, messages, .. } = &mut *state;
+        let State {
+            log,
+            messages,
+            services,
+            ..
+        } = &mut *state;
+        services.close(Timestamp::now(), log);
         messages.close(Timestamp::now(), log);
         log.finish();
         state.keep();

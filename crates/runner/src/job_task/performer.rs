@@ -230,6 +230,8 @@ impl Performer {
         let place = self.place.take();
         let (log, lines) = (Arc::clone(&self.log), Arc::clone(&self.log));
         let say = Arc::new(move |line: &str| lines.say(line));
+        let lines = Arc::clone(&self.log);
+        let say_of_services = Arc::new(move |line: &str| lines.say_of_services(line));
         let work = async move {
             let prepare = async {
                 let place = match place {
@@ -243,6 +245,7 @@ impl Performer {
                     place,
                     job: &job,
                     say,
+                    say_of_services,
                     footprint: &|footprint| log.footprint(footprint),
                 };
                 executor.prepare(preparation).await
