@@ -3,6 +3,7 @@
 
 mod containers;
 mod exec;
+mod mounted_ca;
 mod scene;
 mod stages;
 mod trust_check;

@@ -296,7 +296,7 @@ included (ignored ones not). Jobs with an image run in containers of the Docker 
 DOCKER_HOST names, or the local one; the others in a shell, as the user who calls.
 
 Exit codes: 0 the pipeline passed; 1 it failed, waits for a manual job, or nothing ran;
-2 the .gitlab-ci.yml is invalid; 4 a program that is needed fails (git); 64 arguments that make no
+2 the .gitlab-ci.yml is invalid; 4 Git or the Docker Engine fails; 64 arguments that make no
 sense; 70 internal error; 130 cancelled.
 
 Logs, artifacts and caches lie in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec); the
