@@ -111,8 +111,11 @@ pub fn add_to_efi_list(
     ];
     /// Kind, size of the list, of its header, of each signature.
     const HEADER: usize = 28;
-    /// Who put a signature there; p11-kit leaves it empty.
-    const OWNER: [u8; 16] = [0; 16];
+    /// Who put a signature there, as p11-kit writes it.
+    const OWNER: [u8; 16] = [
+        0x50, 0x3b, 0xdd, 0xdc, 0x05, 0xf4, 0xfd, 0x43, 0x96, 0xbe, 0xbd, 0x33, 0xb1, 0x73, 0x47,
+        0x76,
+    ];
     let damaged = MergeError::Damaged("its lists do not add up");
     let mut rest = lists;
     while !rest.is_empty() {
