@@ -120,6 +120,10 @@ impl Preparing<'_> {
         if !helper_image.has_program {
             helper = helper.with_program(self.own_helper()?);
         }
+        // Git LFS, submodules and caches lead to other hosts than the server's.
+        if let Some(id) = &helper_image.inspected.id {
+            self.trust_silently(&mut helper, id, plan).await?;
+        }
         let mut build = Recipe::new(plan.build(&image.inspected, &links));
         self.trust(&mut build, &image, plan).await?;
         let helper = HelperContainer::new(&held.engine, helper, self.opening(&made));
@@ -292,21 +296,30 @@ impl Preparing<'_> {
         image: &Image,
         plan: &JobContainers<'_>,
     ) -> Result<(), PrepareError> {
+        if let Some(line) = self.trust_silently(recipe, &image.id, plan).await? {
+            (self.say)(&messages::plain(&line));
+        }
+        Ok(())
+    }
+
+    /// The same of the image with this id; gives the line.
+    async fn trust_silently(
+        &self,
+        recipe: &mut Recipe,
+        image: &str,
+        plan: &JobContainers<'_>,
+    ) -> Result<Option<String>, PrepareError> {
         let Some(anchors) = &self.anchors else {
-            return Ok(());
+            return Ok(None);
         };
         let labels = plan.labels_of_probe();
         let trusts = &self.shared.image_trusts;
         let failed = |error: ImageTrustError| PrepareError::passing(error.to_string());
-        let trust = trusts.of(&self.engine, &image.id, anchors, &labels);
+        let trust = trusts.of(&self.engine, image, anchors, &labels);
         let trust = trust.await.map_err(failed)?;
-        let line = recipe
+        recipe
             .with_trust(&trust, &plan.volumes.destinations())
-            .map_err(failed)?;
-        if let Some(line) = line {
-            (self.say)(&messages::plain(&line));
-        }
-        Ok(())
+            .map_err(failed)
     }
 }
 
