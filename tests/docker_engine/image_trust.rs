@@ -7,7 +7,10 @@ use super::scene::{DEBIAN, Scene, failed_by_script, says, success};
 /// curl's exit code for a certificate that it does not trust.
 const UNTRUSTED: i64 = 60;
 
-const ASK: &str = "curl --silent --show-error --output answer \"$CI_SERVER_URL/\"";
+fn ask(scene: &Scene, options: &str) -> String {
+    let url = scene.gitlab.url();
+    format!("curl --silent --show-error --output answer {options} {url}/")
+}
 
 const LINE: &str = "Trust in containers of this image: 1 private CA beside the image's 1";
 
@@ -30,10 +33,15 @@ fn with_variable(mut job: Value, key: &str, value: &str) -> Value {
 #[test]
 fn a_job_trusts_the_private_ca_unless_it_wants_not_to() {
     let mut scene = scene("");
-    let id = 1;
+    let ask = ask(&scene, "");
     let done = scene.run(&scene.job(
-        id,
-        &[ASK, "env | grep NODE_EXTRA", "update-ca-certificates", ASK],
+        1,
+        &[
+            &ask,
+            "env | grep NODE_EXTRA",
+            "update-ca-certificates",
+            &ask,
+        ],
     ));
     assert_eq!(done.outcome(), success(), "{}", done.text());
     says(
@@ -44,7 +52,7 @@ fn a_job_trusts_the_private_ca_unless_it_wants_not_to() {
             "0 added, 0 removed",
         ],
     );
-    let job = with_variable(scene.job(2, &[ASK]), "COURSER_IMAGE_TRUST", "false");
+    let job = with_variable(scene.job(2, &[&ask]), "COURSER_IMAGE_TRUST", "false");
     let done = scene.run(&job);
     assert_eq!(
         done.outcome(),
@@ -63,10 +71,9 @@ fn a_job_trusts_the_private_ca_unless_it_wants_not_to() {
 #[test]
 fn t23_t24_t28_an_image_trusts_no_private_ca_by_itself() {
     let mut scene = scene("  [runners.trust]\n    images = false\n");
-    let done = scene.run(&scene.job(
-        1,
-        &["curl --silent --show-error --output answer --cacert \"$CI_SERVER_TLS_CA_FILE\" \"$CI_SERVER_URL/\"", ASK],
-    ));
+    let by_name = ask(&scene, "--cacert \"$CI_SERVER_TLS_CA_FILE\"");
+    let ask = ask(&scene, "");
+    let done = scene.run(&scene.job(1, &[&by_name, &ask]));
     assert_eq!(
         done.outcome(),
         failed_by_script(UNTRUSTED),
@@ -88,7 +95,8 @@ fn t25_t26_the_documented_volume_and_recipe_work_alone_and_together_with_this() 
             "volumes = [\"{}:/etc/gitlab-runner/certs/ca.crt:ro\"]",
             ca.display()
         ));
-        let done = scene.run(&scene.job(1, &[ASK]));
+        let ask = ask(&scene, "");
+        let done = scene.run(&scene.job(1, &[&ask]));
         assert_eq!(done.outcome(), success(), "{}", done.text());
         assert_eq!(done.text().contains("Trust in containers"), off.is_empty());
     }
