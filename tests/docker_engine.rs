@@ -5,6 +5,7 @@ mod containers;
 mod exec;
 mod image_trust;
 mod mounted_ca;
+mod registries;
 mod scene;
 mod stages;
 mod trust_check;

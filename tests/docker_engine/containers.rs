@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::wire::gitlab::{GitLab, Record, TOKEN, payload, variable};
 use crate::world::{Running, World, run};
 
-const BOX: &str = "courser.test/busybox:1";
+pub(super) const BOX: &str = "courser.test/busybox:1";
 const DEBIAN: &str = "courser.test/debian:12";
 
 /// A runner with these keys in `[runners.docker]`. Dropped, it has left nothing but volumes that are kept.
-struct Runner {
+pub(super) struct Runner {
     gitlab: GitLab,
-    engine: DockerEngine,
+    pub(super) engine: DockerEngine,
     _world: World,
     /// Projects of its jobs: this one and the next. No other test has them, in this engine that all share.
     project: u32,
@@ -25,7 +25,7 @@ struct Runner {
 static RUNNERS: AtomicU32 = AtomicU32::new(0);
 
 impl Runner {
-    fn new(keys: &str) -> Self {
+    pub(super) fn new(keys: &str) -> Self {
         let (engine, world) = (DockerEngine::running(), World::new());
         let gitlab = GitLab::http().patient();
         let config = format!(
@@ -53,7 +53,7 @@ impl Runner {
     }
 
     /// Runs a job of the first project, or of the second where it says 1.
-    fn run(&self, job: &Value) -> Record {
+    pub(super) fn run(&self, job: &Value) -> Record {
         let mut job = job.clone();
         let second = job["job_info"]["project_id"] == 1;
         job["job_info"]["project_id"] = json!(self.project + u32::from(second));
@@ -62,7 +62,7 @@ impl Runner {
     }
 
     /// The job succeeds; gives its log.
-    fn log(&self, job: &Value) -> String {
+    pub(super) fn log(&self, job: &Value) -> String {
         let done = self.run(job);
         let text = done.text();
         assert_eq!(done.outcome().0, "success", "{text}");
@@ -70,7 +70,7 @@ impl Runner {
     }
 
     /// The job fails by the runner's configuration; gives its log.
-    fn refused(&self, job: &Value) -> String {
+    pub(super) fn refused(&self, job: &Value) -> String {
         let done = self.run(job);
         let text = done.text();
         let (state, reason, _) = done.outcome();
@@ -83,7 +83,7 @@ impl Runner {
         text
     }
 
-    fn docker(&self, arguments: &[&str]) -> String {
+    pub(super) fn docker(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("docker");
         let finished = run(command
             .env("DOCKER_HOST", &self.engine.host)
@@ -127,7 +127,7 @@ impl Drop for Runner {
     }
 }
 
-fn job(id: i64, image: Value, script: &[&str]) -> Value {
+pub(super) fn job(id: i64, image: Value, script: &[&str]) -> Value {
     let mut job = payload(id, script);
     job["image"] = image;
     job["features"]["failure_reasons"] =
@@ -136,7 +136,7 @@ fn job(id: i64, image: Value, script: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn shows(log: &str, lines: &[&str]) {
+pub(super) fn shows(log: &str, lines: &[&str]) {
     for line in lines {
         assert!(log.contains(line), "{line:?} is missing in\n{log}");
     }

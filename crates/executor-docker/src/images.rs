@@ -116,13 +116,27 @@ impl Image {
 
     fn new(name: &str, inspected: ImageInspect) -> Self {
         let digests = inspected.repo_digests.as_deref().unwrap_or_default();
+        // One image can have come from several registries.
+        let of_name = digests.iter().find(|digest| is_of(digest, name));
         Self {
             name: name.to_owned(),
             id: inspected.id.clone().unwrap_or_default(),
-            digest: digests.first().cloned(),
+            digest: of_name.or_else(|| digests.first()).cloned(),
             inspected,
         }
     }
+}
+
+/// Whether `repository@digest` is of the repository that `name` names. Engines shorten names of Docker Hub.
+fn is_of(digest: &str, name: &str) -> bool {
+    let short = |name: &str| {
+        let repository = Reference::parse(name).ok()?.repository().to_owned();
+        let hub = ["docker.io/library/", "docker.io/"];
+        let rest = hub.iter().find_map(|hub| repository.strip_prefix(hub));
+        Some(rest.map_or_else(|| repository.clone(), str::to_owned))
+    };
+    let wanted = short(name);
+    wanted.is_some() && wanted == short(digest)
 }
 
 impl ImageError {

@@ -258,7 +258,7 @@ impl Preparing<'_> {
         if !image.platform.is_empty() {
             let (parsed, line) = Platform::parse(&image.platform).map_err(no_image)?;
             if let Some(line) = line {
-                (self.say)(&line);
+                (self.say)(&messages::warning(&line));
             }
             platform = Some(parsed);
         }

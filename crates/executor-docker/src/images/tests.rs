@@ -120,6 +120,29 @@ async fn an_image_is_pulled_and_named_at_every_use_but_pulled_once_a_job() {
     );
 }
 
+#[test]
+fn an_image_of_several_registries_is_named_by_the_digest_of_the_one_that_was_asked() {
+    let sum = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let inspected = ImageInspect {
+        id: Some(LOCAL.to_owned()),
+        repo_digests: Some(vec![
+            format!("a.tld/x@{sum}"),
+            format!("b.tld:5000/x@{sum}"),
+            format!("ruby@{sum}"),
+        ]),
+        ..ImageInspect::default()
+    };
+    for (name, expected) in [
+        ("b.tld:5000/x:1", "b.tld:5000/x"),
+        ("ruby:3", "ruby"),
+        ("docker.io/library/ruby", "ruby"),
+        ("elsewhere/x", "a.tld/x"),
+    ] {
+        let image = Image::new(name, inspected.clone());
+        assert_eq!(image.exact(), format!("{expected}@{sum}"), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_local_image_does_where_the_policy_says_so() {
     let server = fake(|request| match request.method.as_str() {
