@@ -207,8 +207,7 @@ pub(crate) struct InLog<'a> {
 
 impl Told for InLog<'_> {
     fn disconnected(&mut self, container: &str, network: &str) {
-        let line = format!("Container {container} disconnected from network {network}");
-        (self.say)(&messages::plain(&line));
+        (self.say)(&messages::disconnected(container, network));
     }
 
     fn removed(&mut self, what: String) {

@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(shown, ["ab", "c", "", "d"]);
         shown.clear();
         lines.add("x".repeat(LONGEST_LINE + 3).as_bytes(), |line| {
-            shown.push(line.to_owned())
+            shown.push(line.to_owned());
         });
         lines.end(|line| shown.push(line.to_owned()));
         let lengths: Vec<_> = shown.iter().map(String::len).collect();

@@ -144,38 +144,6 @@ pub fn disconnected(container: &str, network: &str) -> String {
     ))
 }
 
-/// It stays in a network.
-pub fn not_disconnected(container: &str, network: &str, why: &str) -> String {
-    warning(&format!(
-        "Can't disconnect container {container} from network {network}: {why}"
-    ))
-}
-
-/// What went wrong as the job's network was removed, most important last.
-pub fn network_not_looked_at(why: &str) -> String {
-    error(&format!("network inspect returned error  {why}"))
-}
-
-/// A container in the job's network that stays.
-pub fn network_container_not_removed(why: &str) -> String {
-    error(&format!("remove container returned error  {why}"))
-}
-
-/// The job's network stays.
-pub fn network_not_removed() -> String {
-    error("Failed to remove network for build")
-}
-
-/// A container of the job stays.
-pub fn container_not_removed(id: &str) -> String {
-    error(&format!("Failed to remove container {id}"))
-}
-
-/// Temporary volumes of the job stay.
-pub fn volumes_not_removed() -> String {
-    error("Failed to cleanup volumes")
-}
-
 /// The engine does not know a container any more (7).
 pub fn container_gone(id: &str) -> String {
     error(&format!(
