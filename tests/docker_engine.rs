@@ -3,6 +3,7 @@
 
 mod containers;
 mod exec;
+mod faults;
 mod image_trust;
 mod mounted_ca;
 mod registries;
