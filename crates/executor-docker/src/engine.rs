@@ -65,7 +65,10 @@ impl Engine {
     ///
     /// The host is not supported, a file of `tls_cert_path` cannot be used, nobody answers, or too old an Engine.
     pub async fn connect(way: &DockerTrust) -> Result<Self, EngineError> {
-        let transport = EngineTransport::open(way.clone()).await?;
+        let transport = EngineTransport::open(way.clone()).await;
+        let transport = transport.inspect_err(|error| {
+            tracing::error!("Error configuring Docker client transport: {error}");
+        })?;
         let host = transport.host();
         let pinging = tokio::time::timeout(PING_TIMEOUT, ping(&transport));
         let pong = pinging.await.map_err(|_| EngineError::NoAnswer {

@@ -344,9 +344,14 @@ fn credentials(shared: &Shared, job: &Job) -> CredentialSources {
 
 /// With what to do about it.
 pub(crate) fn unusable(error: EngineError) -> PrepareError {
+    let text = match &error {
+        // Upstream's words, `runner-tls.md` section 6.
+        EngineError::Setup(error) => format!("creating docker connection: {error}"),
+        error => error.to_string(),
+    };
     PrepareError::passing(match error.remedy() {
-        Some(remedy) => format!("{error}\n{remedy}"),
-        None => error.to_string(),
+        Some(remedy) => format!("{text}\n{remedy}"),
+        None => text,
     })
 }
 
