@@ -1,8 +1,10 @@
 //! `courser exec` with containers of a real Engine.
 
+use std::process::Command;
+
 use courser_testkit::servers::DockerEngine;
 
-use crate::world::{Finished, World, run};
+use crate::world::{Finished, Running, World, run};
 
 fn exec(world: &World, arguments: &[&str]) -> Finished {
     let mut command = world.courser(["exec"]);
@@ -10,6 +12,19 @@ fn exec(world: &World, arguments: &[&str]) -> Finished {
         .args(arguments)
         .env("DOCKER_HOST", DockerEngine::running().host);
     run(&mut command)
+}
+
+/// The caches of a world's project outlive its runs.
+fn remove_cache(world: &World) {
+    let projects = std::fs::read_dir(world.path("state/courser/exec")).expect("a run's state");
+    for project in projects {
+        let name = project.expect("an entry").file_name();
+        let volume = format!("courser-exec-{}", name.to_string_lossy());
+        let mut client = Command::new("/usr/bin/docker");
+        client.args(["--host", &DockerEngine::running().host]);
+        let removed = client.args(["volume", "rm", "--force", &volume]).output();
+        assert!(removed.expect("Debian's docker.io").status.success());
+    }
 }
 
 #[test]
@@ -49,6 +64,7 @@ test:
     assert!(!first.all().contains("ignored"), "{}", first.all());
     let second = exec(&world, &["build"]);
     assert!(second.stdout.contains("build | cached"), "{}", second.all());
+    remove_cache(&world);
 }
 
 #[test]
@@ -89,4 +105,51 @@ inner:
         "{}",
         finished.all()
     );
+    remove_cache(&world);
+}
+
+#[test]
+fn what_a_killed_run_left_is_gone_after_the_next_one() {
+    let world = World::new();
+    let pipeline = "\
+slow:
+  image: courser.test/busybox:1
+  services: [{name: 'courser.test/busybox:1', alias: beside, command: [sleep, '600']}]
+  script: [echo begun, sleep 600]
+quick:
+  script: 'true'
+";
+    world.repository("work", &[(".gitlab-ci.yml", pipeline)]);
+    let branch = world
+        .path("")
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().replace('.', "-"));
+    world.git("work", &["checkout", "-q", "-b", &branch]);
+    let engine = DockerEngine::running();
+    let containers = || {
+        let filter = format!("label=com.gitlab.gitlab-runner.job.ref={branch}");
+        let mut client = Command::new("/usr/bin/docker");
+        client.args([
+            "--host",
+            &engine.host,
+            "ps",
+            "--all",
+            "--quiet",
+            "--filter",
+            &filter,
+        ]);
+        let output = client.output().expect("Debian's docker.io is installed");
+        String::from_utf8_lossy(&output.stdout).lines().count()
+    };
+    let mut command = world.courser(["exec", "slow"]);
+    command.env("DOCKER_HOST", &engine.host);
+    let mut running = Running::start(&mut command);
+    running.wait_for("slow | begun");
+    running.signal("KILL");
+    running.end();
+    assert!(containers() > 0, "nothing was left to be removed");
+    let next = exec(&world, &["quick"]);
+    assert_eq!(next.code(), 0, "{}", next.all());
+    assert_eq!(containers(), 0);
+    remove_cache(&world);
 }

@@ -40,6 +40,7 @@ mod tool_trust;
 pub use daemon::{Ended, Runner};
 pub use entry::{RunnerSettings, WorkingCopies};
 pub use light_helper::InProcessHelper;
+pub use resume::forget_left_over;
 pub use shutdown::{Phase, Shutdown};
 pub use single::{SingleLimits, UnusableRunner, run_single};
 pub use spool::{KeptJob, KeptState, NotDropped, Spool, SpoolLimits, drop_kept, kept_jobs};

@@ -32,7 +32,7 @@ use crate::log::{JobLog, Reopened};
 use crate::report::Report;
 use crate::resume::saving::Saving;
 use crate::spool::journal::{FinalState, JobRecord, Record};
-use crate::spool::{LeftOver, Unfinished};
+use crate::spool::{LeftOver, Spool, Unfinished};
 
 /// Jobs that are told of at once.
 const AT_ONCE: usize = 8;
@@ -191,6 +191,16 @@ fn numbers(unfinished: &Unfinished<'_>) -> JobNumbers {
         of_runner: unfinished.context.concurrent_id,
         of_project: unfinished.context.concurrent_project_id,
         project: unfinished.payload.job_info.project_id,
+    }
+}
+
+/// Ends and removes what jobs of dead processes left, and forgets these jobs: for a spool whose server is gone, too.
+pub async fn forget_left_over(spool: &Spool, executors: &Executors) {
+    let spool = spool.clone();
+    let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
+    for mut left in found.unwrap_or_default() {
+        sweep_once(&mut left, executors).await;
+        left.files.remove();
     }
 }
 

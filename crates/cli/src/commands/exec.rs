@@ -128,6 +128,7 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
 
+    runner::sweep_killed_runs(&state, session).await;
     let kept = |error| Failure::internal(format!("{}: {error}", state.root().display()));
     let run = state.begin_run(Timestamp::now()).map_err(kept)?;
     let outcome = Box::pin(run_pipeline(

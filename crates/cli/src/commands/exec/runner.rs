@@ -13,6 +13,7 @@ use courser_net::{Legs, ProxySettings};
 use courser_runner::metrics::Metrics;
 use courser_runner::{
     InProcessHelper, Runner, RunnerSettings, Shutdown, Spool, SpoolLimits, WorkingCopies,
+    forget_left_over,
 };
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
@@ -65,6 +66,26 @@ pub(super) struct Ways {
     pub(super) builds: Option<PathBuf>,
 }
 
+/// Of use to nobody after this process: the coordinator ends with it.
+const EVERYTHING: SpoolLimits = SpoolLimits {
+    job: u64::MAX,
+    total: u64::MAX,
+};
+
+/// Ends and removes what jobs of killed runs left: processes, containers.
+pub(super) async fn sweep_killed_runs(state: &ProjectState, session: &Session) {
+    let executors = executors(&session.environment, state.root(), None);
+    for directory in state.spools().unwrap_or_default() {
+        match Spool::open(directory.clone(), EVERYTHING) {
+            Ok(spool) => forget_left_over(&spool, &executors).await,
+            Err(error) => {
+                let directory = directory.display();
+                tracing::warn!("cannot look for what a killed run left in {directory}: {error}");
+            }
+        }
+    }
+}
+
 /// Starts it.
 pub(super) fn start(
     coordinator: &Handle,
@@ -112,12 +133,7 @@ pub(super) fn start(
         Failure::internal(format!("cannot tell the path of this program: {error}"))
     })?;
     let host_name = session.environment.host_name();
-    // Of use to nobody after this process: the coordinator ends with it.
-    let everything = SpoolLimits {
-        job: u64::MAX,
-        total: u64::MAX,
-    };
-    let spool = Spool::open(run.root().join("spool"), everything).map_err(|error| {
+    let spool = Spool::open(run.spool(), EVERYTHING).map_err(|error| {
         Failure::internal(format!(
             "cannot keep jobs in {}: {error}",
             run.root().display()

@@ -24,6 +24,7 @@ use crate::platform;
 
 /// Finished runs that are kept for their logs and artifacts.
 const KEPT_RUNS: usize = 10;
+const SPOOL: &str = "spool";
 const LOCK: &str = "in-use";
 const RECORD: &str = "run.json";
 
@@ -100,6 +101,17 @@ impl ProjectState {
         Ok(RunState { root, lock })
     }
 
+    /// Spools in which a runner's jobs lie: of runs that go on, and of those that were killed.
+    pub(crate) fn spools(&self) -> io::Result<Vec<PathBuf>> {
+        let runs = entries(&self.root.join("runs"))?.into_iter();
+        let spools = runs.map(|run| run.join(SPOOL));
+        let has_jobs = |spool: &PathBuf| {
+            let jobs = entries(spool).unwrap_or_default();
+            jobs.iter().any(|job| job.is_dir())
+        };
+        Ok(spools.filter(has_jobs).collect())
+    }
+
     /// Records of the runs that are over, newest first.
     pub(crate) fn records(&self) -> io::Result<Vec<PathBuf>> {
         let mut runs = entries(&self.root.join("runs"))?;
@@ -147,6 +159,11 @@ impl RunState {
     /// Database, logs and artifacts.
     pub(crate) fn coordinator(&self) -> PathBuf {
         self.root.join("coordinator")
+    }
+
+    /// Jobs of its runner.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.root.join(SPOOL)
     }
 
     /// What is remembered of the run when it is over.
