@@ -11,7 +11,7 @@ use courser_trust::{
 use sha2::{Digest, Sha256};
 
 /// Certificates of one generation of a runner's trust.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Anchors {
     /// CA certificates only, each once; never empty.
     pub(super) private: Vec<Arc<Certificate>>,

@@ -203,7 +203,11 @@ impl ImageTrust {
         let reading = reading::read(engine.api(), image, &environment, labels)
             .await
             .map_err(failed)?;
-        let covered = reading.layout.cover(reading.directories, anchors);
+        let (layout, directories) = (reading.layout, reading.directories);
+        let added = anchors.clone();
+        // A keystore can ask for seconds of key derivation.
+        let covering = tokio::task::spawn_blocking(move || layout.cover(directories, &added));
+        let covered = covering.await.map_err(io::Error::other)?;
         let version = engine.api().version().await.map_err(failed)?;
         let mut components = version.components.into_iter().flatten();
         let is_podman = components.any(|component| component.name.contains("Podman"));
