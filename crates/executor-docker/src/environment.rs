@@ -20,11 +20,11 @@ pub(crate) struct DockerEnvironment {
     pub(crate) held: Held,
     pub(crate) helper: HelperContainer,
     pub(crate) build: Build,
-    pub(crate) _service_logs: FollowedLogs,
+    pub(crate) service_logs: FollowedLogs,
     pub(crate) say: Say,
     /// `EXECUTOR_JOB_SECTION_ATTEMPTS`.
     pub(crate) attempts: u32,
-    pub(crate) _place: Place,
+    pub(crate) place: Place,
 }
 
 /// The container with the job's image.
@@ -194,8 +194,17 @@ impl Environment for DockerEnvironment {
     }
 
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>> {
-        let Self { held, .. } = *self;
-        Box::pin(held.give_back())
+        let Self {
+            held,
+            service_logs,
+            place,
+            ..
+        } = *self;
+        Box::pin(async move {
+            let given_back = held.give_back().await;
+            drop((service_logs, place));
+            given_back
+        })
     }
 }
 

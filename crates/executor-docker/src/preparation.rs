@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bollard::models::{ImageInspect, NetworkCreateRequest};
 use courser_config::RunnerConfig;
-use courser_executor::{Place, Preparation, PrepareError, Say};
+use courser_executor::{Preparation, PrepareError, Say};
 use courser_job::{Job, JobImage, messages};
 use courser_net::legs::DockerTrust;
 use courser_protocol::FailureReason;
@@ -93,19 +93,38 @@ pub(crate) async fn prepare(
         anchors: shared.anchors(job),
         engine,
     };
-    Box::pin(preparing.all(&plan, held, place)).await
+    match Box::pin(preparing.all(&plan, &held)).await {
+        Ok(made) => Ok(DockerEnvironment {
+            held,
+            helper: made.helper,
+            build: made.build,
+            service_logs: made.service_logs,
+            attempts: job.settings().executor_job_section_attempts,
+            say: preparing.say,
+            place,
+        }),
+        Err(error) => {
+            // Before another attempt: it wants some of the same names.
+            if let Err(left) = held.give_back().await {
+                tracing::error!(job = job.payload().id, "cleaning up: {left}");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What a job's stages run in.
+struct Made {
+    helper: HelperContainer,
+    build: Build,
+    service_logs: FollowedLogs,
 }
 
 impl Preparing<'_> {
-    async fn all(
-        self,
-        plan: &JobContainers<'_>,
-        held: Held,
-        place: Place,
-    ) -> Result<DockerEnvironment, PrepareError> {
-        let made = self.network_and_volumes(plan).await?;
+    async fn all(&self, plan: &JobContainers<'_>, held: &Held) -> Result<Made, PrepareError> {
+        self.network_and_volumes(plan).await?;
         let helper_image = self.helper_image(plan).await?;
-        let services = RunningServices::start(&self, plan).await?;
+        let services = RunningServices::start(self, plan).await?;
         let mut service_logs = FollowedLogs::default();
         if self.job.settings().debug_services {
             for followed in services.to_follow() {
@@ -126,14 +145,14 @@ impl Preparing<'_> {
         }
         let mut build = Recipe::new(plan.build(&image.inspected, &links));
         self.trust(&mut build, &image, plan).await?;
-        let helper = HelperContainer::new(&held.engine, helper, self.opening(&made));
+        let helper = HelperContainer::new(&held.engine, helper, self.opening(plan));
         // Both take their time in the engine.
         let (started, created) = tokio::join!(helper.agent(), build.make(&held.engine));
         started?;
         let config = self.runner.docker.as_ref();
         let seconds = config.map_or(0, |config| config.wait_for_services_timeout);
-        services.wait_for(&self, seconds, &helper).await;
-        Ok(DockerEnvironment {
+        services.wait_for(self, seconds, &helper).await;
+        Ok(Made {
             build: Build {
                 politely: !self.job.shell().is_powershell()
                     && !self.job.features().native_container_stop,
@@ -141,12 +160,8 @@ impl Preparing<'_> {
                 made: Some(created),
                 lines: self.lines_of_use(&plan.image, &image)?,
             },
-            held,
             helper,
-            _service_logs: service_logs,
-            say: self.say,
-            attempts: self.job.settings().executor_job_section_attempts,
-            _place: place,
+            service_logs,
         })
     }
 
@@ -154,41 +169,25 @@ impl Preparing<'_> {
         &self.engine
     }
 
-    /// Gives the destinations of volumes that were not there before.
-    async fn network_and_volumes(
-        &self,
-        plan: &JobContainers<'_>,
-    ) -> Result<Vec<String>, PrepareError> {
+    async fn network_and_volumes(&self, plan: &JobContainers<'_>) -> Result<(), PrepareError> {
         if let Network::OfJob(request) = &plan.network {
             let request = NetworkCreateRequest::clone(request);
             let created = self.engine.api().create_network(request).await;
             created.map_err(|error| unusable(error.into()))?;
         }
-        let mut new = Vec::new();
-        for (destination, volume) in plan.volumes.made() {
-            let there = self.engine.api().inspect_volume(&volume.name).await;
-            match there.map_err(EngineError::from) {
-                Ok(_) => continue,
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(unusable(error)),
-            }
-            let created = self
-                .engine
-                .api()
-                .create_volume(volume.request.clone())
-                .await;
-            created.map_err(|error| unusable(error.into()))?;
-            new.push(destination.to_owned());
+        for (_, volume) in plan.volumes.made() {
+            // One that is there already is taken as it is.
+            let created = self.engine.api().create_volume(volume.request.clone());
+            created.await.map_err(|error| unusable(error.into()))?;
         }
-        Ok(new)
+        Ok(())
     }
 
-    /// A script that opens new volumes, and directories that stages of all users share, to these.
-    fn opening(&self, new_volumes: &[String]) -> String {
+    /// A script that opens volumes, and directories that stages of all users share, to these.
+    fn opening(&self, plan: &JobContainers<'_>) -> String {
         let quoted = |path: &str| format!("'{}'", path.replace('\'', r"'\''"));
-        let opened = new_volumes
-            .iter()
-            .map(|path| format!("chmod 0777 {}\n", quoted(path)));
+        let made = plan.volumes.made();
+        let opened = made.map(|(path, _)| format!("chmod 0777 {}\n", quoted(path)));
         let mut script: String = opened.collect();
         let directories = self.job.directories();
         for directory in [&directories.project, &directories.temporary] {
