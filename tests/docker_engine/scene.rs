@@ -72,7 +72,9 @@ impl Scene {
             self.docker = kept.map(|line| format!("{line}\n")).collect();
         }
         for line in lines.lines() {
-            self.docker.push_str(&format!("  {}\n", line.trim()));
+            self.docker.push_str("  ");
+            self.docker.push_str(line.trim());
+            self.docker.push('\n');
         }
     }
 
