@@ -14,16 +14,16 @@ pub(crate) enum HelperImage {
         line: String,
     },
     /// Our own small root file system, imported into the engine without a registry.
-    Own,
+    Own {
+        /// Reference of gitlab-runner's, for a Courser that came without that file.
+        upstream: String,
+    },
 }
 
 impl HelperImage {
     /// The configured one, else our own.
     pub(crate) fn choose(config: &DockerConfig, job: &Job, architecture: &str) -> Self {
         let image = job.variables().expand(&config.helper_image);
-        if image.is_empty() {
-            return Self::Own;
-        }
         let version = &job.context().version;
         let default = upstream_image(
             &config.helper_image_flavor,
@@ -31,6 +31,9 @@ impl HelperImage {
             version,
             job.shell(),
         );
+        if image.is_empty() {
+            return Self::Own { upstream: default };
+        }
         Self::Configured {
             line: messages::using_helper_image(&image, &default),
             image,
@@ -93,8 +96,13 @@ mod tests {
             let config = runner(docker).docker.expect("there");
             HelperImage::choose(&config, &job, "amd64")
         };
-        assert_eq!(choose(""), HelperImage::Own);
-        assert_eq!(choose("helper_image = \"$NONE\""), HelperImage::Own);
+        let own = HelperImage::Own {
+            upstream:
+                "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-latest"
+                    .to_owned(),
+        };
+        assert_eq!(choose(""), own);
+        assert_eq!(choose("helper_image = \"$NONE\""), own);
         let HelperImage::Configured { image, line } = choose("helper_image = \"mine:$V\"") else {
             panic!("the configured one");
         };

@@ -8,7 +8,6 @@ use courser_config::RunnerConfig;
 use courser_executor::{Preparation, PrepareError, Say};
 use courser_job::{Job, JobImage, messages};
 use courser_net::legs::DockerTrust;
-use courser_protocol::FailureReason;
 use jiff::Timestamp;
 
 use crate::belongings::Belongings;
@@ -207,29 +206,14 @@ impl Preparing<'_> {
         match &plan.helper_image {
             HelperImage::Configured { image, line } => {
                 (self.say)(line);
-                let wanted = JobImage {
-                    name: image.clone(),
-                    ..JobImage::default()
-                };
-                let image = self.fetch(&wanted).await?;
-                Ok(FoundHelper {
-                    inspected: image.inspected,
-                    has_program: false,
-                })
+                self.foreign_helper(image).await
             }
-            HelperImage::Own => {
+            HelperImage::Own { upstream } => {
                 let own = self.own_helper()?;
-                let id = own
-                    .ready(&self.engine, Timestamp::now())
-                    .await
-                    .map_err(no_helper)?;
-                let Some(id) = id else {
-                    return Err(PrepareError::because(
-                        FailureReason::RunnerConfigurationError,
-                        "no helper image lies beside this program, and none is configured: put \
-                         courser-helper-<architecture>.tar.zst into helper-images/ beside it, or set `helper_image` in \
-                         [runners.docker]",
-                    ));
+                let id = own.ready(&self.engine, Timestamp::now()).await;
+                let Some(id) = id.map_err(no_helper)? else {
+                    (self.say)(&messages::using_upstreams_helper_image(upstream));
+                    return self.foreign_helper(upstream).await;
                 };
                 let inspected = self.engine.api().inspect_image(&id).await;
                 Ok(FoundHelper {
@@ -238,6 +222,18 @@ impl Preparing<'_> {
                 })
             }
         }
+    }
+
+    /// An image of somebody else's, which gets our program.
+    async fn foreign_helper(&self, name: &str) -> Result<FoundHelper, PrepareError> {
+        let wanted = JobImage {
+            name: name.to_owned(),
+            ..JobImage::default()
+        };
+        Ok(FoundHelper {
+            inspected: self.fetch(&wanted).await?.inspected,
+            has_program: false,
+        })
     }
 
     /// Gets an image as the runner's and the job's settings have it.

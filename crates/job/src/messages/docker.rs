@@ -12,6 +12,11 @@ pub fn using_default_image() -> String {
     info("Using default image")
 }
 
+/// gitlab-runner's helper image, where Courser came without its own (11.2).
+pub fn using_upstreams_helper_image(image: &str) -> String {
+    plain(&format!("Using helper image:  {image}"))
+}
+
 /// A configured helper image; the double blanks are upstream's.
 pub fn using_helper_image(image: &str, default: &str) -> String {
     plain(&format!(
