@@ -43,7 +43,8 @@ impl Scene {
         std::fs::create_dir(world.path("tmp")).expect("a directory of the world");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
-            runner: format!("  tls-ca-file = \"{}\"\n", file.display()),
+            // The next job is asked for when the one before is over, and gets its place.
+            runner: format!("  limit = 1\n  tls-ca-file = \"{}\"\n", file.display()),
             docker: format!(
                 "  host = {:?}\n  image = {DEBIAN:?}\n  pull_policy = \"if-not-present\"\n",
                 engine.host

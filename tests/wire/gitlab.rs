@@ -325,7 +325,7 @@ impl GitLab {
 
     pub(crate) fn runner_command(&self, world: &World, more: &str) -> std::process::Command {
         let url = self.url();
-        let executor = if more.contains("executor = ") {
+        let executor = if more.trim_start().starts_with("executor = ") {
             ""
         } else {
             "executor = \"shell\"\n"

@@ -22,6 +22,9 @@ use crate::names::Names;
 /// Limit of everything together.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
+/// How often containers are looked for.
+const LISTS: u32 = 5;
+
 /// Names what a job has in an engine. Holds no secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Belongings {
@@ -78,7 +81,16 @@ impl Belongings {
     }
 
     async fn remove_containers(&self, engine: &Engine, told: &mut dyn Told) {
-        // Temporary volumes have their permissions set by containers named after them.
+        // What was asked for when a preparation was given up may appear a little later.
+        for _ in 0..LISTS {
+            if !self.remove_listed(engine, told).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether there were any.
+    async fn remove_listed(&self, engine: &Engine, told: &mut dyn Told) -> bool {
         let filter = ("name".to_owned(), vec![format!("^/?{}-", self.base)]);
         let options = ListContainersOptionsBuilder::default()
             .all(true)
@@ -87,7 +99,8 @@ impl Belongings {
         let found = match engine.api().list_containers(Some(options)).await {
             Ok(found) => found,
             Err(error) => {
-                return told.failed("containers".to_owned(), &EngineError::from(error));
+                told.failed("containers".to_owned(), &EngineError::from(error));
+                return false;
             }
         };
         for container in &found {
@@ -100,18 +113,21 @@ impl Belongings {
         let removing = found.iter().map(|container| {
             let id = container.id.clone().unwrap_or_default();
             async move {
-                (
-                    name(container),
-                    remove_container(engine, &id, !self.volume_keep).await,
-                )
+                let removed = remove_container(engine, &id, !self.volume_keep).await;
+                (name(container), removed)
             }
         });
+        let mut all = true;
         for (name, removed) in join_all(removing).await {
             match removed {
                 Ok(()) => told.removed(format!("container {name}")),
-                Err(error) => told.failed(format!("container {name}"), &error),
+                Err(error) => {
+                    told.failed(format!("container {name}"), &error);
+                    all = false;
+                }
             }
         }
+        all && !found.is_empty()
     }
 
     async fn remove_volumes(&self, engine: &Engine, told: &mut dyn Told) {
@@ -215,9 +231,10 @@ impl Told for InLog<'_> {
     }
 
     fn failed(&mut self, what: String, error: &EngineError) {
-        self.failure
-            .get_or_insert_with(|| format!("Failed to remove {what}: {error}"));
-        tracing::error!("Failed to remove {what}: {error}");
+        let line = format!("Failed to remove {what}: {error}");
+        (self.say)(&messages::error(&line));
+        tracing::error!("{line}");
+        self.failure.get_or_insert(line);
     }
 }
 

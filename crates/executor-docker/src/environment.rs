@@ -105,9 +105,6 @@ impl DockerEnvironment {
         output: &mut dyn Output,
         stop: StopSignal,
     ) -> Result<Exit, RunError> {
-        for line in self.build.lines.drain(..) {
-            (self.say)(&line);
-        }
         let engine = &self.held.engine;
         let mut attempt = 0;
         loop {
@@ -116,8 +113,8 @@ impl DockerEnvironment {
                 Some(made) => made?,
                 None => self.build.recipe.make(engine).await?,
             };
-            for line in self.build.recipe.lines() {
-                (self.say)(line);
+            for line in self.build.lines.drain(..) {
+                (self.say)(&line);
             }
             let stop = stop.clone();
             let ran = run_script(engine, &id, script, output, stop, self.build.politely).await;
@@ -135,7 +132,7 @@ impl DockerEnvironment {
                     (self.say)(&messages::container_gone(&id));
                     if attempt >= self.attempts {
                         return Err(RunError::Environment {
-                            message: "Execution attempts exceeded".to_owned(),
+                            message: format!("Execution attempts exceeded: {error}"),
                             reason: None,
                         });
                     }

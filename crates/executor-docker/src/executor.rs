@@ -140,6 +140,14 @@ impl ExecutorProvider for DockerProvider {
         let shell = Shell::parse(&config.shell).map_err(|rejection| UnusableExecutor::Shell {
             why: rejection.message,
         })?;
+        if shell.is_powershell() {
+            return Err(UnusableExecutor::Shell {
+                why: format!(
+                    "shell {:?} is not built into courser yet for the executor \"docker\": use \"bash\" or \"sh\"",
+                    config.shell
+                ),
+            });
+        }
         let missing = || UnusableExecutor::Configuration {
             why: "missing docker configuration".to_owned(),
         };
@@ -160,6 +168,7 @@ impl ExecutorProvider for DockerProvider {
             custom_build_dir: true,
             clean_git_config: true,
             shared_environment: false,
+            keeps_working_copies: false,
             open_files: true,
             tools_trust_by_executor: true,
             shows_via: true,
@@ -193,7 +202,10 @@ impl ExecutorProvider for DockerProvider {
             );
             match Engine::connect(&way).await {
                 Ok(engine) => belongings.remove(&engine, &mut swept).await,
-                Err(error) => swept.not_removed.push((what(), error.to_string())),
+                Err(error) => {
+                    swept.not_removed.push((what(), error.to_string()));
+                    swept.again = true;
+                }
             }
             swept
         })

@@ -8,11 +8,12 @@ use bollard::query_parameters::AttachContainerOptionsBuilder;
 use courser_executor::agent::{Agent, AgentError, AgentWork};
 use courser_executor::{Exit, Output, RunError, StopSignal, Stream};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
 use crate::engine::{Engine, EngineError};
 use crate::recipe::{MakeError, Recipe};
-use crate::stage::stdout;
+use crate::stage::{Complaints, stdout};
 
 /// Where our program is in it.
 pub(crate) const PROGRAM: &str = "/usr/bin/courser";
@@ -33,6 +34,9 @@ struct Shared {
     opening: String,
     agent: Mutex<Option<Agent>>,
 }
+
+/// Limit for the container to begin its work.
+const BEGINNING: Duration = Duration::from_secs(60);
 
 /// The command of the container.
 pub(crate) fn command() -> Vec<String> {
@@ -69,23 +73,23 @@ impl HelperContainer {
         let AttachContainerResults { output, input } = attached.await.map_err(EngineError::from)?;
         let started = engine.api().start_container(&id, None);
         started.await.map_err(EngineError::from)?;
-        let agent = Agent::new(input, StreamReader::new(Box::pin(stdout(output))));
-        if !self.shared.opening.is_empty() {
-            let mut said = Said(Vec::new());
-            let opening = AgentWork::Script(&self.shared.opening);
-            let opened = agent
-                .run(opening, &mut said, StopSignal::new(), GRACE)
-                .await;
-            let why = match opened {
-                Ok(Exit::Success) => None,
-                Ok(Exit::Failure { text, .. }) => Some(text),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(why) = why {
-                let said = String::from_utf8_lossy(&said.0);
-                let why = format!("the helper container does not work: {why}: {}", said.trim());
-                return Err(EngineError::Stream(why).into());
-            }
+        let complaints = Complaints::default();
+        let said = stdout(output, complaints.clone());
+        let agent = Agent::new(input, StreamReader::new(Box::pin(said)));
+        let mut said = Said(Vec::new());
+        let opening = AgentWork::Script(&self.shared.opening);
+        let opening = agent.run(opening, &mut said, StopSignal::new(), GRACE);
+        let why = match timeout(BEGINNING, opening).await {
+            Ok(Ok(Exit::Success)) => None,
+            Ok(Ok(Exit::Failure { text, .. })) => Some(text),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("nothing comes for {} s", BEGINNING.as_secs())),
+        };
+        if let Some(why) = why {
+            let said = String::from_utf8_lossy(&said.0);
+            let said = format!("{}{}", said, complaints.text());
+            let why = format!("the helper container does not work: {why}: {}", said.trim());
+            return Err(EngineError::Stream(why).into());
         }
         *known = Some(agent.clone());
         Ok(agent)
@@ -101,22 +105,40 @@ impl HelperContainer {
         let agent = self.agent().await?;
         match agent.run(work, output, stop, GRACE).await {
             Ok(exit) => Ok(exit),
-            // Somebody has removed or killed it: as upstream has it.
-            Err(AgentError::Lost(why)) => {
-                tracing::warn!(
-                    container = self.shared.recipe.name(),
-                    "the helper container is gone: {why}"
-                );
-                Ok(Exit::Failure {
-                    code: 137,
-                    text: "exit code 137".to_owned(),
-                })
-            }
+            Err(AgentError::Lost(why)) => self.lost(&why).await,
             Err(error @ AgentError::NotStarted(_)) => Err(RunError::Environment {
                 message: format!("in the helper container: {error}"),
                 reason: None,
             }),
         }
+    }
+}
+
+impl HelperContainer {
+    /// What it means that its stream has ended.
+    async fn lost(&self, why: &str) -> Result<Exit, RunError> {
+        let Shared { engine, recipe, .. } = &*self.shared;
+        let inspected = engine.api().inspect_container(recipe.name(), None).await;
+        let runs = inspected.map(|container| container.state.and_then(|state| state.running));
+        let message = match runs.map_err(EngineError::from) {
+            Ok(Some(true)) => {
+                format!("the connection to the helper container is lost: {why}")
+            }
+            Err(error) if !error.is_not_found() => {
+                format!("the helper container is lost: {error}")
+            }
+            // Somebody has killed or removed it: as upstream has it.
+            _ => {
+                return Ok(Exit::Failure {
+                    code: 137,
+                    text: "exit code 137".to_owned(),
+                });
+            }
+        };
+        Err(RunError::Environment {
+            message,
+            reason: None,
+        })
     }
 }
 

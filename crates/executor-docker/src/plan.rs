@@ -231,9 +231,11 @@ impl<'a> JobContainers<'a> {
         })
     }
 
-    /// Labels of a container that is only looked into.
-    pub(crate) fn labels_of_probe(&self) -> HashMap<String, String> {
-        self.labels.own(Kind::Predefined, [])
+    /// Name and labels of a container of that image that is only looked into.
+    pub(crate) fn probe(&self, image: &str) -> (String, HashMap<String, String>) {
+        let id = image.trim_start_matches("sha256:");
+        let name = format!("{}-trust-{}", self.names.base(), id.get(..12).unwrap_or(id));
+        (name, self.labels.own(Kind::Predefined, []))
     }
 
     /// The container with the job's image, in which its scripts run.
@@ -253,7 +255,7 @@ impl<'a> JobContainers<'a> {
         definition
     }
 
-    /// The container of predefined stages. It runs as its image says, whatever the job's user.
+    /// The container of predefined stages: it runs `command` as its image's user, whatever the job's.
     pub(crate) fn helper(
         &self,
         image: &ImageInspect,
@@ -264,7 +266,10 @@ impl<'a> JobContainers<'a> {
         let id = image.id.clone().unwrap_or_default();
         let mut definition = self.job_container(Kind::Predefined, &id, image, links);
         definition.name = self.names.helper();
-        definition.body.cmd = Some(command);
+        // What an image starts first may print, and there it would disturb our program's stream.
+        let mut command = command.into_iter();
+        definition.body.entrypoint = Some(command.by_ref().take(1).collect());
+        definition.body.cmd = Some(command.collect());
         definition
     }
 

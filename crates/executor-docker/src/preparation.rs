@@ -50,12 +50,16 @@ pub(crate) async fn prepare(
     let Preparation {
         place,
         job,
+        stop,
         say,
         say_of_services,
         footprint: told,
     } = preparation;
     let config = runner.docker.as_ref().ok_or(PlanError::NoConfiguration)?;
-    let engine = Engine::connect(way).await.map_err(unusable)?;
+    let engine = tokio::select! {
+        engine = Engine::connect(way) => engine.map_err(unusable)?,
+        () = stop.cancelled() => return Err(PrepareError::canceled()),
+    };
     let info = engine.info().await.map_err(unusable)?;
     let daemon = Daemon::new(info, engine.api_version());
     let random = *uuid::Uuid::new_v4().as_bytes();
@@ -92,7 +96,12 @@ pub(crate) async fn prepare(
         anchors: shared.anchors(job),
         engine,
     };
-    match Box::pin(preparing.all(&plan, &held)).await {
+    let all = Box::pin(preparing.all(&plan, &held));
+    let made = tokio::select! {
+        made = all => made,
+        () = stop.cancelled() => Err(PrepareError::canceled()),
+    };
+    match made {
         Ok(made) => Ok(DockerEnvironment {
             held,
             helper: made.helper,
@@ -144,6 +153,7 @@ impl Preparing<'_> {
         }
         let mut build = Recipe::new(plan.build(&image.inspected, &links));
         self.trust(&mut build, &image, plan).await?;
+        let build_lines = build.lines().to_vec();
         let helper = HelperContainer::new(&held.engine, helper, self.opening(plan));
         // Both take their time in the engine.
         let (started, created) = tokio::join!(helper.agent(), build.make(&held.engine));
@@ -157,7 +167,11 @@ impl Preparing<'_> {
                     && !self.job.features().native_container_stop,
                 recipe: build,
                 made: Some(created),
-                lines: self.lines_of_use(&plan.image, &image)?,
+                lines: {
+                    let mut lines = self.lines_of_use(&plan.image, &image)?;
+                    lines.extend(build_lines);
+                    lines
+                },
             },
             helper,
             service_logs,
@@ -187,7 +201,9 @@ impl Preparing<'_> {
         let quoted = |path: &str| format!("'{}'", path.replace('\'', r"'\''"));
         let made = plan.volumes.made();
         let opened = made.map(|(path, _)| format!("chmod 0777 {}\n", quoted(path)));
-        let mut script: String = opened.collect();
+        let mut script: String = std::iter::once("set -e\n".to_owned())
+            .chain(opened)
+            .collect();
         let directories = self.job.directories();
         for directory in [&directories.project, &directories.temporary] {
             script.push_str("mkdir -p ");
@@ -307,10 +323,10 @@ impl Preparing<'_> {
         let Some(anchors) = &self.anchors else {
             return Ok(None);
         };
-        let labels = plan.labels_of_probe();
+        let (name, labels) = plan.probe(image);
         let trusts = &self.shared.image_trusts;
         let failed = |error: ImageTrustError| PrepareError::passing(error.to_string());
-        let trust = trusts.of(&self.engine, image, anchors, &labels);
+        let trust = trusts.of(&self.engine, image, anchors, (&name, &labels));
         let trust = trust.await.map_err(failed)?;
         recipe
             .with_trust(&trust, &plan.volumes.destinations())

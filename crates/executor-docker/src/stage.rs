@@ -2,6 +2,7 @@
 //! (`executor-docker.md` 7).
 
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
@@ -100,11 +101,12 @@ pub(crate) async fn run_script(
             end = &mut ending, if ended.is_none() => ended = Some(end?),
             piece = said.next() => match piece {
                 Some(Ok(piece)) => hand_on(piece, output),
-                Some(Err(error)) => {
-                    tracing::debug!(container, "the output of a stage: {error}");
-                    break;
+                // Without its output the job would go on unseen.
+                Some(Err(error)) if ended.is_none() => {
+                    stop_and_wait(engine, container).await.ok();
+                    return Err(error.into());
                 }
-                None => break,
+                Some(Err(_)) | None => break,
             },
             // The engine sometimes keeps the stream of a container open that has ended.
             () = tokio::time::sleep(DRAIN), if ended.is_some() => break,
@@ -162,8 +164,6 @@ async fn ask_to_end(engine: &Engine, container: &str) {
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         cmd: Some(vec!["sh", "-c", TERMINATE]),
-        // As root: processes of other users of the job are to hear it too.
-        user: Some("0"),
         ..CreateExecOptions::default()
     };
     let asking = async {
@@ -213,18 +213,41 @@ fn exit(status: i64) -> Exit {
     }
 }
 
-/// The standard output of an attached container as bytes; what it says on standard error is told as a warning.
+/// The beginning of what the helper container says on standard error. What follows may be of the job's making, and is in
+/// nobody's log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Complaints(Arc<Mutex<Vec<u8>>>);
+
+impl Complaints {
+    const LONGEST: usize = 1000;
+
+    fn add(&self, bytes: &[u8]) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = Self::LONGEST.saturating_sub(said.len());
+        said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
+
+/// The standard output of an attached container as bytes.
 pub(crate) fn stdout(
     said: impl stream::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send + 'static,
+    complaints: Complaints,
 ) -> impl stream::Stream<Item = std::io::Result<bytes::Bytes>> + Send {
-    said.filter_map(async |piece| match piece {
-        Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => Some(Ok(message)),
-        Ok(LogOutput::StdErr { message }) => {
-            let text = String::from_utf8_lossy(&message);
-            tracing::warn!("helper container: {}", text.trim_end());
-            None
-        }
-        Ok(LogOutput::StdIn { .. }) => None,
-        Err(error) => Some(Err(std::io::Error::other(error))),
+    said.filter_map(move |piece| {
+        let handed = match piece {
+            Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => Some(Ok(message)),
+            Ok(LogOutput::StdErr { message }) => {
+                complaints.add(&message);
+                None
+            }
+            Ok(LogOutput::StdIn { .. }) => None,
+            Err(error) => Some(Err(std::io::Error::other(error))),
+        };
+        std::future::ready(handed)
     })
 }

@@ -42,6 +42,8 @@ pub struct Preparation<'a> {
     pub place: Place,
     /// For whom.
     pub job: &'a Job,
+    /// Fires when the environment is not wanted any more: preparing ends then, once what was made is taken away.
+    pub stop: StopSignal,
     /// Shows lines of the runner's own in the job's log; also while stages run.
     pub say: Say,
     /// Shows lines of services' logs in the job's (`CI_DEBUG_SERVICES`), each with its end; also while stages run.
@@ -124,6 +126,9 @@ pub struct Facts {
     pub clean_git_config: bool,
     /// Jobs see the machine's own environment (`CI_SHARED_ENVIRONMENT`), else each has a disposable one.
     pub shared_environment: bool,
+    /// A job's working copy is still there when its environment is gone, so that another process can save what its
+    /// scripts made.
+    pub keeps_working_copies: bool,
     /// Stages run as different users, who share the job's files.
     pub open_files: bool,
     /// It sees itself to what the job's own tools trust; otherwise they are told by variables and files of the job.
@@ -205,6 +210,11 @@ impl PrepareError {
             message: message.into(),
             reason: None,
         }
+    }
+
+    /// Nobody wants it any more.
+    pub fn canceled() -> Self {
+        Self::passing("canceled")
     }
 
     /// One that is final.

@@ -45,6 +45,8 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// What could not be removed, and why.
     pub not_removed: Vec<(String, String)>,
+    /// Where it all is could not be reached: to be tried again.
+    pub again: bool,
 }
 
 /// A process of a job whose runner died.

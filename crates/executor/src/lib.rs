@@ -13,7 +13,8 @@
 //! let place = executor.acquire().await?;
 //! let footprint = &|_| ();
 //! let say: courser_executor::Say = std::sync::Arc::new(|_| ());
-//! let preparation = Preparation { place, job, say: say.clone(), say_of_services: say, footprint };
+//! let (stop, say_of_services) = (StopSignal::new(), say.clone());
+//! let preparation = Preparation { place, job, stop, say, say_of_services, footprint };
 //! let mut environment = executor.prepare(preparation).await?;
 //! let exit = environment.run(stage, log, StopSignal::new()).await?;
 //! environment.clean_up().await?;

@@ -199,13 +199,15 @@ pub async fn forget_left_over(spool: &Spool, executors: &Executors) {
     let spool = spool.clone();
     let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
     for mut left in found.unwrap_or_default() {
-        sweep_once(&mut left, executors).await;
-        left.files.remove();
+        if sweep_once(&mut left, executors).await {
+            left.files.remove();
+        }
     }
 }
 
 /// Ends what still runs of a job that had not ended, and removes its private files; once, also when it is found again.
-async fn sweep_once(left: &mut LeftOver, executors: &Executors) {
+/// Whether that could be done at all.
+async fn sweep_once(left: &mut LeftOver, executors: &Executors) -> bool {
     let job = left.job.job;
     let mut footprints = Vec::new();
     for record in &left.records {
@@ -216,8 +218,9 @@ async fn sweep_once(left: &mut LeftOver, executors: &Executors) {
         }
     }
     if footprints.is_empty() {
-        return;
+        return true;
     }
+    let mut again = false;
     for footprint in footprints {
         let swept = executors.sweep(&footprint).await;
         for Orphan { pid, name } in swept.killed {
@@ -229,10 +232,15 @@ async fn sweep_once(left: &mut LeftOver, executors: &Executors) {
         for (what, error) in swept.not_removed {
             tracing::error!(job, "cannot remove {what}: {error}");
         }
+        again |= swept.again;
+    }
+    if again {
+        return false;
     }
     if let Err(error) = left.files.record(&Record::Swept) {
         tracing::warn!(job, "cannot write the journal of a job: {error}");
     }
+    true
 }
 
 /// A job that another process began.

@@ -84,8 +84,8 @@ pub struct ImageTrusts {
 }
 
 impl ImageTrusts {
-    /// Of the image with this id, `sha256:…`: never a name, which can come to mean another image. `labels` are for the
-    /// container that is made to look into the image.
+    /// Of the image with this id, `sha256:…`: never a name, which can come to mean another image. `probe` is name
+    /// and labels of the container that is made to look into the image.
     ///
     /// # Errors
     ///
@@ -95,14 +95,14 @@ impl ImageTrusts {
         engine: &Engine,
         image: &str,
         anchors: &Anchors,
-        labels: &HashMap<String, String>,
+        probe: (&str, &HashMap<String, String>),
     ) -> Result<Arc<ImageTrust>, ImageTrustError> {
         let host = engine.host().to_owned();
         let key = (host, image.to_owned(), anchors.digest);
         let cell = self.cell(&key);
         let trust = cell
             .get_or_try_init(|| async {
-                let trust = ImageTrust::for_image(engine, image, anchors, labels).await?;
+                let trust = ImageTrust::for_image(engine, image, anchors, probe).await?;
                 Ok::<_, ImageTrustError>(Arc::new(trust))
             })
             .await?;
@@ -187,7 +187,7 @@ impl ImageTrust {
         engine: &Engine,
         image: &str,
         anchors: &Anchors,
-        labels: &HashMap<String, String>,
+        probe: (&str, &HashMap<String, String>),
     ) -> Result<Self, ImageTrustError> {
         let failed = |error: bollard::errors::Error| ImageTrustError::Read {
             image: image.to_owned(),
@@ -200,7 +200,7 @@ impl ImageTrust {
         }
         let environment = inspected.config.and_then(|config| config.env);
         let environment = environment.unwrap_or_default();
-        let reading = reading::read(engine.api(), image, &environment, labels)
+        let reading = reading::read(engine.api(), image, &environment, probe)
             .await
             .map_err(failed)?;
         let (layout, directories) = (reading.layout, reading.directories);

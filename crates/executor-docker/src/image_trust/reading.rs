@@ -6,7 +6,7 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    ContainerArchiveInfoOptionsBuilder, CreateContainerOptions,
+    ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
     DownloadFromContainerOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use bytes::{Bytes, BytesMut};
@@ -27,16 +27,18 @@ pub(super) struct ImageReading {
     pub(super) directories: BTreeMap<String, Result<Directory, DirectoryError>>,
 }
 
-/// Reads the image with this id. `environment` is its own; `labels` let the container be found should this process die.
+/// Reads the image with this id. `environment` is its own; `name` lets the
+/// container be found should this be given up, or this process die.
 pub(super) async fn read(
     engine: &Docker,
     image: &str,
     environment: &[String],
-    labels: &HashMap<String, String>,
+    (name, labels): (&str, &HashMap<String, String>),
 ) -> Result<ImageReading, Error> {
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
     let created = engine
         .create_container(
-            None::<CreateContainerOptions>,
+            Some(options),
             ContainerCreateBody {
                 image: Some(image.to_owned()),
                 // Images without a command make no container without one.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -17,7 +19,7 @@ use crate::shell::REPOSITORY_VARIABLES;
 /// Frames that wait to be written.
 const WAITING: usize = 16;
 
-/// How long what a run left in the background may hold its output open.
+/// How long what a run left in the background may hold its output open without a word.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Where Bash is looked for, in this order (`executor-docker.md` 5.3).
@@ -114,6 +116,7 @@ async fn perform(
     // Its copies of a shared pipe's end, or the pipe would never end.
     drop(command);
     let mut child = Group { child };
+    let forwarded = Arc::new(AtomicU64::new(0));
     let mut outputs = JoinSet::new();
     if let Some(reader) = together {
         outputs.spawn(forward(
@@ -121,13 +124,26 @@ async fn perform(
             run,
             Kind::Stdout,
             said.clone(),
+            Arc::clone(&forwarded),
         ));
     }
     if let Some(stdout) = child.child.stdout.take() {
-        outputs.spawn(forward(stdout, run, Kind::Stdout, said.clone()));
+        outputs.spawn(forward(
+            stdout,
+            run,
+            Kind::Stdout,
+            said.clone(),
+            Arc::clone(&forwarded),
+        ));
     }
     if let Some(stderr) = child.child.stderr.take() {
-        outputs.spawn(forward(stderr, run, Kind::Stderr, said.clone()));
+        outputs.spawn(forward(
+            stderr,
+            run,
+            Kind::Stderr,
+            said.clone(),
+            Arc::clone(&forwarded),
+        ));
     }
     let (input, feeding) = mpsc::unbounded_channel();
     let mut feeder = JoinSet::new();
@@ -161,8 +177,20 @@ async fn perform(
             }
         }
     };
-    let drained = async { while outputs.join_next().await.is_some() {} };
-    tokio::time::timeout(DRAIN, drained).await.ok();
+    loop {
+        let before = forwarded.load(Ordering::Relaxed);
+        tokio::select! {
+            ended = outputs.join_next() => if ended.is_none() {
+                break;
+            },
+            // A piece that waits for room on the stream counts as on its way.
+            () = tokio::time::sleep(DRAIN) => {
+                if forwarded.load(Ordering::Relaxed) == before && said.capacity() > 0 {
+                    break;
+                }
+            }
+        }
+    }
     Ok(status)
 }
 
@@ -195,6 +223,7 @@ async fn forward(
     run: u32,
     kind: Kind,
     said: mpsc::Sender<Frame>,
+    forwarded: Arc<AtomicU64>,
 ) {
     let mut room = vec![0; LONGEST];
     while let Ok(count @ 1..) = pipe.read(&mut room).await {
@@ -202,6 +231,7 @@ async fn forward(
         if said.send(frame).await.is_err() {
             return;
         }
+        forwarded.fetch_add(1, Ordering::Relaxed);
     }
 }
 

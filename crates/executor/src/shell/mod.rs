@@ -93,6 +93,7 @@ impl ShellExecutor {
             custom_build_dir: false,
             clean_git_config: false,
             shared_environment: true,
+            keeps_working_copies: true,
             open_files: false,
             tools_trust_by_executor: false,
             shows_via: false,

@@ -103,7 +103,10 @@ impl Performer {
             let elapsed = self.started.map_or(Duration::ZERO, |start| start.elapsed());
             let (next, actions) = state.on(event, elapsed);
             state = next;
-            if !kept && let Some(over) = state.scripts_over() {
+            if !kept
+                && self.executor.facts().keeps_working_copies
+                && let Some(over) = state.scripts_over()
+            {
                 kept = true;
                 self.log.unfinished(&Unfinished::new(&self.job, over));
             }
@@ -236,30 +239,27 @@ impl Performer {
             let prepare = async {
                 let place = match place {
                     Some(place) => place,
-                    None => {
-                        let acquired = executor.acquire().await;
-                        acquired.map_err(|none| PrepareError::passing(none.to_string()))?
-                    }
+                    None => tokio::select! {
+                        acquired = executor.acquire() => {
+                            acquired.map_err(|none| PrepareError::passing(none.to_string()))?
+                        }
+                        () = stopped.cancelled() => return Err(PrepareError::canceled()),
+                    },
                 };
                 let preparation = Preparation {
                     place,
                     job: &job,
+                    stop: stopped.clone(),
                     say,
                     say_of_services,
                     footprint: &|footprint| log.footprint(footprint),
                 };
                 executor.prepare(preparation).await
             };
-            tokio::select! {
-                prepared = prepare => match prepared {
-                    Ok(environment) => (Event::Prepared, Some(environment)),
-                    Err(PrepareError { message, reason }) => {
-                        (Event::PrepareFailed { message, reason }, None)
-                    }
-                },
-                () = stopped.cancelled() => {
-                    let message = "canceled".to_owned();
-                    (Event::PrepareFailed { message, reason: None }, None)
+            match prepare.await {
+                Ok(environment) => (Event::Prepared, Some(environment)),
+                Err(PrepareError { message, reason }) => {
+                    (Event::PrepareFailed { message, reason }, None)
                 }
             }
         };

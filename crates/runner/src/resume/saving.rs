@@ -75,6 +75,13 @@ impl Saving {
             .executor(runner, host)
             .map_err(|error| error.to_string())?;
         let facts = executor.facts();
+        let before = &self.job.context().executor;
+        if facts.name != before {
+            return Err(format!(
+                "its scripts ran with the executor {before:?}, and the runner has {:?} now",
+                facts.name
+            ));
+        }
         let context = RunnerContext {
             shell: facts.shell.clone(),
             helper_command: facts.helper_command.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
@@ -20,6 +21,9 @@ use courser_trust::{Bundle, Generation, Source, Store};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::docker_engine::connected;
+
+/// Containers that are looked into have names of their own.
+static PROBES: AtomicU32 = AtomicU32::new(0);
 
 pub(super) const BUSYBOX: &str = "courser.test/busybox:1";
 pub(super) const DEBIAN: &str = "courser.test/debian:12";
@@ -157,7 +161,10 @@ impl Scene {
         let inspected = inspected.unwrap_or_else(|error| panic!("{image}: {error}"));
         let id = inspected.id.expect("an id");
         let labels = HashMap::from([("courser.test".to_owned(), "image-trust".to_owned())]);
-        let reading = self.trusts.of(&self.engine, &id, &self.anchors, &labels);
+        let number = PROBES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("courser-test-trust-{}-{number}", std::process::id());
+        let probe = (name.as_str(), &labels);
+        let reading = self.trusts.of(&self.engine, &id, &self.anchors, probe);
         reading
             .await
             .unwrap_or_else(|error| panic!("{image}: {error}"))
