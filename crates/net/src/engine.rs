@@ -71,7 +71,7 @@ pub enum EngineSetupError {
     /// The host is no URL of an Engine.
     #[error("unable to parse docker host `{host}`: {reason}")]
     Host {
-        /// As configured.
+        /// As configured, without a user.
         host: String,
         /// What is wrong with it.
         reason: String,
@@ -79,7 +79,7 @@ pub enum EngineSetupError {
     /// A way to an Engine that is not supported.
     #[error("docker host `{host}` is not supported: {instead}")]
     Unsupported {
-        /// As configured.
+        /// As configured, without a user.
         host: String,
         /// What to do instead.
         instead: String,
@@ -246,14 +246,20 @@ impl EngineTransport {
 }
 
 impl DockerTrust {
-    /// Where the Engine is, to be shown and looked at: `https://HOST:PORT/` where TLS is spoken, else the host as configured.
+    /// The host as configured, without a user.
+    pub fn shown(&self) -> String {
+        address::without_user(&self.host)
+    }
+
+    /// Where the Engine is, to be shown and looked at: `https://HOST:PORT/` where TLS is spoken, else the host as configured,
+    /// without a user.
     pub fn url(&self) -> Option<Url> {
         let address = Address::parse(&self.host, self.tls.is_some()).ok();
         match address {
             Some(Address::Network { authority, .. }) if self.tls.is_some() => {
                 Url::parse(&format!("https://{authority}/")).ok()
             }
-            _ => Url::parse(&self.host).ok(),
+            _ => Url::parse(&self.shown()).ok(),
         }
     }
 }

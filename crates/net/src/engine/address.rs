@@ -32,11 +32,11 @@ impl Address {
     /// `secure`: `tls_verify` is on.
     pub(super) fn parse(host: &str, secure: bool) -> Result<Self, EngineSetupError> {
         let wrong = |reason: &str| EngineSetupError::Host {
-            host: host.to_owned(),
+            host: without_user(host),
             reason: reason.to_owned(),
         };
         let unsupported = |instead: &str| EngineSetupError::Unsupported {
-            host: host.to_owned(),
+            host: without_user(host),
             instead: instead.to_owned(),
         };
         let (scheme, rest) = host
@@ -54,6 +54,14 @@ impl Address {
             }
             "ssh" => {
                 let target = rest.split('/').next().unwrap_or_default();
+                // SSH takes a user here and no password.
+                let target = match target.rsplit_once('@') {
+                    Some((user, target)) => {
+                        let user = user.split(':').next().unwrap_or_default();
+                        format!("{user}@{target}")
+                    }
+                    None => target.to_owned(),
+                };
                 Err(unsupported(&format!(
                     "let SSH forward the socket and use that one: `ssh -nNT -L /run/courser-docker.sock:/var/run/docker.sock \
                      {target}`, then host = \"unix:///run/courser-docker.sock\""
@@ -106,6 +114,17 @@ impl Address {
     }
 }
 
+/// `host` as it may be shown: user and password are nobody's business.
+pub(super) fn without_user(host: &str) -> String {
+    let (scheme, rest) = host.split_once("://").unwrap_or(("", host));
+    // A password may hold any character, and no host holds an `@`.
+    match rest.rsplit_once('@') {
+        Some((_, rest)) if scheme.is_empty() => rest.to_owned(),
+        Some((_, rest)) if scheme != "unix" => format!("{scheme}://{rest}"),
+        _ => host.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +172,14 @@ mod tests {
             ("docker.example:2375", "no scheme"),
             ("unix://", "path of the socket"),
             ("tcp://", "should read tcp://HOST:PORT"),
-            ("tcp://me:secret@d:1", "should read tcp://HOST:PORT"),
+            (
+                "tcp://me:secret@d:1",
+                "docker host `tcp://d:1`: it should read tcp://HOST:PORT",
+            ),
+            ("tcp://me:sec/secret@d:1", "docker host `tcp://d:1`: it"),
+            ("me:secret@d:1", "no scheme"),
+            ("ssh://me:secret@d:22", "docker.sock me@d:22`"),
+            ("fd://me:secret@d", "`fd://d` is not supported"),
             ("https://d.example:2376", "tls_verify = true"),
             (
                 "ssh://me@d.example:22/x",
@@ -165,6 +191,7 @@ mod tests {
         for (host, expected) in table {
             let error = Address::parse(host, false).unwrap_err().to_string();
             assert!(error.contains(expected), "{host}: {error}");
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn ask(way: &DockerTrust, finding: &mut Finding) -> Option<Engi
             None
         }
         Err(_) => {
-            let text = format!("the Docker Engine at {} does not answer", way.host);
+            let text = format!("the Docker Engine at {} does not answer", way.shown());
             finding.fault = Some(Fault::told(text, None));
             None
         }

@@ -137,7 +137,7 @@ impl Planner<'_> {
         let url = way.url().ok_or_else(|| {
             let text = format!(
                 "host of [runners.docker] is {:?}, which is no URL",
-                way.host
+                way.shown()
             );
             Failure::invalid(text).hint("unix:///var/run/docker.sock or tcp://HOST:2376")
         })?;
