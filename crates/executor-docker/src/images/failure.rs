@@ -5,7 +5,7 @@ use courser_protocol::FailureReason;
 use courser_trust::Remedy;
 
 use super::credentials::Logins;
-use super::reference::{DOCKER_HUB, Reference};
+use super::reference::{DOCKER_HUB, Reference, is_host};
 use crate::engine::EngineError;
 
 /// One policy that gave no image.
@@ -167,11 +167,12 @@ pub(super) fn in_a_log(remedy: &Remedy) -> String {
     }
 }
 
-/// Host and port in Go's `Get "https://host:port/v2/": …`.
+/// Host and port in Go's `Get "https://host:port/v2/": …`. The registry may have written the text, and the host becomes
+/// part of a command: anything else is nobody's name.
 fn asked_host(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("\"https://")?;
     let host = rest.split(['/', '"']).next()?;
-    (!host.is_empty()).then_some(host)
+    is_host(host).then_some(host)
 }
 
 fn of_login(registry: &str, repository: &str, used: Option<&str>, logins: &Logins) -> Remedy {
@@ -254,6 +255,42 @@ mod tests {
         ];
         for (message, expected) in table {
             assert_eq!(reason(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_registry_writes_no_commands() {
+        let hosts = [
+            "a;reboot",
+            "$(reboot)",
+            "`reboot`",
+            "a b",
+            "a&b",
+            "a\nb",
+            "--to=x",
+            "a:1;b",
+            "[::1];b",
+            "",
+        ];
+        for host in hosts {
+            for why in ["signed by unknown authority", "has expired"] {
+                for registry in ["reg.tld", DOCKER_HUB] {
+                    let message = format!("Get \"https://{host}/v2/\": x509: certificate {why}");
+                    let place = Place::of("unix:///x", None);
+                    let command = of_certificate(&message, registry, &place).command;
+                    let command = command.expect("a command");
+                    assert!(
+                        command.contains(&format!(" {registry}"))
+                            || command.contains(&format!("https://{registry}")),
+                        "{command}"
+                    );
+                    assert!(host.is_empty() || !command.contains(host), "{command}");
+                }
+            }
+        }
+        for host in ["auth.tld:8443", "10.0.0.1", "[::1]:5000"] {
+            let message = format!("Get \"https://{host}/v2/\": x509: …");
+            assert_eq!(asked_host(&message), Some(host));
         }
     }
 

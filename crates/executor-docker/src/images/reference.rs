@@ -91,7 +91,8 @@ pub(crate) fn names_a_host(component: &str) -> bool {
     component.contains(['.', ':']) || component == "localhost"
 }
 
-fn is_host(host: &str) -> bool {
+/// A host's name or address, with a port or without.
+pub(super) fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let outer = label.starts_with('-') || label.ends_with('-');
