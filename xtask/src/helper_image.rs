@@ -101,10 +101,7 @@ pub(crate) fn make(root: &Path, fresh: bool) -> Result<PathBuf> {
     }
     println!("helper image: {}", target.display());
     let packages = directory.join("packages");
-    if packages.exists() {
-        fs::remove_dir_all(&packages).with_context(|| packages.display().to_string())?;
-    }
-    fs::create_dir_all(&packages).with_context(|| packages.display().to_string())?;
+    make_empty(&packages)?;
     let names: Vec<String> = crate::servers::entries(&list)
         .filter_map(|line| line.split_whitespace().next())
         .map(|name| format!("{name}:{of_debian}"))
@@ -174,6 +171,13 @@ pub(crate) fn lay_beside_programs(root: &Path) -> Result<()> {
     Ok(())
 }
 
+fn make_empty(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).with_context(|| directory.display().to_string())?;
+    }
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())
+}
+
 fn download(directory: &Path, names: &[String]) -> Result<()> {
     ensure!(
         Path::new("/etc/debian_version").exists(),
@@ -190,6 +194,8 @@ fn download(directory: &Path, names: &[String]) -> Result<()> {
     // Package lists of an image are old, or gone; most of the time they are good enough.
     fetch().or_else(|_| {
         crate::servers::quietly(Command::new("apt-get").args(["update", "--quiet"]))?;
+        // Versions of the old lists that did come are not to lie beside the new ones.
+        make_empty(directory)?;
         fetch()
     })
 }
