@@ -417,4 +417,11 @@ fn a_job_with_an_image_needs_an_engine_or_the_shell_executor() {
         none.all()
     );
     assert_eq!(exec(&[]).code(), 0, "nothing needs an Engine");
+    let bridge = "go:\n  trigger: {include: child.yml, strategy: depend}\n";
+    world.write("work/.gitlab-ci.yml", bridge);
+    world.write("work/child.yml", "inner:\n  script: echo in a shell\n");
+    assert_eq!(exec(&[]).code(), 0, "nor does the child");
+    let none = exec(&["--executor", "docker"]);
+    assert_eq!(none.code(), 4, "{}", none.all());
+    assert!(!none.all().contains("in a shell\n"), "{}", none.all());
 }

@@ -43,9 +43,9 @@ build:
   cache: {key: k, paths: [before]}
   artifacts: {paths: [made.txt]}
 test:
-  image: {name: courser.test/busybox:1}
   needs: [build]
   services: []
+  image: {name: courser.test/busybox:1, pull_policy: never}
   script: ['busybox | grep BusyBox', cat made.txt]
 ";
     world.repository("work", &[(".gitlab-ci.yml", pipeline)]);
@@ -90,6 +90,14 @@ inner:
     assert_eq!(finished.code(), 0, "{}", finished.all());
     assert!(
         finished.stdout.contains("| BusyBox v"),
+        "{}",
+        finished.all()
+    );
+    world.write("work/child.yml", "inner:\n  script: echo ran\n");
+    let finished = exec(&world, &["--executor", "docker"]);
+    assert_eq!(finished.code(), 1, "{}", finished.all());
+    assert!(
+        finished.all().contains("inner has no image to run in"),
         "{}",
         finished.all()
     );

@@ -7,6 +7,7 @@ use courser_executor_docker::engine::{Engine, EngineError};
 use courser_net::legs::DockerOptions;
 use courser_pipeline::{Pipeline, PipelineJob};
 use serde_json::Value;
+use url::Url;
 
 use super::state::ProjectState;
 use crate::failure::{Code, Failure};
@@ -14,6 +15,12 @@ use crate::session::Session;
 
 const HINT: &str =
     "or run all jobs in a shell of this machine, without their images: --executor shell";
+
+const NO_IMAGE_HINT: &str = "name one for all such jobs, --image debian:12, or leave --executor docker out: they then run in a shell";
+
+/// Why an Engine elsewhere is of no use.
+const ELSEWHERE: &str = "courser exec needs a Docker Engine on this machine: one elsewhere, in a virtual machine or rootless \
+                         has no way to it yet";
 
 /// How jobs run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -108,15 +115,12 @@ impl ContainerOptions {
         if self.executor == Some(ExecutorName::Shell) {
             return Ok(None);
         }
-        let jobs = || pipeline.jobs.iter().filter(|job| job.trigger.is_none());
-        if self.executor == Some(ExecutorName::Docker)
-            && let Some(job) = jobs().find(|job| job.image.is_none())
-        {
+        if let Some(job) = self.without_image(pipeline) {
             let text = format!("{} has no image to run in", job.name);
-            return Err(Failure::new(Code::Usage, text)
-                .hint("name one for all such jobs, --image debian:12, or leave --executor docker out: they then run in a shell"));
+            return Err(Failure::new(Code::Usage, text).hint(NO_IMAGE_HINT));
         }
-        let first = jobs().find(|job| job.image.is_some());
+        let mut jobs = pipeline.jobs.iter().filter(|job| job.trigger.is_none());
+        let first = jobs.find(|job| job.image.is_some());
         let starts_others = pipeline.jobs.iter().any(|job| job.trigger.is_some());
         if first.is_none() && !starts_others {
             return Ok(None);
@@ -124,12 +128,13 @@ impl ContainerOptions {
         match (connect(session).await, first) {
             (Ok(reached), _) => Ok(Some(reached)),
             // Pipelines that are started later may need none.
-            (Err(_), None) => Ok(None),
-            (Err(Unreached { why, remedy }), Some(job)) => {
-                let text = format!(
-                    "{} has an image, and no container can be had: {why}",
-                    job.name
-                );
+            (Err(_), None) if !self.have_no_shell() => Ok(None),
+            (Err(Unreached { why, remedy }), first) => {
+                let wanted = match first {
+                    Some(job) => format!("{} has an image", job.name),
+                    None => "all jobs are to run in containers".to_owned(),
+                };
+                let text = format!("{wanted}, and no container can be had: {why}");
                 let failure = Failure::new(Code::Surroundings, text);
                 Err(match remedy {
                     Some(remedy) => failure.hint(format!("{remedy};\n{HINT}")),
@@ -139,12 +144,43 @@ impl ContainerOptions {
         }
     }
 
-    /// A job of a later pipeline that needs a container, where none can be had.
-    pub(super) fn stranded<'p>(&self, pipeline: &'p Pipeline) -> Option<&'p PipelineJob> {
-        let needs = |job: &&PipelineJob| job.image.is_some();
-        let jobs = (self.executor != Some(ExecutorName::Shell)).then_some(&pipeline.jobs);
-        jobs?.iter().find(needs)
+    /// Why a later pipeline cannot run; `can`: whether containers can be had.
+    pub(super) fn refusal(&self, pipeline: &Pipeline, can: bool) -> Option<String> {
+        if let Some(job) = self.without_image(pipeline) {
+            let name = &job.name;
+            return Some(format!("{name} has no image to run in; {NO_IMAGE_HINT}"));
+        }
+        if can || self.executor == Some(ExecutorName::Shell) {
+            return None;
+        }
+        let job = pipeline.jobs.iter().find(|job| job.image.is_some())?;
+        let name = &job.name;
+        Some(format!(
+            "{name} has an image, and no Docker Engine was found"
+        ))
     }
+
+    /// Whether no job may run in a shell of this machine.
+    pub(super) fn have_no_shell(&self) -> bool {
+        self.executor == Some(ExecutorName::Docker)
+    }
+
+    /// A job that would need a shell, where there is none.
+    fn without_image<'p>(&self, pipeline: &'p Pipeline) -> Option<&'p PipelineJob> {
+        let stranded = |job: &&PipelineJob| !has_image(job) && job.trigger.is_none();
+        let jobs = self.have_no_shell().then_some(&pipeline.jobs)?;
+        jobs.iter().find(stranded)
+    }
+}
+
+/// Whether it names one, as the coordinator sees it.
+fn has_image(job: &PipelineJob) -> bool {
+    let name = job
+        .image
+        .as_ref()
+        .map(|image| image.get("name").unwrap_or(image));
+    name.and_then(Value::as_str)
+        .is_some_and(|name| !name.is_empty())
 }
 
 /// Why there is no Engine, and what to do about it.
@@ -165,7 +201,21 @@ impl From<EngineError> for Unreached {
 /// As the runner reaches it, by the environment's variables.
 async fn connect(session: &Session) -> Result<Reached, Unreached> {
     let legs = session.environment.legs();
-    let engine = Engine::connect(&legs.docker(DockerOptions::default())).await?;
+    let way = legs.docker(DockerOptions::default());
+    if let Some(url) = way.url().filter(is_of_another_machine) {
+        return Err(Unreached {
+            why: format!("the Docker Engine at {url} is not on this machine"),
+            remedy: Some(ELSEWHERE.to_owned()),
+        });
+    }
+    let engine = Engine::connect(&way).await?;
+    let options = engine.info().await?.security_options.as_deref();
+    if is_rootless(options.unwrap_or_default()) {
+        return Err(Unreached {
+            why: format!("the Docker Engine at {} is rootless", engine.host()),
+            remedy: Some(ELSEWHERE.to_owned()),
+        });
+    }
     if let Some(gateway) = engine.gateway().await? {
         return Ok(Reached { gateway });
     }
@@ -178,14 +228,26 @@ async fn connect(session: &Session) -> Result<Reached, Unreached> {
     })
 }
 
-/// Why an Engine elsewhere is of no use.
+/// A network address that is not this machine's loopback.
+fn is_of_another_machine(engine: &Url) -> bool {
+    let host = engine.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = address.eq_ignore_ascii_case("localhost")
+        || address
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback());
+    matches!(engine.scheme(), "tcp" | "http" | "https") && !is_here
+}
+
+fn is_rootless(options: &[String]) -> bool {
+    options.iter().any(|option| option.contains("rootless"))
+}
+
+/// Containers look for the coordinator where it cannot listen.
 pub(super) fn is_elsewhere(gateway: IpAddr, error: &dyn std::error::Error) -> Failure {
     let text =
         format!("containers reach their host at {gateway}, where nothing can listen here: {error}");
-    Failure::new(Code::Surroundings, text).hint(format!(
-        "courser exec needs a Docker Engine on this machine: one elsewhere, in a virtual machine or rootless has \
-         no way to it yet;\n{HINT}"
-    ))
+    Failure::new(Code::Surroundings, text).hint(format!("{ELSEWHERE};\n{HINT}"))
 }
 
 /// How the runner's containers are made.
@@ -207,6 +269,10 @@ pub(super) fn docker_config(state: &ProjectState) -> DockerConfig {
         disable_cache: true,
         volumes: vec![format!("courser-exec-{project}:/cache")],
         pull_policy: vec!["if-not-present".to_owned()],
+        // It is the caller's own file that chooses.
+        allowed_pull_policies: ["always", "if-not-present", "never"]
+            .map(str::to_owned)
+            .into(),
         ..DockerConfig::default()
     }
 }
@@ -267,6 +333,66 @@ mod tests {
         let services = [json!("own/db"), json!({"name": "own/db", "alias": "a"})];
         assert_eq!(pipeline.jobs[0].services, services);
         assert_eq!(pipeline.jobs[1].services, [json!("redis")]);
+    }
+
+    #[test]
+    fn with_the_docker_executor_no_job_of_any_pipeline_gets_a_shell() {
+        let pipeline = |jobs| Pipeline {
+            jobs,
+            workflow: Workflow::default(),
+            stages: Vec::new(),
+            warnings: Vec::new(),
+            not_run_here: Vec::new(),
+        };
+        let bridge = PipelineJob {
+            trigger: Some(json!({})),
+            ..PipelineJob::default()
+        };
+        let plain = pipeline(vec![bridge, job(None, Vec::new())]);
+        let imaged = pipeline(vec![job(Some(json!("a")), Vec::new())]);
+        let refused = |executor, pipeline, can| {
+            let options = ContainerOptions {
+                executor,
+                images: Vec::new(),
+            };
+            options.refusal(pipeline, can).unwrap_or_default()
+        };
+        let docker = Some(ExecutorName::Docker);
+        for can in [true, false] {
+            let text = refused(docker, &plain, can);
+            assert!(text.contains("has no image to run in"), "{text}");
+            assert_eq!(refused(None, &plain, can), "");
+            assert_eq!(refused(Some(ExecutorName::Shell), &imaged, can), "");
+        }
+        assert_eq!(refused(docker, &imaged, true), "");
+        for executor in [None, docker] {
+            let text = refused(executor, &imaged, false);
+            assert!(text.contains("no Docker Engine was found"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_engine_has_to_be_on_this_machine() {
+        let table = [
+            ("unix:///var/run/docker.sock", false),
+            ("tcp://127.0.0.1:2375", false),
+            ("tcp://[::1]:2375", false),
+            ("https://localhost:2376/", false),
+            // Another way leads to it; connecting tells.
+            ("ssh://me@elsewhere", false),
+            ("tcp://docker:2375", true),
+            ("https://192.0.2.1:2376/", true),
+            ("tcp://[2001:db8::1]:2375", true),
+        ];
+        for (url, expected) in table {
+            let found = is_of_another_machine(&Url::parse(url).unwrap());
+            assert_eq!(found, expected, "{url}");
+        }
+        assert!(is_rootless(&[
+            "name=seccomp".into(),
+            "name=rootless".into()
+        ]));
+        assert!(!is_rootless(&["name=seccomp,profile=builtin".into()]));
     }
 
     #[test]

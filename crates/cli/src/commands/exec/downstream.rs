@@ -289,10 +289,8 @@ impl PipelineSource for LocalPipelines {
         }?;
         let pipeline = &mut made.pipeline.pipeline;
         self.containers.apply(pipeline);
-        if !self.has_containers.get().is_some_and(|can| *can)
-            && let Some(job) = self.containers.stranded(pipeline)
-        {
-            let text = format!("{} has an image, and no Docker Engine was found", job.name);
+        let can = self.has_containers.get().is_some_and(|can| *can);
+        if let Some(text) = self.containers.refusal(pipeline, can) {
             return Err(DownstreamError::creation(text));
         }
         Ok(made)

@@ -58,8 +58,8 @@ pub(super) struct Begun {
 
 /// Of the runners.
 pub(super) struct Tokens {
-    /// The one whose jobs run in a shell.
-    pub(super) shell: Secret,
+    /// The one whose jobs run in a shell, unless none may.
+    pub(super) shell: Option<Secret>,
     /// The one whose jobs run in containers, and where these reach the coordinator.
     pub(super) containers: Option<(Secret, Url)>,
 }
@@ -190,11 +190,14 @@ impl Prepared {
         };
         let tokens = match containers {
             None => Tokens {
-                shell: runner(Images::Any, None).await?,
+                shell: Some(runner(Images::Any, None).await?),
                 containers: None,
             },
             Some(url) => Tokens {
-                shell: runner(Images::Without, None).await?,
+                shell: match self.containers.have_no_shell() {
+                    true => None,
+                    false => Some(runner(Images::Without, None).await?),
+                },
                 containers: Some((runner(Images::With, Some(url.clone())).await?, url)),
             },
         };

@@ -98,35 +98,35 @@ pub(super) fn start(
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let jobs = ways.jobs;
     let (told, copies) = mpsc::unbounded_channel();
-    let shell = RunnerConfig {
+    let any = RunnerConfig {
         name: "courser exec".to_owned(),
-        url: coordinator.url().to_string(),
-        token: tokens.shell,
-        executor: "shell".to_owned(),
         request_concurrency: jobs,
         output_limit: 100 * 1024,
-        custom_build_dir_enabled: ways.builds.as_ref().map(|_| true),
-        builds_dir: path(ways.builds.unwrap_or_else(|| run.builds())),
-        cache_dir: path(state.cache()),
         // The view tells times; a log that is read here is easier to read without them.
         feature_flags: [("FF_TIMESTAMPS".to_owned(), false)].into(),
         ..RunnerConfig::default()
     };
+    let in_shell = tokens.shell.map(|token| RunnerConfig {
+        url: coordinator.url().to_string(),
+        token,
+        executor: "shell".to_owned(),
+        custom_build_dir_enabled: ways.builds.as_ref().map(|_| true),
+        builds_dir: path(ways.builds.unwrap_or_else(|| run.builds())),
+        cache_dir: path(state.cache()),
+        ..any.clone()
+    });
     let in_containers = tokens.containers.map(|(token, url)| RunnerConfig {
         url: url.to_string(),
         token,
         executor: "docker".to_owned(),
         docker: Some(docker_config(state)),
-        custom_build_dir_enabled: None,
-        builds_dir: String::new(),
-        cache_dir: String::new(),
-        ..shell.clone()
+        ..any
     });
     let config = Config {
         concurrent: jobs,
         check_interval: Duration::from_secs(1),
         shutdown_timeout: Duration::from_secs(5),
-        runners: [shell].into_iter().chain(in_containers).collect(),
+        runners: in_shell.into_iter().chain(in_containers).collect(),
         ..Config::default()
     };
     let program = std::env::current_exe().map_err(|error| {
