@@ -90,7 +90,7 @@ fn the_helper_runs_as_its_image_says() {
         ],
     });
     let (helper, build) = with_plan(docker, job, |plan| {
-        let command = vec!["serve".to_owned()];
+        let command = ["program", "serve"].map(str::to_owned).to_vec();
         (
             plan.helper(&found(), command, &[]),
             plan.build(&found(), &[]),
@@ -99,7 +99,8 @@ fn the_helper_runs_as_its_image_says() {
     .unwrap();
     assert_eq!(helper.name, format!("{BASE}-0707070707070707-predefined"));
     let body = helper.body;
-    assert_eq!((body.user, body.entrypoint), (None, None));
+    let entrypoint = Some(vec!["program".to_owned()]);
+    assert_eq!((body.user, body.entrypoint), (None, entrypoint));
     assert_eq!(body.cmd, Some(vec!["serve".to_owned()]));
     assert_eq!(body.hostname.as_deref(), Some("h"));
     let host = body.host_config.expect("given");
