@@ -92,7 +92,7 @@ pub(crate) struct Preset {
 pub struct BundleVariable {
     /// Its name.
     pub name: &'static str,
-    /// It stays unset where one of these is set; see [`Preset::unless`].
+    /// It stays unset where one of these is set; see `Preset::unless`.
     pub unless: &'static [&'static str],
     /// Whom these programs trust without it.
     pub otherwise: Otherwise,
