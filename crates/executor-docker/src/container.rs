@@ -6,7 +6,7 @@ mod security;
 pub(crate) mod shell;
 mod user;
 
-use bollard::models::{ContainerCreateBody, ImageInspect};
+use bollard::models::ContainerCreateBody;
 
 pub(crate) use host::{BUILD_AND_HELPER, HostSettings, Role, SERVICE};
 pub(crate) use security::security_options;
@@ -24,12 +24,6 @@ pub(crate) struct ContainerDefinition {
     pub(crate) lines: Vec<String>,
     /// All the rest.
     pub(crate) body: ContainerCreateBody,
-}
-
-/// How a container names the image that was found: by digest where it has one, else by id.
-pub(crate) fn image_reference(image: &ImageInspect) -> String {
-    let digest = image.repo_digests.iter().flatten().next();
-    digest.or(image.id.as_ref()).cloned().unwrap_or_default()
 }
 
 /// A list that is left out where it is empty.

@@ -114,7 +114,8 @@ impl Image {
         lines
     }
 
-    fn new(name: &str, inspected: ImageInspect) -> Self {
+    /// One that was inspected by that name.
+    pub(crate) fn new(name: &str, inspected: ImageInspect) -> Self {
         let digests = inspected.repo_digests.as_deref().unwrap_or_default();
         // One image can have come from several registries.
         let of_name = digests.iter().find(|digest| is_of(digest, name));

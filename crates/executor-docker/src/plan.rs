@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use bollard::models::{ContainerCreateBody, HostConfig, ImageInspect, SystemInfo};
+use bollard::models::{ContainerCreateBody, HostConfig, SystemInfo};
 use courser_config::{DockerConfig, RunnerConfig};
 use courser_executor::PrepareError;
 use courser_job::{Job, JobImage, messages};
@@ -30,10 +30,11 @@ use courser_protocol::FailureReason;
 use crate::allowed;
 use crate::container::{
     BUILD_AND_HELPER, ContainerDefinition, HostSettings, Role, SERVICE, build_user, environment,
-    filled, image_reference, security_options, start_command,
+    filled, security_options, start_command,
 };
 use crate::engine::ApiVersion;
 use crate::helper_image::HelperImage;
+use crate::images::Image;
 use crate::labels::{Kind, Labels};
 use crate::names::Names;
 use crate::networks::Network;
@@ -239,7 +240,7 @@ impl<'a> JobContainers<'a> {
     }
 
     /// The container with the job's image, in which its scripts run.
-    pub(crate) fn build(&self, image: &ImageInspect, links: &[String]) -> ContainerDefinition {
+    pub(crate) fn build(&self, image: &Image, links: &[String]) -> ContainerDefinition {
         let mut definition = self.job_container(Kind::Build, &self.image.name, image, links);
         definition.name = self.names.build();
         definition.platform = platform(&self.image, image);
@@ -258,13 +259,12 @@ impl<'a> JobContainers<'a> {
     /// The container of predefined stages: it runs `command` as its image's user, whatever the job's.
     pub(crate) fn helper(
         &self,
-        image: &ImageInspect,
+        image: &Image,
         command: Vec<String>,
         links: &[String],
     ) -> ContainerDefinition {
         // Privileges are given to it by its id.
-        let id = image.id.clone().unwrap_or_default();
-        let mut definition = self.job_container(Kind::Predefined, &id, image, links);
+        let mut definition = self.job_container(Kind::Predefined, &image.id, image, links);
         definition.name = self.names.helper();
         // What an image starts first may print, and there it would disturb our program's stream.
         let mut command = command.into_iter();
@@ -274,14 +274,14 @@ impl<'a> JobContainers<'a> {
     }
 
     /// The container of a service.
-    pub(crate) fn service(&self, service: &Service, image: &ImageInspect) -> ContainerDefinition {
+    pub(crate) fn service(&self, service: &Service, image: &Image) -> ContainerDefinition {
         let (name, version) = (&service.name.service, &service.name.version);
         let mut definition = ContainerDefinition {
             name: service.container.clone(),
             platform: platform(&service.image, image),
             lines: Vec::new(),
             body: ContainerCreateBody {
-                image: Some(image_reference(image)),
+                image: Some(image.exact().to_owned()),
                 env: Some(service.environment.clone()),
                 cmd: filled(&service.command),
                 user: (!service.image.user.is_empty()).then(|| service.image.user.clone()),
@@ -307,7 +307,7 @@ impl<'a> JobContainers<'a> {
         &self,
         kind: Kind,
         name: &str,
-        image: &ImageInspect,
+        image: &Image,
         links: &[String],
     ) -> ContainerDefinition {
         let config = self.config;
@@ -335,7 +335,7 @@ impl<'a> JobContainers<'a> {
             platform: None,
             lines,
             body: ContainerCreateBody {
-                image: Some(image_reference(image)),
+                image: Some(image.exact().to_owned()),
                 hostname: (!self.network.is_another_container_s()).then(|| hostname.to_owned()),
                 tty: Some(false),
                 attach_stdin: Some(true),
@@ -414,11 +414,12 @@ fn image(config: &DockerConfig, job: &Job, lines: &mut Vec<String>) -> Result<Jo
 }
 
 /// The platform of the image that was found, where the job asked for one.
-fn platform(wanted: &JobImage, image: &ImageInspect) -> Option<String> {
+fn platform(wanted: &JobImage, image: &Image) -> Option<String> {
     if wanted.platform.is_empty() {
         return None;
     }
-    let parts = [&image.os, &image.architecture, &image.variant];
+    let found = &image.inspected;
+    let parts = [&found.os, &found.architecture, &found.variant];
     let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
     Some(parts.map(String::as_str).collect::<Vec<_>>().join("/"))
 }

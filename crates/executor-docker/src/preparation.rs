@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bollard::models::{ImageInspect, NetworkCreateRequest};
+use bollard::models::NetworkCreateRequest;
 use courser_config::RunnerConfig;
 use courser_executor::{Preparation, PrepareError, Say};
 use courser_job::{Job, JobImage, messages};
@@ -18,7 +18,7 @@ use crate::helper_container::{self, HelperContainer};
 use crate::helper_image::HelperImage;
 use crate::image_trust::{Anchors, ImageTrustError};
 use crate::images::{
-    CredentialSources, Image, ImageError, Images, Platform, PolicySources, Wanted,
+    CredentialSources, Image, ImageError, Images, Platform, PolicySources, PullPolicy, Wanted,
 };
 use crate::networks::Network;
 use crate::own_helper::{OwnHelper, OwnHelperError};
@@ -143,15 +143,14 @@ impl Preparing<'_> {
         let image = self.fetch(&plan.image).await?;
 
         let mut helper =
-            Recipe::new(plan.helper(&helper_image.inspected, helper_container::command(), &links));
+            Recipe::new(plan.helper(&helper_image.image, helper_container::command(), &links));
         if !helper_image.has_program {
             helper = helper.with_program(self.own_helper()?);
         }
         // Git LFS, submodules and caches lead to other hosts than the server's.
-        if let Some(id) = &helper_image.inspected.id {
-            self.trust_silently(&mut helper, id, plan).await?;
-        }
-        let mut build = Recipe::new(plan.build(&image.inspected, &links));
+        let id = &helper_image.image.id;
+        self.trust_silently(&mut helper, id, plan).await?;
+        let mut build = Recipe::new(plan.build(&image, &links));
         self.trust(&mut build, &image, plan).await?;
         let build_lines = build.lines().to_vec();
         let helper = HelperContainer::new(&held.engine, helper, self.opening(plan));
@@ -233,7 +232,7 @@ impl Preparing<'_> {
                 };
                 let inspected = self.engine.api().inspect_image(&id).await;
                 Ok(FoundHelper {
-                    inspected: inspected.map_err(|error| unusable(error.into()))?,
+                    image: Image::new(&id, inspected.map_err(|error| unusable(error.into()))?),
                     has_program: true,
                 })
             }
@@ -247,24 +246,14 @@ impl Preparing<'_> {
             ..JobImage::default()
         };
         Ok(FoundHelper {
-            inspected: self.fetch(&wanted).await?.inspected,
+            image: self.fetch(&wanted).await?,
             has_program: false,
         })
     }
 
     /// Gets an image as the runner's and the job's settings have it.
     pub(crate) async fn fetch(&self, image: &JobImage) -> Result<Image, PrepareError> {
-        let config = self
-            .runner
-            .docker
-            .as_ref()
-            .ok_or(PlanError::NoConfiguration)?;
-        let policies = PolicySources {
-            job: &image.pull_policy,
-            runner: &config.pull_policy,
-            allowed: &config.allowed_pull_policies,
-        };
-        let policies = policies.effective(&image.name).map_err(no_image)?;
+        let policies = self.policies(image)?;
         let mut platform = None;
         if !image.platform.is_empty() {
             let (parsed, line) = Platform::parse(&image.platform).map_err(no_image)?;
@@ -286,18 +275,19 @@ impl Preparing<'_> {
 
     /// What upstream says again when a container of an image is used first.
     fn lines_of_use(&self, wanted: &JobImage, image: &Image) -> Result<Vec<String>, PrepareError> {
-        let config = self
-            .runner
-            .docker
-            .as_ref()
-            .ok_or(PlanError::NoConfiguration)?;
-        let policies = PolicySources {
-            job: &wanted.pull_policy,
+        Ok(image.lines_of_use(&self.policies(wanted)?))
+    }
+
+    /// By which an image may be had.
+    fn policies(&self, image: &JobImage) -> Result<Vec<PullPolicy>, PrepareError> {
+        let config = self.runner.docker.as_ref();
+        let config = config.ok_or(PlanError::NoConfiguration)?;
+        let sources = PolicySources {
+            job: &image.pull_policy,
             runner: &config.pull_policy,
             allowed: &config.allowed_pull_policies,
         };
-        let policies = policies.effective(&wanted.name).map_err(no_image)?;
-        Ok(image.lines_of_use(&policies))
+        sources.effective(&image.name).map_err(no_image)
     }
 
     /// Has a container of an image trust the private CAs, and says so.
@@ -335,7 +325,7 @@ impl Preparing<'_> {
 }
 
 struct FoundHelper {
-    inspected: ImageInspect,
+    image: Image,
     /// Our program is in it.
     has_program: bool,
 }

@@ -59,7 +59,7 @@ impl RunningServices {
             let mut wanted = service.image.clone();
             wanted.name.clone_from(&service.name.image);
             let image = preparing.fetch(&wanted).await?;
-            let mut recipe = Recipe::new(plan.service(service, &image.inspected));
+            let mut recipe = Recipe::new(plan.service(service, &image));
             preparing.trust(&mut recipe, &image, plan).await?;
             for line in recipe.lines() {
                 (preparing.say)(line);

@@ -1,6 +1,7 @@
 //! Reading an image through the engine: a container of it is made, looked into, and removed; it is never started.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -10,12 +11,14 @@ use bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::future::join_all;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::cover::Layout;
 use super::directory::{Directory, DirectoryError, MOST_BYTES};
 use super::survey::{Stat, Survey};
+
+/// All archives of an image together: many times what certificates come to.
+const MOST_BYTES_OF_AN_IMAGE: usize = 4 * MOST_BYTES;
 
 /// Questions that are under way at a time.
 const AT_A_TIME: usize = 8;
@@ -83,15 +86,14 @@ async fn look(
         }
     }
     let layout = Layout::of(&survey);
+    let left = AtomicUsize::new(MOST_BYTES_OF_AN_IMAGE);
     let reads = layout.to_read().map(async |path| {
-        let archive = download(engine, container, path).await?;
+        let archive = download(engine, container, path, &left).await?;
         let directory = archive.and_then(|archive| Directory::read(path, &archive));
         Ok::<_, Error>((path.to_owned(), directory))
     });
-    let directories = join_all(reads)
-        .await
-        .into_iter()
-        .collect::<Result<_, _>>()?;
+    let reads = stream::iter(reads.collect::<Vec<_>>());
+    let directories = reads.buffered(AT_A_TIME).try_collect().await?;
     Ok(ImageReading {
         survey,
         layout,
@@ -139,11 +141,12 @@ fn leads_nowhere(message: &str) -> bool {
     texts.iter().any(|text| message.contains(text))
 }
 
-/// The archive of a directory.
+/// The archive of a directory; what it takes of the image's share is taken from `left`.
 async fn download(
     engine: &Docker,
     container: &str,
     path: &str,
+    left: &AtomicUsize,
 ) -> Result<Result<Bytes, DirectoryError>, Error> {
     let options = DownloadFromContainerOptionsBuilder::default()
         .path(path)
@@ -151,8 +154,13 @@ async fn download(
     let mut archive = BytesMut::new();
     let mut pieces = std::pin::pin!(engine.download_from_container(container, Some(options)));
     while let Some(piece) = pieces.next().await {
-        archive.extend_from_slice(&piece?);
-        if archive.len() > MOST_BYTES {
+        let piece = piece?;
+        let count = piece.len();
+        let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(count)
+        });
+        archive.extend_from_slice(&piece);
+        if taken.is_err() || archive.len() > MOST_BYTES {
             return Ok(Err(DirectoryError::TooLarge));
         }
     }

@@ -175,6 +175,7 @@ async fn look(engine: &Engine, plan: &JobContainers<'_>) {
         .inspect_image(IMAGE)
         .await
         .expect("an image of the tests");
+    let image = Image::new(IMAGE, image);
 
     let service = &plan.services.list[0];
     let id = create(engine, plan.service(service, &image)).await;

@@ -1,3 +1,4 @@
+use bollard::models::ImageInspect;
 use serde_json::{Value, json};
 
 use super::*;
@@ -21,15 +22,16 @@ fn error(docker: &str, job: Value) -> String {
         .to_string()
 }
 
-fn found() -> ImageInspect {
-    ImageInspect {
+fn found() -> Image {
+    let inspected = ImageInspect {
         id: Some("sha256:1d".to_owned()),
         repo_digests: Some(vec!["alpine@sha256:d1".to_owned()]),
         os: Some("linux".to_owned()),
         architecture: Some("arm64".to_owned()),
         variant: Some("v8".to_owned()),
         ..ImageInspect::default()
-    }
+    };
+    Image::new("alpine", inspected)
 }
 
 const BASE: &str = "runner-abcdefg-project-7-concurrent-2";
