@@ -4,12 +4,13 @@
 //! is seen by looking at `/proc` again and again.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use courser_testkit::programs::write_program;
 
 use crate::world::World;
 
@@ -32,9 +33,7 @@ pub(super) fn recorders(world: &World) -> PathBuf {
              exec -a '{name}' {program} \"$@\"\n",
             log = log.display()
         );
-        let path = world.write(&format!("recorders/{name}"), script);
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(path, mode).expect("a program of the world");
+        write_program(world.path(&format!("recorders/{name}")), script);
     }
     world.path("recorders")
 }

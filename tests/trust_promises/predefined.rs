@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use courser_testkit::programs::copy_program;
+
 use crate::world::{Finished, run};
 
 use super::machine::{is_root, with_files};
@@ -42,7 +44,7 @@ fn verify_as_user(site: &Site) -> Finished {
 /// The program where another user can reach it.
 fn copy_for_everybody(site: &Site) -> std::path::PathBuf {
     let program = site.world.path("courser");
-    std::fs::copy(env!("CARGO_BIN_EXE_courser"), &program).expect("copy the program");
+    copy_program(env!("CARGO_BIN_EXE_courser"), &program);
     program
 }
 

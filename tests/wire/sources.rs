@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use courser_testkit::programs::write_program;
 use courser_testkit::server::{Reply, Request};
 use serde_json::{Value, json};
 
@@ -304,9 +305,8 @@ fn a_new_git_clones_by_itself_and_sends_credentials_unasked() {
          printf '%s\\n' \"$*\" >> '{}'\nexec /usr/bin/git \"$@\"\n",
         calls.display()
     );
-    let shim = world.write("shim/git", shim);
-    let chmod = Command::new("chmod").arg("+x").arg(&shim).status();
-    assert!(chmod.expect("chmod").success());
+    std::fs::create_dir(world.path("shim")).expect("a directory of the world");
+    write_program(world.path("shim/git"), shim);
     let mut job = variable(job(&gitlab, 1, &sha, &["cat f"]), "GIT_STRATEGY", "clone");
     for (key, value) in [
         (

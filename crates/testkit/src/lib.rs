@@ -25,6 +25,7 @@ pub mod lfs;
 pub mod odd_chains;
 pub mod openssl;
 pub mod pki;
+pub mod programs;
 pub mod proxy;
 pub mod relay;
 pub mod server;

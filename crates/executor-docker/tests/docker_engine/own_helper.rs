@@ -1,7 +1,5 @@
 //! Our own helper image: brought to an Engine, known again, replaced and taken away.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bollard::body_try_stream;
@@ -13,6 +11,7 @@ use bollard::query_parameters::{
 };
 use courser_executor_docker::engine::Engine;
 use courser_executor_docker::own_helper::OwnHelper;
+use courser_testkit::programs::write_program;
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -28,8 +27,7 @@ impl Installed {
     fn new(words: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let program = directory.path().join("courser");
-        fs::write(&program, format!("#!/bin/sh\necho {words} as ${{0##*/}}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, format!("#!/bin/sh\necho {words} as ${{0##*/}}\n"));
         Self { directory }
     }
 

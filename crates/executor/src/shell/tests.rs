@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use courser_job::helper_request::{Prepare, RenewTrust};
 use courser_job::{Stage, StageWork};
+use courser_testkit::programs::write_program;
 
 use super::cgroup::Cgroups;
 use super::mark::Mark;
@@ -316,9 +317,7 @@ async fn a_request_beside_a_stage_that_is_given_up_takes_only_its_own_processes_
     let helper = world.path().join("helper");
     let started = "setsid sh -c 'echo $$ > pids; exec sleep 300' & wait";
     let text = format!("#!/bin/sh\ncd '{}'\n{started}\n", world.path().display());
-    std::fs::write(&helper, text).expect("writable");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&helper, mode).expect("ours");
+    write_program(&helper, text);
 
     let mut environment = environment(Duration::from_secs(60));
     environment.programs.host.helper_command = helper.to_string_lossy().into_owned();

@@ -1,10 +1,11 @@
 //! What an earlier job leaves in a checkout does not reach the next one.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 use courser_helper::HelperRequest;
 use courser_job::helper_request::{GetSources, GitStrategy, OldGitConfig};
+use courser_testkit::programs::write_program;
 
 use crate::site::Site;
 use crate::world::{World, files_below};
@@ -50,9 +51,8 @@ fn instructions(command: &str) -> String {
 /// A program that leaves a file behind.
 fn trap(site: &Site) -> String {
     let script = format!("#!/bin/sh\n: > '{}'\n", site.world.text("trapped"));
-    let file = site.world.write("trap", script);
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("mode");
-    file
+    write_program(site.world.path("trap"), script);
+    site.world.text("trap")
 }
 
 fn plant(site: &Site, repository: &str, command: &str) {
@@ -69,11 +69,9 @@ fn plant(site: &Site, repository: &str, command: &str) {
         "pre-auto-gc",
         "update",
     ] {
-        let hook = site.world.write(
-            &at(&format!("hooks/{hook}")),
-            format!("#!/bin/sh\n{command}\n"),
-        );
-        fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).expect("mode");
+        let hook = site.world.path(&at(&format!("hooks/{hook}")));
+        fs::create_dir_all(hook.parent().expect("has one")).expect("directory");
+        write_program(hook, format!("#!/bin/sh\n{command}\n"));
     }
     for lock in ["index.lock", "HEAD.lock", "config.lock", "shallow.lock"] {
         site.world.write(&at(lock), "");

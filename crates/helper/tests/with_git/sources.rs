@@ -7,6 +7,7 @@ use std::path::Path;
 use courser_helper::{HelperError, HelperRequest};
 use courser_job::helper_request::{CleanUp, GetSources, GitStrategy, OldGitConfig};
 use courser_protocol::Secret;
+use courser_testkit::programs::write_program;
 
 use crate::world::{World, files_below, plain};
 
@@ -108,11 +109,9 @@ fn cloning_starts_from_nothing_each_time() {
 fn a_fresh_clone_runs_no_hook_of_an_earlier_job() {
     let world = World::new();
     let marker = world.text("ran");
-    let hook = world.write(
-        "builds/project.tmp/git-template/hooks/post-checkout",
-        format!("#!/bin/sh\n: > '{marker}'\n"),
-    );
-    fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).expect("mode");
+    let hook = world.path("builds/project.tmp/git-template/hooks/post-checkout");
+    fs::create_dir_all(hook.parent().expect("has one")).expect("directory");
+    write_program(hook, format!("#!/bin/sh\n: > '{marker}'\n"));
     world.done(&request(world.sources(GitStrategy::Clone)));
     assert!(!Path::new(&marker).exists());
 }
@@ -131,8 +130,7 @@ fn locks_of_a_killed_job_are_no_obstacle() {
     .expect("file");
     let hook = world.path("builds/project/.git/hooks/post-checkout");
     fs::create_dir_all(hook.parent().expect("has one")).expect("directory");
-    fs::write(&hook, "#!/bin/sh\nexit 7\n").expect("file");
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("mode");
+    write_program(hook, "#!/bin/sh\nexit 7\n");
     world.commit("third");
     world.done(&request(world.sources(GitStrategy::Fetch)));
     assert!(world.path("builds/project/third").exists());

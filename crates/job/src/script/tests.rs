@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use courser_protocol::JobVariable;
+use courser_testkit::programs::write_program;
 
 use super::{Body, Shell, Style};
 use crate::helper_request::HelperRequest;
@@ -372,10 +373,7 @@ fn the_helper_reads_its_request_from_standard_input() {
     for shell in SHELLS {
         let scratch = Scratch::new(&format!("helper-{shell:?}"));
         let helper = scratch.path("it's a helper");
-        std::fs::write(&helper, "#!/bin/sh\nprintf '%s ' \"$@\"\ncat\nexit 6\n")
-            .expect("it can be written");
-        std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .expect("it can be made executable");
+        write_program(&helper, "#!/bin/sh\nprintf '%s ' \"$@\"\ncat\nexit 6\n");
         let request = HelperRequest::ClearWorktree {
             project_dir: "/b/'p' $HOME `x`\\\nCOURSER_HELPER_REQUEST\n".to_owned(),
         };

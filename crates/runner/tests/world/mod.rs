@@ -13,6 +13,7 @@ use courser_net::{Legs, ProxySettings};
 use courser_runner::{
     Ended, InProcessHelper, Runner, RunnerSettings, Shutdown, Spool, SpoolLimits, WorkingCopies,
 };
+use courser_testkit::programs::write_program;
 use tokio::sync::watch;
 
 /// Longest a test waits for anything.
@@ -101,9 +102,7 @@ impl World {
             "#!/bin/sh\nCOURSER_TEST_HELPER=1 exec '{}' --exact helper_process --nocapture\n",
             program.display()
         );
-        std::fs::write(&path, script).expect("the wrapper is written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(&path, mode).expect("the wrapper is executable");
+        write_program(&path, script);
         path
     }
 

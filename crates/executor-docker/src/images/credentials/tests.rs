@@ -1,7 +1,7 @@
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 
+use courser_testkit::programs::write_program;
 use serde_json::json;
 
 use super::*;
@@ -39,8 +39,7 @@ fn auth(user: &str) -> serde_json::Value {
 fn helper(name: &str, script: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join(format!("docker-credential-{name}"));
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(program, format!("#!/bin/sh\n{script}\n"));
     directory
 }
 
