@@ -33,8 +33,12 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new() -> Self {
+        Self::on(DockerEngine::running())
+    }
+
+    /// A scene with another Engine.
+    pub(super) fn on(engine: DockerEngine) -> Self {
         let world = World::new();
-        let engine = DockerEngine::running();
         let root = Authority::root("Private Root").issue();
         let leaf = root.server(&[&engine.gateway]).issue();
         let file = world.write("home/ca.pem", root.certificate_pem());

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &str = "docker_engine::";
 
 /// An Engine in use; dropping it ends the Engine if a test run started it and nobody else uses it.
 pub(crate) struct InUse {
+    root: PathBuf,
     script: PathBuf,
     state: PathBuf,
     lock: File,
@@ -35,11 +36,22 @@ pub(crate) fn up(root: &Path) -> Result<()> {
 
 /// Ends the Engine that `docker-up` or a killed test run left, and removes its containers and images.
 pub(crate) fn down(root: &Path) -> Result<()> {
+    sweep_private(root)?;
     script(
         &root.join("tests/servers/docker/engine"),
         "down",
         &state(root),
     )
+}
+
+/// Ends Engines of tests that were killed.
+fn sweep_private(root: &Path) -> Result<()> {
+    let engines = root.join("target/private-engines");
+    if engines.exists() {
+        let path = root.join("tests/servers/docker/private-engine");
+        script(&path, "sweep", &engines)?;
+    }
+    Ok(())
 }
 
 /// For a test run.
@@ -58,7 +70,7 @@ impl InUse {
         let (script, state) = (scripts.join("engine"), state(root));
         let engine = loop {
             run(Command::new(&script).arg("up").arg(&state).arg("for-tests"))?;
-            let engine = Self::of(&script, &state)?;
+            let engine = Self::of(root, &script, &state)?;
             // Until the lock was there, the last of its users may have ended it.
             if engine.state.join("env").exists() {
                 break engine;
@@ -69,7 +81,7 @@ impl InUse {
     }
 
     /// `state` is ours; the Engine's own may be another checkout's.
-    fn of(script: &Path, state: &Path) -> Result<Self> {
+    fn of(root: &Path, script: &Path, state: &Path) -> Result<Self> {
         let file = state.join("env");
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let state = text
@@ -82,6 +94,7 @@ impl InUse {
         lock.lock_shared()
             .with_context(|| users.display().to_string())?;
         Ok(Self {
+            root: root.to_owned(),
             script: script.to_owned(),
             state,
             lock,
@@ -91,6 +104,9 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
+        if let Err(error) = sweep_private(&self.root) {
+            println!("Docker Engines of killed tests may still run: {error:#}");
+        }
         if !self.state.join(STARTED_BY_TESTS).exists() {
             return;
         }

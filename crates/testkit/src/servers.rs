@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 #[cfg(unix)]
-pub use docker::DockerEngine;
+pub use docker::{DockerEngine, PrivateEngine};
 pub use git::{GitServer, GitServerOrder};
 pub use object_store::ObjectStore;
 pub use proxies::{ForwardProxy, InterceptingProxy};

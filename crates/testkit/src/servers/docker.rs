@@ -1,14 +1,19 @@
-//! The Docker Engine of the tests: one for all, started by `cargo xtask docker-up` or `cargo xtask test`.
+//! Docker Engines for tests: one for all, started by `cargo xtask docker-up` or `cargo xtask test`, and private ones for
+//! tests that kill, starve or reconfigure theirs.
 
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How the running Engine is reached (`tests/servers/docker/engine`).
 #[derive(Debug, Clone)]
 pub struct DockerEngine {
     /// `unix:///…/docker.sock`.
     pub host: String,
-    /// `tcp://127.0.0.1:12376`, where it wants TLS and a client certificate.
+    /// `tcp://127.0.0.1:12376`, where it wants TLS and a client certificate. Nothing for a private one.
     pub tls_host: String,
     /// `ca.pem`, `cert.pem` and `key.pem` for that.
     pub cert_path: PathBuf,
@@ -27,28 +32,131 @@ impl DockerEngine {
     ///
     /// When none runs: a test that is left out in silence proves nothing.
     pub fn running() -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/docker-engine/env");
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let engine = Self::described(&workspace().join("target/docker-engine/env"));
+        let engine = engine.unwrap_or_else(|| panic!("no Docker Engine runs for tests: {HOW}"));
+        if let Err(error) = UnixStream::connect(engine.host.trim_start_matches("unix://")) {
+            panic!(
+                "the tests' Docker Engine at {} is gone ({error}): {HOW}",
+                engine.host
+            );
+        }
+        engine
+    }
+
+    fn described(env: &Path) -> Option<Self> {
+        let text = fs::read_to_string(env).ok()?;
         let value = |name: &str| {
             text.lines()
                 .filter_map(|line| line.split_once('='))
                 .find(|(key, _)| key.strip_prefix("COURSER_TEST_DOCKER_") == Some(name))
                 .map(|(_, value)| value.to_owned())
-                .unwrap_or_else(|| panic!("no Docker Engine runs for tests: {HOW}"))
         };
-        let host = value("HOST");
-        if let Err(error) = UnixStream::connect(host.trim_start_matches("unix://")) {
-            panic!("the tests' Docker Engine at {host} is gone ({error}): {HOW}");
-        }
-        Self {
-            host,
-            tls_host: value("TLS_HOST"),
-            cert_path: value("CERT_PATH").into(),
-            gateway: value("GATEWAY"),
-            etc: PathBuf::from(value("STATE")).join("etc").join("docker"),
-        }
+        Some(Self {
+            host: value("HOST")?,
+            tls_host: value("TLS_HOST").unwrap_or_default(),
+            cert_path: value("CERT_PATH").unwrap_or_default().into(),
+            gateway: value("GATEWAY")?,
+            etc: PathBuf::from(value("STATE")?).join("etc").join("docker"),
+        })
     }
 }
 
 const HOW: &str =
     "run `cargo xtask docker-up`, or leave such tests out with `cargo xtask test --without-docker`";
+
+/// An Engine for one test, beside the shared one (`tests/servers/docker/private-engine`). Dropping it ends it with all
+/// that is in it; what a killed test leaves, the next one ends, or the end of the test run.
+#[derive(Debug)]
+pub struct PrivateEngine {
+    /// How it is reached.
+    pub engine: DockerEngine,
+    state: PathBuf,
+    /// Locked while the test lives.
+    _owner: File,
+}
+
+/// Tells the private Engines of one test process from each other.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+impl PrivateEngine {
+    /// Starts one; `options` are dockerd's (`--live-restore`), after `--room SIZE` for one with a small disk.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start(options: &[&str]) -> Self {
+        let root = workspace().join("target/private-engines");
+        fs::create_dir_all(&root).expect("a directory of the build");
+        script("sweep", &root, &[] as &[&str]);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let state = root.join(format!("{}-{number}", std::process::id()));
+        let owner = {
+            // A sweep must not find it before it has its owner.
+            let lock = File::create(root.join("lock")).expect("a file of the build");
+            lock.lock().expect("a lock");
+            fs::create_dir(&state).expect("a new directory");
+            let owner = File::create(state.join("owner")).expect("a new file");
+            owner.lock().expect("a lock");
+            owner
+        };
+        script("start", &state, options);
+        let engine = DockerEngine::described(&state.join("env"));
+        Self {
+            engine: engine.expect("a started Engine is described"),
+            state,
+            _owner: owner,
+        }
+    }
+
+    /// Gives it images of the shared Engine.
+    pub fn copy(&self, images: &[&str]) {
+        let shared = DockerEngine::running();
+        let arguments = [&[shared.host.as_str()], images].concat();
+        script("copy", &self.state, &arguments);
+    }
+
+    /// Sends its daemon a signal (`KILL`, `TERM`), and waits for its end. Its containers are as the daemon leaves them.
+    pub fn kill(&self, signal: &str) {
+        script("kill", &self.state, &[signal]);
+    }
+
+    /// Starts its daemon again, as it was started before.
+    pub fn start_again(&self) {
+        script("start", &self.state, &[] as &[&str]);
+    }
+
+    /// Runs a command on its machine, whose `/etc` and `/usr/local/share/ca-certificates` are its own.
+    pub fn on_its_machine(&self, command: &[impl AsRef<OsStr>]) {
+        script("on", &self.state, command);
+    }
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        let ended = command("end", &self.state).status();
+        if !ended.is_ok_and(|status| status.success()) && !std::thread::panicking() {
+            panic!("the private Engine in {} is left", self.state.display());
+        }
+    }
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn command(command: &str, state: &Path) -> Command {
+    let mut script = Command::new(workspace().join("tests/servers/docker/private-engine"));
+    script.arg(command).arg(state);
+    script
+}
+
+fn script(name: &str, state: &Path, arguments: &[impl AsRef<OsStr>]) {
+    let output = command(name, state).args(arguments).output();
+    let output = output.expect("bash is there");
+    assert!(
+        output.status.success(),
+        "private-engine {name}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
