@@ -9,5 +9,7 @@ mod image_trust;
 mod mounted_ca;
 mod registries;
 mod scene;
+mod services;
 mod stages;
 mod trust_check;
+mod volumes;

@@ -39,7 +39,7 @@ fn t41_the_documented_cure_of_an_untrusted_registry_needs_no_other_runner() {
 
     scene.docker("pull_policy = \"always\"");
     let pulled = |scene: &Scene, id: i64| -> Value {
-        let mut job = scene.job_in(id, &image, &["echo in the container"]);
+        let mut job = scene.job_in(id, image.as_str(), &["echo in the container"]);
         job["features"]["failure_reasons"] = json!(["image_pull_failure"]);
         job["credentials"] = json!([{
             "type": "registry", "url": registry.name(),

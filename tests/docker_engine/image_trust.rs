@@ -1,8 +1,9 @@
 //! A private CA in the containers of a job, through the binary: on, off, and beside the documented ways (T23 to T28).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::scene::{DEBIAN, Scene, failed_by_script, says, success};
+use crate::wire::gitlab::add;
 
 /// curl's exit code for a certificate that it does not trust.
 const UNTRUSTED: i64 = 60;
@@ -21,13 +22,10 @@ fn scene(lines: &str) -> Scene {
     scene
 }
 
-fn with_variable(mut job: Value, key: &str, value: &str) -> Value {
-    let variable = serde_json::json!({"key": key, "value": value, "public": true});
-    job["variables"]
-        .as_array_mut()
-        .expect("a list")
-        .push(variable);
-    job
+/// Adds a public variable.
+fn with_variable(job: Value, key: &str, value: &str) -> Value {
+    let variable = json!({"key": key, "value": value, "public": true});
+    add(job, "variables", variable)
 }
 
 #[test]

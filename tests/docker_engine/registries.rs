@@ -6,34 +6,34 @@ use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::servers::Registry;
 use serde_json::{Value, json};
 
-use super::containers::{BOX, Runner, job, shows};
+use super::scene::{BUSYBOX, Scene, says};
 use crate::wire::gitlab::variable;
 
 /// A runner whose jobs choose their pull policy, and a registry with `team/box:1`.
-struct Scene {
-    runner: Runner,
+struct Private {
+    scene: Scene,
     registry: Registry,
     authority: Issued,
     /// What the Engine trusts the registry by.
     trust: PathBuf,
 }
 
-impl Scene {
+impl Private {
     fn new() -> Self {
-        let policies = "allowed_pull_policies = [\"always\", \"if-not-present\", \"never\"]";
-        let runner = Runner::new(policies);
-        let gateway = &runner.engine.gateway;
+        let scene =
+            Scene::with("allowed_pull_policies = [\"always\", \"if-not-present\", \"never\"]");
+        let gateway = &scene.engine.gateway;
         let authority = Authority::root("Registry CA").issue();
         let leaf = authority.server(&[gateway]).issue();
         let registry = Registry::start(gateway.parse().expect("an address"), &leaf);
-        let scene = Self {
-            trust: runner.engine.etc.join("certs.d").join(registry.name()),
-            runner,
+        let private = Self {
+            trust: scene.engine.etc.join("certs.d").join(registry.name()),
+            scene,
             registry,
             authority,
         };
-        scene.trust_it();
-        let (name, image) = (scene.registry.name(), scene.image("1"));
+        private.trust_it();
+        let (name, image) = (private.registry.name(), private.image("1"));
         let login = [
             "--username",
             Registry::USER,
@@ -43,13 +43,12 @@ impl Scene {
         ];
         let own = tempfile::tempdir().expect("a directory for the login");
         let own = ["--config", own.path().to_str().expect("UTF-8")];
-        scene
-            .runner
-            .docker(&[&own[..], &["login"], &login].concat());
-        scene.runner.docker(&["tag", BOX, &image]);
-        scene.runner.docker(&[&own[..], &["push", &image]].concat());
-        scene.runner.docker(&["rmi", "--no-prune", &image]);
-        scene
+        let client = |arguments: &[&str]| private.scene.client(arguments);
+        client(&[&own[..], &["login"], &login].concat());
+        client(&["tag", BUSYBOX, &image]);
+        client(&[&own[..], &["push", &image]].concat());
+        client(&["rmi", "--no-prune", &image]);
+        private
     }
 
     fn trust_it(&self) {
@@ -65,10 +64,7 @@ impl Scene {
     /// A job in that image, with these policies.
     fn job(&self, id: i64, tag: &str, policies: &[&str]) -> Value {
         let image = json!({"name": self.image(tag), "pull_policy": policies});
-        let mut job = job(id, image, &["echo in the container"]);
-        let reasons = job["features"]["failure_reasons"].as_array_mut();
-        reasons.expect("a list").push(json!("image_pull_failure"));
-        job
+        self.scene.job_in(id, image, &["echo in the container"])
     }
 
     /// With the login that GitLab gives for its own registry.
@@ -82,7 +78,7 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for Private {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.trust));
     }
@@ -90,14 +86,14 @@ impl Drop for Scene {
 
 #[test]
 fn an_image_is_pulled_with_the_login_of_the_job_or_of_its_variable() {
-    let scene = Scene::new();
-    let pulling = format!("Pulling docker image {} ...", scene.image("1"));
-    let digest = format!("with digest {}/team/box@sha256:", scene.registry.name());
-    let log = scene
-        .runner
-        .log(&scene.with_login(scene.job(1, "1", &["always"])));
-    shows(
-        &log,
+    let mut private = Private::new();
+    let pulling = format!("Pulling docker image {} ...", private.image("1"));
+    let digest = format!("with digest {}/team/box@sha256:", private.registry.name());
+    let done = private
+        .scene
+        .passes(&private.with_login(private.job(1, "1", &["always"])));
+    says(
+        &done,
         &[
             "Using effective pull policy of [always] for container",
             "Authenticating with credentials from job payload (GitLab Registry)",
@@ -108,35 +104,36 @@ fn an_image_is_pulled_with_the_login_of_the_job_or_of_its_variable() {
     );
 
     let auth = "Y291cnNlcjpzM2NyZXQ=";
-    let config = json!({"auths": {scene.registry.name(): {"auth": auth}}}).to_string();
+    let config = json!({"auths": {private.registry.name(): {"auth": auth}}}).to_string();
     let job = variable(
-        scene.job(2, "1", &["always"]),
+        private.job(2, "1", &["always"]),
         "DOCKER_AUTH_CONFIG",
         &config,
     );
-    let log = scene.runner.log(&job);
-    shows(
-        &log,
+    let done = private.scene.passes(&job);
+    says(
+        &done,
         &[
             "Authenticating with credentials from $DOCKER_AUTH_CONFIG",
             &pulling,
         ],
     );
+    let log = done.text();
     for secret in [auth, Registry::PASSWORD] {
         assert!(!log.contains(secret), "{log}");
     }
-    scene
-        .runner
-        .docker(&["rmi", "--no-prune", &scene.image("1")]);
+    private
+        .scene
+        .client(&["rmi", "--no-prune", &private.image("1")]);
 }
 
 #[test]
 fn t40_a_registry_that_the_engine_does_not_trust_fails_the_job_with_the_file_that_is_missing() {
-    let scene = Scene::new();
-    std::fs::remove_dir_all(&scene.trust).expect("removed");
-    let done = scene
-        .runner
-        .run(&scene.with_login(scene.job(1, "1", &["always"])));
+    let mut private = Private::new();
+    std::fs::remove_dir_all(&private.trust).expect("removed");
+    let done = private
+        .scene
+        .run(&private.with_login(private.job(1, "1", &["always"])));
     let log = done.text();
     let (state, reason, _) = done.outcome();
     assert_eq!(
@@ -144,10 +141,10 @@ fn t40_a_registry_that_the_engine_does_not_trust_fails_the_job_with_the_file_tha
         ("failed", "image_pull_failure"),
         "{log}"
     );
-    let registry = scene.registry.name();
+    let registry = private.registry.name();
     let file = format!("/etc/docker/certs.d/{registry}/ca.crt");
-    shows(
-        &log,
+    says(
+        &done,
         &[
             "WARNING: Failed to pull image with policy \"always\": Error response from daemon: ",
             "x509: certificate signed by unknown authority",
@@ -161,24 +158,24 @@ fn t40_a_registry_that_the_engine_does_not_trust_fails_the_job_with_the_file_tha
     assert!(!log.contains("Will be retried"), "{log}");
 
     // T41: the file is there, and nothing is restarted.
-    scene.trust_it();
-    scene
-        .runner
-        .log(&scene.with_login(scene.job(2, "1", &["always"])));
-    scene
-        .runner
-        .docker(&["rmi", "--no-prune", &scene.image("1")]);
+    private.trust_it();
+    private
+        .scene
+        .passes(&private.with_login(private.job(2, "1", &["always"])));
+    private
+        .scene
+        .client(&["rmi", "--no-prune", &private.image("1")]);
 }
 
 #[test]
 fn policies_are_tried_in_order_and_what_is_not_allowed_is_refused() {
-    let scene = Scene::new();
+    let mut private = Private::new();
     // Here and not in the registry.
-    let local = scene.image("local");
-    scene.runner.docker(&["tag", BOX, &local]);
-    let job = scene.with_login(scene.job(1, "local", &["always", "if-not-present"]));
-    shows(
-        &scene.runner.log(&job),
+    let local = private.image("local");
+    private.scene.client(&["tag", BUSYBOX, &local]);
+    let job = private.with_login(private.job(1, "local", &["always", "if-not-present"]));
+    says(
+        &private.scene.passes(&job),
         &[
             "Using effective pull policy of [always if-not-present] for container",
             "WARNING: Failed to pull image with policy \"always\": ",
@@ -188,17 +185,17 @@ fn policies_are_tried_in_order_and_what_is_not_allowed_is_refused() {
             "in the container",
         ],
     );
-    scene.runner.docker(&["rmi", "--no-prune", &local]);
+    private.scene.client(&["rmi", "--no-prune", &local]);
 
-    let missing = scene
-        .runner
-        .refused(&scene.with_login(scene.job(2, "2", &["always"])));
-    shows(
+    let missing = private
+        .scene
+        .refused(&private.with_login(private.job(2, "2", &["always"])));
+    says(
         &missing,
         &["with specified policies [always]: ", "manifest unknown"],
     );
-    let denied = scene.runner.refused(&scene.job(3, "1", &["always"]));
-    shows(
+    let denied = private.scene.refused(&private.job(3, "1", &["always"]));
+    says(
         &denied,
         &[
             "no basic auth credentials",

@@ -16,7 +16,7 @@ pub(super) const DEBIAN: &str = "courser.test/debian:12";
 pub(super) const BUSYBOX: &str = "courser.test/busybox:1";
 pub(super) const STATIC: &str = "courser.test/static:1";
 
-/// Tells the scenes of all test processes from each other.
+/// Tells the scenes of this process from each other; each has two projects.
 static NEXT: AtomicI64 = AtomicI64::new(1);
 
 /// Where a scenario takes place. When it is dropped, nothing of its jobs may be left in the engine.
@@ -24,7 +24,8 @@ pub(super) struct Scene {
     pub(super) world: World,
     pub(super) gitlab: GitLab,
     pub(super) engine: DockerEngine,
-    project: i64,
+    /// The project of its jobs, which no other test has in this Engine that all share; the next number is its other one.
+    pub(super) project: i64,
     /// Lines of the runner's table, and of `[runners.docker]`.
     runner: String,
     docker: String,
@@ -53,12 +54,19 @@ impl Scene {
                 "  host = {:?}\n  image = {DEBIAN:?}\n  pull_policy = \"if-not-present\"\n",
                 engine.host
             ),
-            project: i64::from(std::process::id()) * 1000 + number,
+            project: i64::from(std::process::id()) * 1000 + 2 * number,
             world,
             gitlab,
             engine,
             running: None,
         }
+    }
+
+    /// A scene with these keys in `[runners.docker]`.
+    pub(super) fn with(docker: &str) -> Self {
+        let mut scene = Self::new();
+        scene.docker(docker);
+        scene
     }
 
     /// More lines for the runner's table.
@@ -87,13 +95,23 @@ impl Scene {
     pub(super) fn job(&self, id: i64, script: &[&str]) -> Value {
         let mut job = payload(id, script);
         job["job_info"]["project_id"] = json!(self.project);
+        job["features"]["failure_reasons"] = json!(FAILURE_REASONS);
         job
     }
 
-    /// A job in that image.
-    pub(super) fn job_in(&self, id: i64, image: &str, script: &[&str]) -> Value {
+    /// A job in that image: its name, or all that `image:` has.
+    pub(super) fn job_in(&self, id: i64, image: impl Into<Value>, script: &[&str]) -> Value {
         let mut job = self.job(id, script);
-        job["image"] = json!({"name": image});
+        job["image"] = match image.into() {
+            Value::String(name) => json!({"name": name}),
+            image => image,
+        };
+        job
+    }
+
+    /// The same job of this scene's other project.
+    pub(super) fn elsewhere(&self, mut job: Value) -> Value {
+        job["job_info"]["project_id"] = json!(self.project + 1);
         job
     }
 
@@ -127,6 +145,24 @@ impl Scene {
         self.gitlab.finished(job["id"].as_i64().expect("an id"))
     }
 
+    /// Runs a job that succeeds.
+    #[track_caller]
+    pub(super) fn passes(&mut self, job: &Value) -> Record {
+        let done = self.run(job);
+        assert_eq!(done.outcome(), success(), "{}", done.text());
+        done
+    }
+
+    /// Runs a job that fails by the runner's configuration, and at once.
+    #[track_caller]
+    pub(super) fn refused(&mut self, job: &Value) -> Record {
+        let done = self.run(job);
+        let text = done.text();
+        assert_eq!(done.outcome().1, "runner_configuration_error", "{text}");
+        assert!(!text.contains("Will be retried"), "{text}");
+        done
+    }
+
     /// The runner, started when there is none.
     pub(super) fn runner(&mut self) -> &mut Running {
         if self.running.is_none() {
@@ -156,33 +192,33 @@ impl Scene {
 
     /// Names of things of this scene's jobs: containers, networks, volumes that go with a job.
     pub(super) fn left(&self) -> Vec<String> {
-        let filter = format!("label=com.gitlab.gitlab-runner.project.id={}", self.project);
-        let list = |arguments: &[&str]| {
-            let mut arguments = arguments.to_vec();
-            arguments.extend(["--filter", &filter]);
-            let names = self.client(&arguments);
-            names.lines().map(str::to_owned).collect::<Vec<_>>()
-        };
-        let mut left = list(&["ps", "--all", "--format", "{{.Names}}"]);
-        left.extend(list(&["network", "ls", "--format", "{{.Name}}"]));
-        let volumes = list(&["volume", "ls", "--format", "{{.Name}}"]);
-        left.extend(
-            volumes
-                .into_iter()
-                .filter(|name| name.contains("-concurrent-")),
-        );
+        let mut left = self.of_jobs(&["ps", "--all", "--format", "{{.Names}}"]);
+        left.extend(self.of_jobs(&["network", "ls", "--format", "{{.Name}}"]));
+        let volumes = self.of_jobs(&["volume", "ls", "--quiet"]);
+        left.extend(volumes.into_iter().filter(|name| !is_kept(name)));
         left
     }
 
-    fn remove_caches(&self) {
-        let filter = format!("label=com.gitlab.gitlab-runner.project.id={}", self.project);
-        for name in self
-            .client(&["volume", "ls", "--quiet", "--filter", &filter])
-            .lines()
-        {
-            self.client(&["volume", "rm", "--force", name]);
-        }
+    /// Names of volumes that are kept for the jobs to come.
+    pub(super) fn kept(&self) -> Vec<String> {
+        let mut volumes = self.of_jobs(&["volume", "ls", "--quiet"]);
+        volumes.retain(|name| is_kept(name));
+        volumes
     }
+
+    fn of_jobs(&self, list: &[&str]) -> Vec<String> {
+        let mut names = String::new();
+        for project in [self.project, self.project + 1] {
+            let filter = format!("label=com.gitlab.gitlab-runner.project.id={project}");
+            names += &self.client(&[list, &["--filter", &filter]].concat());
+        }
+        names.lines().map(str::to_owned).collect()
+    }
+}
+
+/// Those that go with a job are called after its containers.
+fn is_kept(volume: &str) -> bool {
+    !volume.contains("-concurrent-")
 }
 
 impl Drop for Scene {
@@ -194,11 +230,25 @@ impl Drop for Scene {
         }
         if !std::thread::panicking() {
             let left = self.left();
-            self.remove_caches();
+            for volume in self.kept() {
+                self.client(&["volume", "rm", "--force", &volume]);
+            }
             assert_eq!(left, Vec::<String>::new(), "left in the engine");
         }
     }
 }
+
+/// What a GitLab of today lists.
+const FAILURE_REASONS: [&str; 8] = [
+    "unknown_failure",
+    "script_failure",
+    "runner_system_failure",
+    "job_execution_timeout",
+    "runner_configuration_error",
+    "runner_external_dependency_failure",
+    "image_pull_failure",
+    "job_canceled",
+];
 
 /// Debian's client: another one on the path may be newer than the Engine.
 fn client(engine: &DockerEngine, arguments: &[&str]) -> String {

@@ -67,9 +67,8 @@ fn the_entrypoint_of_an_image_without_a_shell_is_the_job() {
     assert_eq!(job.outcome(), success(), "{}", job.text());
     says(&job, &["O sh", "O -c", "Job succeeded"]);
 
-    let mut job = scene.job_in(2, STATIC, &["true"]);
-    job["image"]["entrypoint"] = json!([""]);
-    let job = scene.run(&job);
+    let image = json!({"name": STATIC, "entrypoint": [""]});
+    let job = scene.run(&scene.job_in(2, image, &["true"]));
     assert_eq!(job.outcome().1, "runner_system_failure");
     says(
         &job,

@@ -96,9 +96,12 @@ const ATTEMPTS: u32 = 3;
 const INSPECTS_PLATFORMS: ApiVersion = ApiVersion::new(1, 49);
 
 impl Image {
-    /// How a container names it: by digest, so that nothing can come between, else by id.
+    /// How a container names it: by the digest of the repository that was asked for, else by id. A digest of another
+    /// repository goes away with that one's tag, which is nobody's business here.
     pub fn exact(&self) -> &str {
-        self.digest.as_deref().unwrap_or(&self.id)
+        let digest = self.digest.as_deref();
+        let own = digest.filter(|digest| is_of(digest, &self.name));
+        own.unwrap_or(&self.id)
     }
 
     /// What upstream says at every further use of it in a job.
@@ -136,8 +139,9 @@ fn is_of(digest: &str, name: &str) -> bool {
         let rest = hub.iter().find_map(|hub| repository.strip_prefix(hub));
         Some(rest.map_or_else(|| repository.clone(), str::to_owned))
     };
+    let (repository, _) = digest.split_once('@').unwrap_or((digest, ""));
     let wanted = short(name);
-    wanted.is_some() && wanted == short(digest)
+    wanted.is_some() && wanted == short(repository)
 }
 
 impl ImageError {

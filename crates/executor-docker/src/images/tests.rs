@@ -136,11 +136,14 @@ fn an_image_of_several_registries_is_named_by_the_digest_of_the_one_that_was_ask
         ("b.tld:5000/x:1", "b.tld:5000/x"),
         ("ruby:3", "ruby"),
         ("docker.io/library/ruby", "ruby"),
-        ("elsewhere/x", "a.tld/x"),
     ] {
         let image = Image::new(name, inspected.clone());
         assert_eq!(image.exact(), format!("{expected}@{sum}"), "{name}");
     }
+    // Shown as upstream does, and not relied upon.
+    let image = Image::new("elsewhere/x", inspected);
+    assert_eq!(image.digest, Some(format!("a.tld/x@{sum}")));
+    assert_eq!(image.exact(), LOCAL);
 }
 
 #[tokio::test]
