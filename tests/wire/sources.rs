@@ -305,7 +305,6 @@ fn a_new_git_clones_by_itself_and_sends_credentials_unasked() {
          printf '%s\\n' \"$*\" >> '{}'\nexec /usr/bin/git \"$@\"\n",
         calls.display()
     );
-    std::fs::create_dir(world.path("shim")).expect("a directory of the world");
     write_program(world.path("shim/git"), shim);
     let mut job = variable(job(&gitlab, 1, &sha, &["cat f"]), "GIT_STRATEGY", "clone");
     for (key, value) in [

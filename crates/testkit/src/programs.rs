@@ -8,9 +8,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Writes a program (a script with its `#!` line, or a binary) that everybody may execute.
+/// Writes a program (a script with its `#!` line, or a binary) that everybody may execute, directories included.
 pub fn write_program(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
     let path = path.as_ref();
+    let directory = path.parent().expect("a file lies in a directory");
+    std::fs::create_dir_all(directory).expect("directories can be made");
     let mut writer = Command::new("/bin/sh")
         .args(["-c", "umask 022 && cat > \"$1\" && chmod 755 \"$1\"", "sh"])
         .arg(path)

@@ -70,7 +70,6 @@ fn plant(site: &Site, repository: &str, command: &str) {
         "update",
     ] {
         let hook = site.world.path(&at(&format!("hooks/{hook}")));
-        fs::create_dir_all(hook.parent().expect("has one")).expect("directory");
         write_program(hook, format!("#!/bin/sh\n{command}\n"));
     }
     for lock in ["index.lock", "HEAD.lock", "config.lock", "shallow.lock"] {

@@ -110,7 +110,6 @@ fn a_fresh_clone_runs_no_hook_of_an_earlier_job() {
     let world = World::new();
     let marker = world.text("ran");
     let hook = world.path("builds/project.tmp/git-template/hooks/post-checkout");
-    fs::create_dir_all(hook.parent().expect("has one")).expect("directory");
     write_program(hook, format!("#!/bin/sh\n: > '{marker}'\n"));
     world.done(&request(world.sources(GitStrategy::Clone)));
     assert!(!Path::new(&marker).exists());
@@ -129,7 +128,6 @@ fn locks_of_a_killed_job_are_no_obstacle() {
     )
     .expect("file");
     let hook = world.path("builds/project/.git/hooks/post-checkout");
-    fs::create_dir_all(hook.parent().expect("has one")).expect("directory");
     write_program(hook, "#!/bin/sh\nexit 7\n");
     world.commit("third");
     world.done(&request(world.sources(GitStrategy::Fetch)));
