@@ -1,5 +1,8 @@
 //! A lean GitLab over HTTPS: hands out equal jobs, accepts logs and states, counts.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,7 @@ use courser_testkit::server::{FakeServer, Reply, Request};
 use crc32fast::Hasher;
 use serde_json::{Value, json};
 
+use crate::sources;
 use crate::world::World;
 
 /// Longest a benchmark waits for anything.
@@ -30,8 +34,21 @@ struct Shared {
     changed: Condvar,
 }
 
+/// The job of that number, the first is 1, from a GitLab of this host and port.
+pub(crate) type Payload = dyn Fn(usize, &str) -> Value + Send + Sync;
+
+/// What it has for runners.
+pub(crate) struct Offer {
+    /// Where it listens.
+    pub(crate) address: IpAddr,
+    /// Its jobs.
+    pub(crate) payload: Box<Payload>,
+    /// Below this lie repositories for them.
+    pub(crate) repositories: Option<PathBuf>,
+}
+
 /// What has happened so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     /// Answered requests for a job.
     pub(crate) asked: usize,
@@ -51,6 +68,12 @@ pub(crate) struct Progress {
     pub(crate) first: Option<Instant>,
     /// When the last final state came in.
     pub(crate) last: Option<Instant>,
+    /// Jobs that there are.
+    offered: usize,
+    /// When each job was handed out.
+    handed_out: Vec<Instant>,
+    /// From then to its final state, in seconds, by the job's number.
+    pub(crate) durations: BTreeMap<usize, f64>,
 }
 
 impl GitLab {
@@ -62,13 +85,31 @@ impl GitLab {
     /// The same; the jobs have these values to mask.
     pub(crate) fn with_masked(jobs: usize, script: &str, masked: &[String]) -> Self {
         let (script, masked) = (script.to_owned(), masked.to_vec());
+        let gitlab = Self::offering(Offer {
+            address: Ipv4Addr::LOCALHOST.into(),
+            payload: Box::new(move |id, _| payload(id, &script, &masked)),
+            repositories: None,
+        });
+        gitlab.offer(jobs);
+        gitlab
+    }
+
+    /// One that has this for runners, and no job yet.
+    pub(crate) fn offering(offer: Offer) -> Self {
         let root = Authority::root("Bench Root").issue();
         let middle = root.intermediate("Bench Intermediate").issue();
-        let leaf = middle.server(&["localhost", "127.0.0.1"]).issue();
+        let address = offer.address;
+        let names = ["localhost", "127.0.0.1", &address.to_string()];
+        let leaf = middle.server(&names).issue();
         let shared = Arc::new(Shared::default());
         let state = Arc::clone(&shared);
-        let server = FakeServer::https_unrecorded(&leaf, move |request| {
-            let reply = state.locked().answer(request, jobs, &script, &masked);
+        let server = FakeServer::https_unrecorded_at(address, &leaf, move |request| {
+            if let Some(repositories) = &offer.repositories
+                && request.path.contains(".git/")
+            {
+                return sources::serve(repositories, request);
+            }
+            let reply = state.locked().answer(request, &offer);
             state.changed.notify_all();
             reply
         });
@@ -79,22 +120,28 @@ impl GitLab {
         }
     }
 
+    /// From now on it has so many jobs, those that were handed out among them.
+    pub(crate) fn offer(&self, jobs: usize) {
+        self.shared.locked().offered = jobs;
+    }
+
     /// Its URL.
     pub(crate) fn url(&self) -> String {
-        self.server.url("")
+        let address = self.server.address().ip().to_string();
+        self.server.url_by_name(&address, "")
     }
 
     /// Writes `home/config.toml` of a shell runner for this GitLab, and `home/ca.pem`.
     pub(crate) fn configure(&self, world: &World, concurrent: usize) -> Result<String> {
-        self.configure_with(world, concurrent, "")
+        self.configure_with(world, concurrent, "executor = \"shell\"")
     }
 
-    /// The same with more keys of the runner.
+    /// The same of a runner with these keys.
     pub(crate) fn configure_with(
         &self,
         world: &World,
         concurrent: usize,
-        more: &str,
+        keys: &str,
     ) -> Result<String> {
         let ca = world.write("home/ca.pem", self.root.certificate_pem())?;
         let url = self.url();
@@ -102,7 +149,7 @@ impl GitLab {
             "home/config.toml",
             format!(
                 "concurrent = {concurrent}\n\n[[runners]]\nname = \"bench\"\nurl = \"{url}\"\n\
-                 token = \"{TOKEN}\"\ntls-ca-file = \"{}\"\nexecutor = \"shell\"\n{more}\n",
+                 token = \"{TOKEN}\"\ntls-ca-file = \"{}\"\n{keys}\n",
                 ca.display()
             ),
         )?;
@@ -125,7 +172,7 @@ impl GitLab {
         if timeout.timed_out() || progress.failed > 0 {
             bail!("{what} did not happen: {progress:?}");
         }
-        Ok(*progress)
+        Ok(progress.clone())
     }
 }
 
@@ -136,7 +183,7 @@ impl Shared {
 }
 
 impl Progress {
-    fn answer(&mut self, request: &Request, jobs: usize, script: &str, masked: &[String]) -> Reply {
+    fn answer(&mut self, request: &Request, offer: &Offer) -> Reply {
         self.requests += 1;
         match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/api/v4/runners/verify") => Reply::json(
@@ -145,11 +192,16 @@ impl Progress {
             ),
             ("POST", "/api/v4/jobs/request") => {
                 self.asked += 1;
-                if self.asked > jobs {
+                if self.handed_out.len() == self.offered {
                     return Reply::status(204).header("X-GitLab-Last-Update", "1");
                 }
-                self.first.get_or_insert_with(Instant::now);
-                Reply::json(201, &payload(self.asked, script, masked))
+                let now = Instant::now();
+                self.first.get_or_insert(now);
+                self.handed_out.push(now);
+                Reply::json(
+                    201,
+                    &(offer.payload)(self.handed_out.len(), request.header("host")),
+                )
             }
             ("PATCH", _) => {
                 let mut sum = Hasher::new_with_initial_len(self.log.1, self.log.0);
@@ -161,10 +213,17 @@ impl Progress {
                     .header("Job-Status", "running")
                     .header("Range", &format!("0-{end}"))
             }
-            ("PUT", _) => {
+            ("PUT", path) => {
                 match request.json()["state"].as_str() {
                     Some("running") => self.started += 1,
-                    Some("success") => self.succeeded += 1,
+                    Some("success") => {
+                        self.succeeded += 1;
+                        let id = path.rsplit('/').next().and_then(|id| id.parse().ok());
+                        let id = id.unwrap_or(1);
+                        let begun = self.handed_out.get(id - 1);
+                        let took = begun.map(|begun| (id, begun.elapsed().as_secs_f64()));
+                        self.durations.extend(took);
+                    }
                     _ => self.failed += 1,
                 }
                 let update = request.json();
@@ -181,7 +240,7 @@ impl Progress {
 }
 
 /// A job as GitLab sends it, with as many variables as a project without any of its own has.
-fn payload(id: usize, script: &str, masked: &[String]) -> Value {
+pub(crate) fn payload(id: usize, script: &str, masked: &[String]) -> Value {
     let predefined = (0..80).map(|number| {
         variable(
             &format!("CI_PREDEFINED_{number}"),
@@ -225,6 +284,6 @@ fn payload(id: usize, script: &str, masked: &[String]) -> Value {
     })
 }
 
-fn variable(key: &str, value: &str) -> Value {
+pub(crate) fn variable(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": value, "public": true, "file": false, "masked": false, "raw": true })
 }

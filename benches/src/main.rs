@@ -15,6 +15,7 @@
 mod archives;
 mod arguments;
 mod cost;
+mod docker;
 mod exec;
 mod figure;
 mod gitlab;
@@ -23,6 +24,7 @@ mod memory;
 mod peers;
 mod resident;
 mod size;
+mod sources;
 mod start;
 mod throughput;
 mod trace;
@@ -40,7 +42,7 @@ use figure::Figure;
 type Benchmark = (&'static str, fn(&Arguments) -> Result<Vec<Figure>>);
 
 /// All of them, in the order of the table.
-const BENCHMARKS: [Benchmark; 10] = [
+const BENCHMARKS: [Benchmark; 11] = [
     ("exec", exec::figures),
     ("listing", listing::figures),
     ("throughput", throughput::figures),
@@ -51,6 +53,7 @@ const BENCHMARKS: [Benchmark; 10] = [
     ("trust", trust::figures),
     ("trace", trace::figures),
     ("archives", archives::figures),
+    ("docker", docker::figures),
 ];
 
 fn main() -> ExitCode {

@@ -65,7 +65,8 @@ fn run(runner: &Path) -> Result<Run> {
     let file = file.display().to_string();
     let script = format!("cat {}", vec!["$TEXT"; times].join(" "));
     let gitlab = GitLab::with_masked(1, &format!("TEXT={file}\n{script}"), &masked);
-    let config = gitlab.configure_with(&world, 1, "output_limit = 4194304")?;
+    let config =
+        gitlab.configure_with(&world, 1, "executor = \"shell\"\noutput_limit = 4194304")?;
     let server_before = own_cpu()?;
     let mut command = world.command(runner);
     command.args(["run", "--config", &config]);

@@ -69,6 +69,11 @@ impl Scene {
         scene
     }
 
+    /// Whose jobs these are: nobody else's.
+    pub(super) fn project(&self) -> i64 {
+        self.project
+    }
+
     /// More lines for the runner's table.
     pub(super) fn configure(&mut self, lines: &str) {
         self.runner.push_str(lines);

@@ -103,8 +103,12 @@ impl Belongings {
                 return false;
             }
         };
+        // Those of the job itself run between stages for our own reasons only, upstream's never do.
+        let own = Names::of_stages(&self.base);
         for container in &found {
-            if container.state == Some(ContainerSummaryStateEnum::RUNNING) {
+            if container.state == Some(ContainerSummaryStateEnum::RUNNING)
+                && !own.contains(&name(container))
+            {
                 for network in networks(container) {
                     told.disconnected(&name(container), &network);
                 }
@@ -140,9 +144,14 @@ impl Belongings {
             Err(error) => return told.failed("volumes".to_owned(), &EngineError::from(error)),
         };
         let names = found.into_iter().map(|volume| volume.name);
-        for name in names.filter(|name| name.starts_with(&self.base)) {
+        let names = names.filter(|name| name.starts_with(&self.base));
+        let removing = names.map(async |name| {
             let options = RemoveVolumeOptionsBuilder::default().force(true).build();
-            match engine.api().remove_volume(&name, Some(options)).await {
+            let removed = engine.api().remove_volume(&name, Some(options)).await;
+            (name, removed)
+        });
+        for (name, removed) in join_all(removing).await {
+            match removed {
                 Ok(()) => told.removed(format!("volume {name}")),
                 Err(error) => told.failed(format!("volume {name}"), &EngineError::from(error)),
             }

@@ -40,6 +40,7 @@ struct Inner {
     docker: Docker,
     transport: EngineTransport,
     version: ApiVersion,
+    is_podman: bool,
     info: OnceCell<SystemInfo>,
 }
 
@@ -75,7 +76,8 @@ impl Engine {
             host: host.to_owned(),
             waited: PING_TIMEOUT,
         })??;
-        let version = version::agree(host, way.api_version.as_deref(), pong.as_deref())?;
+        let newest = pong.version.as_deref();
+        let version = version::agree(host, way.api_version.as_deref(), newest)?;
         let carrier = transport.clone();
         let carry = move |request: BollardRequest| {
             let transport = carrier.clone();
@@ -96,6 +98,7 @@ impl Engine {
                 docker,
                 transport,
                 version,
+                is_podman: pong.is_podman,
                 info: OnceCell::new(),
             }),
         })
@@ -109,6 +112,12 @@ impl Engine {
     /// The version that requests name.
     pub fn api_version(&self) -> ApiVersion {
         self.inner.version
+    }
+
+    /// Whether it is Podman, where an archive that is put at a container's root goes beneath its volumes, into the
+    /// container's own layer.
+    pub(crate) fn is_podman(&self) -> bool {
+        self.inner.is_podman
     }
 
     /// The host as configured: `unix:///var/run/docker.sock`.
@@ -191,14 +200,24 @@ fn plain_request(path: Uri) -> Request<Full<Bytes>> {
     request
 }
 
-/// The newest version that the Engine knows, if it says so.
-async fn ping(transport: &EngineTransport) -> Result<Option<String>, EngineError> {
+/// What an Engine says to a ping.
+struct Pong {
+    /// The newest version that it knows, if it says so.
+    version: Option<String>,
+    is_podman: bool,
+}
+
+async fn ping(transport: &EngineTransport) -> Result<Pong, EngineError> {
     let ping = plain_request(Uri::from_static("/_ping"));
     let answer = transport.send(ping).await?;
-    let (status, version) = (answer.status(), api_version(answer.headers()));
+    let (status, headers) = (answer.status(), answer.headers());
+    let pong = Pong {
+        version: api_version(headers),
+        is_podman: headers.contains_key("libpod-api-version"),
+    };
     let message = text(answer, PING_LIMIT).await;
     if status.is_success() {
-        Ok(version)
+        Ok(pong)
     } else {
         Err(EngineError::answer(status.as_u16(), message))
     }

@@ -11,14 +11,18 @@ use courser_job::{HelperRequest, StageScript, StageWork, messages};
 use crate::belongings::{Belongings, InLog, remove_container};
 use crate::engine::{Engine, EngineError};
 use crate::helper_container::HelperContainer;
+use crate::new_working_copy::NewWorkingCopy;
 use crate::recipe::{MakeError, Recipe};
 use crate::service_logs::FollowedLogs;
-use crate::stage::{Ended, run_script};
+use crate::stage::{Attached, Ended, run_script};
+use crate::waiting_shell::WaitingShell;
 
 /// A prepared job.
 pub(crate) struct DockerEnvironment {
     pub(crate) held: Held,
     pub(crate) helper: HelperContainer,
+    /// Where the predefined stages come to a few lines.
+    pub(crate) new_working_copy: Option<NewWorkingCopy>,
     pub(crate) build: Build,
     pub(crate) service_logs: FollowedLogs,
     pub(crate) say: Say,
@@ -32,6 +36,8 @@ pub(crate) struct Build {
     pub(crate) recipe: Recipe,
     /// Its id, once it is made; an error is shown when a script needs it.
     pub(crate) made: Option<Result<String, MakeError>>,
+    /// What was made waits for its script.
+    pub(crate) waiting: Option<WaitingShell>,
     /// What is said of its image when it is used first.
     pub(crate) lines: Vec<String>,
     /// Its shell can be asked to end its processes.
@@ -116,9 +122,19 @@ impl DockerEnvironment {
             for line in self.build.lines.drain(..) {
                 (self.say)(&line);
             }
-            let stop = stop.clone();
-            let ran = run_script(engine, &id, script, output, stop, self.build.politely).await;
-            match ran {
+            let waiting = match self.build.waiting.take() {
+                Some(waiting) => waiting.attached(engine, &id).await,
+                None => None,
+            };
+            let running = async {
+                let attached = match waiting {
+                    Some(attached) => attached,
+                    None => Attached::start(engine, &id).await?,
+                };
+                let (stop, politely) = (stop.clone(), self.build.politely);
+                run_script(engine, &id, attached, script, output, stop, politely).await
+            };
+            match running.await {
                 Ok(Ended::Exit(exit)) => {
                     self.build.made = Some(Ok(id));
                     return Ok(exit);
@@ -173,6 +189,11 @@ impl Environment for DockerEnvironment {
                         .await
                 }
                 StageWork::Helper(requests) => {
+                    if let Some(copy) = &self.new_working_copy
+                        && copy.say(requests, output)
+                    {
+                        return Ok(Exit::Success);
+                    }
                     for request in requests {
                         let work = AgentWork::Request(request);
                         let exit = self.helper.perform(work, output, stop.clone()).await?;

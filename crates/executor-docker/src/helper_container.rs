@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
-use bollard::query_parameters::AttachContainerOptionsBuilder;
 use courser_executor::agent::{Agent, AgentError, AgentWork};
 use courser_executor::{Exit, Output, RunError, StopSignal, Stream};
 use tokio::sync::Mutex;
@@ -13,7 +12,7 @@ use tokio_util::io::StreamReader;
 
 use crate::engine::{Engine, EngineError};
 use crate::recipe::{MakeError, Recipe};
-use crate::stage::{Complaints, stdout};
+use crate::stage::{Attached, Complaints, stdout};
 
 /// Where our program is in it.
 pub(crate) const PROGRAM: &str = "/usr/bin/courser";
@@ -63,16 +62,8 @@ impl HelperContainer {
         }
         let Shared { engine, recipe, .. } = &*self.shared;
         let id = recipe.make(engine).await?;
-        let attach = AttachContainerOptionsBuilder::default()
-            .stream(true)
-            .stdin(true)
-            .stdout(true)
-            .stderr(true)
-            .build();
-        let attached = engine.api().attach_container(&id, Some(attach));
-        let AttachContainerResults { output, input } = attached.await.map_err(EngineError::from)?;
-        let started = engine.api().start_container(&id, None);
-        started.await.map_err(EngineError::from)?;
+        let AttachContainerResults { output, input } =
+            Attached::start(engine, &id).await?.into_streams();
         let complaints = Complaints::default();
         let said = stdout(output, complaints.clone());
         let agent = Agent::new(input, StreamReader::new(Box::pin(said)));

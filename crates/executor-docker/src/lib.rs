@@ -17,6 +17,7 @@ pub mod images;
 mod labels;
 mod names;
 mod networks;
+mod new_working_copy;
 pub mod own_helper;
 mod plan;
 mod preparation;
@@ -28,5 +29,6 @@ mod stage;
 #[cfg(test)]
 mod testing;
 mod volumes;
+mod waiting_shell;
 
 pub use executor::DockerProvider;

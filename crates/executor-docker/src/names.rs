@@ -41,14 +41,21 @@ impl Names {
         &self.base
     }
 
+    /// [`Self::build`] and [`Self::helper`] of what has this base.
+    pub(crate) fn of_stages(base: &str) -> [String; 2] {
+        ["build", "predefined"].map(|kind| format!("{base}-{kind}"))
+    }
+
     /// The container with the job's image.
     pub(crate) fn build(&self) -> String {
-        format!("{}-build", self.base)
+        let [build, _] = Self::of_stages(&self.base);
+        build
     }
 
     /// The container of predefined stages.
     pub(crate) fn helper(&self) -> String {
-        format!("{}-predefined", self.base)
+        let [_, helper] = Self::of_stages(&self.base);
+        helper
     }
 
     /// The container of a service; `index` counts all services of the job.

@@ -1,5 +1,6 @@
 //! From a job to its containers: what is made before its first stage, in which order (`executor-docker.md` 1).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use courser_config::RunnerConfig;
 use courser_executor::{Preparation, PrepareError, Say};
 use courser_job::{Job, JobImage, messages};
 use courser_net::legs::DockerTrust;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use crate::belongings::Belongings;
@@ -21,11 +23,13 @@ use crate::images::{
     CredentialSources, Image, ImageError, Images, Platform, PolicySources, PullPolicy, Wanted,
 };
 use crate::networks::Network;
+use crate::new_working_copy::NewWorkingCopy;
 use crate::own_helper::{OwnHelper, OwnHelperError};
 use crate::plan::{Daemon, Inputs, JobContainers, PlanError};
-use crate::recipe::Recipe;
+use crate::recipe::{MakeError, Recipe};
 use crate::running_services::RunningServices;
 use crate::service_logs::FollowedLogs;
+use crate::waiting_shell::{WaitingShell, may_wait};
 
 /// What preparing works with.
 pub(crate) struct Preparing<'a> {
@@ -105,6 +109,7 @@ pub(crate) async fn prepare(
         Ok(made) => Ok(DockerEnvironment {
             held,
             helper: made.helper,
+            new_working_copy: made.new_working_copy,
             build: made.build,
             service_logs: made.service_logs,
             attempts: job.settings().executor_job_section_attempts,
@@ -124,14 +129,17 @@ pub(crate) async fn prepare(
 /// What a job's stages run in.
 struct Made {
     helper: HelperContainer,
+    new_working_copy: Option<NewWorkingCopy>,
     build: Build,
     service_logs: FollowedLogs,
 }
 
 impl Preparing<'_> {
     async fn all(&self, plan: &JobContainers<'_>, held: &Held) -> Result<Made, PrepareError> {
-        self.network_and_volumes(plan).await?;
-        let helper_image = self.helper_image(plan).await?;
+        let (made, helper_image) =
+            tokio::join!(self.network_and_volumes(plan), self.helper_image(plan));
+        made?;
+        let helper_image = helper_image?;
         let services = RunningServices::start(self, plan).await?;
         let mut service_logs = FollowedLogs::default();
         if self.job.settings().debug_services {
@@ -147,16 +155,44 @@ impl Preparing<'_> {
         if !helper_image.has_program {
             helper = helper.with_program(self.own_helper()?);
         }
-        // Git LFS, submodules and caches lead to other hosts than the server's.
-        let id = &helper_image.image.id;
-        self.trust_silently(&mut helper, id, plan).await?;
+        let mut new_working_copy = None;
+        if services.is_empty() && !self.engine.is_podman() {
+            new_working_copy = NewWorkingCopy::of(self.job, &plan.volumes, helper.definition());
+        }
         let mut build = Recipe::new(plan.build(&image, &links));
+        if new_working_copy.is_none() {
+            // Git LFS, submodules and caches lead to other hosts than the server's.
+            let id = &helper_image.image.id;
+            self.trust_silently(&mut helper, id, plan).await?;
+        } else {
+            build = build.with_open_directories(self.open_directories(plan));
+        }
         self.trust(&mut build, &image, plan).await?;
         let build_lines = build.lines().to_vec();
         let helper = HelperContainer::new(&held.engine, helper, self.opening(plan));
-        // Both take their time in the engine.
-        let (started, created) = tokio::join!(helper.agent(), build.make(&held.engine));
-        started?;
+        let may_wait = may_wait(build.definition(), &image);
+        let make_build = async {
+            let made = build.make(&held.engine).await;
+            let id = made.as_ref().ok().filter(|_| may_wait);
+            let waiting = id.map(|id| WaitingShell::start(&held.engine, id));
+            (made, waiting)
+        };
+        let (mut made, mut waiting);
+        if new_working_copy.is_some() {
+            (made, waiting) = make_build.await;
+            if let Err(MakeError::Directories(error)) = &made {
+                tracing::debug!("the helper container makes the directories: {error}");
+                build = build.with_open_directories(Vec::new());
+                (made, waiting) = (build.make(&held.engine).await, None);
+                new_working_copy = None;
+                helper.agent().await?;
+            }
+        } else {
+            // Both take their time in the engine.
+            let started;
+            (started, (made, waiting)) = tokio::join!(helper.agent(), make_build);
+            started?;
+        }
         let config = self.runner.docker.as_ref();
         let seconds = config.map_or(0, |config| config.wait_for_services_timeout);
         services.wait_for(self, seconds, &helper).await;
@@ -165,7 +201,8 @@ impl Preparing<'_> {
                 politely: !self.job.shell().is_powershell()
                     && !self.job.features().native_container_stop,
                 recipe: build,
-                made: Some(created),
+                made: Some(made),
+                waiting,
                 lines: {
                     let mut lines = self.lines_of_use(&plan.image, &image)?;
                     lines.extend(build_lines);
@@ -173,6 +210,7 @@ impl Preparing<'_> {
                 },
             },
             helper,
+            new_working_copy,
             service_logs,
         })
     }
@@ -187,12 +225,25 @@ impl Preparing<'_> {
             let created = self.engine.api().create_network(request).await;
             created.map_err(|error| unusable(error.into()))?;
         }
-        for (_, volume) in plan.volumes.made() {
+        let creating = plan.volumes.made().map(|(_, volume)| {
             // One that is there already is taken as it is.
-            let created = self.engine.api().create_volume(volume.request.clone());
-            created.await.map_err(|error| unusable(error.into()))?;
+            self.engine.api().create_volume(volume.request.clone())
+        });
+        for created in join_all(creating).await {
+            created.map_err(|error| unusable(error.into()))?;
         }
         Ok(())
+    }
+
+    /// What [`Self::opening`] opens, each after its parents.
+    fn open_directories(&self, plan: &JobContainers<'_>) -> Vec<String> {
+        let mut open: BTreeSet<&str> = plan.volumes.made().map(|(path, _)| path).collect();
+        let directories = self.job.directories();
+        for directory in [&directories.project, &directories.temporary] {
+            let ancestors = Path::new(directory).ancestors().filter_map(Path::to_str);
+            open.extend(ancestors.filter(|path| plan.volumes.is_new(path)));
+        }
+        open.into_iter().map(str::to_owned).collect()
     }
 
     /// A script that opens volumes, and directories that stages of all users share, to these.

@@ -1,10 +1,14 @@
 //! How one of a job's containers is made, as often as it has to be.
 
+use std::io;
 use std::sync::Arc;
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
+use bytes::Bytes;
 use courser_executor::{PrepareError, RunError};
 use courser_protocol::FailureReason;
+use futures_util::stream;
+use jiff::Timestamp;
 
 use crate::belongings::remove_container;
 use crate::container::ContainerDefinition;
@@ -19,6 +23,8 @@ pub(crate) struct Recipe {
     trust: Option<Arc<ContainerTrust>>,
     /// Our program, for images that do not have it.
     program: Option<OwnHelper>,
+    /// Directories of its volumes that are there when it starts, for every user to write to; parents first.
+    open_directories: Vec<String>,
 }
 
 /// A container that could not be made.
@@ -30,6 +36,9 @@ pub(crate) enum MakeError {
     Trust(#[from] ImageTrustError),
     #[error(transparent)]
     Program(#[from] OwnHelperError),
+    /// Its directories; they can be made from the helper container as well.
+    #[error("directories of the job cannot be made in its volumes: {0}")]
+    Directories(#[source] EngineError),
 }
 
 impl Recipe {
@@ -38,7 +47,19 @@ impl Recipe {
             definition,
             trust: None,
             program: None,
+            open_directories: Vec::new(),
         }
+    }
+
+    /// Makes directories in its volumes, and opens them to all.
+    pub(crate) fn with_open_directories(mut self, directories: Vec<String>) -> Self {
+        self.open_directories = directories;
+        self
+    }
+
+    /// The container as it is asked for.
+    pub(crate) fn definition(&self) -> &ContainerDefinition {
+        &self.definition
     }
 
     /// Puts our program into the container.
@@ -122,11 +143,62 @@ impl Recipe {
             let uploading = engine.api().upload_to_container(&id, Some(options), body);
             uploading.await.map_err(EngineError::from)?;
         }
-        if let Some(trust) = &self.trust {
+        let mut trust = self.trust.as_deref();
+        if !self.open_directories.is_empty() {
+            // The engine takes as long for one archive as for a file in it.
+            let at_root = trust.and_then(ContainerTrust::at_root).cloned();
+            if at_root.is_some() {
+                trust = None;
+            }
+            self.put_at_root(engine, &id, at_root)
+                .await
+                .map_err(MakeError::Directories)?;
+        }
+        if let Some(trust) = trust {
             trust.fill(engine, &id).await?;
         }
         Ok(id)
     }
+
+    /// Puts the directories, and what is put with them, into a container.
+    async fn put_at_root(
+        &self,
+        engine: &Engine,
+        id: &str,
+        more: Option<Bytes>,
+    ) -> Result<(), EngineError> {
+        let directories = archive_of(&self.open_directories);
+        let directories = directories.map_err(|error| EngineError::Garbled(error.to_string()))?;
+        let end = if more.is_some() { END_OF_ARCHIVE } else { 0 };
+        let directories = directories.slice(..directories.len() - end);
+        let body = [directories].into_iter().chain(more).map(Ok);
+        let options = UploadToContainerOptionsBuilder::default()
+            .path("/")
+            // A link of the image's in place of one of them.
+            .no_overwrite_dir_non_dir("true")
+            .build();
+        let body = bollard::body_try_stream(stream::iter(body));
+        let uploading = engine.api().upload_to_container(id, Some(options), body);
+        Ok(uploading.await?)
+    }
+}
+
+/// What a tar archive ends with: more may follow in its place.
+const END_OF_ARCHIVE: usize = 1024;
+
+/// An archive of directories for everybody.
+fn archive_of(directories: &[String]) -> io::Result<Bytes> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+    for directory in directories {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o777);
+        header.set_mtime(now);
+        header.set_size(0);
+        archive.append_data(&mut header, directory.trim_start_matches('/'), io::empty())?;
+    }
+    Ok(archive.into_inner()?.into())
 }
 
 impl MakeError {

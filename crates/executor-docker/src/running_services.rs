@@ -92,6 +92,11 @@ impl RunningServices {
         Ok(services)
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// How other containers reach them.
     pub(crate) fn reachable(&self) -> &[Reachable] {
         &self.reachable

@@ -49,7 +49,40 @@ pub(crate) enum Ended {
     Stopped(Exit),
 }
 
-/// Starts a container that is there and stopped, hands it the script, and follows it to its end.
+/// The streams of a container that has been started.
+pub(crate) struct Attached {
+    streams: AttachContainerResults,
+}
+
+impl Attached {
+    /// Starts a container that is there and stopped.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the engine says; [`EngineError::is_not_found`] when the container is gone.
+    pub(crate) async fn start(engine: &Engine, container: &str) -> Result<Self, EngineError> {
+        let attach = AttachContainerOptionsBuilder::default()
+            .stream(true)
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .build();
+        // Before the start, or the first output would be lost.
+        let streams = engine
+            .api()
+            .attach_container(container, Some(attach))
+            .await?;
+        engine.api().start_container(container, None).await?;
+        Ok(Self { streams })
+    }
+
+    /// Its output and its input.
+    pub(crate) fn into_streams(self) -> AttachContainerResults {
+        self.streams
+    }
+}
+
+/// Hands a container's shell the script, and follows it to its end.
 ///
 /// # Errors
 ///
@@ -57,24 +90,16 @@ pub(crate) enum Ended {
 pub(crate) async fn run_script(
     engine: &Engine,
     container: &str,
+    attached: Attached,
     script: &str,
     output: &mut dyn Output,
     stop: StopSignal,
     politely: bool,
 ) -> Result<Ended, EngineError> {
-    let attach = AttachContainerOptionsBuilder::default()
-        .stream(true)
-        .stdin(true)
-        .stdout(true)
-        .stderr(true)
-        .build();
-    // Before the start, or the first output would be lost.
-    let attached = engine.api().attach_container(container, Some(attach));
     let AttachContainerResults {
         output: mut said,
         mut input,
-    } = attached.await?;
-    engine.api().start_container(container, None).await?;
+    } = attached.into_streams();
     let feeding = async {
         // What does not read its input, as an entrypoint that is the job, breaks the pipe.
         if input.write_all(script.as_bytes()).await.is_ok() {

@@ -90,6 +90,18 @@ impl Volumes {
             .collect()
     }
 
+    /// Whether a path is in a volume that is made for this job and goes with it.
+    pub(crate) fn is_new(&self, path: &str) -> bool {
+        let path = clean(path);
+        let over = self
+            .list
+            .iter()
+            .filter(|volume| is_below(&path, &volume.destination));
+        let nearest = over.max_by_key(|volume| volume.destination.len());
+        let made = nearest.and_then(|volume| volume.made.as_ref());
+        made.is_some_and(|made| made.temporary)
+    }
+
     /// Whether something is mounted exactly there.
     pub(crate) fn has(&self, destination: &str) -> bool {
         let destination = clean(destination);

@@ -94,7 +94,7 @@ impl Job {
     }
 
     /// Whether [`Self::stage`] gives work; the status has no influence on that.
-    pub(crate) fn has_work(&self, stage: &Stage) -> bool {
+    pub fn has_work(&self, stage: &Stage) -> bool {
         match stage {
             Stage::PrepareExecutor => false,
             Stage::PrepareScript

@@ -149,8 +149,17 @@ impl FakeServer {
         leaf: &Issued,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::https_unrecorded_at(LOOPBACK, leaf, handler)
+    }
+
+    /// The same at another address.
+    pub fn https_unrecorded_at(
+        address: IpAddr,
+        leaf: &Issued,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let tls = Some((Presented::new(leaf), None));
-        Self::serving(LOOPBACK, tls, Arc::new(handler), false)
+        Self::serving(address, tls, Arc::new(handler), false)
     }
 
     /// HTTPS that sends the leaf alone: a common mistake of servers.

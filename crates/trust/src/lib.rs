@@ -71,8 +71,8 @@ pub use explain::Remedy;
 pub use host_name::PeerName;
 pub use issuer_answer::{IssuerAnswerError, issuer_in_answer};
 pub use merge::{
-    MergeError, add_to_efi_list, add_to_java_keystore, add_to_pem_bundle, certificate_pem,
-    certificates_in_pem,
+    KeystoreWork, MergeError, add_to_efi_list, add_to_java_keystore, add_to_pem_bundle,
+    certificate_pem, certificates_in_pem,
 };
 pub use moment::Moment;
 pub use pkcs7::certificates_of_pkcs7;

@@ -27,6 +27,20 @@ pub enum MergeError {
 /// Passwords of a truststore that anybody may read: the JDK's own, and what packagers use in its place.
 const PASSWORDS: [&str; 3] = ["changeit", "changeme", ""];
 
+/// Rounds of key derivation that the keystores of one image may ask for together, whatever their passwords: two seconds at
+/// most. An honest one asks for some ten thousand.
+const ROUNDS: u64 = 2_500_000;
+
+/// What may still be spent on opening keystores of one stranger.
+#[derive(Debug)]
+pub struct KeystoreWork(pkcs12::Work);
+
+impl Default for KeystoreWork {
+    fn default() -> Self {
+        Self(pkcs12::Work::of(ROUNDS))
+    }
+}
+
 /// A PEM bundle with those of `certificates` that are not in it at its end; `None` when all of them are.
 pub fn add_to_pem_bundle(bundle: &[u8], certificates: &[&Certificate]) -> Option<Vec<u8>> {
     let blocks: Vec<_> = pem::blocks(bundle).collect();
@@ -72,6 +86,7 @@ pub fn certificates_in_pem(bundle: &[u8]) -> usize {
 pub fn add_to_java_keystore(
     keystore: &[u8],
     certificates: &[&Certificate],
+    work: &mut KeystoreWork,
 ) -> Result<Option<Vec<u8>>, MergeError> {
     let entries: Vec<(String, &Certificate)> = certificates
         .iter()
@@ -85,7 +100,7 @@ pub fn add_to_java_keystore(
     if keystore.starts_with(&jks::MAGIC) {
         return jks::add(keystore, &PASSWORDS, &entries);
     }
-    pkcs12::add(keystore, &PASSWORDS, &entries).map_err(|error| match error {
+    pkcs12::add(keystore, &PASSWORDS, &entries, &mut work.0).map_err(|error| match error {
         Pkcs12Error::WrongPassword | Pkcs12Error::PasswordNeeded => MergeError::UnknownPassword,
         Pkcs12Error::NotPkcs12 => {
             MergeError::UnknownFormat("it is no keystore of the forms JKS and PKCS#12".to_owned())

@@ -8,9 +8,10 @@ use crate::certificate_file::{ItemContent, PrivateKey};
 use crate::der::{self, Element, Malformed, Reader};
 use crate::pkcs7::with_definite_lengths;
 
-use self::encryption::{Password, Work};
+use self::encryption::Password;
 
 pub(crate) use self::addition::add;
+pub(crate) use self::encryption::Work;
 
 /// Why a PKCS#12 file could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use courser_trust::{
-    Certificate, add_to_efi_list, add_to_java_keystore, add_to_pem_bundle, certificates_in_pem,
+    Certificate, KeystoreWork, add_to_efi_list, add_to_java_keystore, add_to_pem_bundle,
+    certificates_in_pem,
 };
 
 use super::anchors::{Anchors, file_name, pem_file};
@@ -211,6 +212,7 @@ impl Layout {
             .filter(|task| task.kind == Kind::PemDirectory)
             .map(|task| task.path.clone())
             .collect();
+        let mut keystore_work = KeystoreWork::default();
         for Task { kind, path } in self.tasks {
             match kind {
                 Kind::Bundle if self.new_bundle.as_ref() == Some(&path) => {
@@ -223,7 +225,8 @@ impl Layout {
                 Kind::AddedBundle => work.add_to_bundle(&path, false),
                 Kind::PemDirectory => work.hash(&path),
                 Kind::Keystore => work.add_to_file(&path, |file, anchors| {
-                    add_to_java_keystore(file, anchors).map_err(|error| error.to_string())
+                    add_to_java_keystore(file, anchors, &mut keystore_work)
+                        .map_err(|error| error.to_string())
                 }),
                 Kind::EfiList => work.add_to_file(&path, |file, anchors| {
                     add_to_efi_list(file, anchors).map_err(|error| error.to_string())
@@ -270,7 +273,7 @@ impl Work<'_> {
     fn add_to_file(
         &mut self,
         path: &str,
-        add: impl Fn(&[u8], &[&Certificate]) -> Result<Option<Vec<u8>>, String>,
+        mut add: impl FnMut(&[u8], &[&Certificate]) -> Result<Option<Vec<u8>>, String>,
     ) {
         // What could not be read has been told with its directory.
         let Some((index, below)) = self.locate(path) else {

@@ -91,6 +91,8 @@ impl Directory {
     pub(super) fn read(path: &str, archive: &Bytes) -> Result<Self, DirectoryError> {
         let mut directory = Self::absent(path);
         let mut reader = Archive::new(&archive[..]);
+        // Names of one file in the archive are files of their own in what is made of it.
+        let mut left = MOST_BYTES;
         for (number, entry) in reader.entries()?.enumerate() {
             if number >= MOST_ENTRIES {
                 return Err(DirectoryError::TooMany);
@@ -124,7 +126,11 @@ impl Directory {
                         Some(Entry {
                             content: Content::File(bytes),
                             ..
-                        }) => Content::File(bytes.clone()),
+                        }) => {
+                            let rest = left.checked_sub(bytes.len());
+                            left = rest.ok_or(DirectoryError::TooLarge)?;
+                            Content::File(bytes.clone())
+                        }
                         _ => continue,
                     }
                 }
@@ -365,6 +371,13 @@ mod tests {
         assert_eq!(directory.file("up"), None);
         let cut = archive(&[("certs/a", Regular, "content")]).slice(..600);
         assert!(Directory::read("/c", &cut).is_err());
+        let big = "x".repeat(MOST_BYTES / 8);
+        let mut bomb = vec![("certs/a", Regular, big.as_str())];
+        bomb.extend([("certs/b", EntryType::Link, "certs/a"); 9]);
+        assert_eq!(
+            Directory::read("/c", &archive(&bomb)),
+            Err(DirectoryError::TooLarge)
+        );
         let many: Vec<_> = (0..=MOST_ENTRIES)
             .map(|_| ("certs/a", Regular, ""))
             .collect();

@@ -149,8 +149,8 @@ pub struct ImageTrust {
     variables: HashSet<String>,
     private: usize,
     system: usize,
-    /// An archive that is put at the root reaches the volumes below it. Podman puts it beneath them, into the container's
-    /// own layer, where it is hidden from the job and comes up in `commit`.
+    /// An archive that is put at the root reaches the volumes below it. Podman's does not: it is hidden from the job and
+    /// comes up in `commit`.
     fills_at_once: bool,
     weight: usize,
     /// For containers that mount nothing of their own over it.
@@ -208,11 +208,8 @@ impl ImageTrust {
         // A keystore can ask for seconds of key derivation.
         let covering = tokio::task::spawn_blocking(move || layout.cover(directories, &added));
         let covered = covering.await.map_err(io::Error::other)?;
-        let version = engine.api().version().await.map_err(failed)?;
-        let mut components = version.components.into_iter().flatten();
-        let is_podman = components.any(|component| component.name.contains("Podman"));
         Ok(Self {
-            fills_at_once: !is_podman,
+            fills_at_once: !engine.is_podman(),
             ..Self::new(covered, reading.survey, &environment, anchors)
         })
     }
@@ -354,6 +351,14 @@ impl ImageTrust {
 }
 
 impl ContainerTrust {
+    /// What is put at the root, where that is all of it.
+    pub(crate) fn at_root(&self) -> Option<&Bytes> {
+        match &self.archives[..] {
+            [(path, archive)] if path == "/" => Some(archive),
+            _ => None,
+        }
+    }
+
     /// Fills the volumes. To be called once, after the container was created with [`mounts`](Self::mounts) and before it is
     /// started for the first time.
     ///

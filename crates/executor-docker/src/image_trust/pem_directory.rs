@@ -6,7 +6,10 @@ use super::anchors::{file_name, pem_file};
 use super::directory::{Content, Directory};
 
 /// Certificates with the same hash in an honest directory are two or three.
-const MOST_OF_ONE_HASH: u32 = 256;
+const MOST_OF_ONE_HASH: u32 = 32;
+
+/// One certificate with all that tools write around it has a few thousand bytes.
+const MOST_BYTES: usize = 64 * 1024;
 
 /// Whether certificates are found by hash in there.
 pub(super) fn is_hashed(directory: &Directory, below: &str) -> bool {
@@ -61,5 +64,7 @@ pub(super) fn add(
 
 /// Whether this file is that certificate's.
 fn holds(file: &[u8], certificate: &Certificate) -> bool {
-    certificates_in_pem(file) == 1 && add_to_pem_bundle(file, &[certificate]).is_none()
+    file.len() <= MOST_BYTES
+        && certificates_in_pem(file) == 1
+        && add_to_pem_bundle(file, &[certificate]).is_none()
 }

@@ -18,7 +18,7 @@ use super::directory::{Directory, DirectoryError, MOST_BYTES};
 use super::survey::{Stat, Survey};
 
 /// All archives of an image together: many times what certificates come to.
-const MOST_BYTES_OF_AN_IMAGE: usize = 4 * MOST_BYTES;
+const MOST_BYTES_OF_AN_IMAGE: usize = 2 * MOST_BYTES;
 
 /// Questions that are under way at a time.
 const AT_A_TIME: usize = 8;

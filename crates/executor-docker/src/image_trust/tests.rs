@@ -450,3 +450,60 @@ fn images_of_strangers_cannot_make_the_runner_hold_much() {
         Some("39")
     );
 }
+
+/// A keystore of PKCS#12 whose MAC asks for so many rounds, and fits no password.
+fn demanding_keystore(rounds: u32) -> Vec<u8> {
+    const SHA1: [u8; 7] = [6, 5, 0x2b, 14, 3, 2, 26];
+    fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u8::try_from(content.len()).expect("short");
+        [&[tag, length][..], &content].concat()
+    }
+    let rounds = rounds.to_be_bytes();
+    let zeros = rounds.iter().take_while(|byte| **byte == 0).count();
+    let safe = element(4, &[&element(0x30, &[])]);
+    let data = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
+    let digest = element(0x30, &[&element(0x30, &[&SHA1]), &element(4, &[&[0; 20]])]);
+    let mac = element(
+        0x30,
+        &[
+            &digest,
+            &element(4, &[&[7; 8]]),
+            &element(2, &[&rounds[zeros..]]),
+        ],
+    );
+    let info = element(0x30, &[&data, &element(0xa0, &[&safe])]);
+    element(0x30, &[&[2, 1, 3], &info, &mac])
+}
+
+#[test]
+fn keystores_of_one_image_cost_a_bounded_work_together() {
+    let pki = pki();
+    let mut image = Image::default()
+        .file(
+            "/etc/ssl/certs/ca-certificates.crt",
+            &*pki.public.certificate_pem(),
+        )
+        .file(
+            "/jdk/0/lib/security/cacerts",
+            demanding_keystore(u32::MAX / 2),
+        );
+    // Four passwords are tried of each: 1.2 million rounds.
+    for number in 0..10 {
+        let home = format!("/jdk/{number}");
+        if number > 0 {
+            let keystore = format!("{home}/lib/security/cacerts");
+            image = image.file(&keystore, demanding_keystore(300_000));
+        }
+        image = image.variable(&format!("JAVA_{number}_HOME={home}"));
+    }
+    let trust = image.trust(&pki.anchors);
+    let because = |text: &str| {
+        let left_alone = trust.covered.left_alone.iter();
+        left_alone
+            .filter(|left| left.because.contains(text))
+            .count()
+    };
+    assert_eq!(because("its password is not"), 2);
+    assert_eq!(because("more work than any honest file"), 8);
+}

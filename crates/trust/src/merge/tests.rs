@@ -247,6 +247,14 @@ fn subjects_are_hashed_as_openssl_hashes_them() {
     }
 }
 
+/// With all the work that one image may cost.
+fn add_to_java_keystore(
+    keystore: &[u8],
+    certificates: &[&Certificate],
+) -> Result<Option<Vec<u8>>, MergeError> {
+    super::add_to_java_keystore(keystore, certificates, &mut KeystoreWork::default())
+}
+
 mod hostile {
     use proptest::prelude::*;
 

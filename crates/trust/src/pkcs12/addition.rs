@@ -20,20 +20,20 @@ pub(crate) fn add(
     bytes: &[u8],
     passwords: &[&str],
     entries: &[(String, &Certificate)],
+    work: &mut Work,
 ) -> Result<Option<Vec<u8>>, Pkcs12Error> {
     let (safe, mac) = outline(bytes).map_err(|_| Pkcs12Error::NotPkcs12)?;
     if safe.tag != der::OCTET_STRING {
         return Err(Pkcs12Error::NotPkcs12);
     }
-    let mut work = Work::default();
     let candidates = passwords.iter().map(|password| Password::of(password));
     for password in candidates.chain([Password::none()]) {
         if let Some(mac) = &mac
-            && !encryption::mac_fits(mac, safe.content(), &password, &mut work)?
+            && !encryption::mac_fits(mac, safe.content(), &password, work)?
         {
             continue;
         }
-        let found = match contents(safe.content(), &password, &mut work) {
+        let found = match contents(safe.content(), &password, work) {
             Ok(found) => found,
             Err(Pkcs12Error::WrongPassword) => continue,
             Err(other) => return Err(other),
@@ -52,7 +52,7 @@ pub(crate) fn add(
             return Ok(Some(truststore::pfx(&parts, None)));
         };
         let whole = truststore::authenticated_safe(&parts);
-        let made = encryption::mac_over(mac, &whole, &password, &mut work)?
+        let made = encryption::mac_over(mac, &whole, &password, work)?
             .ok_or_else(|| Pkcs12Error::Unsupported("an unknown kind of MAC".to_owned()))?;
         let digest = element(der::OCTET_STRING, made.tag.as_ref());
         let info = element(der::SEQUENCE, &[made.algorithm.encoded(), &digest].concat());

@@ -18,17 +18,28 @@ use crate::der::{self, Element, Reader};
 /// Rounds of key derivation that a file may ask for in all: a few seconds. Programs write 1 to 600,000 a part.
 const MOST_ROUNDS: u64 = 10_000_000;
 
-/// Rounds spent on a file.
-#[derive(Default)]
-pub(super) struct Work(u64);
+/// Rounds of key derivation that may still be spent.
+#[derive(Debug)]
+pub(crate) struct Work {
+    left: u64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self::of(MOST_ROUNDS)
+    }
+}
 
 impl Work {
+    pub(crate) fn of(rounds: u64) -> Self {
+        Self { left: rounds }
+    }
+
     fn spend(&mut self, rounds: &[u8]) -> Result<NonZeroU32, Pkcs12Error> {
         let rounds = der::small_integer(rounds).unwrap_or(u64::MAX);
-        self.0 = self.0.saturating_add(rounds);
-        if self.0 > MOST_ROUNDS {
-            return Err(Pkcs12Error::TooMuchWork(self.0));
-        }
+        // What is refused costs nothing.
+        let left = self.left.checked_sub(rounds);
+        self.left = left.ok_or(Pkcs12Error::TooMuchWork(rounds))?;
         u32::try_from(rounds)
             .ok()
             .and_then(NonZeroU32::new)
