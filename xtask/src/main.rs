@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match task.as_str() {
         "test" => test(&rest),
-        "test-servers" => servers::install(&root()),
+        "test-servers" => servers::install(&root(), true),
         "docker-up" => docker_up(),
         "docker-down" => docker::down(&root()),
         "lint" => lint(),
@@ -93,7 +93,7 @@ fn test(arguments: &[String]) -> Result<()> {
     // On a fresh machine both take minutes, and the one waits for the network while the other compiles.
     let engine = std::thread::scope(|scope| {
         let preparing = scope.spawn(|| {
-            servers::install(&root())?;
+            servers::install(&root(), with_docker)?;
             with_docker.then(use_docker).transpose()
         });
         let of_cargo = arguments.split(|argument| argument == "--").next();
@@ -128,7 +128,7 @@ fn use_docker() -> Result<docker::InUse> {
 
 /// The same, for single tests by `cargo test` until `docker-down`.
 fn docker_up() -> Result<()> {
-    servers::install(&root())?;
+    servers::install(&root(), true)?;
     helper_image::make(&root(), false)?;
     helper_image::lay_beside_programs(&root())?;
     docker::up(&root())

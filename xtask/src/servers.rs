@@ -10,12 +10,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Installs what is missing.
-pub(crate) fn install(root: &Path) -> Result<()> {
+/// Installs what is missing; what only the Docker Engine of the tests needs, if they have one.
+pub(crate) fn install(root: &Path, with_docker: bool) -> Result<()> {
     let lists = root.join("tests").join("servers");
     let directory = root.join("target").join("test-servers");
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-    debian_packages(&read(&lists.join("packages"))?)?;
+    let mut packages = read(&lists.join("packages"))?;
+    if with_docker {
+        packages.push_str(&read(&lists.join("docker").join("packages"))?);
+    }
+    debian_packages(&packages)?;
     python_packages(&lists.join("requirements.txt"), &directory.join("venv"))?;
     go_programs(&read(&lists.join("go-programs"))?, &directory.join("bin"))
 }
@@ -25,7 +29,7 @@ fn debian_packages(list: &str) -> Result<()> {
     for line in entries(list) {
         let (package, proof) = line
             .split_once(char::is_whitespace)
-            .with_context(|| format!("tests/servers/packages: {line}: no proof"))?;
+            .with_context(|| format!("a list of packages in tests/servers: {line}: no proof"))?;
         if !is_there(proof.trim()) {
             missing.push(package);
         }
@@ -37,7 +41,7 @@ fn debian_packages(list: &str) -> Result<()> {
     let by_hand = format!(
         "tests need programs that are not installed here; as root on Debian:\n  \
          apt-get install --no-install-recommends {names}\n\
-         elsewhere install what tests/servers/packages names for them"
+         elsewhere install what the lists of packages in tests/servers name for them"
     );
     ensure!(
         is_root() && Path::new("/etc/debian_version").exists(),
