@@ -204,8 +204,14 @@ async fn of_repository(
     let repository = sources.serve(git_dir)?;
     let index = git_dir.join("index");
     if sources.index.is_file() {
-        // A copy keeps what Git knows of unchanged files, so that they are not read again.
+        // A copy keeps what Git knows of unchanged files, so that they are not read again. With the time of the
+        // original: Git reads a file again that may have changed in the second in which the index was written.
         std::fs::copy(&sources.index, &index)?;
+        let written = std::fs::metadata(&sources.index)?.modified()?;
+        std::fs::File::options()
+            .write(true)
+            .open(&index)?
+            .set_modified(written)?;
     }
     let beside = |command: &mut Command| {
         command

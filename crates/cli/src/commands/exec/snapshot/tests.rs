@@ -129,6 +129,27 @@ fn names(files: &BTreeMap<String, String>) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn a_change_in_the_second_of_the_commit_is_in_it_though_size_and_time_are_the_same() {
+    let world = World::with_repository();
+    let repo = world.path("repo");
+    let then = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    let of_then = |name: &str| {
+        let file = std::fs::File::options().write(true).open(repo.join(name));
+        file.and_then(|file| file.set_modified(then))
+            .expect("its time is set");
+    };
+    // That a file's attributes changed says nothing here, as within a second.
+    world.git(&repo, &["config", "core.trustctime", "false"]);
+    of_then("tracked");
+    world.git(&repo, &["add", "tracked"]);
+    of_then(".git/index");
+    write(&repo.join("tracked"), "new");
+    of_then("tracked");
+    let (_, files) = world.snapshot(&repo, true).await;
+    assert_eq!(files["tracked"], "new");
+}
+
+#[tokio::test]
 async fn changes_and_untracked_files_are_in_it_ignored_ones_are_not_and_the_repository_is_untouched()
  {
     let world = World::with_repository();
