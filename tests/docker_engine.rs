@@ -10,6 +10,7 @@ mod mounted_ca;
 mod registries;
 mod scene;
 mod services;
+mod shell;
 mod stages;
 mod trust_check;
 mod volumes;

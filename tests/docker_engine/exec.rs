@@ -16,15 +16,11 @@ fn exec(world: &World, arguments: &[&str]) -> Finished {
 
 /// The caches of a world's project outlive its runs.
 fn remove_cache(world: &World) {
-    let projects = std::fs::read_dir(world.path("state/courser/exec")).expect("a run's state");
-    for project in projects {
-        let name = project.expect("an entry").file_name();
-        let volume = format!("courser-exec-{}", name.to_string_lossy());
-        let mut client = Command::new("/usr/bin/docker");
-        client.args(["--host", &DockerEngine::running().host]);
-        let removed = client.args(["volume", "rm", "--force", &volume]).output();
-        assert!(removed.expect("Debian's docker.io").status.success());
-    }
+    let mut clean = world.courser(["clean"]);
+    let cleaned = run(clean.env("DOCKER_HOST", DockerEngine::running().host));
+    assert_eq!(cleaned.code(), 0, "{}", cleaned.all());
+    let said = &cleaned.stdout;
+    assert!(said.contains(", and 1 volume or image"), "{said}");
 }
 
 #[test]

@@ -139,6 +139,17 @@ pub(crate) fn open_fifo(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
+/// The terminal has another size.
+pub(crate) fn resizes() -> io::Result<Signal> {
+    signal(SignalKind::window_change())
+}
+
+/// Lines and columns of the terminal.
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
+    let size = termios::tcgetwinsize(stdout()).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// Columns of the terminal.
 pub(crate) fn terminal_columns() -> Option<usize> {
     let size = termios::tcgetwinsize(stdout()).ok()?;
@@ -165,6 +176,18 @@ impl Typing {
     /// It shows nothing at all.
     pub(crate) fn hidden() -> io::Result<Self> {
         Self::without(LocalModes::ECHO, OptionalActions::Flush, false)
+    }
+
+    /// Every key is somebody else's business, Ctrl-C too.
+    pub(crate) fn handed_on() -> io::Result<Self> {
+        let before = termios::tcgetattr(stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        termios::tcsetattr(stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self {
+            before,
+            yields: false,
+        })
     }
 
     fn without(modes: LocalModes, when: OptionalActions, yields: bool) -> io::Result<Self> {

@@ -123,6 +123,16 @@ pub(crate) fn open_fifo(_path: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// It does not tell.
+pub(crate) fn resizes() -> io::Result<Signal> {
+    Ok(Signal::Never)
+}
+
+/// Not asked.
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
+    None
+}
+
 /// Not asked.
 pub(crate) fn terminal_columns() -> Option<usize> {
     None
@@ -135,6 +145,14 @@ impl Typing {
     /// Control keys are not shown anyway.
     pub(crate) fn without_control_keys() -> Option<Self> {
         None
+    }
+
+    /// A console cannot be made raw without code that is `unsafe` in Rust.
+    pub(crate) fn handed_on() -> io::Result<Self> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a terminal in a container is not built for Windows; give a command and redirect its input",
+        ))
     }
 
     /// What is typed cannot be hidden without code that is `unsafe` in Rust: nobody is asked.

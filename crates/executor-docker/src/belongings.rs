@@ -38,6 +38,9 @@ pub(crate) struct Belongings {
     network: Option<String>,
     /// Anonymous volumes stay.
     volume_keep: bool,
+    /// A volume that somebody else takes over.
+    #[serde(skip)]
+    given_away: Option<String>,
 }
 
 /// What removing is told to.
@@ -59,7 +62,13 @@ impl Belongings {
             base: names.base().to_owned(),
             network: network.map(str::to_owned),
             volume_keep: config.volume_keep,
+            given_away: None,
         }
+    }
+
+    /// This volume is not removed.
+    pub(crate) fn give_away(&mut self, volume: String) {
+        self.given_away = Some(volume);
     }
 
     /// Removes all of it, by force; may be repeated.
@@ -144,8 +153,9 @@ impl Belongings {
             Err(error) => return told.failed("volumes".to_owned(), &EngineError::from(error)),
         };
         let names = found.into_iter().map(|volume| volume.name);
-        let names = names.filter(|name| name.starts_with(&self.base));
-        let removing = names.map(async |name| {
+        let is_ours =
+            |name: &String| name.starts_with(&self.base) && self.given_away.as_ref() != Some(name);
+        let removing = names.filter(is_ours).map(async |name| {
             let options = RemoveVolumeOptionsBuilder::default().force(true).build();
             let removed = engine.api().remove_volume(&name, Some(options)).await;
             (name, removed)

@@ -10,7 +10,7 @@ use bollard::models::ContainerCreateBody;
 
 pub(crate) use host::{BUILD_AND_HELPER, HostSettings, Role, SERVICE};
 pub(crate) use security::security_options;
-pub(crate) use shell::start_command;
+pub(crate) use shell::{start_command, with_best_shell};
 pub(crate) use user::build_user;
 
 /// A container to be made.

@@ -18,10 +18,10 @@ use bollard::models::{ImageInspect, IpamConfig, SystemInfo};
 use bollard::query_parameters::InspectNetworkOptions;
 use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
-use courser_net::EngineTransport;
 use courser_net::legs::DockerTrust;
+use courser_net::{EngineTransport, TakenOver};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::OnceCell;
@@ -156,6 +156,27 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// Starts a program in a container that was made ready with a terminal: its bytes, both ways.
+    pub(crate) async fn start_exec_on_terminal(&self, id: &str) -> Result<TakenOver, EngineError> {
+        let Inner {
+            transport, version, ..
+        } = &*self.inner;
+        let body = Full::from(r#"{"Detach":false,"Tty":true}"#);
+        let request = Request::post(format!("/v{version}/exec/{id}/start"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "tcp")
+            .body(body)
+            .map_err(|error| EngineError::Garbled(format!("{id:?}: {error}")))?;
+        match transport.take_over(request).await? {
+            Ok(taken) => Ok(taken),
+            Err(answer) => {
+                let status = answer.status().as_u16();
+                Err(EngineError::answer(status, text(answer, PING_LIMIT).await))
+            }
+        }
     }
 
     /// The image of one platform (API 1.49), which bollard cannot ask for (0.21.1). `name` must be a valid one, `platform`

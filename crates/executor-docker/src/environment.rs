@@ -7,12 +7,15 @@ use courser_executor::{
     Beside, Environment, EnvironmentFuture, Exit, Output, Place, RunError, Say, StopSignal,
 };
 use courser_job::{HelperRequest, StageScript, StageWork, messages};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::belongings::{Belongings, InLog, remove_container};
 use crate::engine::{Engine, EngineError};
 use crate::helper_container::HelperContainer;
+use crate::kept::Keeping;
 use crate::new_working_copy::NewWorkingCopy;
 use crate::recipe::{MakeError, Recipe};
+use crate::script_container::ScriptContainer;
 use crate::service_logs::FollowedLogs;
 use crate::stage::{Attached, Ended, run_script};
 use crate::waiting_shell::WaitingShell;
@@ -29,6 +32,30 @@ pub(crate) struct DockerEnvironment {
     /// `EXECUTOR_JOB_SECTION_ATTEMPTS`.
     pub(crate) attempts: u32,
     pub(crate) place: Place,
+    /// Told of the container when a script has begun in it.
+    pub(crate) scripts: Option<Scripts>,
+    /// What stays of the job.
+    pub(crate) keeping: Option<Keeping>,
+}
+
+/// Tells of containers in which scripts have begun.
+pub(crate) struct Scripts {
+    pub(crate) job: String,
+    pub(crate) temporary: String,
+    pub(crate) told: UnboundedSender<ScriptContainer>,
+}
+
+impl Scripts {
+    fn tell(&self, engine: &Engine, id: &str) {
+        let container = ScriptContainer {
+            job: self.job.clone(),
+            engine: engine.clone(),
+            id: id.to_owned(),
+            temporary: self.temporary.clone(),
+        };
+        // Nobody listening is fine.
+        self.told.send(container).ok();
+    }
 }
 
 /// The container with the job's image.
@@ -57,6 +84,19 @@ impl Held {
             engine: engine.clone(),
             belongings: Some(belongings),
             say,
+        }
+    }
+
+    /// Gives away what is to stay. A job's end is no other because nothing could be kept of it.
+    async fn keep(&mut self, keeping: Keeping, build: Option<&str>) {
+        match keeping.take(&self.engine, build).await {
+            Ok(Some(volume)) => {
+                if let Some(belongings) = &mut self.belongings {
+                    belongings.give_away(volume);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => (self.say)(&messages::warning(&format!("not kept: {error}"))),
         }
     }
 
@@ -126,11 +166,15 @@ impl DockerEnvironment {
                 Some(waiting) => waiting.attached(engine, &id).await,
                 None => None,
             };
+            let scripts = self.scripts.as_ref();
             let running = async {
                 let attached = match waiting {
                     Some(attached) => attached,
                     None => Attached::start(engine, &id).await?,
                 };
+                if let Some(scripts) = scripts {
+                    scripts.tell(engine, &id);
+                }
                 let (stop, politely) = (stop.clone(), self.build.politely);
                 run_script(engine, &id, attached, script, output, stop, politely).await
             };
@@ -213,12 +257,18 @@ impl Environment for DockerEnvironment {
 
     fn clean_up(self: Box<Self>) -> EnvironmentFuture<'static, Result<(), RunError>> {
         let Self {
-            held,
+            mut held,
+            build,
             service_logs,
             place,
+            keeping,
             ..
         } = *self;
         Box::pin(async move {
+            if let Some(keeping) = keeping {
+                let build = build.made.as_ref().and_then(|made| made.as_deref().ok());
+                held.keep(keeping, build).await;
+            }
             let given_back = held.give_back().await;
             drop((service_logs, place));
             given_back

@@ -13,13 +13,16 @@ use courser_job::{DirectoryLayout, Job, Shell, ToolTrust};
 use courser_net::Legs;
 use courser_net::legs::{DockerOptions, DockerTrust};
 use courser_protocol::Features;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::belongings::Belongings;
 use crate::engine::Engine;
 use crate::helper_container::PROGRAM;
 use crate::image_trust::{Anchors, ImageTrusts};
+use crate::kept::Keep;
 use crate::own_helper::OwnHelper;
 use crate::preparation::prepare;
+use crate::script_container::ScriptContainer;
 use crate::volumes::bind_covers;
 
 /// Its name in `config.toml`.
@@ -41,8 +44,18 @@ pub(crate) struct Shared {
     /// Our helper image, or why there is none.
     pub(crate) own_helper: Result<OwnHelper, String>,
     pub(crate) home: Option<PathBuf>,
+    pub(crate) local: LocalRun,
     /// Of the trust that was asked for last.
     anchors: Mutex<Option<KnownAnchors>>,
+}
+
+/// What a local run wants of its jobs' containers beside what the contract has.
+#[derive(Debug, Clone, Default)]
+pub struct LocalRun {
+    /// Told of each container in which a script has begun.
+    pub scripts: Option<UnboundedSender<ScriptContainer>>,
+    /// Has something stay of each job.
+    pub keep: Option<Keep>,
 }
 
 /// What was made of a runner's trust: nothing where no private CA is in it.
@@ -54,13 +67,14 @@ struct KnownAnchors {
 impl DockerProvider {
     /// `legs` say how engines are reached. `program` is this one: helper containers get it. `home` is the user's, where
     /// logins of registries are.
-    pub fn new(legs: Legs, program: &Path, home: Option<PathBuf>) -> Self {
+    pub fn new(legs: Legs, program: &Path, home: Option<PathBuf>, local: LocalRun) -> Self {
         Self {
             shared: Arc::new(Shared {
                 legs,
                 image_trusts: ImageTrusts::default(),
                 own_helper: OwnHelper::new(program).map_err(|error| error.to_string()),
                 home,
+                local,
                 anchors: Mutex::default(),
             }),
         }

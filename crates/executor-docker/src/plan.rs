@@ -232,6 +232,17 @@ impl<'a> JobContainers<'a> {
         })
     }
 
+    /// Where the job's builds lie, as a volume's destination is written.
+    pub(crate) fn builds(&self) -> String {
+        let builds = &self.inputs.job.context().directories.builds;
+        format!("/{}", builds.trim_matches('/'))
+    }
+
+    /// The job's working copy.
+    pub(crate) fn project_dir(&self) -> &str {
+        self.inputs.job.project_dir()
+    }
+
     /// Name and labels of a container of that image that is only looked into.
     pub(crate) fn probe(&self, image: &str) -> (String, HashMap<String, String>) {
         let id = image.trim_start_matches("sha256:");

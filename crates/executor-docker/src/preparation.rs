@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::belongings::Belongings;
 use crate::engine::{Engine, EngineError};
-use crate::environment::{Build, DockerEnvironment, Held};
+use crate::environment::{Build, DockerEnvironment, Held, Scripts};
 use crate::executor::{Shared, footprint};
 use crate::helper_container::{self, HelperContainer};
 use crate::helper_image::HelperImage;
@@ -22,6 +22,7 @@ use crate::image_trust::{Anchors, ImageTrustError};
 use crate::images::{
     CredentialSources, Image, ImageError, Images, Platform, PolicySources, PullPolicy, Wanted,
 };
+use crate::kept::Keeping;
 use crate::networks::Network;
 use crate::new_working_copy::NewWorkingCopy;
 use crate::own_helper::{OwnHelper, OwnHelperError};
@@ -113,6 +114,12 @@ pub(crate) async fn prepare(
             build: made.build,
             service_logs: made.service_logs,
             attempts: job.settings().executor_job_section_attempts,
+            scripts: shared.local.scripts.clone().map(|told| Scripts {
+                job: job.payload().job_info.name.clone(),
+                temporary: job.directories().temporary.clone(),
+                told,
+            }),
+            keeping: made.keeping,
             say: preparing.say,
             place,
         }),
@@ -132,6 +139,7 @@ struct Made {
     new_working_copy: Option<NewWorkingCopy>,
     build: Build,
     service_logs: FollowedLogs,
+    keeping: Option<Keeping>,
 }
 
 impl Preparing<'_> {
@@ -196,7 +204,10 @@ impl Preparing<'_> {
         let config = self.runner.docker.as_ref();
         let seconds = config.map_or(0, |config| config.wait_for_services_timeout);
         services.wait_for(self, seconds, &helper).await;
+        let keep = self.shared.local.keep.as_ref();
+        let job = self.job.payload().id;
         Ok(Made {
+            keeping: keep.map(|keep| keep.job(job, plan, &image, build.variables())),
             build: Build {
                 politely: !self.job.shell().is_powershell()
                     && !self.job.features().native_container_stop,
@@ -227,7 +238,14 @@ impl Preparing<'_> {
         }
         let creating = plan.volumes.made().map(|(_, volume)| {
             // One that is there already is taken as it is.
-            self.engine.api().create_volume(volume.request.clone())
+            let mut request = volume.request.clone();
+            if let Some(keep) = &self.shared.local.keep
+                && volume.temporary
+            {
+                let labels = request.labels.get_or_insert_default();
+                labels.extend(keep.labels.clone());
+            }
+            self.engine.api().create_volume(request)
         });
         for created in join_all(creating).await {
             created.map_err(|error| unusable(error.into()))?;

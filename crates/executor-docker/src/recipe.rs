@@ -111,6 +111,11 @@ impl Recipe {
         &self.definition.lines
     }
 
+    /// The container's variables, as `NAME=value`.
+    pub(crate) fn variables(&self) -> &[String] {
+        self.definition.body.env.as_deref().unwrap_or_default()
+    }
+
     /// Name of the container.
     pub(crate) fn name(&self) -> &str {
         &self.definition.name

@@ -17,12 +17,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use courser_trust::{Generation, Reading, Remedy, Store};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Http;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jiff::Timestamp;
 use rustls::sign::CertifiedKey;
 use url::Url;
@@ -42,6 +42,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// A connection that was taken over.
+pub type TakenOver = TokioIo<hyper::upgrade::Upgraded>;
 
 /// Connections to one Engine. Cheap to clone.
 #[derive(Clone)]
@@ -225,6 +228,30 @@ impl EngineTransport {
             }),
             _ => Ok(answer),
         }
+    }
+
+    /// Sends a request and takes the connection over: from then on it carries bytes both ways. An answer other than that
+    /// it may be comes back as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`]; the connection is not given away.
+    pub async fn take_over<B>(
+        &self,
+        request: Request<B>,
+    ) -> Result<Result<TakenOver, Response<Incoming>>, EngineCallError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let answer = self.send(request).await?;
+        // Podman's engine says 200 there.
+        if !answer.status().is_success() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Err(answer));
+        }
+        let upgraded = hyper::upgrade::on(answer).await;
+        let upgraded = upgraded.map_err(|error| self.failure(&error))?;
+        Ok(Ok(TokioIo::new(upgraded)))
     }
 
     fn failure(&self, error: &(dyn Error + 'static)) -> EngineCallError {

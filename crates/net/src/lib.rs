@@ -63,7 +63,7 @@ pub use client::{
     without_brackets,
 };
 pub use disk::read as read_trust_file;
-pub use engine::{EngineCallError, EngineSetupError, EngineTransport};
+pub use engine::{EngineCallError, EngineSetupError, EngineTransport, TakenOver};
 pub use fault::Fault;
 pub use inventory::{Dated, Refusals, Role, SystemStore, TrustReport, trust_report};
 pub use issuers::{CompletionError, IssuerLimits, Issuers};

@@ -8,12 +8,13 @@ mod confirmation;
 mod containers;
 mod downstream;
 mod follow;
+pub(crate) mod kept;
 mod launch;
 mod log;
 mod project;
 mod record;
 mod reports;
-mod runner;
+pub(crate) mod runner;
 mod selection;
 pub(crate) mod shell;
 mod snapshot;
@@ -110,6 +111,8 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
     )?;
     let state = ProjectState::of(&session.environment, &target.project.root);
     let last = take_up_last_run(&mut arguments, &state)?;
+    let containers = last.as_ref().map(|last| &last.containers);
+    arguments.containers = arguments.containers.or(containers);
     let variables = arguments
         .event
         .given_variables(&session.environment, || target.path())?;
@@ -149,7 +152,9 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
         } else {
             run.end().map_err(kept)?;
         }
-        state.forget_old_runs().map_err(kept)?;
+        if state.forget_old_runs().map_err(kept)? {
+            kept::forget_old_runs(&state, session).await;
+        }
     }
     outcome
 }
@@ -202,6 +207,11 @@ async fn run_pipeline(
         );
         prepared.warn_of_submodules(&pipeline, &request.variables.all(), arguments.json);
     }
+    if let Some(containers) = &containers {
+        state
+            .note_engine(containers.engine.host())
+            .map_err(|error| Failure::internal(format!("{}: {error}", state.root().display())))?;
+    }
     let variables = request.variables.all();
     let passed = last.map_or_else(Vec::new, |last| {
         let missing = last.missing_variables(&variables);
@@ -218,11 +228,17 @@ async fn run_pipeline(
         event: arguments.event.clone(),
         selection: arguments.selection.clone(),
         variables: names.collect(),
+        containers: arguments.containers.clone(),
         jobs: Vec::new(),
     };
     let beforehand = Beforehand { played, passed };
     let begun = prepared
-        .begin(pipeline, beforehand, request.variables, containers)
+        .begin(
+            pipeline,
+            beforehand,
+            request.variables,
+            containers.map(|containers| containers.url),
+        )
         .await?;
 
     let coordinator = prepared.coordinator;
@@ -231,6 +247,8 @@ async fn run_pipeline(
         jobs: arguments.jobs.map_or_else(processors, usize::from),
         own_copies: arguments.keep,
         builds: None,
+        kept: None,
+        scripts: None,
     };
     let mut runner = runner::start(&coordinator, begun.tokens, run, state, ways, session)?;
     let followed = follow::to_the_end(
@@ -242,13 +260,13 @@ async fn run_pipeline(
         &mut view,
     )
     .await?;
-    let copies = runner.end();
+    let left = runner.end();
     let jobs = followed.last.jobs.iter();
-    record.jobs = jobs.map(|job| RecordedJob::new(job, &copies)).collect();
+    record.jobs = jobs.map(|job| RecordedJob::new(job, &left)).collect();
     record
         .write(&run.record())
         .map_err(|error| Failure::internal(format!("{}: {error}", run.record().display())))?;
-    view.summary(&followed.summary(began.elapsed(), &copies));
+    view.summary(&followed.summary(began.elapsed(), &left));
     coordinator.stop().await;
     Ok(exit_code(&followed))
 }

@@ -19,14 +19,15 @@ pub(crate) fn start_command(shell: Shell) -> Vec<String> {
         let program = [shell.program().to_owned()];
         return program.into_iter().chain(shell.stdin_arguments()).collect();
     }
-    // `sh` looks for the best shell and becomes it.
-    let mut script = String::from("for shell in");
-    for shell in SHELLS {
-        script.push(' ');
-        script.push_str(shell);
-    }
-    script.push_str(
-        "; do if [ -x \"$shell\" ]; then exec \"$shell\"; fi; done\necho shell not found\nexit 1\n",
+    with_best_shell("exec \"$shell\"")
+}
+
+/// A command that looks for the best shell of the image, and then does `what` with `$shell`. What is added to it are
+/// `$0`, `$1`, …
+pub(crate) fn with_best_shell(what: &str) -> Vec<String> {
+    let shells = SHELLS.join(" ");
+    let script = format!(
+        "for shell in {shells}; do if [ -x \"$shell\" ]; then {what}; fi; done\necho shell not found\nexit 1\n"
     );
     ["sh", "-c", &script].map(str::to_owned).into()
 }

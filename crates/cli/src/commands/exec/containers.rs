@@ -4,11 +4,14 @@ use std::net::IpAddr;
 
 use courser_config::DockerConfig;
 use courser_executor_docker::engine::{Engine, EngineError};
+use courser_executor_docker::kept::KeptJob;
 use courser_net::legs::DockerOptions;
 use courser_pipeline::{Pipeline, PipelineJob};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use super::kept::cache_volume;
 use super::state::ProjectState;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
@@ -23,7 +26,8 @@ const ELSEWHERE: &str = "courser exec needs a Docker Engine on this machine: one
                          has no way to it yet";
 
 /// How jobs run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum ExecutorName {
     /// In a shell of this machine, as the user who calls
     Shell,
@@ -32,7 +36,7 @@ enum ExecutorName {
 }
 
 /// Options of `exec` about containers.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
 pub(super) struct ContainerOptions {
     /// Run all jobs with this executor [default: docker for jobs with an image, shell for the others]
     #[arg(long, value_name = "NAME", value_enum)]
@@ -44,8 +48,9 @@ pub(super) struct ContainerOptions {
 }
 
 /// An Engine whose containers reach this machine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Reached {
+    pub(super) engine: Engine,
     /// This machine, as its containers see it.
     pub(super) gateway: IpAddr,
 }
@@ -59,11 +64,29 @@ impl ContainerOptions {
         }
     }
 
+    /// Those of the last run where none are given.
+    pub(super) fn or(self, last: Option<&Self>) -> Self {
+        match last {
+            Some(last) if self == Self::default() => last.clone(),
+            _ => self,
+        }
+    }
+
+    /// Whether no job runs in a container.
+    pub(super) fn is_in_shell(&self) -> bool {
+        self.executor == Some(ExecutorName::Shell)
+    }
+
+    /// Whether nobody said where jobs run.
+    pub(super) fn leaves_open(&self) -> bool {
+        self.executor.is_none()
+    }
+
     /// # Errors
     ///
     /// Options that contradict each other.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        if self.executor == Some(ExecutorName::Shell) && !self.images.is_empty() {
+        if self.is_in_shell() && !self.images.is_empty() {
             let text = "--image does nothing with --executor shell, which has no images";
             return Err(Failure::new(Code::Usage, text));
         }
@@ -112,7 +135,7 @@ impl ContainerOptions {
         pipeline: &Pipeline,
         session: &Session,
     ) -> Result<Option<Reached>, Failure> {
-        if self.executor == Some(ExecutorName::Shell) {
+        if self.is_in_shell() {
             return Ok(None);
         }
         if let Some(job) = self.without_image(pipeline) {
@@ -125,7 +148,7 @@ impl ContainerOptions {
         if first.is_none() && !starts_others {
             return Ok(None);
         }
-        match (connect(session).await, first) {
+        match (reach_engine(session).await, first) {
             (Ok(reached), _) => Ok(Some(reached)),
             // Pipelines that are started later may need none.
             (Err(_), None) if !self.have_no_shell() => Ok(None),
@@ -150,7 +173,7 @@ impl ContainerOptions {
             let name = &job.name;
             return Some(format!("{name} has no image to run in; {NO_IMAGE_HINT}"));
         }
-        if can || self.executor == Some(ExecutorName::Shell) {
+        if can || self.is_in_shell() {
             return None;
         }
         let job = pipeline.jobs.iter().find(|job| job.image.is_some())?;
@@ -174,7 +197,7 @@ impl ContainerOptions {
 }
 
 /// Whether it names one, as the coordinator sees it.
-fn has_image(job: &PipelineJob) -> bool {
+pub(super) fn has_image(job: &PipelineJob) -> bool {
     let name = job
         .image
         .as_ref()
@@ -199,7 +222,7 @@ impl From<EngineError> for Unreached {
 }
 
 /// As the runner reaches it, by the environment's variables.
-async fn connect(session: &Session) -> Result<Reached, Unreached> {
+async fn reach_engine(session: &Session) -> Result<Reached, Unreached> {
     let legs = session.environment.legs();
     let way = legs.docker(DockerOptions::default());
     if let Some(url) = way.url().filter(is_of_another_machine) {
@@ -217,7 +240,7 @@ async fn connect(session: &Session) -> Result<Reached, Unreached> {
         });
     }
     if let Some(gateway) = engine.gateway().await? {
-        return Ok(Reached { gateway });
+        return Ok(Reached { engine, gateway });
     }
     Err(Unreached {
         why: format!(
@@ -250,24 +273,14 @@ pub(super) fn is_elsewhere(gateway: IpAddr, error: &dyn std::error::Error) -> Fa
     Failure::new(Code::Surroundings, text).hint(format!("{ELSEWHERE};\n{HINT}"))
 }
 
-/// How the runner's containers are made.
-pub(super) fn docker_config(state: &ProjectState) -> DockerConfig {
-    let project = state.root().file_name().unwrap_or_default();
-    let project: String = project
-        .to_string_lossy()
-        .chars()
-        .map(|letter| {
-            if letter.is_ascii_alphanumeric() {
-                letter
-            } else {
-                '-'
-            }
-        })
-        .collect();
+/// How the runner's containers are made; `kept`: builds lie where an earlier run has kept them.
+pub(super) fn docker_config(state: &ProjectState, kept: Option<&KeptJob>) -> DockerConfig {
+    let cache = format!("{}:/cache", cache_volume(state.root()));
+    let builds = kept.map(|kept| format!("{}:{}", kept.volume, kept.builds));
     DockerConfig {
         // Each run's runner is a new one: volumes of its own would never be found again.
         disable_cache: true,
-        volumes: vec![format!("courser-exec-{project}:/cache")],
+        volumes: std::iter::once(cache).chain(builds).collect(),
         pull_policy: vec!["if-not-present".to_owned()],
         // It is the caller's own file that chooses.
         allowed_pull_policies: ["always", "if-not-present", "never"]

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::log::LogFollower;
 use super::reports::Reports;
-use super::runner::LocalRunner;
+use super::runner::{Left, LocalRunner};
 use super::view::{JobName, Summary, SummaryRow, View};
 use crate::failure::{Code, Failure};
 use crate::platform;
@@ -347,6 +347,7 @@ impl Watch<'_> {
                     .collect(),
                 reports: Reports::read(&job.artifacts),
                 working_copy: None,
+                kept: None,
                 reused: pipeline == self.root && reused.contains(&position),
             });
             if let Some(downstream) = job.downstream {
@@ -357,11 +358,12 @@ impl Watch<'_> {
 }
 
 impl Followed {
-    /// The summary of a run that took `duration`; `copies` are the working copies that are kept.
-    pub(super) fn summary(&self, duration: Duration, copies: &HashMap<i64, PathBuf>) -> Summary {
+    /// The summary of a run that took `duration`.
+    pub(super) fn summary(&self, duration: Duration, left: &Left) -> Summary {
         let mut rows = self.rows.clone();
         for row in &mut rows {
-            row.working_copy = copies.get(&row.id).cloned();
+            row.working_copy = left.copies.get(&row.id).cloned();
+            row.kept = left.kept.get(&row.id).cloned();
         }
         Summary {
             status: self.status,

@@ -7,6 +7,7 @@ use courser_coordinator::{
     Beforehand, Certificate, Coordinator, CoordinatorEvent, CreateError, Durability, Handle,
     Images, Limits, NewPipeline, OwnRunner, PipelineSource, Project, Settings,
 };
+use courser_executor_docker::engine::Engine;
 use courser_net::Clients;
 use courser_pipeline::{Pipeline, Problem};
 use courser_protocol::{JobVariable, Secret};
@@ -62,6 +63,12 @@ pub(super) struct Tokens {
     pub(super) shell: Option<Secret>,
     /// The one whose jobs run in containers, and where these reach the coordinator.
     pub(super) containers: Option<(Secret, Url)>,
+}
+
+/// What runs containers, and where these reach the coordinator.
+pub(super) struct Containers {
+    pub(super) engine: Engine,
+    pub(super) url: Url,
 }
 
 /// Evaluates the file, makes the snapshot and starts the coordinator.
@@ -129,15 +136,15 @@ impl Prepared {
         &mut self,
         pipeline: &Pipeline,
         session: &Session,
-    ) -> Result<Option<Url>, Failure> {
+    ) -> Result<Option<Containers>, Failure> {
         let reached = self.containers.reach(pipeline, session).await?;
         self.pipelines.have_containers(reached.is_some());
-        let Some(Reached { gateway }) = reached else {
+        let Some(Reached { engine, gateway }) = reached else {
             return Ok(None);
         };
         let listening = self.coordinator.listen_at(gateway).await;
         let url = listening.map_err(|error| containers::is_elsewhere(gateway, &error))?;
-        Ok(Some(url))
+        Ok(Some(Containers { engine, url }))
     }
 
     /// What jobs do not get of submodules, if some job wants any.

@@ -1,15 +1,18 @@
 //! What is remembered of a run when it is over: enough to run its failed jobs again, and to look at the
 //! working copies that were kept. Values of variables are not remembered, only their names.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use courser_coordinator::{JobArtifact, JobSnapshot, JobState, PassedJob};
+use courser_executor_docker::kept::KeptJob;
 use courser_pipeline::PipelineJob;
 use courser_protocol::JobVariable;
 use serde::{Deserialize, Serialize};
 
+use super::containers::ContainerOptions;
+use super::runner::Left;
 use super::selection::Selection;
 use super::state::ProjectState;
 use crate::event_options::EventOptions;
@@ -25,6 +28,9 @@ pub(super) struct Record {
     pub(super) selection: Selection,
     /// Names of the pipeline variables.
     pub(super) variables: BTreeSet<String>,
+    /// Where jobs ran.
+    #[serde(default)]
+    pub(super) containers: ContainerOptions,
     /// In pipeline order.
     pub(super) jobs: Vec<RecordedJob>,
 }
@@ -40,11 +46,14 @@ pub(super) struct RecordedJob {
     pub(super) artifacts: Vec<JobArtifact>,
     /// Where its working copy lies, if it was kept.
     pub(super) working_copy: Option<PathBuf>,
+    /// What was kept of it in a Docker Engine.
+    #[serde(default)]
+    pub(super) kept: Option<KeptJob>,
 }
 
 impl RecordedJob {
     /// From a job that has ended.
-    pub(super) fn new(job: &JobSnapshot, copies: &HashMap<i64, PathBuf>) -> Self {
+    pub(super) fn new(job: &JobSnapshot, left: &Left) -> Self {
         Self {
             name: job.name.clone(),
             status: job.state.as_str().to_owned(),
@@ -53,7 +62,8 @@ impl RecordedJob {
                 JobState::Success | JobState::Failed { allowed: true }
             ),
             artifacts: job.artifacts.clone(),
-            working_copy: copies.get(&job.id).cloned(),
+            working_copy: left.copies.get(&job.id).cloned(),
+            kept: left.kept.get(&job.id).cloned(),
         }
     }
 }

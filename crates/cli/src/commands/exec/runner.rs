@@ -8,6 +8,9 @@ use std::time::Duration;
 use courser_config::{Config, RunnerConfig};
 use courser_coordinator::Handle;
 use courser_executor::Host;
+use courser_executor_docker::LocalRun;
+use courser_executor_docker::kept::{Keep, KeptJob};
+use courser_executor_docker::script_container::ScriptContainer;
 use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
 use courser_runner::metrics::Metrics;
@@ -15,14 +18,15 @@ use courser_runner::{
     InProcessHelper, Runner, RunnerSettings, Shutdown, Spool, SpoolLimits, WorkingCopies,
     forget_left_over,
 };
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::containers::docker_config;
+use super::kept::labels;
 use super::launch::Tokens;
 use super::state::{ProjectState, RunState};
-use crate::executors::executors;
+use crate::executors::{executors, local_executors};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::version;
@@ -35,6 +39,17 @@ pub(super) struct LocalRunner {
     task: JoinSet<()>,
     /// Told of each job's working copy when jobs have ones of their own.
     copies: UnboundedReceiver<(i64, PathBuf)>,
+    /// The same of jobs in containers.
+    kept: UnboundedReceiver<(i64, KeptJob)>,
+}
+
+/// What jobs left to be looked at later, by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Working copies on this machine.
+    pub(super) copies: HashMap<i64, PathBuf>,
+    /// Things in a Docker Engine.
+    pub(super) kept: HashMap<i64, KeptJob>,
 }
 
 impl LocalRunner {
@@ -44,14 +59,21 @@ impl LocalRunner {
         drop(self.task.join_next().await);
     }
 
-    /// Ends it; the working copies by job id, where each job has had its own.
-    pub(super) fn end(mut self) -> HashMap<i64, PathBuf> {
+    /// Ends it; what jobs left, where each was to leave something.
+    pub(super) fn end(mut self) -> Left {
         self.task.abort_all();
-        let mut copies = HashMap::new();
+        let mut left = Left::default();
         while let Ok((job, path)) = self.copies.try_recv() {
-            copies.insert(job, path);
+            // That of a job in a container is not on this machine.
+            if path.is_dir() {
+                left.copies.insert(job, path);
+            }
         }
-        copies
+        while let Ok((job, kept)) = self.kept.try_recv() {
+            left.copies.remove(&job);
+            left.kept.insert(job, kept);
+        }
+        left
     }
 }
 
@@ -64,6 +86,10 @@ pub(super) struct Ways {
     pub(super) own_copies: bool,
     /// Working copies of an earlier run, one of which the job asks for with `GIT_CLONE_PATH`.
     pub(super) builds: Option<PathBuf>,
+    /// The same in a Docker Engine.
+    pub(super) kept: Option<KeptJob>,
+    /// Told of containers in which scripts have begun.
+    pub(super) scripts: Option<UnboundedSender<ScriptContainer>>,
 }
 
 /// Of use to nobody after this process: the coordinator ends with it.
@@ -73,7 +99,7 @@ const EVERYTHING: SpoolLimits = SpoolLimits {
 };
 
 /// Ends and removes what jobs of killed runs left: processes, containers.
-pub(super) async fn sweep_killed_runs(state: &ProjectState, session: &Session) {
+pub(crate) async fn sweep_killed_runs(state: &ProjectState, session: &Session) {
     let executors = executors(&session.environment, state.root(), None);
     for directory in state.spools().unwrap_or_default() {
         match Spool::open(directory.clone(), EVERYTHING) {
@@ -98,6 +124,14 @@ pub(super) fn start(
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let jobs = ways.jobs;
     let (told, copies) = mpsc::unbounded_channel();
+    let (keeper, kept) = mpsc::unbounded_channel();
+    let local = LocalRun {
+        scripts: ways.scripts,
+        keep: ways.own_copies.then(|| Keep {
+            labels: labels(state.root(), run.root()),
+            told: keeper,
+        }),
+    };
     let any = RunnerConfig {
         name: "courser exec".to_owned(),
         request_concurrency: jobs,
@@ -119,7 +153,7 @@ pub(super) fn start(
         url: url.to_string(),
         token,
         executor: "docker".to_owned(),
-        docker: Some(docker_config(state)),
+        docker: Some(docker_config(state, ways.kept.as_ref())),
         ..any
     });
     let config = Config {
@@ -140,7 +174,7 @@ pub(super) fn start(
         ))
     })?;
     let settings = RunnerSettings {
-        executors: executors(&session.environment, run.root(), None),
+        executors: local_executors(&session.environment, run.root(), None, local),
         host: Host {
             working_directory: run.root().to_owned(),
             user: None,
@@ -186,5 +220,6 @@ pub(super) fn start(
         _config: config,
         task,
         copies,
+        kept,
     })
 }

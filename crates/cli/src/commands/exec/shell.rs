@@ -1,9 +1,11 @@
 //! `courser shell JOB`: a shell where the job's script would run, with the environment that it would have.
 //!
 //! The job is run as `exec` runs it, up to its script: sources, caches, artifacts and dotenv variables of
-//! what it needs are there. In place of the script it waits ([`hold`]) until the shell is closed. With a
-//! working copy that `exec --keep` has left, nothing is fetched and everything is as the job left it.
+//! what it needs are there. In place of the script it waits until the shell is closed: on this machine by [`hold`], in a
+//! container by a few lines of shell ([`container`]). With what `exec --keep` has left of it, nothing is fetched and
+//! everything is as the job left it.
 
+mod container;
 pub(crate) mod hold;
 mod session;
 
@@ -11,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use courser_coordinator::{Beforehand, PassedJob};
+use courser_executor_docker::engine::Engine;
+use courser_executor_docker::kept::KeptJob;
 use courser_pipeline::{JobWhen, Pipeline, PipelineJob};
 use courser_protocol::{JobVariable, Secret};
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use self::hold::Meeting;
-use super::containers::ContainerOptions;
+use super::containers::{self, ContainerOptions};
 use super::launch::{self, Request};
 use super::project::Target;
 use super::record::Record;
@@ -32,8 +37,9 @@ use crate::session::Session;
 /// Arguments of `shell`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Artifacts and dotenv variables of the jobs that it needs come from the last run; --needs runs what did
-not pass there. After courser exec --keep the shell opens in the working copy as the job left it.
+A job with an image gets its shell in a container of it, its services beside it. Artifacts and dotenv
+variables of the jobs that it needs come from the last run; --needs runs what did not pass there. After
+courser exec --keep the shell opens in the working copy, and in the container, as the job left them.
 
 Examples:
   courser shell test                            a shell in place of the script of test
@@ -61,6 +67,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_git: bool,
     #[command(flatten)]
+    containers: ContainerOptions,
+    #[command(flatten)]
     event: EventOptions,
 }
 
@@ -69,6 +77,7 @@ const TIMEOUT: u64 = 7 * 24 * 3600;
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
+    arguments.containers.check()?;
     let mut names = vec![arguments.job.clone()];
     let target = Target::find(
         &session.environment.working_directory,
@@ -94,21 +103,34 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         None => arguments.event.clone(),
     };
     let variables = event.given_variables(&session.environment, || target.path())?;
+    let copy = last
+        .as_ref()
+        .filter(|_| !arguments.fresh)
+        .and_then(|last| last.working_copy(&arguments.job));
+    let of_last = last.as_ref().map(|last| &last.containers);
+    let mut containers = arguments.containers.clone().or(of_last);
+    if copy.is_some() && containers.leaves_open() {
+        containers = ContainerOptions::in_shell();
+    }
     let request = Request {
-        containers: ContainerOptions::in_shell(),
+        containers,
         target,
         variables,
         includes: event.includes(&session.environment)?,
         event,
         json: false,
     };
+    runner::sweep_killed_runs(&state, session).await;
     let kept = |error| Failure::internal(format!("{}: {error}", state.root().display()));
     let run = state.begin_run(Timestamp::now()).map_err(kept)?;
     let opened = Box::pin(open(
         &arguments,
         session,
         request,
-        last.as_ref(),
+        Past {
+            last: last.as_ref(),
+            copy,
+        },
         &state,
         &run,
     ))
@@ -122,21 +144,28 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     opened
 }
 
+/// What earlier runs have left.
+struct Past<'a> {
+    /// The last one that had the job.
+    last: Option<&'a Record>,
+    /// The job's working copy on this machine.
+    copy: Option<KeptCopy>,
+}
+
 async fn open(
     arguments: &Arguments,
     session: &Session,
     request: Request,
-    last: Option<&Record>,
+    past: Past<'_>,
     state: &ProjectState,
     run: &RunState,
 ) -> Result<ExitCode, Failure> {
-    let prepared = launch::prepare(&request, run).await?;
+    let Past { last, copy } = past;
+    let in_shell = request.containers.is_in_shell();
+    let mut prepared = launch::prepare(&request, run).await?;
     if let Some(note) = prepared.evaluated.origin.note() {
         launch::say(&note, false);
     }
-    let copy = last
-        .filter(|_| !arguments.fresh)
-        .and_then(|last| last.working_copy(&arguments.job));
     let mut plan = plan(
         prepared.evaluated.pipeline.clone(),
         &arguments.job,
@@ -155,57 +184,120 @@ async fn open(
             );
         }
     }
-    let meeting = Meeting::new(run.root().join("shell"))
-        .map_err(|error| Failure::internal(format!("{}: {error}", run.root().display())))?;
-    let program = std::env::current_exe().map_err(|error| {
-        Failure::internal(format!("cannot tell the path of this program: {error}"))
-    })?;
-    let line = format!(
-        "{} helper hold {}",
-        quoted(&program),
-        quoted(meeting.directory())
-    );
-    plan.hold(line, copy.is_some());
-    if let Some(copy) = &copy {
-        anstream::eprintln!(
-            "in the working copy that was kept: {}",
-            copy.project.display()
-        );
-        variables.of_pipeline.extend(copy.variables());
-    }
+    let containers = prepared.reach_containers(&plan.pipeline, session).await?;
+    let has_container = !in_shell && containers::has_image(&plan.pipeline.jobs[plan.job]);
+    let url = containers.as_ref().map(|containers| containers.url.clone());
     let mask = Mask::of(&variables.all());
-    let began = prepared
-        .begin(plan.pipeline, plan.beforehand, variables, None)
-        .await?;
-    let coordinator = prepared.coordinator;
-    let ways = Ways {
+    let mut view = view::choose(false, true, mask);
+    let mut ways = Ways {
         jobs: 1,
         own_copies: false,
-        builds: copy.as_ref().map(|copy| copy.builds.clone()),
+        builds: None,
+        kept: None,
+        scripts: None,
     };
-    let mut runner = runner::start(&coordinator, began.tokens, run, state, ways, session)?;
-    let mut view = view::choose(false, true, mask);
-    let following = follow::to_the_end(
-        &coordinator,
-        began.pipeline,
-        began.events,
-        &mut runner,
-        plan.reused,
-        &mut view,
-    );
-    let ours = copy.is_some();
-    let code = session::run(
-        following,
-        &meeting,
-        &arguments.job,
-        &arguments.command,
-        session,
-        ours,
-    )
-    .await?;
-    drop(runner);
-    coordinator.stop().await;
+    let code = if let Some(containers) = containers.as_ref().filter(|_| has_container) {
+        let noted = state.note_engine(containers.engine.host());
+        noted.map_err(|error| Failure::internal(format!("{}: {error}", state.root().display())))?;
+        let last = last.filter(|_| !arguments.fresh);
+        let kept = kept(last, &arguments.job, &containers.engine).await?;
+        let mark = container::new_mark();
+        let ours = if kept.is_some() { &TAKE_COPY[..] } else { &[] };
+        plan.hold(container::hold(&mark, ours), kept.is_some());
+        if let Some(kept) = &kept {
+            anstream::eprintln!("in the container that was kept: volume {}", kept.volume);
+            plan.take_image(kept);
+            variables.of_pipeline.extend(take_copy(&kept.project));
+        }
+        ways.kept = kept;
+        let job = plan.pipeline.jobs[plan.job].name.clone();
+        let (told, scripts) = tokio::sync::mpsc::unbounded_channel();
+        ways.scripts = Some(told);
+        let Plan {
+            pipeline,
+            beforehand,
+            reused,
+            ..
+        } = plan;
+        let began = prepared.begin(pipeline, beforehand, variables, url).await?;
+        let coordinator = &prepared.coordinator;
+        let mut runner = runner::start(coordinator, began.tokens, run, state, ways, session)?;
+        let following = follow::to_the_end(
+            coordinator,
+            began.pipeline,
+            began.events,
+            &mut runner,
+            reused,
+            &mut view,
+        );
+        let shell = container::Shell {
+            job: &job,
+            command: &arguments.command,
+            mark: &mark,
+        };
+        container::run(following, scripts, shell, session).await?
+    } else {
+        let meeting = Meeting::new(run.root().join("shell"))
+            .map_err(|error| Failure::internal(format!("{}: {error}", run.root().display())))?;
+        let program = std::env::current_exe().map_err(|error| {
+            Failure::internal(format!("cannot tell the path of this program: {error}"))
+        })?;
+        let line = format!(
+            "{} helper hold {}",
+            quoted(&program),
+            quoted(meeting.directory())
+        );
+        plan.hold(line, copy.is_some());
+        if let Some(copy) = &copy {
+            let project = copy.project.display();
+            anstream::eprintln!("in the working copy that was kept: {project}");
+            variables
+                .of_pipeline
+                .extend(take_copy(&project.to_string()));
+        }
+        ways.builds = copy.as_ref().map(|copy| copy.builds.clone());
+        let Plan {
+            pipeline,
+            beforehand,
+            reused,
+            ..
+        } = plan;
+        let began = prepared.begin(pipeline, beforehand, variables, url).await?;
+        let coordinator = &prepared.coordinator;
+        let mut runner = runner::start(coordinator, began.tokens, run, state, ways, session)?;
+        let following = follow::to_the_end(
+            coordinator,
+            began.pipeline,
+            began.events,
+            &mut runner,
+            reused,
+            &mut view,
+        );
+        let (job, command, ours) = (&arguments.job, &arguments.command, copy.is_some());
+        session::run(following, &meeting, job, command, session, ours).await?
+    };
+    prepared.coordinator.stop().await;
     Ok(code)
+}
+
+/// What was kept of a job in containers, if it is still there.
+async fn kept(
+    last: Option<&Record>,
+    job: &str,
+    engine: &Engine,
+) -> Result<Option<KeptJob>, Failure> {
+    let Some(kept) = last.and_then(|last| last.kept(job)) else {
+        return Ok(None);
+    };
+    let is_there = kept.is_there(engine).await;
+    if is_there.map_err(|error| Failure::from_error(Code::Surroundings, &error))? {
+        return Ok(Some(kept.clone()));
+    }
+    launch::say(
+        &format!("what was kept of {job} is not in this Docker Engine any more: a new container"),
+        false,
+    );
+    Ok(None)
 }
 
 /// A working copy of an earlier run.
@@ -228,25 +320,29 @@ impl Record {
             project: project.clone(),
         })
     }
+
+    /// What was kept of the job in a Docker Engine.
+    fn kept(&self, job: &str) -> Option<&KeptJob> {
+        let found = self.jobs.iter().find(|known| known.name == job)?;
+        found.kept.as_ref()
+    }
 }
 
 /// Variables that make the runner take a working copy as it lies there.
 const TAKE_COPY: [&str; 2] = ["GIT_STRATEGY", "GIT_CLONE_PATH"];
 
-impl KeptCopy {
-    fn variables(&self) -> Vec<JobVariable> {
-        let values = ["none".to_owned(), self.project.display().to_string()];
-        TAKE_COPY
-            .into_iter()
-            .zip(values)
-            .map(|(key, value)| JobVariable {
-                key: key.to_owned(),
-                value: Secret::new(value),
-                raw: true,
-                ..JobVariable::default()
-            })
-            .collect()
-    }
+/// Their values for one that lies there.
+fn take_copy(project: &str) -> impl Iterator<Item = JobVariable> {
+    let values = ["none".to_owned(), project.to_owned()];
+    TAKE_COPY
+        .into_iter()
+        .zip(values)
+        .map(|(key, value)| JobVariable {
+            key: key.to_owned(),
+            value: Secret::new(value),
+            raw: true,
+            ..JobVariable::default()
+        })
 }
 
 /// The job, and what it needs.
@@ -317,6 +413,21 @@ fn plan(
 }
 
 impl Plan {
+    /// Has the job take the image that was kept of it, with whatever else it wants of its image.
+    fn take_image(&mut self, kept: &KeptJob) {
+        let (Some(name), Some(image)) = (&kept.image, &mut self.pipeline.jobs[self.job].image)
+        else {
+            return;
+        };
+        let mut wanted = match image.take() {
+            Value::Object(wanted) => wanted,
+            _ => Map::new(),
+        };
+        wanted.insert("name".to_owned(), name.as_str().into());
+        wanted.insert("pull_policy".to_owned(), "never".into());
+        *image = Value::Object(wanted);
+    }
+
     /// Puts `line` in place of the job's script, and leaves out what comes behind it. With a working copy
     /// that was kept nothing is laid over it.
     fn hold(&mut self, line: String, in_kept_copy: bool) {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <project>/cache/                 local caches, kept between runs
+//! <project>/engines                Docker Engines in which its containers ran
 //! <project>/runs/<time>-<pid>/     one run; locked while it lasts
 //!     git/                         snapshot repository, removed at the end
 //!     builds/                      working copies, removed at the end unless they are to be kept
@@ -27,6 +28,7 @@ const KEPT_RUNS: usize = 10;
 const SPOOL: &str = "spool";
 const LOCK: &str = "in-use";
 const RECORD: &str = "run.json";
+const ENGINES: &str = "engines";
 
 /// Everything kept for one project directory.
 #[derive(Debug, Clone)]
@@ -53,6 +55,11 @@ pub(crate) fn all_projects(environment: &ProcessEnvironment) -> PathBuf {
 }
 
 impl ProjectState {
+    /// The one whose directory this is.
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     /// State of the project in `directory` (absolute, links resolved).
     pub(crate) fn of(environment: &ProcessEnvironment, directory: &Path) -> Self {
         let name = directory
@@ -105,11 +112,7 @@ impl ProjectState {
     pub(crate) fn spools(&self) -> io::Result<Vec<PathBuf>> {
         let runs = entries(&self.root.join("runs"))?.into_iter();
         let spools = runs.map(|run| run.join(SPOOL));
-        let has_jobs = |spool: &PathBuf| {
-            let jobs = entries(spool).unwrap_or_default();
-            jobs.iter().any(|job| job.is_dir())
-        };
-        Ok(spools.filter(has_jobs).collect())
+        Ok(spools.filter(|spool| has_jobs(spool)).collect())
     }
 
     /// Records of the runs that are over, newest first.
@@ -120,15 +123,46 @@ impl ProjectState {
         Ok(records.filter(|record| record.is_file()).collect())
     }
 
-    /// Removes runs that are over, all but the newest ones.
-    pub(crate) fn forget_old_runs(&self) -> io::Result<()> {
+    /// Removes runs that are over, all but the newest ones. Whether there were any.
+    pub(crate) fn forget_old_runs(&self) -> io::Result<bool> {
         let mut runs = entries(&self.root.join("runs"))?;
         runs.sort();
         let old = runs.len().saturating_sub(KEPT_RUNS);
         for run in runs.drain(..old) {
-            remove_unless_in_use(&run)?;
+            remove_when_over(&run)?;
+        }
+        Ok(old > 0)
+    }
+
+    /// Whether the directory of the run with that name is there.
+    pub(crate) fn has_run(&self, name: &str) -> bool {
+        self.root.join("runs").join(name).is_dir()
+    }
+
+    /// Writes down that containers of the project ran in this Docker Engine.
+    pub(crate) fn note_engine(&self, host: &str) -> io::Result<()> {
+        let mut engines = self.engines()?;
+        if !engines.iter().any(|known| known == host) {
+            engines.push(host.to_owned());
+            self.keep_engines(&engines)?;
         }
         Ok(())
+    }
+
+    /// Docker Engines in which something of the project may be.
+    pub(crate) fn engines(&self) -> io::Result<Vec<String>> {
+        match std::fs::read_to_string(self.root.join(ENGINES)) {
+            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Only these are to be remembered.
+    pub(crate) fn keep_engines(&self, engines: &[String]) -> io::Result<()> {
+        create_private(&self.root)?;
+        let lines: String = engines.iter().map(|host| format!("{host}\n")).collect();
+        std::fs::write(self.root.join(ENGINES), lines)
     }
 }
 
@@ -235,6 +269,22 @@ pub(crate) struct Cleaned {
     pub(crate) bytes: u64,
     /// Runs that are still going on.
     pub(crate) in_use: Vec<PathBuf>,
+    /// Killed runs whose jobs' things could not be taken away.
+    pub(crate) unswept: Vec<PathBuf>,
+}
+
+/// Names of a project's runs in progress.
+pub(crate) fn in_use(project: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for run in entries(&project.join("runs"))? {
+        if let Ok(lock) = File::open(run.join(LOCK))
+            && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+        {
+            let name = run.file_name().unwrap_or_default();
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Removes a project's state, except runs in progress and, with them, the cache they use.
@@ -242,14 +292,16 @@ pub(crate) fn clean(project: &Path) -> io::Result<Cleaned> {
     let mut cleaned = Cleaned::default();
     for run in entries(&project.join("runs"))? {
         let bytes = size(&run);
-        if remove_unless_in_use(&run)? {
-            cleaned.bytes += bytes;
-            cleaned.removed.push(run);
-        } else {
-            cleaned.in_use.push(run);
+        match remove_when_over(&run)? {
+            Removal::Done => {
+                cleaned.bytes += bytes;
+                cleaned.removed.push(run);
+            }
+            Removal::InUse => cleaned.in_use.push(run),
+            Removal::Unswept => cleaned.unswept.push(run),
         }
     }
-    if cleaned.in_use.is_empty() && project.exists() {
+    if cleaned.in_use.is_empty() && cleaned.unswept.is_empty() && project.exists() {
         cleaned.bytes += size(project);
         remove(project)?;
         cleaned.removed.push(project.to_owned());
@@ -270,17 +322,33 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// `false`: a process holds its lock.
-fn remove_unless_in_use(run: &Path) -> io::Result<bool> {
+/// What became of a run's directory that was to be removed.
+enum Removal {
+    Done,
+    /// A process holds its lock.
+    InUse,
+    /// It was killed, and what finds the things of its jobs again is still needed.
+    Unswept,
+}
+
+fn has_jobs(spool: &Path) -> bool {
+    let jobs = entries(spool).unwrap_or_default();
+    jobs.iter().any(|job| job.is_dir())
+}
+
+fn remove_when_over(run: &Path) -> io::Result<Removal> {
     if let Ok(lock) = File::open(run.join(LOCK)) {
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::WouldBlock) => return Ok(Removal::InUse),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
+    if has_jobs(&run.join(SPOOL)) {
+        return Ok(Removal::Unswept);
+    }
     remove(run)?;
-    Ok(true)
+    Ok(Removal::Done)
 }
 
 /// Removes a tree; jobs leave directories that their owner may not write to.

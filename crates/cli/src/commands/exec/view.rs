@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use courser_coordinator::{Deployment, JobEnd, JobResults, JobState, PipelineStatus};
+use courser_executor_docker::kept::KeptJob;
 use jiff::Timestamp;
 
 pub(super) use guarded::Guarded;
@@ -55,6 +56,8 @@ pub(super) struct SummaryRow {
     pub(super) reports: Reports,
     /// Where its working copy lies, if it was kept.
     pub(super) working_copy: Option<PathBuf>,
+    /// What was kept of it in a Docker Engine.
+    pub(super) kept: Option<KeptJob>,
     /// Whether it passed in an earlier run.
     pub(super) reused: bool,
 }
@@ -281,6 +284,12 @@ fn print_summary(summary: &Summary) {
         }
         if let Some(copy) = &row.working_copy {
             anstream::println!("  {DIM}working copy {}{DIM:#}", copy.display());
+        }
+        if let Some(kept) = &row.kept {
+            anstream::println!(
+                "  {DIM}kept in the Docker Engine: volume {}{DIM:#}",
+                kept.volume
+            );
         }
         for result in results(&row.results) {
             anstream::println!("  {DIM}{result}{DIM:#}");

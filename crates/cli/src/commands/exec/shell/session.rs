@@ -43,12 +43,7 @@ pub(super) async fn run(
             let gate = meeting.give_up();
             drop(shell.await);
             drop(gate);
-            let followed = followed?;
-            if followed.interrupted {
-                return Ok(Code::Interrupted.into());
-            }
-            Err(Failure::new(Code::Failed, format!("{job} did not come to its script"))
-                .hint("what went wrong is told above; courser exec runs the whole pipeline"))
+            ended_before(&followed?, job)
         }
         code = &mut shell => {
             let code = code?;
@@ -56,6 +51,15 @@ pub(super) async fn run(
             Ok(code)
         }
     }
+}
+
+/// The end of a job that did not get as far as its script.
+pub(super) fn ended_before(followed: &Followed, job: &str) -> Result<ExitCode, Failure> {
+    if followed.interrupted {
+        return Ok(Code::Interrupted.into());
+    }
+    let failure = Failure::new(Code::Failed, format!("{job} did not come to its script"));
+    Err(failure.hint("what went wrong is told above; courser exec runs the whole pipeline"))
 }
 
 /// Starts the shell or the command with the job's environment and nothing else.

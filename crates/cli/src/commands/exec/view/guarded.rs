@@ -272,6 +272,7 @@ mod tests {
                 artifacts: Vec::new(),
                 reports: Reports::default(),
                 working_copy: None,
+                kept: None,
                 reused: false,
             }],
         });

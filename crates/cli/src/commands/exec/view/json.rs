@@ -118,6 +118,7 @@ impl View for Json {
             job["artifacts"] = json!(row.artifacts);
             job["reports"] = json!(row.reports);
             job["working_copy"] = json!(row.working_copy);
+            job["kept"] = json!(row.kept);
             job["reused"] = row.reused.into();
             job
         });
