@@ -2,6 +2,7 @@
 //! module's name.
 
 mod containers;
+mod drill;
 mod engine_lost;
 mod exec;
 mod faults;

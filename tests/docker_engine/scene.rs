@@ -1,6 +1,6 @@
 //! One scenario with containers: a world, a strict GitLab that they reach too, a runner, and nothing left afterwards.
 
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use courser_testkit::pki::Authority;
@@ -29,6 +29,8 @@ pub(super) struct Scene {
     /// Lines of the runner's table, and of `[runners.docker]`.
     runner: String,
     docker: String,
+    /// Jobs at once.
+    at_once: usize,
     running: Option<Running>,
 }
 
@@ -48,8 +50,9 @@ impl Scene {
         std::fs::create_dir(world.path("tmp")).expect("a directory of the world");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
+            runner: format!("  tls-ca-file = \"{}\"\n", file.display()),
             // The next job is asked for when the one before is over, and gets its place.
-            runner: format!("  limit = 1\n  tls-ca-file = \"{}\"\n", file.display()),
+            at_once: 1,
             docker: format!(
                 "  host = {:?}\n  image = {DEBIAN:?}\n  pull_policy = \"if-not-present\"\n",
                 engine.host
@@ -72,6 +75,11 @@ impl Scene {
     /// Whose jobs these are: nobody else's.
     pub(super) fn project(&self) -> i64 {
         self.project
+    }
+
+    /// Has the runner work on so many jobs at once.
+    pub(super) fn at_once(&mut self, jobs: usize) {
+        self.at_once = jobs;
     }
 
     /// More lines for the runner's table.
@@ -172,14 +180,27 @@ impl Scene {
     pub(super) fn runner(&mut self) -> &mut Running {
         if self.running.is_none() {
             let more = format!(
-                "  executor = \"docker\"\n{}  [runners.docker]\n{}",
-                self.runner, self.docker
+                "  executor = \"docker\"\n  limit = {}\n{}  [runners.docker]\n{}",
+                self.at_once, self.runner, self.docker
             );
             let mut command = self.gitlab.runner_command(&self.world, &more);
+            let concurrent = self.at_once.max(2);
+            let config = self.world.read("home/config.toml");
+            let config = config.replace("concurrent = 2", &format!("concurrent = {concurrent}"));
+            self.world.write("home/config.toml", config);
             command.env("TMPDIR", self.world.path("tmp"));
             self.running = Some(Running::start(&mut command));
         }
         self.running.as_mut().expect("it is there")
+    }
+
+    /// Ends the runner as soon as its jobs are over.
+    pub(super) fn end_runner(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.signal("QUIT");
+            running.end();
+            self.gitlab.runner_is_gone();
+        }
     }
 
     /// Kills the runner.
@@ -193,6 +214,11 @@ impl Scene {
     /// What the engine's own client says.
     pub(super) fn client(&self, arguments: &[&str]) -> String {
         client(&self.engine, arguments)
+    }
+
+    /// Has it do what may be too late.
+    pub(super) fn tried(&self, arguments: &[&str]) {
+        called(&self.engine, arguments);
     }
 
     /// Names of things of this scene's jobs: containers, networks, volumes that go with a job.
@@ -228,12 +254,8 @@ fn is_kept(volume: &str) -> bool {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            running.signal("QUIT");
-            running.end();
-            self.gitlab.runner_is_gone();
-        }
         if !std::thread::panicking() {
+            self.end_runner();
             let left = self.left();
             for volume in self.kept() {
                 self.client(&["volume", "rm", "--force", &volume]);
@@ -256,12 +278,16 @@ const FAILURE_REASONS: [&str; 8] = [
 ];
 
 /// Debian's client: another one on the path may be newer than the Engine.
-fn client(engine: &DockerEngine, arguments: &[&str]) -> String {
-    let output = Command::new("/usr/bin/docker")
+fn called(engine: &DockerEngine, arguments: &[&str]) -> Output {
+    Command::new("/usr/bin/docker")
         .args(["--host", &engine.host])
         .args(arguments)
         .output()
-        .expect("Debian's docker.io is installed");
+        .expect("Debian's docker.io is installed")
+}
+
+fn client(engine: &DockerEngine, arguments: &[&str]) -> String {
+    let output = called(engine, arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "docker {arguments:?}: {stderr}");
     String::from_utf8_lossy(&output.stdout).into_owned()

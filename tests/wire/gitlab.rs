@@ -121,6 +121,8 @@ struct State {
     patient: bool,
     /// How many runners have gone: nobody waits for the answers to their polls.
     runners: usize,
+    /// Jobs that a runner died of before it had acknowledged them are handed out again.
+    hands_out_again: bool,
     on_poll: Box<OnPoll>,
     on_job: Box<OnJob>,
     elsewhere: Box<Elsewhere>,
@@ -157,6 +159,7 @@ impl GitLab {
             faults: Vec::new(),
             patient: false,
             runners: 0,
+            hands_out_again: false,
             on_poll: Box::new(|_| None),
             on_job: Box::new(|_, _| None),
             elsewhere: Box::new(|_| Reply::status(404)),
@@ -255,6 +258,23 @@ impl GitLab {
     /// The runner has gone; a poll of it that is held gets no job.
     pub(crate) fn runner_is_gone(&self) {
         self.state().runners += 1;
+        self.state.1.notify_all();
+    }
+
+    /// Takes jobs back that were handed out and not acknowledged, when a runner tells their end; and now, where `all`,
+    /// those of which no runner will tell.
+    pub(crate) fn hand_out_again(&self, all: bool) {
+        let mut state = self.state();
+        state.hands_out_again = true;
+        let waiting = state.waiting.clone();
+        let unheard = |(id, job): (&i64, &Record)| {
+            (job.updates.is_empty() && !waiting.contains(id)).then_some(*id)
+        };
+        let unheard: Vec<i64> = state.jobs.iter().filter_map(unheard).collect();
+        if all {
+            state.waiting.extend(unheard);
+        }
+        drop(state);
         self.state.1.notify_all();
     }
 
@@ -421,6 +441,15 @@ impl State {
         self.demand(request.header("job-token") == token, || {
             format!("{what}: JOB-TOKEN")
         });
+        let ends = request.method == "PUT" && request.json()["state"] != "running";
+        if self.hands_out_again && record.updates.is_empty() && (ends || request.method == "PATCH")
+        {
+            if ends && !self.waiting.contains(&id) {
+                self.waiting.push_back(id);
+            }
+            self.jobs.insert(id, record);
+            return Reply::status(400);
+        }
         // A runner that was killed before it read the acknowledgement is followed by one that tells the end again.
         let told_again = |end: &Value| {
             request.method == "GET"

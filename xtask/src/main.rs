@@ -36,7 +36,7 @@ cargo xtask <task>
   check-platforms [TARGETS]
                   type-checks for macOS and Windows; installs Debian's compiler (500 MB)
   drill           long fault runs: a thousand kills and cut connections over 200 jobs of runner and coordinator,
-                  property tests with many cases, kill -9 of whole pipelines
+                  property tests with many cases, kill -9 of whole pipelines; 200 jobs in containers whose runner is killed at random
   docs            rustdoc, and what is generated under docs/: commands.md, the picture of a run
 ";
 
@@ -260,6 +260,9 @@ fn output(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn drill() -> Result<()> {
+    helper_image::make(&root(), false)?;
+    helper_image::lay_beside_programs(&root())?;
+    let _engine = docker::use_for_tests(&root())?;
     let of_runner = [
         "test",
         "--release",

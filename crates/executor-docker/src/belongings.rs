@@ -1,10 +1,12 @@
 //! What a job has in the engine, and taking it away: after the job, when it is given up, and by another process when
 //! its runner died (`executor-docker.md` 19).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, NetworkDisconnectRequest};
+use bollard::models::{
+    ContainerSummary, ContainerSummaryStateEnum, NetworkDisconnectRequest, Volume,
+};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveVolumeOptionsBuilder,
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::engine::{Engine, EngineError};
+use crate::labels::goes_with;
 use crate::names::Names;
 
 /// Limit of everything together.
@@ -39,7 +42,7 @@ pub(crate) struct Belongings {
     /// Anonymous volumes stay.
     volume_keep: bool,
     /// A volume that somebody else takes over.
-    #[serde(skip)]
+    #[serde(default)]
     given_away: Option<String>,
 }
 
@@ -74,7 +77,9 @@ impl Belongings {
     /// Removes all of it, by force; may be repeated.
     pub(crate) async fn remove(&self, engine: &Engine, told: &mut dyn Told) {
         let removing = async {
-            self.remove_containers(engine, told).await;
+            if let Err(away) = self.remove_containers(engine, told).await {
+                return told.failed(format!("what is named {}…", self.base), &away);
+            }
             self.remove_volumes(engine, told).await;
             if let Some(network) = &self.network {
                 remove_network(engine, network, told).await;
@@ -89,29 +94,33 @@ impl Belongings {
         }
     }
 
-    async fn remove_containers(&self, engine: &Engine, told: &mut dyn Told) {
+    /// An error where they cannot even be listed.
+    async fn remove_containers(
+        &self,
+        engine: &Engine,
+        told: &mut dyn Told,
+    ) -> Result<(), EngineError> {
         // What was asked for when a preparation was given up may appear a little later.
         for _ in 0..LISTS {
-            if !self.remove_listed(engine, told).await {
-                return;
+            if !self.remove_listed(engine, told).await? {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Whether there were any.
-    async fn remove_listed(&self, engine: &Engine, told: &mut dyn Told) -> bool {
+    async fn remove_listed(
+        &self,
+        engine: &Engine,
+        told: &mut dyn Told,
+    ) -> Result<bool, EngineError> {
         let filter = ("name".to_owned(), vec![format!("^/?{}-", self.base)]);
         let options = ListContainersOptionsBuilder::default()
             .all(true)
             .filters(&HashMap::from([filter]))
             .build();
-        let found = match engine.api().list_containers(Some(options)).await {
-            Ok(found) => found,
-            Err(error) => {
-                told.failed("containers".to_owned(), &EngineError::from(error));
-                return false;
-            }
-        };
+        let found = engine.api().list_containers(Some(options)).await?;
         // Those of the job itself run between stages for our own reasons only, upstream's never do.
         let own = Names::of_stages(&self.base);
         for container in &found {
@@ -140,22 +149,39 @@ impl Belongings {
                 }
             }
         }
-        all && !found.is_empty()
+        Ok(all && !found.is_empty())
     }
 
     async fn remove_volumes(&self, engine: &Engine, told: &mut dyn Told) {
-        let filter = ("name".to_owned(), vec![format!("^{}-", self.base)]);
-        let options = ListVolumesOptionsBuilder::default()
-            .filters(&HashMap::from([filter]))
-            .build();
-        let found = match engine.api().list_volumes(Some(options)).await {
-            Ok(found) => found.volumes.unwrap_or_default(),
-            Err(error) => return told.failed("volumes".to_owned(), &EngineError::from(error)),
+        let (label, base) = goes_with(&self.base);
+        let listing = [
+            ("name", format!("^{}-", self.base)),
+            ("label", format!("{label}={base}")),
+        ]
+        .map(|(kind, wanted)| async move {
+            let options = ListVolumesOptionsBuilder::default()
+                .filters(&HashMap::from([(kind, vec![wanted])]))
+                .build();
+            let found = engine.api().list_volumes(Some(options)).await?;
+            Ok::<_, EngineError>(found.volumes.unwrap_or_default())
+        });
+        let mut names = BTreeSet::new();
+        // Whatever the engine makes of the filters.
+        let is_ours = |volume: &Volume| {
+            volume.name.starts_with(&self.base) || volume.labels.get(&label) == Some(&base)
         };
-        let names = found.into_iter().map(|volume| volume.name);
-        let is_ours =
-            |name: &String| name.starts_with(&self.base) && self.given_away.as_ref() != Some(name);
-        let removing = names.filter(is_ours).map(async |name| {
+        for found in join_all(listing).await {
+            match found {
+                Ok(found) => {
+                    let ours = found.into_iter().filter(is_ours);
+                    names.extend(ours.map(|volume| volume.name));
+                }
+                Err(error) => return told.failed("volumes".to_owned(), &error),
+            }
+        }
+        let given_away = |name: &String| self.given_away.as_ref() == Some(name);
+        let removing = names.into_iter().filter(|name| !given_away(name));
+        let removing = removing.map(async |name| {
             let options = RemoveVolumeOptionsBuilder::default().force(true).build();
             let removed = engine.api().remove_volume(&name, Some(options)).await;
             (name, removed)

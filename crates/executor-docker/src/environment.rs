@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use courser_executor::agent::AgentWork;
 use courser_executor::{
-    Beside, Environment, EnvironmentFuture, Exit, Output, Place, RunError, Say, StopSignal,
+    Beside, Environment, EnvironmentFuture, Exit, Output, Place, Remains, RunError, Say, StopSignal,
 };
 use courser_job::{HelperRequest, StageScript, StageWork, messages};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::belongings::{Belongings, InLog, remove_container};
 use crate::engine::{Engine, EngineError};
+use crate::executor::footprint;
 use crate::helper_container::HelperContainer;
 use crate::kept::Keeping;
+use crate::life_line::LifeLine;
 use crate::new_working_copy::NewWorkingCopy;
 use crate::recipe::{MakeError, Recipe};
 use crate::script_container::ScriptContainer;
@@ -27,7 +29,10 @@ pub(crate) struct DockerEnvironment {
     /// Where the predefined stages come to a few lines.
     pub(crate) new_working_copy: Option<NewWorkingCopy>,
     pub(crate) build: Build,
+    /// Services run beside the stages.
+    pub(crate) has_services: bool,
     pub(crate) service_logs: FollowedLogs,
+    pub(crate) line: Arc<LifeLine>,
     pub(crate) say: Say,
     /// `EXECUTOR_JOB_SECTION_ATTEMPTS`.
     pub(crate) attempts: u32,
@@ -76,14 +81,16 @@ pub(crate) struct Held {
     pub(crate) engine: Engine,
     belongings: Option<Belongings>,
     say: Say,
+    remains: Remains,
 }
 
 impl Held {
-    pub(crate) fn new(engine: &Engine, belongings: Belongings, say: Say) -> Self {
+    pub(crate) fn new(engine: &Engine, belongings: Belongings, say: Say, remains: Remains) -> Self {
         Self {
             engine: engine.clone(),
             belongings: Some(belongings),
             say,
+            remains,
         }
     }
 
@@ -111,13 +118,18 @@ impl Held {
         };
         belongings.remove(&self.engine, &mut told).await;
         let failure = told.failure.take();
-        self.belongings = None;
+        let belongings = self.belongings.take();
         match failure {
             None => Ok(()),
-            Some(message) => Err(RunError::Environment {
-                message,
-                reason: None,
-            }),
+            Some(message) => {
+                if let Some(belongings) = belongings {
+                    (self.remains)(footprint(&belongings));
+                }
+                Err(RunError::Environment {
+                    message,
+                    reason: None,
+                })
+            }
         }
     }
 }
@@ -128,12 +140,16 @@ impl Drop for Held {
             return;
         };
         let engine = self.engine.clone();
+        let remains = Arc::clone(&self.remains);
         let work = async move {
             let mut told = InLog {
                 say: &|_: &str| (),
                 failure: None,
             };
             belongings.remove(&engine, &mut told).await;
+            if told.failure.is_some() {
+                remains(footprint(&belongings));
+            }
         };
         // Nobody is left to wait for it; what the end of the process cuts off, the next one sweeps.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -151,6 +167,15 @@ impl DockerEnvironment {
         output: &mut dyn Output,
         stop: StopSignal,
     ) -> Result<Exit, RunError> {
+        if self.line.renew() {
+            if self.has_services {
+                return Err(self.line.gone(true));
+            }
+            // Its streams ended with the Engine that it was started by.
+            if self.build.waiting.take().is_some() {
+                self.build.made = None;
+            }
+        }
         let engine = &self.held.engine;
         let mut attempt = 0;
         loop {
@@ -178,14 +203,25 @@ impl DockerEnvironment {
                 let (stop, politely) = (stop.clone(), self.build.politely);
                 run_script(engine, &id, attached, script, output, stop, politely).await
             };
-            match running.await {
+            let ran = tokio::select! {
+                // First what it has said.
+                biased;
+                ran = running => ran,
+                // The container may live on (`live-restore`): unheard, and nobody knows what it has said meanwhile.
+                () = self.line.cut() => return Err(self.line.lost(&stop).await),
+            };
+            match ran {
+                // An Engine that stops ends containers as a script's own failure would.
+                Ok(Ended::Exit(Exit::Failure { .. })) | Err(_) if self.line.is_cut().await => {
+                    return Err(self.line.lost(&stop).await);
+                }
                 Ok(Ended::Exit(exit)) => {
                     self.build.made = Some(Ok(id));
                     return Ok(exit);
                 }
                 // What a script left in it may not disturb what follows: a new one is made.
                 Ok(Ended::Stopped(exit)) => {
-                    remove_container(engine, &id, true).await.map_err(lost)?;
+                    remove_container(engine, &id, true).await?;
                     return Ok(exit);
                 }
                 Err(error) if error.is_not_found() => {
@@ -198,19 +234,22 @@ impl DockerEnvironment {
                     }
                     (self.say)(&messages::retrying_stage(stage));
                 }
-                Err(error) => return Err(lost(error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 }
 
-fn lost(error: EngineError) -> RunError {
-    RunError::Environment {
-        message: match error.remedy() {
-            Some(remedy) => format!("{error}\n{remedy}"),
-            None => error.to_string(),
-        },
-        reason: None,
+impl From<EngineError> for RunError {
+    /// With what to do about it.
+    fn from(error: EngineError) -> Self {
+        Self::Environment {
+            message: match error.remedy() {
+                Some(remedy) => format!("{error}\n{remedy}"),
+                None => error.to_string(),
+            },
+            reason: None,
+        }
     }
 }
 

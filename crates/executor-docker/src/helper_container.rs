@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
 use crate::engine::{Engine, EngineError};
+use crate::life_line::LifeLine;
 use crate::recipe::{MakeError, Recipe};
 use crate::stage::{Attached, Complaints, stdout};
 
@@ -31,6 +32,7 @@ struct Shared {
     recipe: Recipe,
     /// What opens directories that stages of other users write to; run when the container has started.
     opening: String,
+    line: Arc<LifeLine>,
     agent: Mutex<Option<Agent>>,
 }
 
@@ -43,12 +45,18 @@ pub(crate) fn command() -> Vec<String> {
 }
 
 impl HelperContainer {
-    pub(crate) fn new(engine: &Engine, recipe: Recipe, opening: String) -> Self {
+    pub(crate) fn new(
+        engine: &Engine,
+        recipe: Recipe,
+        opening: String,
+        line: &Arc<LifeLine>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 engine: engine.clone(),
                 recipe,
                 opening,
+                line: Arc::clone(line),
                 agent: Mutex::default(),
             }),
         }
@@ -61,6 +69,7 @@ impl HelperContainer {
             return Ok(agent.clone());
         }
         let Shared { engine, recipe, .. } = &*self.shared;
+        self.shared.line.renew();
         let id = recipe.make(engine).await?;
         let AttachContainerResults { output, input } =
             Attached::start(engine, &id).await?.into_streams();
@@ -94,8 +103,11 @@ impl HelperContainer {
         stop: StopSignal,
     ) -> Result<Exit, RunError> {
         let agent = self.agent().await?;
-        match agent.run(work, output, stop, GRACE).await {
+        match agent.run(work, output, stop.clone(), GRACE).await {
             Ok(exit) => Ok(exit),
+            Err(AgentError::Lost(_)) if self.shared.line.is_cut().await => {
+                Err(self.shared.line.lost(&stop).await)
+            }
             Err(AgentError::Lost(why)) => self.lost(&why).await,
             Err(error @ AgentError::NotStarted(_)) => Err(RunError::Environment {
                 message: format!("in the helper container: {error}"),

@@ -43,6 +43,12 @@ pub(crate) fn label(name: &str) -> String {
     format!("com.gitlab.gitlab-runner.{name}")
 }
 
+/// The label of a volume that has no name of its own and goes with a job: `base` is what the names of the job's containers
+/// begin with.
+pub(crate) fn goes_with(base: &str) -> (String, String) {
+    (label("courser.goes-with"), base.to_owned())
+}
+
 impl Labels {
     /// Of a job; `configured` is `[runners.docker.container_labels]`.
     pub(crate) fn new<'a>(

@@ -16,6 +16,7 @@ pub mod image_trust;
 pub mod images;
 pub mod kept;
 mod labels;
+mod life_line;
 mod names;
 mod networks;
 mod new_working_copy;

@@ -23,6 +23,7 @@ use crate::images::{
     CredentialSources, Image, ImageError, Images, Platform, PolicySources, PullPolicy, Wanted,
 };
 use crate::kept::Keeping;
+use crate::life_line::LifeLine;
 use crate::networks::Network;
 use crate::new_working_copy::NewWorkingCopy;
 use crate::own_helper::{OwnHelper, OwnHelperError};
@@ -40,6 +41,7 @@ pub(crate) struct Preparing<'a> {
     pub(crate) say: Say,
     say_of_services: Say,
     engine: Engine,
+    line: Arc<LifeLine>,
     images: Images,
     anchors: Option<Arc<Anchors>>,
 }
@@ -59,6 +61,7 @@ pub(crate) async fn prepare(
         say,
         say_of_services,
         footprint: told,
+        remains,
     } = preparation;
     let config = runner.docker.as_ref().ok_or(PlanError::NoConfiguration)?;
     let engine = tokio::select! {
@@ -90,7 +93,8 @@ pub(crate) async fn prepare(
     let network = plan.network.own_name();
     let belongings = Belongings::new(config, &plan.names, network);
     told(footprint(&belongings));
-    let held = Held::new(&engine, belongings, Arc::clone(&say));
+    let held = Held::new(&engine, belongings, Arc::clone(&say), remains);
+    let line = Arc::new(LifeLine::tie(&engine));
     let preparing = Preparing {
         shared,
         runner,
@@ -100,6 +104,7 @@ pub(crate) async fn prepare(
         images: Images::new(engine.clone(), credentials(shared, job)),
         anchors: shared.anchors(job),
         engine,
+        line,
     };
     let all = Box::pin(preparing.all(&plan, &held));
     let made = tokio::select! {
@@ -112,7 +117,9 @@ pub(crate) async fn prepare(
             helper: made.helper,
             new_working_copy: made.new_working_copy,
             build: made.build,
+            has_services: made.has_services,
             service_logs: made.service_logs,
+            line: preparing.line,
             attempts: job.settings().executor_job_section_attempts,
             scripts: shared.local.scripts.clone().map(|told| Scripts {
                 job: job.payload().job_info.name.clone(),
@@ -138,6 +145,7 @@ struct Made {
     helper: HelperContainer,
     new_working_copy: Option<NewWorkingCopy>,
     build: Build,
+    has_services: bool,
     service_logs: FollowedLogs,
     keeping: Option<Keeping>,
 }
@@ -177,7 +185,7 @@ impl Preparing<'_> {
         }
         self.trust(&mut build, &image, plan).await?;
         let build_lines = build.lines().to_vec();
-        let helper = HelperContainer::new(&held.engine, helper, self.opening(plan));
+        let helper = HelperContainer::new(&held.engine, helper, self.opening(plan), &self.line);
         let may_wait = may_wait(build.definition(), &image);
         let make_build = async {
             let made = build.make(&held.engine).await;
@@ -222,6 +230,7 @@ impl Preparing<'_> {
             },
             helper,
             new_working_copy,
+            has_services: !plan.services.list.is_empty(),
             service_logs,
         })
     }
@@ -388,7 +397,7 @@ impl Preparing<'_> {
         let trust = trusts.of(&self.engine, image, anchors, (&name, &labels));
         let trust = trust.await.map_err(failed)?;
         recipe
-            .with_trust(&trust, &plan.volumes.destinations())
+            .with_trust(&trust, &plan.volumes.destinations(), plan.names.base())
             .map_err(failed)
     }
 }

@@ -1,5 +1,6 @@
 //! How one of a job's containers is made, as often as it has to be.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::belongings::remove_container;
 use crate::container::ContainerDefinition;
 use crate::engine::{Engine, EngineError, ErrorClass};
 use crate::image_trust::{ContainerFacts, ContainerTrust, ImageTrust, ImageTrustError};
+use crate::labels::goes_with;
 use crate::own_helper::{OwnHelper, OwnHelperError};
 
 /// A container's definition, and what is put into it before it starts.
@@ -68,12 +70,13 @@ impl Recipe {
         self
     }
 
-    /// Adds the private CAs to what the image trusts. `mounted` is where the job's own volumes are. Gives the line for the
-    /// log.
+    /// Adds the private CAs to what the image trusts. `mounted` is where the job's own volumes are, `base` what the names of
+    /// its containers begin with. Gives the line for the log.
     pub(crate) fn with_trust(
         &mut self,
         trust: &ImageTrust,
         mounted: &[&str],
+        base: &str,
     ) -> Result<Option<String>, ImageTrustError> {
         let body = &mut self.definition.body;
         let host = body.host_config.get_or_insert_default();
@@ -96,9 +99,14 @@ impl Recipe {
             return Ok(None);
         };
         let line = trust.line.clone();
-        host.mounts
-            .get_or_insert_default()
-            .extend(trust.mounts.iter().cloned());
+        // Whoever removes the container by hand leaves its anonymous volumes.
+        let labels = HashMap::from([goes_with(base)]);
+        let mounts = trust.mounts.iter().cloned().map(|mut mount| {
+            let options = mount.volume_options.get_or_insert_default();
+            options.labels = Some(labels.clone());
+            mount
+        });
+        host.mounts.get_or_insert_default().extend(mounts);
         body.env
             .get_or_insert_default()
             .extend(trust.environment.iter().cloned());
@@ -229,9 +237,13 @@ impl From<MakeError> for PrepareError {
 
 impl From<MakeError> for RunError {
     fn from(error: MakeError) -> Self {
-        Self::Environment {
-            message: error.to_string(),
-            reason: error.reason(),
+        let reason = error.reason();
+        match error {
+            MakeError::Engine(error) if reason.is_none() => error.into(),
+            error => Self::Environment {
+                message: error.to_string(),
+                reason,
+            },
         }
     }
 }

@@ -36,6 +36,10 @@ pub trait Executor: Send + Sync {
 /// Shows a line of the runner's own in a job's log: one that [`courser_job::messages`] made.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Takes a footprint of what could not be taken away when its job was over: it is tried again later, also by another
+/// process.
+pub type Remains = Arc<dyn Fn(Footprint) + Send + Sync>;
+
 /// What a preparation is handed.
 pub struct Preparation<'a> {
     /// Taken before; goes into the environment.
@@ -51,6 +55,8 @@ pub struct Preparation<'a> {
     /// To be told, once, what finds the job's processes and things again should this process die; before the first of
     /// them is made.
     pub footprint: &'a (dyn Fn(Footprint) + Send + Sync),
+    /// To be told what stays, whenever the job's surroundings are taken away.
+    pub remains: Remains,
 }
 
 /// The surroundings of one job. Dropping it kills whatever of the job still runs.

@@ -49,6 +49,13 @@ pub struct Swept {
     pub again: bool,
 }
 
+impl Swept {
+    /// Whether nothing is left.
+    pub fn is_complete(&self) -> bool {
+        self.left.is_empty() && self.not_removed.is_empty() && !self.again
+    }
+}
+
 /// A process of a job whose runner died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {

@@ -14,7 +14,8 @@
 //! let footprint = &|_| ();
 //! let say: courser_executor::Say = std::sync::Arc::new(|_| ());
 //! let (stop, say_of_services) = (StopSignal::new(), say.clone());
-//! let preparation = Preparation { place, job, stop, say, say_of_services, footprint };
+//! let remains: courser_executor::Remains = std::sync::Arc::new(|_| ());
+//! let preparation = Preparation { place, job, stop, say, say_of_services, footprint, remains };
 //! let mut environment = executor.prepare(preparation).await?;
 //! let exit = environment.run(stage, log, StopSignal::new()).await?;
 //! environment.clean_up().await?;
@@ -29,7 +30,7 @@ mod shell;
 
 pub use contract::{
     Beside, Environment, EnvironmentFuture, Executor, Exit, Facts, LightHelper, NoPlace, Output,
-    Place, Preparation, PrepareError, RunError, Say, StopSignal, Stream,
+    Place, Preparation, PrepareError, Remains, RunError, Say, StopSignal, Stream,
 };
 pub use footprint::{Footprint, Orphan, Swept};
 pub use registry::{ExecutorProvider, Executors, Host, UnusableExecutor};

@@ -5,10 +5,12 @@
 //! again (`saving.rs`) and ends as they and its scripts did. Any other is failed with `runner_system_failure`, and its
 //! log says why. What the server does not want any more (403, 404) is removed.
 
+mod remains;
 mod saving;
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -80,8 +82,11 @@ impl Resumption {
             sleep_until(not_before).await;
             spool.handed_over().await;
         };
+        let executors = self.settings.executors.clone();
+        let mut removing = pin!(remains::remove_all(&spool, &executors));
         loop {
             tokio::select! {
+                () = &mut removing => {}
                 () = handed_over(not_before) => {
                     wait = match self.look().await {
                         0 => (wait * 2).min(LONGEST_WAIT),
@@ -107,7 +112,10 @@ impl Resumption {
         let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
         let mut found = found.unwrap_or_default();
         // First of all: whatever becomes of the rest, new jobs may be given the same directories.
-        let sweep = |left| sweep_once(left, &self.settings.executors);
+        let RunnerSettings {
+            executors, spool, ..
+        } = &self.settings;
+        let sweep = |left| sweep_once(left, executors, spool);
         join_all(found.iter_mut().map(sweep)).await;
         let taking: Vec<_> = found.into_iter().map(|left| self.take(left)).collect();
         let taken: Vec<_> = stream::iter(taking).buffered(AT_ONCE).collect().await;
@@ -196,18 +204,18 @@ fn numbers(unfinished: &Unfinished<'_>) -> JobNumbers {
 
 /// Ends and removes what jobs of dead processes left, and forgets these jobs: for a spool whose server is gone, too.
 pub async fn forget_left_over(spool: &Spool, executors: &Executors) {
-    let spool = spool.clone();
-    let found = tokio::task::spawn_blocking(move || spool.left_over()).await;
+    let looking = spool.clone();
+    let found = tokio::task::spawn_blocking(move || looking.left_over()).await;
     for mut left in found.unwrap_or_default() {
-        if sweep_once(&mut left, executors).await {
-            left.files.remove();
-        }
+        sweep_once(&mut left, executors, spool).await;
+        left.files.remove();
     }
+    remains::remove_once(spool, executors).await;
 }
 
 /// Ends what still runs of a job that had not ended, and removes its private files; once, also when it is found again.
-/// Whether that could be done at all.
-async fn sweep_once(left: &mut LeftOver, executors: &Executors) -> bool {
+/// What is where nobody answers now is kept to be removed later: the job does not wait for that.
+async fn sweep_once(left: &mut LeftOver, executors: &Executors, spool: &Spool) {
     let job = left.job.job;
     let mut footprints = Vec::new();
     for record in &left.records {
@@ -218,9 +226,8 @@ async fn sweep_once(left: &mut LeftOver, executors: &Executors) -> bool {
         }
     }
     if footprints.is_empty() {
-        return true;
+        return;
     }
-    let mut again = false;
     for footprint in footprints {
         let swept = executors.sweep(&footprint).await;
         for Orphan { pid, name } in swept.killed {
@@ -232,15 +239,13 @@ async fn sweep_once(left: &mut LeftOver, executors: &Executors) -> bool {
         for (what, error) in swept.not_removed {
             tracing::error!(job, "cannot remove {what}: {error}");
         }
-        again |= swept.again;
-    }
-    if again {
-        return false;
+        if swept.again {
+            spool.keep_remains(job, footprint);
+        }
     }
     if let Err(error) = left.files.record(&Record::Swept) {
         tracing::warn!(job, "cannot write the journal of a job: {error}");
     }
-    true
 }
 
 /// A job that another process began.
@@ -258,6 +263,7 @@ struct Resumed {
     config: watch::Receiver<Arc<Config>>,
     host: Host,
     executors: Executors,
+    spool: Spool,
 }
 
 impl Resumed {
@@ -322,6 +328,7 @@ impl Resumed {
             config,
             host: settings.host,
             executors: settings.executors,
+            spool: settings.spool,
         })
     }
 
@@ -410,7 +417,9 @@ impl Resumed {
         let Some(saving) = self.saving.take() else {
             return;
         };
-        let performing = saving.perform(executor, opening, &mut self.report, &self.log);
+        let (report, log) = (&mut self.report, &self.log);
+        let remains = self.spool.remains_of(self.job.job);
+        let performing = saving.perform(executor, opening, report, log, remains);
         let outcome = Box::pin(performing).await;
         self.log.finish();
         let state = final_state(&outcome, saving.server());

@@ -24,6 +24,17 @@ pub enum EngineError {
         /// How long was waited.
         waited: Duration,
     },
+    /// It ended while a job ran, and with it what ran.
+    #[error(
+        "the Docker Engine at {host} went away while the job ran ({})",
+        if *back { "it is back by now" } else { "it is not back yet" }
+    )]
+    Gone {
+        /// The host as configured.
+        host: String,
+        /// One answers there again.
+        back: bool,
+    },
     /// The answer has no `Api-Version`.
     #[error(
         "there is no Docker Engine at {0}: the answer to GET /_ping names no version of its API"
@@ -115,7 +126,7 @@ impl EngineError {
             | Self::NoEngine(_)
             | Self::TooOld { .. }
             | Self::BadVersion(_) => ErrorClass::Configuration,
-            Self::Call(_) | Self::NoAnswer { .. } => ErrorClass::Unreachable,
+            Self::Call(_) | Self::NoAnswer { .. } | Self::Gone { .. } => ErrorClass::Unreachable,
             Self::Exit { .. } => ErrorClass::Exit,
             Self::Stream(_) | Self::Garbled(_) => ErrorClass::Other,
         }
@@ -141,6 +152,10 @@ impl EngineError {
             ),
             Self::Call(EngineCallError::Refused(_)) => {
                 "start the Engine (systemctl start docker), or correct `host` of [runners.docker] or DOCKER_HOST"
+                    .to_owned()
+            }
+            Self::Gone { .. } => {
+                "look into its log for the reason (journalctl --unit docker, on its host), and run the job again"
                     .to_owned()
             }
             Self::NoEngine(_) => {

@@ -192,7 +192,8 @@ async fn accepted(
             job.context().tls.clone(),
         ),
         report.probe(),
-    );
+    )
+    .leaving(entry.settings.spool.remains_of(job.payload().id));
     let state = JobState::new(Plan::of(&job));
     let outcome = perform(performer, state, &mut report, &log, phase).await;
     log.finish();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use courser_executor::{
     Beside, Environment, EnvironmentFuture, Executor, Exit, Output, Place, Preparation,
-    PrepareError, StopSignal, Stream,
+    PrepareError, Remains, StopSignal, Stream,
 };
 use courser_job::state::{Action, Event, JobState, Outcome, StageExit, Timer};
 use courser_job::{Job, JobTls, Stage, StageScript, messages};
@@ -38,6 +38,7 @@ pub(crate) struct Performer {
     shutdown_timeout: Duration,
     renewal: Renewal,
     probe: Arc<Probe>,
+    remains: Remains,
     /// From preparation to clean-up.
     beside: Option<Arc<dyn Beside>>,
     /// Files of trust that are being exchanged.
@@ -78,9 +79,16 @@ impl Performer {
             shutdown_timeout,
             renewal,
             probe: Arc::new(probe),
+            remains: Arc::new(|_| ()),
             beside: None,
             exchange: None,
         }
+    }
+
+    /// Tells of what could not be taken away when the job is over.
+    pub(crate) fn leaving(mut self, remains: Remains) -> Self {
+        self.remains = remains;
+        self
     }
 
     /// Performs the job from `state` to its end. Once its scripts are over, the log keeps what another process needs.
@@ -235,6 +243,7 @@ impl Performer {
         let say = Arc::new(move |line: &str| lines.say(line));
         let lines = Arc::clone(&self.log);
         let say_of_services = Arc::new(move |line: &str| lines.say_of_services(line));
+        let remains = Arc::clone(&self.remains);
         let work = async move {
             let prepare = async {
                 let place = match place {
@@ -253,6 +262,7 @@ impl Performer {
                     say,
                     say_of_services,
                     footprint: &|footprint| log.footprint(footprint),
+                    remains,
                 };
                 executor.prepare(preparation).await
             };

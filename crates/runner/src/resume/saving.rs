@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courser_config::RunnerConfig;
-use courser_executor::{Executor, Executors, Host, Place};
+use courser_executor::{Executor, Executors, Host, Place, Remains};
 use courser_job::state::{JobState, Outcome, Plan, ScriptsOver};
 use courser_job::trace::Masking;
 use courser_job::{Job, RunnerContext};
@@ -97,13 +97,14 @@ impl Saving {
         Masking::for_job(&self.job).map_err(|error| error.to_string())
     }
 
-    /// Prepares the job's surroundings, saves, and cleans up. `opening` is said first.
+    /// Prepares the job's surroundings, saves, and cleans up. `opening` is said first; `remains` hears of what stays.
     pub(super) async fn perform(
         &self,
         executor: Arc<dyn Executor>,
         opening: String,
         report: &mut Report,
         log: &Arc<JobLog>,
+        remains: Remains,
     ) -> Outcome {
         let performer = Performer::new(
             Arc::clone(&self.job),
@@ -117,7 +118,8 @@ impl Saving {
                 self.job.context().tls.clone(),
             ),
             report.probe(),
-        );
+        )
+        .leaving(remains);
         let plan = Plan::of(&self.job).resumed(opening);
         let state = JobState::resume(plan, self.over.clone());
         // Whoever ends the runner leaves the job to the next process.

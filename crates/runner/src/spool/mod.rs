@@ -7,6 +7,7 @@
 //!     journal                     0600, see `journal.rs`; locked while a process works on the job
 //!     log                         0600, masked, stamped, cut; holes where it was acknowledged and is long
 //!     unfinished                  0600, while caches and artifacts are saved: see `unfinished.rs`
+//! <directory>/remains-*.json      0600, what a job left that could not be removed: see `remains.rs`
 //! ```
 //!
 //! A job's directory is removed once the server has acknowledged its final state. One that nobody has locked
@@ -14,6 +15,7 @@
 
 mod inventory;
 pub(crate) mod journal;
+mod remains;
 mod room;
 mod unfinished;
 
@@ -69,6 +71,8 @@ struct Shared {
     used: AtomicU64,
     /// A job was given up by its task and is left over.
     handed_over: Notify,
+    /// A job left what could not be removed.
+    remains: Notify,
     boot: String,
     /// Of left-over jobs that still need their working copies.
     held: HeldNumbers,
@@ -123,6 +127,7 @@ impl Spool {
                 limits,
                 used: AtomicU64::new(0),
                 handed_over: Notify::new(),
+                remains: Notify::new(),
                 boot: boot.trim().to_owned(),
                 held: HeldNumbers::default(),
             }),

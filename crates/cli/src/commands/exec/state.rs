@@ -108,7 +108,8 @@ impl ProjectState {
         Ok(RunState { root, lock })
     }
 
-    /// Spools in which a runner's jobs lie: of runs that go on, and of those that were killed.
+    /// Spools in which something of a runner's jobs lies: of runs that go on, of those that were killed, and of those that
+    /// could not take everything away.
     pub(crate) fn spools(&self) -> io::Result<Vec<PathBuf>> {
         let runs = entries(&self.root.join("runs"))?.into_iter();
         let spools = runs.map(|run| run.join(SPOOL));
@@ -331,9 +332,11 @@ enum Removal {
     Unswept,
 }
 
+/// A job has a directory there; what one left that could not be removed, a file.
 fn has_jobs(spool: &Path) -> bool {
     let jobs = entries(spool).unwrap_or_default();
-    jobs.iter().any(|job| job.is_dir())
+    jobs.iter()
+        .any(|job| job.is_dir() || job.extension().is_some_and(|kind| kind == "json"))
 }
 
 fn remove_when_over(run: &Path) -> io::Result<Removal> {

@@ -1,0 +1,129 @@
+//! Whether an Engine is still the process that it was. One that stops takes its containers with it, and their exit codes
+//! look like those of scripts; another that has taken its place answers as if nothing had been.
+//!
+//! The line is a stream of events that never come. It ends with the Engine, also where systemd keeps the socket open and
+//! connections wait for the next one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::query_parameters::EventsOptionsBuilder;
+use courser_executor::{RunError, StopSignal};
+use futures_util::StreamExt as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, EngineError, ErrorClass};
+
+/// A stream that ends sooner says nothing: this Engine does not keep it open.
+const LASTING: Duration = Duration::from_secs(1);
+
+/// How long an Engine is waited for that went away.
+const RETURN: Duration = Duration::from_secs(15);
+
+/// Between two looks for it.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// A line to an Engine.
+pub(crate) struct LifeLine {
+    engine: Engine,
+    tied: Mutex<Tied>,
+}
+
+struct Tied {
+    cut: CancellationToken,
+    /// To another Engine than at first.
+    anew: bool,
+    _following: JoinSet<()>,
+}
+
+impl LifeLine {
+    pub(crate) fn tie(engine: &Engine) -> Self {
+        Self {
+            engine: engine.clone(),
+            tied: Mutex::new(Tied::to(engine, false)),
+        }
+    }
+
+    /// Returns when the Engine goes; never where the Engine does not tell.
+    pub(crate) async fn cut(&self) {
+        self.token().cancelled().await;
+    }
+
+    fn token(&self) -> CancellationToken {
+        let tied = self.tied.lock().unwrap_or_else(PoisonError::into_inner);
+        tied.cut.clone()
+    }
+
+    /// Whether the Engine is gone, with or without a successor.
+    pub(crate) async fn is_cut(&self) -> bool {
+        let cut = self.token();
+        tokio::select! {
+            () = cut.cancelled() => true,
+            ping = self.engine.api().ping() => ping.is_err() || cut.is_cancelled(),
+        }
+    }
+
+    /// Ties the line to the Engine's successor where it is cut; whether that has ever been so.
+    pub(crate) fn renew(&self) -> bool {
+        let mut tied = self.tied.lock().unwrap_or_else(PoisonError::into_inner);
+        if tied.cut.is_cancelled() {
+            *tied = Tied::to(&self.engine, true);
+        }
+        tied.anew
+    }
+
+    /// The end of a job whose Engine went away, after a moment in which it may come back: its things can be removed then.
+    pub(crate) async fn lost(&self, stop: &StopSignal) -> RunError {
+        let returning = async {
+            while self.engine.api().ping().await.is_err() {
+                sleep(AGAIN).await;
+            }
+        };
+        let back = tokio::select! {
+            back = timeout(RETURN, returning) => back.is_ok(),
+            () = stop.cancelled() => false,
+        };
+        self.gone(back)
+    }
+
+    /// The same where it is known whether one is there again.
+    pub(crate) fn gone(&self, back: bool) -> RunError {
+        let host = self.engine.host().to_owned();
+        EngineError::Gone { host, back }.into()
+    }
+}
+
+impl Tied {
+    fn to(engine: &Engine, anew: bool) -> Self {
+        let cut = CancellationToken::new();
+        let mut following = JoinSet::new();
+        following.spawn(follow(engine.clone(), cut.clone()));
+        Self {
+            cut,
+            anew,
+            _following: following,
+        }
+    }
+}
+
+async fn follow(engine: Engine, cut: CancellationToken) {
+    let filters = HashMap::from([("type", vec!["daemon"])]);
+    let options = EventsOptionsBuilder::default().filters(&filters).build();
+    let begun = Instant::now();
+    let mut events = engine.api().events(Some(options));
+    while let Some(event) = events.next().await {
+        if let Err(error) = event.map_err(EngineError::from) {
+            tracing::debug!("the stream of the Engine's events: {error}");
+            if error.class() != ErrorClass::Unreachable {
+                return;
+            }
+            break;
+        }
+    }
+    if begun.elapsed() >= LASTING {
+        cut.cancel();
+    }
+}
