@@ -56,14 +56,16 @@ fn one_at_a_time(whose: &str, program: &Path, engine: &Engine) -> Result<Vec<Fig
         })?;
         runner.jobs(1)?;
         let (mut jobs, mut base) = (Vec::new(), Vec::new());
-        let begun = engine.now()?;
+        let mut happened = Vec::new();
         for _ in 0..ROUNDS {
+            let begun = engine.now()?;
             jobs.extend(runner.jobs(JOBS_A_ROUND)?);
+            // The Engine remembers a few hundred events.
+            happened.extend(engine.events_since(&begun, runner.project)?);
             for _ in 0..JOBS_A_ROUND {
                 base.push(engine.run(SCRIPT)?);
             }
         }
-        let happened = engine.events_since(&begun, runner.project)?;
         let a_job = |what: &str| {
             let times = happened.iter().filter(|action| *action == what).count();
             times as f64 / jobs.len() as f64

@@ -26,7 +26,7 @@ use crate::waiting_shell::WaitingShell;
 pub(crate) struct DockerEnvironment {
     pub(crate) held: Held,
     pub(crate) helper: HelperContainer,
-    /// Where the predefined stages come to a few lines.
+    /// Some predefined stages come to a few lines in it.
     pub(crate) new_working_copy: Option<NewWorkingCopy>,
     pub(crate) build: Build,
     /// Services run beside the stages.
@@ -268,6 +268,10 @@ impl Environment for DockerEnvironment {
                         .await
                 }
                 StageWork::Shell(script) => {
+                    let copy = self.new_working_copy.as_ref();
+                    if copy.is_some_and(|copy| copy.helper_ends_before_scripts) {
+                        self.helper.end();
+                    }
                     self.run_in_image(&stage.stage.id(), script, output, stop)
                         .await
                 }

@@ -95,6 +95,13 @@ impl HelperContainer {
         Ok(agent)
     }
 
+    /// Has it end by itself, while other things take their time: removing one that runs takes longer.
+    pub(crate) fn end(&self) {
+        if let Ok(mut agent) = self.shared.agent.try_lock() {
+            agent.take();
+        }
+    }
+
     /// Does work in it.
     pub(crate) async fn perform(
         &self,

@@ -1,5 +1,5 @@
-//! Predefined stages of a job whose working copy is new, goes with the job, and gets no sources: they come to a few lines
-//! in the log. These are said here, and no container is started for them.
+//! Predefined stages of a job whose working copy is new and goes with the job: what would be tidied there is not there yet,
+//! or goes anyway. Such requests come to a few lines in the log, which are said here, without the helper container.
 
 use courser_executor::{Output, Stream};
 use courser_job::helper_request::GitStrategy;
@@ -8,17 +8,16 @@ use courser_job::{HelperRequest, Job, JobStatus, Stage, StageWork, messages};
 use crate::container::ContainerDefinition;
 use crate::volumes::Volumes;
 
-/// Stages that a job has whatever it is. Others have work of their own.
+/// Predefined stages that a job has whatever it is.
 const OF_EVERY_JOB: [Stage; 3] = [
     Stage::PrepareScript,
     Stage::GetSources,
     Stage::CleanupFileVariables,
 ];
 
-/// The rest of what the helper may be needed for.
-const OF_SOME_JOBS: [Stage; 6] = [
-    Stage::RestoreCache,
-    Stage::DownloadArtifacts,
+/// Those that some jobs have, before their scripts and after.
+const BEFORE: [Stage; 2] = [Stage::RestoreCache, Stage::DownloadArtifacts];
+const AFTER: [Stage; 4] = [
     Stage::ArchiveCache,
     Stage::ArchiveCacheOnFailure,
     Stage::UploadArtifactsOnSuccess,
@@ -29,26 +28,45 @@ const OF_SOME_JOBS: [Stage; 6] = [
 pub(crate) struct NewWorkingCopy {
     /// The helper container's name for itself.
     host: String,
+    /// Nothing is left for the helper once scripts run.
+    pub(crate) helper_ends_before_scripts: bool,
+    /// Nothing is left for it at all.
+    pub(crate) without_helper: bool,
 }
 
 impl NewWorkingCopy {
-    /// Where nothing but lines is left to do for the helper, in any stage of the job.
+    /// `None` where the working copy may hold something, or outlives the job.
     pub(crate) fn of(job: &Job, volumes: &Volumes, helper: &ContainerDefinition) -> Option<Self> {
-        // Without a host name of its own it has another container's.
-        let host = helper.body.hostname.clone()?;
-        let this = Self { host };
-        let says_all = |stage: &Stage| match job.stage(stage, JobStatus::Running)?.work {
-            StageWork::Helper(requests) => {
-                Some(requests.iter().all(|request| this.lines(request).is_some()))
-            }
-            StageWork::Shell(_) => Some(false),
+        let mut this = Self {
+            // Without a host name of its own it has another container's.
+            host: helper.body.hostname.clone()?,
+            helper_ends_before_scripts: false,
+            without_helper: false,
         };
-        let alone = volumes.is_new(job.project_dir())
-            && OF_EVERY_JOB
-                .iter()
-                .all(|stage| says_all(stage) == Some(true))
-            && !OF_SOME_JOBS.iter().any(|stage| job.has_work(stage));
-        alone.then_some(this)
+        if !volumes.is_new(job.project_dir()) {
+            return None;
+        }
+        let has_any = |stages: &[Stage]| stages.iter().any(|stage| job.has_work(stage));
+        this.helper_ends_before_scripts =
+            !has_any(&AFTER) && this.says_all_of(job, &Stage::CleanupFileVariables);
+        let says_all = OF_EVERY_JOB
+            .iter()
+            .all(|stage| this.says_all_of(job, stage));
+        this.without_helper = says_all && !has_any(&BEFORE) && !has_any(&AFTER);
+        Some(this)
+    }
+
+    fn says_all_of(&self, job: &Job, stage: &Stage) -> bool {
+        let work = job
+            .stage(stage, JobStatus::Running)
+            .map(|script| script.work);
+        match work {
+            Some(StageWork::Helper(requests)) => {
+                requests.iter().all(|request| self.lines(request).is_some())
+            }
+            Some(StageWork::Shell(_)) => false,
+            None => true,
+        }
     }
 
     /// What becomes of a request here; `None`: there is work in it.
@@ -67,11 +85,8 @@ impl NewWorkingCopy {
                     messages::skipping_submodules(),
                 ])
             }
-            HelperRequest::CleanUp(work)
-                if work.strategy == GitStrategy::None && !work.job_cleanup =>
-            {
-                Some(Vec::new())
-            }
+            // What Git may have stored is in the helper container, and goes with it.
+            HelperRequest::CleanUp(work) if !work.job_cleanup => Some(Vec::new()),
             _ => None,
         }
     }

@@ -171,17 +171,19 @@ impl Preparing<'_> {
         if !helper_image.has_program {
             helper = helper.with_program(self.own_helper()?);
         }
-        let mut new_working_copy = None;
-        if services.is_empty() && !self.engine.is_podman() {
-            new_working_copy = NewWorkingCopy::of(self.job, &plan.volumes, helper.definition());
-        }
+        let new_working_copy = NewWorkingCopy::of(self.job, &plan.volumes, helper.definition());
+        let without_helper = services.is_empty()
+            && !self.engine.is_podman()
+            && new_working_copy
+                .as_ref()
+                .is_some_and(|copy| copy.without_helper);
         let mut build = Recipe::new(plan.build(&image, &links));
-        if new_working_copy.is_none() {
+        if without_helper {
+            build = build.with_open_directories(self.open_directories(plan));
+        } else {
             // Git LFS, submodules and caches lead to other hosts than the server's.
             let id = &helper_image.image.id;
             self.trust_silently(&mut helper, id, plan).await?;
-        } else {
-            build = build.with_open_directories(self.open_directories(plan));
         }
         self.trust(&mut build, &image, plan).await?;
         let build_lines = build.lines().to_vec();
@@ -194,13 +196,12 @@ impl Preparing<'_> {
             (made, waiting)
         };
         let (mut made, mut waiting);
-        if new_working_copy.is_some() {
+        if without_helper {
             (made, waiting) = make_build.await;
             if let Err(MakeError::Directories(error)) = &made {
                 tracing::debug!("the helper container makes the directories: {error}");
                 build = build.with_open_directories(Vec::new());
                 (made, waiting) = (build.make(&held.engine).await, None);
-                new_working_copy = None;
                 helper.agent().await?;
             }
         } else {
