@@ -2,12 +2,17 @@
 //! module's name.
 
 mod containers;
+mod dind;
+mod documented_recipes;
 mod drill;
 mod engine_lost;
 mod exec;
 mod faults;
 mod image_trust;
+mod images;
+mod limits;
 mod mounted_ca;
+mod networks;
 mod registries;
 mod scene;
 mod services;
@@ -15,3 +20,4 @@ mod shell;
 mod stages;
 mod trust_check;
 mod volumes;
+mod working_copies;

@@ -1,4 +1,4 @@
-//! What a job's container is made with: image, user, entrypoint, environment, limits; and what is refused.
+//! What a job's container is made with: image, user, entrypoint, environment; and what is refused.
 
 use serde_json::{Value, json};
 
@@ -99,33 +99,4 @@ fn a_value_that_cannot_be_used_refuses_jobs_and_not_the_runner() {
             &["ERROR: Job failed: Error parsing docker memory: invalid size: 'much'"],
         );
     }
-}
-
-#[test]
-fn limits_and_devices_reach_the_job() {
-    let mut scene = Scene::with(
-        "memory = \"64m\"\nulimit = { nofile = \"321\" }\ntmpfs = { \"/scratch\" = \"size=1m\" }\nshm_size = 1048576\n\
-         extra_hosts = [\"known:192.0.2.7\"]\ndevices = [\"/dev/null:/dev/nothing\"]\n\
-         sysctls = { \"net.ipv4.ip_unprivileged_port_start\" = \"79\" }\ncontainer_labels = { of = \"job $CI_JOB_ID\" }",
-    );
-    let look = [
-        "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2> /dev/null || true",
-        "echo \"files $(ulimit -n)\"",
-        "echo \"scratch $(grep ' /scratch ' /proc/mounts | grep -c size=1024k)\"",
-        "echo \"shm $(grep ' /dev/shm ' /proc/mounts | grep -c size=1024k)\"",
-        "grep known /etc/hosts",
-        "test -c /dev/nothing",
-        "echo \"ports from $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)\"",
-    ];
-    says(
-        &scene.passes(&scene.job_in(1, BUSYBOX, &look)),
-        &[
-            "67108864",
-            "files 321",
-            "scratch 1",
-            "shm 1",
-            "192.0.2.7",
-            "ports from 79",
-        ],
-    );
 }

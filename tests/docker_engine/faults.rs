@@ -4,20 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::scene::{DEBIAN, Scene, failed_by_script, says, success};
-use crate::wire::gitlab::{Record, after_script, variable};
-
-/// The container of a job's scripts, once it prints that.
-fn container_of_scripts(scene: &Scene, id: i64, text: &str) -> String {
-    scene
-        .gitlab
-        .wait(id, |job| String::from_utf8_lossy(&job.log).contains(text));
-    let build = scene
-        .left()
-        .into_iter()
-        .find(|name| name.ends_with("-build"));
-    build.expect("the script runs in it")
-}
+use super::scene::{BUSYBOX, DEBIAN, Scene, failed_by_script, says, success};
+use crate::wire::gitlab::{Record, add, after_script, variable};
 
 #[test]
 fn a_timeout_ends_what_ignores_it_and_after_script_runs_in_a_new_container() {
@@ -62,9 +50,7 @@ fn a_container_that_is_killed_or_removed_by_hand_fails_its_script() {
     let mut scene = Scene::new();
     for (id, by_hand) in [(1, ["kill"].as_slice()), (2, &["rm", "--force"])] {
         let job = scene.job_in(id, DEBIAN, &["echo ready", "sleep 300"]);
-        scene.gitlab.queue(&job);
-        scene.runner();
-        let container = container_of_scripts(&scene, id, "ready");
+        let container = scene.begin(&job, "ready");
         scene.client(&[by_hand, &[&container]].concat());
         let job = scene.gitlab.finished(id);
         assert_eq!(job.outcome(), failed_by_script(137), "{}", job.text());
@@ -84,9 +70,7 @@ fn a_helper_container_that_was_removed_is_made_anew() {
     job["artifacts"] = json!([{
         "artifact_type": "archive", "artifact_format": "zip", "paths": ["a"], "when": "on_success",
     }]);
-    scene.gitlab.queue(&job);
-    scene.runner();
-    let build = container_of_scripts(&scene, 1, "ready");
+    let build = scene.begin(&job, "ready");
     let helper = build.replace("-build", "-predefined");
     scene.client(&["rm", "--force", &helper]);
     scene.client(&["exec", &build, "touch", "/builds/g/p/go"]);
@@ -102,9 +86,7 @@ fn what_a_killed_runner_left_is_removed_by_the_next_one() {
     let mut job = scene.job_in(1, DEBIAN, &["echo ready", "sleep 300"]);
     job["services"] = json!([{"name": DEBIAN, "alias": "s", "command": ["sleep", "300"]}]);
     scene.docker("wait_for_services_timeout = -1");
-    scene.gitlab.queue(&job);
-    scene.runner();
-    container_of_scripts(&scene, 1, "ready");
+    scene.begin(&job, "ready");
     let before = scene.left();
     assert!(
         before.len() >= 4,
@@ -127,9 +109,7 @@ fn a_canceled_job_stops_and_leaves_nothing() {
     let mut scene = Scene::new();
     let job = scene.job_in(1, DEBIAN, &["echo ready", "sleep 300"]);
     let job = after_script(job, &["echo in a new container: $(hostname)"]);
-    scene.gitlab.queue(&job);
-    scene.runner();
-    container_of_scripts(&scene, 1, "ready");
+    scene.begin(&job, "ready");
     let canceled = |job: &mut Record| "canceling".clone_into(&mut job.status);
     scene.gitlab.change(1, canceled);
     let job = scene.gitlab.finished(1);
@@ -170,4 +150,61 @@ fn a_missing_image_is_named_and_a_missing_engine_says_what_to_do() {
             "install and start Docker",
         ],
     );
+}
+
+#[test]
+fn a_job_that_takes_too_long_ends_and_its_log_says_so() {
+    let mut scene = Scene::new();
+    let mut job = scene.job_in(1, BUSYBOX, &["sleep 300"]);
+    job["runner_info"]["timeout"] = json!(5);
+    let done = scene.run(&job);
+    assert_eq!(done.outcome().1, "job_execution_timeout", "{}", done.text());
+    says(
+        &done,
+        &["ERROR: Job failed: execution took longer than 5s seconds"],
+    );
+}
+
+#[test]
+fn much_output_arrives_whole_and_in_order() {
+    let mut scene = Scene::new();
+    let script = ["seq 1 100000 | sed 's/^/n/'; echo last >&2; printf without-an-end"];
+    let done = scene.passes(&scene.job_in(1, BUSYBOX, &script));
+    let log = done.text();
+    let numbers = log.lines().filter_map(|line| line.strip_prefix("01O n"));
+    assert!(numbers.eq((1..=100_000).map(|number| number.to_string())));
+    says(&done, &["01E last"]);
+    says(&done, &["without-an-end"]);
+}
+
+#[test]
+fn jobs_at_the_same_time_have_places_volumes_and_services_of_their_own() {
+    let mut scene = Scene::new();
+    scene.at_once(2);
+    let job = |scene: &Scene, id: i64| {
+        let script = [
+            "wget -qO- http://web:8080/x; echo ready $CI_CONCURRENT_PROJECT_ID",
+            "ls mine 2>&1 || touch mine; while [ ! -e go ]; do sleep 0.1; done",
+        ];
+        let serve = format!("echo for {id} > /tmp/x; httpd -f -p 8080 -h /tmp");
+        let service = json!({
+            "name": BUSYBOX, "alias": "web", "entrypoint": ["sh", "-c"], "command": [serve],
+            "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "8080"}],
+        });
+        add(scene.job_in(id, BUSYBOX, &script), "services", service)
+    };
+    let (first, second) = (job(&scene, 1), job(&scene, 2));
+    scene.begin(&first, "ready");
+    scene.begin(&second, "ready");
+    let builds = scene.left().into_iter();
+    let builds: Vec<_> = builds.filter(|name| name.ends_with("-build")).collect();
+    assert_eq!(builds.len(), 2, "{builds:?}");
+    for build in builds {
+        scene.client(&["exec", &build, "touch", "/builds/g/p/go"]);
+    }
+    for (id, place) in [(1, "O ready 0"), (2, "O ready 1")] {
+        let done = scene.gitlab.finished(id);
+        assert_eq!(done.outcome(), success(), "{}", done.text());
+        says(&done, &[&format!("O for {id}"), place, "ls: mine: No such"]);
+    }
 }

@@ -10,9 +10,9 @@ use super::scene::{BUSYBOX, Scene, says};
 use crate::wire::gitlab::variable;
 
 /// A runner whose jobs choose their pull policy, and a registry with `team/box:1`.
-struct Private {
-    scene: Scene,
-    registry: Registry,
+pub(super) struct Private {
+    pub(super) scene: Scene,
+    pub(super) registry: Registry,
     authority: Issued,
     /// What the Engine trusts the registry by.
     trust: PathBuf,
@@ -20,10 +20,16 @@ struct Private {
 
 impl Private {
     fn new() -> Self {
-        let scene =
-            Scene::with("allowed_pull_policies = [\"always\", \"if-not-present\", \"never\"]");
+        let policies = "allowed_pull_policies = [\"always\", \"if-not-present\", \"never\"]";
+        Self::of(
+            Scene::with(policies),
+            Authority::root("Registry CA").issue(),
+        )
+    }
+
+    /// With a registry of that authority.
+    pub(super) fn of(scene: Scene, authority: Issued) -> Self {
         let gateway = &scene.engine.gateway;
-        let authority = Authority::root("Registry CA").issue();
         let leaf = authority.server(&[gateway]).issue();
         let registry = Registry::start(gateway.parse().expect("an address"), &leaf);
         let private = Self {
@@ -57,7 +63,7 @@ impl Private {
         std::fs::write(self.trust.join("ca.crt"), ca).expect("a file");
     }
 
-    fn image(&self, tag: &str) -> String {
+    pub(super) fn image(&self, tag: &str) -> String {
         format!("{}/team/box:{tag}", self.registry.name())
     }
 
@@ -202,4 +208,60 @@ fn policies_are_tried_in_order_and_what_is_not_allowed_is_refused() {
             "Put one into the variable DOCKER_AUTH_CONFIG",
         ],
     );
+}
+
+#[test]
+fn the_login_of_the_runner_s_user_serves_and_images_and_services_can_be_pinned_by_digest() {
+    let mut private = Private::new();
+    let config = json!({"auths": {private.registry.name(): {"auth": "Y291cnNlcjpzM2NyZXQ="}}});
+    let world = &private.scene.world;
+    let file = world.write("home/.docker/config.json", config.to_string());
+    let done = private.scene.passes(&private.job(1, "1", &["always"]));
+    let from = format!("Authenticating with credentials from {}", file.display());
+    says(&done, &[&from, "in the container"]);
+
+    let log = done.text();
+    let digest = log.split(" with digest ").nth(1);
+    let digest = digest.and_then(|rest| rest.split(' ').next());
+    let digest = digest.expect("the image came from a registry").to_owned();
+    private
+        .scene
+        .client(&["rmi", "--no-prune", &private.image("1")]);
+    let mut pinned = private.job(2, "1", &["if-not-present"]);
+    pinned["image"]["name"] = json!(digest);
+    pinned["services"] = json!([{
+        "name": digest, "alias": "web", "entrypoint": ["httpd", "-f", "-p", "8080"],
+        "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "8080"}],
+    }]);
+    let (service, sum) = digest.split_once('@').expect("a digest");
+    let (_, path) = service.split_once('/').expect("a registry");
+    let done = private.scene.passes(&pinned);
+    says(
+        &done,
+        &[
+            &format!(
+                "Starting service {}/{path}@{sum}...",
+                private.scene.engine.gateway
+            ),
+            "Pulling docker image",
+            "in the container",
+        ],
+    );
+    private.scene.client(&["rmi", "--no-prune", &digest]);
+}
+
+#[test]
+fn a_pull_policy_that_is_not_allowed_is_refused_by_its_sources() {
+    let mut scene = Scene::with("allowed_pull_policies = [\"never\", \"if-not-present\"]");
+    let image = json!({"name": BUSYBOX, "pull_policy": ["always"]});
+    let done = scene.refused(&scene.job_in(1, image, &["true"]));
+    let refusal = format!(
+        "invalid pull policy for image \"{BUSYBOX}\": pull_policy ([always]) defined in GitLab pipeline config \
+         is not one of the allowed_pull_policies ([never if-not-present])"
+    );
+    says(&done, &[&refusal]);
+    let image = json!({"name": BUSYBOX, "pull_policy": ["always", "never"]});
+    let done = scene.passes(&scene.job_in(2, image, &["echo ra''n"]));
+    let effective = format!("Using effective pull policy of [never] for container {BUSYBOX}");
+    says(&done, &[&effective, "ran"]);
 }

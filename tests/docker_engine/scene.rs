@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use courser_testkit::pki::Authority;
+use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::servers::DockerEngine;
 use serde_json::{Value, json};
 
@@ -14,7 +14,9 @@ use crate::world::{Running, World};
 /// Images of the tests (`tests/servers/docker/images`).
 pub(super) const DEBIAN: &str = "courser.test/debian:12";
 pub(super) const BUSYBOX: &str = "courser.test/busybox:1";
+pub(super) const ALPINE: &str = "courser.test/alpine:3";
 pub(super) const STATIC: &str = "courser.test/static:1";
+pub(super) const DIND: &str = "courser.test/dind:1";
 
 /// Tells the scenes of this process from each other; each has two projects.
 static NEXT: AtomicI64 = AtomicI64::new(1);
@@ -24,6 +26,8 @@ pub(super) struct Scene {
     pub(super) world: World,
     pub(super) gitlab: GitLab,
     pub(super) engine: DockerEngine,
+    /// The private CA of its GitLab, which the runner trusts.
+    pub(super) root: Issued,
     /// The project of its jobs, which no other test has in this Engine that all share; the next number is its other one.
     pub(super) project: i64,
     /// Lines of the runner's table, and of `[runners.docker]`.
@@ -61,6 +65,7 @@ impl Scene {
             world,
             gitlab,
             engine,
+            root,
             running: None,
         }
     }
@@ -70,11 +75,6 @@ impl Scene {
         let mut scene = Self::new();
         scene.docker(docker);
         scene
-    }
-
-    /// Whose jobs these are: nobody else's.
-    pub(super) fn project(&self) -> i64 {
-        self.project
     }
 
     /// Has the runner work on so many jobs at once.
@@ -89,14 +89,7 @@ impl Scene {
 
     /// More lines for `[runners.docker]`; a key that is there already gets the new value.
     pub(super) fn docker(&mut self, lines: &str) {
-        for line in lines.lines().filter(|line| line.contains(" = ")) {
-            let key = format!(
-                "  {} = ",
-                line.split(" = ").next().unwrap_or_default().trim()
-            );
-            let kept = self.docker.lines().filter(|line| !line.starts_with(&key));
-            self.docker = kept.map(|line| format!("{line}\n")).collect();
-        }
+        make_room(&mut self.docker, lines);
         for line in lines.lines() {
             self.docker.push_str("  ");
             self.docker.push_str(line.trim());
@@ -194,6 +187,44 @@ impl Scene {
         self.running.as_mut().expect("it is there")
     }
 
+    /// Starts a job and waits until it has printed that; gives the container of its scripts.
+    pub(super) fn begin(&mut self, job: &Value, text: &str) -> String {
+        let id = job["id"].as_i64().expect("an id");
+        self.gitlab.queue(job);
+        self.runner();
+        let printed = |job: &Record| String::from_utf8_lossy(&job.log).contains(text);
+        let job = self
+            .gitlab
+            .wait(id, |job| job.end.is_some() || printed(job));
+        assert!(printed(&job), "{text:?} is missing in\n{}", job.text());
+        let mut containers = self.left().into_iter();
+        let build = containers.find(|name| name.ends_with("-build"));
+        build.expect("the script runs in it")
+    }
+
+    /// What the Engine knows of one of this scene's containers.
+    pub(super) fn inspect(&self, container: &str) -> Value {
+        let answer = self.client(&["inspect", container]);
+        let mut answer: Value = serde_json::from_str(&answer).expect("JSON");
+        answer[0].take()
+    }
+
+    /// An image of a test's own, made from another one with these instructions of a Dockerfile.
+    pub(super) fn image(&self, of: &str, instructions: &[&str]) -> OwnImage {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("courser.test/own-{}-{number}:1", std::process::id());
+        let container = self.client(&["create", of, "sh"]);
+        let changes = instructions.iter().flat_map(|change| ["--change", change]);
+        let ends = [container.trim(), &name];
+        let arguments: Vec<&str> = ["commit"].into_iter().chain(changes).chain(ends).collect();
+        self.client(&arguments);
+        self.client(&["rm", container.trim()]);
+        OwnImage {
+            engine: self.engine.clone(),
+            name,
+        }
+    }
+
     /// Ends the runner as soon as its jobs are over.
     pub(super) fn end_runner(&mut self) {
         if let Some(mut running) = self.running.take() {
@@ -261,6 +292,29 @@ impl Drop for Scene {
                 self.client(&["volume", "rm", "--force", &volume]);
             }
             assert_eq!(left, Vec::<String>::new(), "left in the engine");
+        }
+    }
+}
+
+/// Takes out of a table what other lines say anew.
+fn make_room(table: &mut String, lines: &str) {
+    for (key, _) in lines.lines().filter_map(|line| line.split_once(" = ")) {
+        let key = format!("  {} = ", key.trim());
+        let kept = table.lines().filter(|line| !line.starts_with(&key));
+        *table = kept.map(|line| format!("{line}\n")).collect();
+    }
+}
+
+/// An image that goes with its test.
+pub(super) struct OwnImage {
+    engine: DockerEngine,
+    pub(super) name: String,
+}
+
+impl Drop for OwnImage {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            client(&self.engine, &["rmi", "--force", &self.name]);
         }
     }
 }

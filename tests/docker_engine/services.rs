@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::scene::{BUSYBOX, Scene, says};
+use super::scene::{BUSYBOX, DEBIAN, Scene, says};
 use crate::wire::gitlab::{add, variable};
 
 /// A service that answers with what it sees, after a second.
@@ -98,5 +98,85 @@ fn a_service_that_does_not_answer_is_told_and_does_not_fail_the_job() {
             "last words",
             "ran",
         ],
+    );
+}
+
+#[test]
+fn services_of_the_runner_come_first_and_all_see_the_files_of_the_job() {
+    let mut scene = Scene::new();
+    scene.docker("wait_for_services_timeout = -1");
+    scene.docker(&format!(
+        "[[runners.docker.services]]\nname = {DEBIAN:?}\nalias = \"of-the-runner\"\n\
+         entrypoint = [\"sh\", \"-c\"]\ncommand = [\"until [ -d /builds/g/p ]; do sleep 0.1; done; echo $OWN > /builds/g/p/first; sleep 300\"]\n\
+         environment = [\"OWN=of the runner\"]"
+    ));
+    let service = json!({
+        "name": BUSYBOX, "alias": "of-the-job", "entrypoint": ["sh", "-c"],
+        "command": ["until [ -d /builds/g/p ]; do sleep 0.1; done; id -u > /builds/g/p/second; sleep 300"],
+        "executor_opts": {"docker": {"user": "1234"}},
+    });
+    let look = ["until [ -s first ] && [ -s second ]; do sleep 0.1; done; cat first second"];
+    let done = scene.passes(&add(scene.job_in(1, BUSYBOX, &look), "services", service));
+    says(
+        &done,
+        &[
+            "Starting service courser.test/debian:12...",
+            "Starting service courser.test/busybox:1...",
+            "O of the runner",
+            "O 1234",
+        ],
+    );
+}
+
+/// Ports are asked of the image where no variable says one.
+#[test]
+fn a_service_is_waited_for_at_the_ports_of_its_image() {
+    let mut scene = Scene::new();
+    let image = scene.image(
+        BUSYBOX,
+        &[
+            "EXPOSE 8080",
+            "CMD [\"sh\", \"-c\", \"sleep 2; echo late > /tmp/x; httpd -f -p 8080 -h /tmp\"]",
+        ],
+    );
+    let service = json!({"name": image.name, "alias": "late"});
+    let look = ["wget -qO- http://late:8080/x"];
+    let done = scene.passes(&add(scene.job_in(1, BUSYBOX, &look), "services", service));
+    says(
+        &done,
+        &["Waiting for services to be up and running", "O late"],
+    );
+    assert!(!done.text().contains("didn't start"), "{}", done.text());
+}
+
+#[test]
+fn two_services_of_one_image_have_their_aliases_each_and_a_missing_image_fails_the_job() {
+    let mut scene = Scene::new();
+    let mut job = scene.job_in(
+        1,
+        BUSYBOX,
+        &["wget -qO- http://one:8080/x; wget -qO- http://two:8081/x"],
+    );
+    for (alias, port) in [("one", 8080), ("two", 8081)] {
+        let serve = format!("echo {alias} > /tmp/x; exec httpd -f -p {port} -h /tmp");
+        let service = json!({
+            "name": BUSYBOX, "alias": alias, "entrypoint": ["sh", "-c"], "command": [serve],
+            "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": port.to_string()}],
+        });
+        job = add(job, "services", service);
+    }
+    says(&scene.passes(&job), &["O one", "O two"]);
+
+    let missing = json!({"name": "courser.test/nobody:1", "pull_policy": ["never"]});
+    let mut scene = Scene::with("allowed_pull_policies = [\"never\", \"if-not-present\"]");
+    let done = scene.run(&add(
+        scene.job_in(2, BUSYBOX, &["true"]),
+        "services",
+        missing,
+    ));
+    assert_eq!(done.outcome().1, "runner_system_failure", "{}", done.text());
+    says(
+        &done,
+        &["failed to pull image \"courser.test/nobody:1\" with specified policies [never]"],
     );
 }

@@ -140,7 +140,7 @@ fn processes_do_not_outlive_their_stage_and_standard_input_is_empty() {
 fn events(scene: &Scene, since: &str) -> Vec<String> {
     let project = format!(
         "label=com.gitlab.gitlab-runner.project.id={}",
-        scene.project()
+        scene.project
     );
     let until = scene.client(&["info", "--format", "{{.SystemTime}}"]);
     let said = scene.client(&[
