@@ -171,7 +171,11 @@ impl Preparing<'_> {
         if !helper_image.has_program {
             helper = helper.with_program(self.own_helper()?);
         }
-        let new_working_copy = NewWorkingCopy::of(self.job, &plan.volumes, helper.definition());
+        let mut new_working_copy = NewWorkingCopy::of(self.job, &plan.volumes, helper.definition());
+        if self.shared.local.keep.is_some() {
+            // It may outlive the job: its secrets have to go.
+            new_working_copy = None;
+        }
         let without_helper = services.is_empty()
             && !self.engine.is_podman()
             && new_working_copy
