@@ -7,6 +7,7 @@ mod documented_recipes;
 mod drill;
 mod engine_lost;
 mod exec;
+mod exec_elsewhere;
 mod faults;
 mod image_trust;
 mod images;

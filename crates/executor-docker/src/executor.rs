@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::belongings::Belongings;
 use crate::engine::Engine;
-use crate::helper_container::PROGRAM;
+use crate::helper_container::{PROGRAM, Tunnel};
 use crate::image_trust::{Anchors, ImageTrusts};
 use crate::kept::Keep;
 use crate::own_helper::OwnHelper;
@@ -56,6 +56,8 @@ pub struct LocalRun {
     pub scripts: Option<UnboundedSender<ScriptContainer>>,
     /// Has something stay of each job.
     pub keep: Option<Keep>,
+    /// How helper containers reach the coordinator when they do not over a network.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// What was made of a runner's trust: nothing where no private CA is in it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
-use courser_executor::agent::{Agent, AgentError, AgentWork};
+use courser_executor::agent::{Agent, AgentError, AgentWork, Connector};
 use courser_executor::{Exit, Output, RunError, StopSignal, Stream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -33,15 +33,33 @@ struct Shared {
     /// What opens directories that stages of other users write to; run when the container has started.
     opening: String,
     line: Arc<LifeLine>,
+    tunnel: Option<Tunnel>,
     agent: Mutex<Option<Agent>>,
 }
 
 /// Limit for the container to begin its work.
 const BEGINNING: Duration = Duration::from_secs(60);
 
+/// Connections from the helper container to a port on the runner's machine, over the container's stream.
+#[derive(Clone)]
+pub struct Tunnel {
+    /// On both loopbacks: its URL is the same here and there.
+    pub port: u16,
+    /// Connects to it here.
+    pub connector: Connector,
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tunnel").field(&self.port).finish()
+    }
+}
+
 /// The command of the container.
-pub(crate) fn command() -> Vec<String> {
-    [PROGRAM, "helper", "agent"].map(str::to_owned).into()
+pub(crate) fn command(tunnel: Option<&Tunnel>) -> Vec<String> {
+    let command = [PROGRAM, "helper", "agent"].map(str::to_owned);
+    let listen = tunnel.map(|tunnel| format!("--listen={}", tunnel.port));
+    command.into_iter().chain(listen).collect()
 }
 
 impl HelperContainer {
@@ -50,6 +68,7 @@ impl HelperContainer {
         recipe: Recipe,
         opening: String,
         line: &Arc<LifeLine>,
+        tunnel: Option<Tunnel>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -57,6 +76,7 @@ impl HelperContainer {
                 recipe,
                 opening,
                 line: Arc::clone(line),
+                tunnel,
                 agent: Mutex::default(),
             }),
         }
@@ -75,7 +95,9 @@ impl HelperContainer {
             Attached::start(engine, &id).await?.into_streams();
         let complaints = Complaints::default();
         let said = stdout(output, complaints.clone());
-        let agent = Agent::new(input, StreamReader::new(Box::pin(said)));
+        let tunnel = self.shared.tunnel.as_ref();
+        let connector = tunnel.map(|tunnel| Arc::clone(&tunnel.connector));
+        let agent = Agent::new(input, StreamReader::new(Box::pin(said)), connector);
         let mut said = Said(Vec::new());
         let opening = AgentWork::Script(&self.shared.opening);
         let opening = agent.run(opening, &mut said, StopSignal::new(), GRACE);

@@ -35,3 +35,4 @@ mod volumes;
 mod waiting_shell;
 
 pub use executor::{DockerProvider, LocalRun};
+pub use helper_container::Tunnel;

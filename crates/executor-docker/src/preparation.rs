@@ -166,8 +166,12 @@ impl Preparing<'_> {
         let links = plan.network.emulated_links(services.reachable());
         let image = self.fetch(&plan.image).await?;
 
-        let mut helper =
-            Recipe::new(plan.helper(&helper_image.image, helper_container::command(), &links));
+        let tunnel = self.shared.local.tunnel.as_ref();
+        let mut helper = Recipe::new(plan.helper(
+            &helper_image.image,
+            helper_container::command(tunnel),
+            &links,
+        ));
         if !helper_image.has_program {
             helper = helper.with_program(self.own_helper()?);
         }
@@ -191,7 +195,8 @@ impl Preparing<'_> {
         }
         self.trust(&mut build, &image, plan).await?;
         let build_lines = build.lines().to_vec();
-        let helper = HelperContainer::new(&held.engine, helper, self.opening(plan), &self.line);
+        let (opening, tunnel) = (self.opening(plan), tunnel.cloned());
+        let helper = HelperContainer::new(&held.engine, helper, opening, &self.line, tunnel);
         let may_wait = may_wait(build.definition(), &image);
         let make_build = async {
             let made = build.make(&held.engine).await;

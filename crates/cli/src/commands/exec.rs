@@ -237,7 +237,7 @@ async fn run_pipeline(
             pipeline,
             beforehand,
             request.variables,
-            containers.map(|containers| containers.url),
+            containers.as_ref().map(|containers| containers.url.clone()),
         )
         .await?;
 
@@ -248,6 +248,7 @@ async fn run_pipeline(
         own_copies: arguments.keep,
         builds: None,
         kept: None,
+        tunnel: containers.and_then(|containers| containers.tunnel),
         scripts: None,
     };
     let mut runner = runner::start(&coordinator, begun.tokens, run, state, ways, session)?;

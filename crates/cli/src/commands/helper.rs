@@ -4,12 +4,14 @@
 //! with a name: a here-document that is larger than a pipe's buffer comes from a temporary file of mode
 //! 0600 that bash has already unlinked.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use courser_executor::agent;
 use courser_helper::{HelperRequest, Output, Programs};
+use courser_net::LoopbackListener;
 
 use super::exec::shell::hold;
 use crate::failure::Failure;
@@ -32,7 +34,11 @@ enum Work {
     /// Do the work of the request on standard input
     Run,
     /// Run the stages of a container's job as they come on standard input
-    Agent,
+    Agent {
+        /// Carry connections to this port of the loopback to the runner's side
+        #[arg(long, value_name = "PORT")]
+        listen: Option<u16>,
+    },
     /// Hand the job's environment to whoever opened `courser shell`, and wait until that is closed
     Hold {
         /// Where the two meet
@@ -44,13 +50,13 @@ enum Work {
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     match arguments.work {
         Work::Run => run_request(session).await,
-        Work::Agent => serve(session).await,
+        Work::Agent { listen } => serve(session, listen).await,
         Work::Hold { directory } => hold::hold(&directory, &session.environment),
     }
 }
 
 /// Ends when the runner closes its end.
-async fn serve(session: &Session) -> Result<ExitCode, Failure> {
+async fn serve(session: &Session, listen: Option<u16>) -> Result<ExitCode, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot tell where courser lies: {error}")))?;
     crate::platform::open_files_to_all();
@@ -59,7 +65,17 @@ async fn serve(session: &Session) -> Result<ExitCode, Failure> {
     if let Err(error) = courser_helper::trust_mounted_ca(Path::new("/"), variables) {
         anstream::eprintln!("the mounted CA is not trusted: {error}");
     }
-    let serving = agent::serve(tokio::io::stdin(), tokio::io::stdout(), &program);
+    let listener: Option<Box<dyn agent::Listener>> = match listen {
+        Some(port) => {
+            let listening = LoopbackListener::bind(port).await;
+            let listener = listening.map_err(|error| {
+                Failure::internal(format!("cannot listen on port {port}: {error}"))
+            })?;
+            Some(Box::new(Loopback(listener)))
+        }
+        None => None,
+    };
+    let serving = agent::serve(tokio::io::stdin(), tokio::io::stdout(), &program, listener);
     match serving.await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
@@ -69,12 +85,24 @@ async fn serve(session: &Session) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Where programs in the helper container ask for the coordinator.
+struct Loopback(LoopbackListener);
+
+impl agent::Listener for Loopback {
+    fn accept(&mut self) -> agent::Connecting<'_> {
+        Box::pin(async {
+            let stream = self.0.accept().await?;
+            Ok(Box::pin(stream) as Pin<Box<dyn agent::Connection>>)
+        })
+    }
+}
+
 async fn run_request(session: &Session) -> Result<ExitCode, Failure> {
     let request = read_request()?;
     let environment = transfer::helper_environment(session);
     let mut output = Output {
-        out: &mut Ordered::new(std::io::stdout(), std::io::stderr()),
-        err: &mut Ordered::new(std::io::stderr(), std::io::stdout()),
+        out: &mut Ordered::new(io::stdout(), io::stderr()),
+        err: &mut Ordered::new(io::stderr(), io::stdout()),
         programs: Programs::Inherit,
     };
     let result = courser_helper::run(&request, &environment, &mut output).await;
@@ -83,7 +111,7 @@ async fn run_request(session: &Session) -> Result<ExitCode, Failure> {
 
 fn read_request() -> Result<HelperRequest, Failure> {
     let mut text = String::new();
-    std::io::stdin()
+    io::stdin()
         .take(MAX_REQUEST)
         .read_to_string(&mut text)
         .map_err(|error| Failure::internal(format!("cannot read the request: {error}")))?;

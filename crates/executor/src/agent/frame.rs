@@ -41,9 +41,19 @@ pub(super) enum Kind {
     Exit,
     /// From the agent: it was not started, or not followed, and why.
     Failed,
+    /// From the agent: somebody wants a connection; the number is its own from here on, chosen by the agent.
+    Connect,
+    /// Either way: bytes of a connection.
+    Bytes,
+    /// Either way: a connection has no more bytes in this direction.
+    BytesEnd,
+    /// Either way: so many bytes of a connection (decimal text) were handed on.
+    Taken,
+    /// Either way: a connection is gone.
+    Closed,
 }
 
-const KINDS: [(u8, Kind); 9] = [
+const KINDS: [(u8, Kind); 14] = [
     (b'S', Kind::Start),
     (b'I', Kind::Input),
     (b'E', Kind::InputEnd),
@@ -53,6 +63,11 @@ const KINDS: [(u8, Kind); 9] = [
     (b'e', Kind::Stderr),
     (b'x', Kind::Exit),
     (b'f', Kind::Failed),
+    (b'c', Kind::Connect),
+    (b'b', Kind::Bytes),
+    (b'z', Kind::BytesEnd),
+    (b't', Kind::Taken),
+    (b'q', Kind::Closed),
 ];
 
 /// What is run, and how.
@@ -71,6 +86,16 @@ pub(super) enum Program {
     Shell,
     /// `courser helper run`.
     Helper,
+}
+
+impl Kind {
+    /// Whether it is about a connection, not about a run.
+    pub(super) fn is_of_connection(self) -> bool {
+        matches!(
+            self,
+            Self::Connect | Self::Bytes | Self::BytesEnd | Self::Taken | Self::Closed
+        )
+    }
 }
 
 impl Frame {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::frame::{Frame, Kind, LONGEST, Program, Start};
+use super::tunnel::{Connecting, Connections, MOST};
 use crate::shell::REPOSITORY_VARIABLES;
 
 /// Frames that wait to be written.
@@ -25,15 +26,28 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Where Bash is looked for, in this order (`executor-docker.md` 5.3).
 const BASH: [&str; 3] = ["/usr/local/bin/bash", "/usr/bin/bash", "/bin/bash"];
 
+/// Where programs in the container ask for connections to the runner's side.
+pub trait Listener: Send {
+    /// The next one.
+    fn accept(&mut self) -> Connecting<'_>;
+}
+
 /// Serves the runner until its stream ends, then kills what runs. `courser` is this program.
 pub async fn serve(
     mut input: impl AsyncRead + Unpin,
     output: impl AsyncWrite + Unpin + Send + 'static,
     courser: &Path,
+    listener: Option<Box<dyn Listener>>,
 ) -> io::Result<()> {
     let (said, saying) = mpsc::channel(WAITING);
     let mut tasks = JoinSet::new();
     tasks.spawn(write_all(saying, output));
+    let (carried, carrying) = mpsc::unbounded_channel();
+    let connections = Connections::new(move |frame| drop(carried.send(frame)));
+    if let Some(listener) = listener {
+        tasks.spawn(forward_frames(carrying, said.clone()));
+        tasks.spawn(listen(listener, connections.clone(), said.clone()));
+    }
     let mut runs: HashMap<u32, mpsc::UnboundedSender<Frame>> = HashMap::new();
     while let Some(frame) = Frame::read(&mut input).await? {
         runs.retain(|_, run| !run.is_closed());
@@ -52,9 +66,41 @@ pub async fn serve(
                 said.send(end).await.ok();
                 Ok(())
             });
+        } else if frame.kind.is_of_connection() {
+            connections.take(frame);
         } else if let Some(told) = runs.get(&run) {
             told.send(frame).ok();
         }
+    }
+    Ok(())
+}
+
+/// Tells the runner of each connection that is wanted, and carries it.
+async fn listen(
+    mut listener: Box<dyn Listener>,
+    connections: Connections,
+    said: mpsc::Sender<Frame>,
+) -> io::Result<()> {
+    let mut number = 0_u32;
+    loop {
+        let connection = listener.accept().await?;
+        number = number.wrapping_add(1);
+        if connections.count() >= MOST {
+            // Whoever wants it sees it end.
+            continue;
+        }
+        said.send(Frame::new(number, Kind::Connect, [])).await.ok();
+        connections.add(number, Box::pin(std::future::ready(Ok(connection))));
+    }
+}
+
+/// Frames of connections wait here; how many that can be, their windows say.
+async fn forward_frames(
+    mut frames: mpsc::UnboundedReceiver<Frame>,
+    said: mpsc::Sender<Frame>,
+) -> io::Result<()> {
+    while let Some(frame) = frames.recv().await {
+        said.send(frame).await.ok();
     }
     Ok(())
 }

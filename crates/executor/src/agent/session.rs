@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::frame::{Frame, Kind, LONGEST, Program, Start};
+use super::tunnel::{Connections, Connector};
 use crate::{Exit, Output, StopSignal, Stream};
 
 /// Frames of one run that wait to be taken: what it prints beyond that waits in the container.
@@ -62,16 +63,30 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// Speaks with the agent whose standard input and output these are.
+    /// Speaks with the agent whose standard input and output these are. What wants a connection at its side gets one by
+    /// `connector`, if there is one.
     pub fn new(
         input: impl AsyncWrite + Unpin + Send + 'static,
         output: impl AsyncRead + Unpin + Send + 'static,
+        connector: Option<Connector>,
     ) -> Self {
         let (to_agent, frames) = mpsc::unbounded_channel();
+        let tunnel = connector.map(|connector| {
+            let to_agent = to_agent.downgrade();
+            let connections = Connections::new(move |frame| {
+                if let Some(to_agent) = to_agent.upgrade() {
+                    to_agent.send(frame).ok();
+                }
+            });
+            Tunnel {
+                connector,
+                connections,
+            }
+        });
         let runs = Arc::new(Runs::default());
         let mut pumps = JoinSet::new();
         pumps.spawn(write_all(frames, input, Arc::clone(&runs)));
-        pumps.spawn(read_all(output, Arc::clone(&runs)));
+        pumps.spawn(read_all(output, Arc::clone(&runs), tunnel));
         Self {
             shared: Arc::new(Shared {
                 to_agent,
@@ -142,7 +157,7 @@ impl Agent {
                     run.ended = true;
                     return Err(AgentError::NotStarted(frame.text()));
                 }
-                Kind::Start | Kind::Input | Kind::InputEnd | Kind::Stop | Kind::Kill => {}
+                _ => {}
             }
         }
     }
@@ -228,9 +243,29 @@ async fn write_all(
     }
 }
 
-async fn read_all(mut output: impl AsyncRead + Unpin, runs: Arc<Runs>) {
+/// What programs in the container may reach.
+struct Tunnel {
+    connector: Connector,
+    connections: Connections,
+}
+
+impl Tunnel {
+    fn take(&self, frame: Frame) {
+        match frame.kind {
+            Kind::Connect => self.connections.add(frame.run, (self.connector)()),
+            _ => self.connections.take(frame),
+        }
+    }
+}
+
+async fn read_all(mut output: impl AsyncRead + Unpin, runs: Arc<Runs>, tunnel: Option<Tunnel>) {
     loop {
         match Frame::read(&mut output).await {
+            Ok(Some(frame)) if frame.kind.is_of_connection() => {
+                if let Some(tunnel) = &tunnel {
+                    tunnel.take(frame);
+                }
+            }
             Ok(Some(frame)) => {
                 let run = runs.state().open.get(&frame.run).cloned();
                 if let Some(run) = run {

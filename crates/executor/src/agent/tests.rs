@@ -42,9 +42,10 @@ fn agent() -> (Agent, JoinSet<std::io::Result<()>>) {
     let (ours, theirs) = tokio::io::duplex(4096);
     let (reader, writer) = tokio::io::split(theirs);
     let mut serving = JoinSet::new();
-    serving.spawn(async move { serve(reader, writer, Path::new("/nonexistent/courser")).await });
+    serving
+        .spawn(async move { serve(reader, writer, Path::new("/nonexistent/courser"), None).await });
     let (output, input) = tokio::io::split(ours);
-    (Agent::new(input, output), serving)
+    (Agent::new(input, output, None), serving)
 }
 
 async fn run(agent: &Agent, script: &str, log: &mut Log) -> Result<Exit, AgentError> {

@@ -1,10 +1,15 @@
 //! Jobs of a local run in containers: which ones, of which images, and how they reach the coordinator.
 
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use courser_config::DockerConfig;
+use courser_executor::agent::{Connecting, Connection};
+use courser_executor_docker::Tunnel;
 use courser_executor_docker::engine::{Engine, EngineError};
 use courser_executor_docker::kept::KeptJob;
+use courser_net::connect_loopback;
 use courser_net::legs::DockerOptions;
 use courser_pipeline::{Pipeline, PipelineJob};
 use serde::{Deserialize, Serialize};
@@ -20,10 +25,6 @@ const HINT: &str =
     "or run all jobs in a shell of this machine, without their images: --executor shell";
 
 const NO_IMAGE_HINT: &str = "name one for all such jobs, --image debian:12, or leave --executor docker out: they then run in a shell";
-
-/// Why an Engine elsewhere is of no use.
-const ELSEWHERE: &str = "courser exec needs a Docker Engine on this machine: one elsewhere, in a virtual machine or rootless \
-                         has no way to it yet";
 
 /// How jobs run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -47,12 +48,13 @@ pub(super) struct ContainerOptions {
     images: Vec<String>,
 }
 
-/// An Engine whose containers reach this machine.
+/// An Engine, and how its containers reach this machine.
 #[derive(Clone)]
 pub(super) struct Reached {
     pub(super) engine: Engine,
-    /// This machine, as its containers see it.
-    pub(super) gateway: IpAddr,
+    /// This machine, as its containers see it; `None`: they do not, as the Engine is elsewhere, in a virtual machine or
+    /// rootless.
+    pub(super) gateway: Option<IpAddr>,
 }
 
 impl ContainerOptions {
@@ -225,30 +227,15 @@ impl From<EngineError> for Unreached {
 async fn reach_engine(session: &Session) -> Result<Reached, Unreached> {
     let legs = session.environment.legs();
     let way = legs.docker(DockerOptions::default());
-    if let Some(url) = way.url().filter(is_of_another_machine) {
-        return Err(Unreached {
-            why: format!("the Docker Engine at {url} is not on this machine"),
-            remedy: Some(ELSEWHERE.to_owned()),
-        });
-    }
     let engine = Engine::connect(&way).await?;
     let options = engine.info().await?.security_options.as_deref();
-    if is_rootless(options.unwrap_or_default()) {
-        return Err(Unreached {
-            why: format!("the Docker Engine at {} is rootless", engine.host()),
-            remedy: Some(ELSEWHERE.to_owned()),
-        });
-    }
-    if let Some(gateway) = engine.gateway().await? {
-        return Ok(Reached { engine, gateway });
-    }
-    Err(Unreached {
-        why: format!(
-            "the Docker Engine at {} has no default network with a gateway",
-            engine.host()
-        ),
-        remedy: None,
-    })
+    let is_elsewhere = way.url().is_some_and(|url| is_of_another_machine(&url))
+        || is_rootless(options.unwrap_or_default());
+    let gateway = match is_elsewhere {
+        true => None,
+        false => engine.gateway().await?,
+    };
+    Ok(Reached { engine, gateway })
 }
 
 /// A network address that is not this machine's loopback.
@@ -266,11 +253,18 @@ fn is_rootless(options: &[String]) -> bool {
     options.iter().any(|option| option.contains("rootless"))
 }
 
-/// Containers look for the coordinator where it cannot listen.
-pub(super) fn is_elsewhere(gateway: IpAddr, error: &dyn std::error::Error) -> Failure {
-    let text =
-        format!("containers reach their host at {gateway}, where nothing can listen here: {error}");
-    Failure::new(Code::Surroundings, text).hint(format!("{ELSEWHERE};\n{HINT}"))
+/// Helper containers reach the coordinator at that port of this machine's loopback over their streams.
+pub(super) fn tunnel(port: u16) -> Tunnel {
+    let connector = move || -> Connecting<'static> {
+        Box::pin(async move {
+            let stream = connect_loopback(port).await?;
+            Ok(Box::pin(stream) as Pin<Box<dyn Connection>>)
+        })
+    };
+    Tunnel {
+        port,
+        connector: Arc::new(connector),
+    }
 }
 
 /// How the runner's containers are made; `kept`: builds lie where an earlier run has kept them.
@@ -385,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_has_to_be_on_this_machine() {
+    fn it_is_known_which_engines_are_on_this_machine() {
         let table = [
             ("unix:///var/run/docker.sock", false),
             ("tcp://127.0.0.1:2375", false),

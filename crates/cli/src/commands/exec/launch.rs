@@ -7,6 +7,7 @@ use courser_coordinator::{
     Beforehand, Certificate, Coordinator, CoordinatorEvent, CreateError, Durability, Handle,
     Images, Limits, NewPipeline, OwnRunner, PipelineSource, Project, Settings,
 };
+use courser_executor_docker::Tunnel;
 use courser_executor_docker::engine::Engine;
 use courser_net::Clients;
 use courser_pipeline::{Pipeline, Problem};
@@ -69,6 +70,8 @@ pub(super) struct Tokens {
 pub(super) struct Containers {
     pub(super) engine: Engine,
     pub(super) url: Url,
+    /// That they reach it over their streams.
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 /// Evaluates the file, makes the snapshot and starts the coordinator.
@@ -142,9 +145,26 @@ impl Prepared {
         let Some(Reached { engine, gateway }) = reached else {
             return Ok(None);
         };
-        let listening = self.coordinator.listen_at(gateway).await;
-        let url = listening.map_err(|error| containers::is_elsewhere(gateway, &error))?;
-        Ok(Some(Containers { engine, url }))
+        if let Some(gateway) = gateway {
+            match self.coordinator.listen_at(gateway).await {
+                Ok(url) => {
+                    return Ok(Some(Containers {
+                        engine,
+                        url,
+                        tunnel: None,
+                    }));
+                }
+                // An Engine in a virtual machine, as Docker Desktop has it.
+                Err(error) => tracing::debug!("no listening for containers at {gateway}: {error}"),
+            }
+        }
+        let url = self.coordinator.url().clone();
+        let tunnel = url.port().map(containers::tunnel);
+        Ok(Some(Containers {
+            engine,
+            url,
+            tunnel,
+        }))
     }
 
     /// What jobs do not get of submodules, if some job wants any.

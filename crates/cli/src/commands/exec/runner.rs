@@ -8,9 +8,9 @@ use std::time::Duration;
 use courser_config::{Config, RunnerConfig};
 use courser_coordinator::Handle;
 use courser_executor::Host;
-use courser_executor_docker::LocalRun;
 use courser_executor_docker::kept::{Keep, KeptJob};
 use courser_executor_docker::script_container::ScriptContainer;
+use courser_executor_docker::{LocalRun, Tunnel};
 use courser_helper::LightEnvironment;
 use courser_net::{Legs, ProxySettings};
 use courser_runner::metrics::Metrics;
@@ -88,6 +88,8 @@ pub(super) struct Ways {
     pub(super) builds: Option<PathBuf>,
     /// The same in a Docker Engine.
     pub(super) kept: Option<KeptJob>,
+    /// How helper containers reach the coordinator when they do not over a network.
+    pub(super) tunnel: Option<Tunnel>,
     /// Told of containers in which scripts have begun.
     pub(super) scripts: Option<UnboundedSender<ScriptContainer>>,
 }
@@ -131,6 +133,7 @@ pub(super) fn start(
             labels: labels(state.root(), run.root()),
             told: keeper,
         }),
+        tunnel: ways.tunnel,
     };
     let any = RunnerConfig {
         name: "courser exec".to_owned(),

@@ -194,6 +194,9 @@ async fn open(
         own_copies: false,
         builds: None,
         kept: None,
+        tunnel: containers
+            .as_ref()
+            .and_then(|containers| containers.tunnel.clone()),
         scripts: None,
     };
     let code = if let Some(containers) = containers.as_ref().filter(|_| has_container) {
