@@ -18,12 +18,16 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, ErrorClass};
 use crate::labels::goes_with;
 use crate::names::Names;
 
 /// Limit of everything together.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// A volume that is still in use is tried again so often, and after such pauses.
+const TRIES_OF_A_VOLUME: u32 = 20;
+const PAUSE_OF_A_VOLUME: Duration = Duration::from_millis(250);
 
 /// How often containers are looked for.
 const LISTS: u32 = 5;
@@ -182,15 +186,30 @@ impl Belongings {
         let given_away = |name: &String| self.given_away.as_ref() == Some(name);
         let removing = names.into_iter().filter(|name| !given_away(name));
         let removing = removing.map(async |name| {
-            let options = RemoveVolumeOptionsBuilder::default().force(true).build();
-            let removed = engine.api().remove_volume(&name, Some(options)).await;
+            let removed = remove_volume(engine, &name).await;
             (name, removed)
         });
         for (name, removed) in join_all(removing).await {
             match removed {
                 Ok(()) => told.removed(format!("volume {name}")),
-                Err(error) => told.failed(format!("volume {name}"), &EngineError::from(error)),
+                Err(error) => told.failed(format!("volume {name}"), &error),
             }
+        }
+    }
+}
+
+/// Removes a volume, when whoever else removes a container with it has done so.
+async fn remove_volume(engine: &Engine, name: &str) -> Result<(), EngineError> {
+    let mut tries = 0;
+    loop {
+        let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+        let removed = engine.api().remove_volume(name, Some(options)).await;
+        match removed.map_err(EngineError::from) {
+            Err(error) if error.class() == ErrorClass::Conflict && tries < TRIES_OF_A_VOLUME => {
+                tries += 1;
+                tokio::time::sleep(PAUSE_OF_A_VOLUME).await;
+            }
+            other => return other,
         }
     }
 }
