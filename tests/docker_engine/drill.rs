@@ -251,7 +251,7 @@ fn nothing_is_left_in_the_engine_whenever_the_runner_dies() {
     }
 
     let begun = Instant::now();
-    let patience = Duration::from_secs(120 + 15 * jobs as u64);
+    let patience = Duration::from_secs(360 + 15 * jobs as u64);
     let (mut deaths, mut interfered) = (0, Vec::new());
     loop {
         scene.runner();

@@ -65,6 +65,8 @@ fn left(world: &World) -> Vec<String> {
         let mut client = Command::new("/usr/bin/docker");
         let output = client.args(["--host", &engine.host]).args(arguments);
         let output = output.output().expect("Debian's docker.io is installed");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "docker {arguments:?}: {stderr}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let branch = format!("label=com.gitlab.gitlab-runner.job.ref={name}");

@@ -1,9 +1,12 @@
 //! Where the stages of a job run, and what they share (`executor-docker.md` 1, 5, 6, 7).
 
+use std::process::Command;
+
 use serde_json::json;
 
 use super::scene::{BUSYBOX, DEBIAN, STATIC, Scene, failed_by_script, says, success};
 use crate::wire::gitlab::{after_script, variable};
+use crate::world::Running;
 
 #[test]
 fn a_job_has_its_sources_and_its_files_in_every_stage() {
@@ -136,40 +139,53 @@ fn processes_do_not_outlive_their_stage_and_standard_input_is_empty() {
     says(&done, &["O end", "Running after script..."]);
 }
 
-/// What was done to containers whose names have this base, in order: `create build`, `start build`, …
-fn events(scene: &Scene, since: &str) -> Vec<String> {
-    let project = format!(
-        "label=com.gitlab.gitlab-runner.project.id={}",
-        scene.project
-    );
-    let until = scene.client(&["info", "--format", "{{.SystemTime}}"]);
-    let said = scene.client(&[
-        "events",
-        "--since",
-        since.trim(),
-        "--until",
-        until.trim(),
-        "--filter",
-        &project,
-        "--filter",
-        "event=create",
-        "--filter",
-        "event=start",
-        "--format",
-        "{{.Action}} {{.Actor.Attributes.name}}",
-    ]);
-    let said = said.lines().filter(|line| !line.contains("-trust-"));
-    said.filter_map(|line| {
-        let (action, name) = line.split_once(' ')?;
-        Some(format!("{action} {}", name.rsplit('-').next()?))
-    })
-    .collect()
+/// Which containers of a scene's project are created and started, told as it happens: the Engine keeps but a few hundred
+/// events, of all tests.
+struct Events {
+    told: Running,
+    label: String,
+}
+
+impl Events {
+    /// From now on.
+    fn of(scene: &Scene) -> Self {
+        let label = format!("com.gitlab.gitlab-runner.project.id={}", scene.project);
+        let now = scene.client(&["info", "--format", "{{.SystemTime}}"]);
+        let mut client = Command::new("/usr/bin/docker");
+        client.args(["--host", &scene.engine.host, "events"]);
+        client.args(["--since", now.trim()]);
+        client.args(["--filter", "event=create", "--filter", "event=start"]);
+        client.args(["--filter", &format!("label={label}")]);
+        client.args(["--format", "{{.Action}} {{.Actor.Attributes.name}}"]);
+        Self {
+            told: Running::start(&mut client),
+            label,
+        }
+    }
+
+    /// All up to now, in order: `create build`, `start build`, …
+    fn so_far(mut self, scene: &Scene) -> Vec<String> {
+        let last = format!("courser-tests-last-of-{}", scene.project);
+        scene.client(&["create", "--label", &self.label, "--name", &last, BUSYBOX]);
+        self.told.wait_for(&last);
+        scene.client(&["rm", &last]);
+        self.told.signal("KILL");
+        let told = self.told.rest();
+        let told = told
+            .lines()
+            .filter(|line| !line.contains("-trust-") && !line.ends_with(&last));
+        told.filter_map(|line| {
+            let (action, name) = line.split_once(' ')?;
+            Some(format!("{action} {}", name.rsplit('-').next()?))
+        })
+        .collect()
+    }
 }
 
 #[test]
 fn a_job_without_sources_has_one_container_and_directories_for_its_user() {
     let mut scene = Scene::new();
-    let since = scene.client(&["info", "--format", "{{.SystemTime}}"]);
+    let events = Events::of(&scene);
     let script = [
         "id -u",
         "pwd",
@@ -198,17 +214,17 @@ fn a_job_without_sources_has_one_container_and_directories_for_its_user() {
             "Job succeeded",
         ],
     );
-    assert_eq!(events(&scene, &since), ["create build", "start build"]);
+    assert_eq!(events.so_far(&scene), ["create build", "start build"]);
 
     // A cache is the helper's work.
     let mut job = scene.job_in(2, DEBIAN, &["touch /builds/g/p/a"]);
     job["cache"] =
         json!([{"key": "k", "paths": ["a"], "policy": "pull-push", "when": "on_success"}]);
-    let since = scene.client(&["info", "--format", "{{.SystemTime}}"]);
+    let events = Events::of(&scene);
     let done = scene.run(&job);
     assert_eq!(done.outcome(), success(), "{}", done.text());
     says(&done, &["Saving cache for successful job", "Created cache"]);
-    let mut events = events(&scene, &since);
+    let mut events = events.so_far(&scene);
     events.sort();
     assert_eq!(
         events,

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How the running Engine is reached (`tests/servers/docker/engine`).
 #[derive(Debug, Clone)]
@@ -73,18 +74,22 @@ pub struct PrivateEngine {
     state: PathBuf,
     /// Locked while the test lives.
     _owner: File,
+    /// Given on when it has ended.
+    _turn: Turn,
 }
 
 /// Tells the private Engines of one test process from each other.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl PrivateEngine {
-    /// Starts one; `options` are dockerd's (`--live-restore`), after `--room SIZE` for one with a small disk.
+    /// Starts one; `options` are dockerd's (`--live-restore`), after `--room SIZE` for one with a small disk. Waits
+    /// while other tests of this process have two, so a test has one at a time.
     ///
     /// # Panics
     ///
     /// When it does not start.
     pub fn start(options: &[&str]) -> Self {
+        let turn = Turn::take();
         let root = workspace().join("target/private-engines");
         fs::create_dir_all(&root).expect("a directory of the build");
         script("sweep", &root, &[] as &[&str]);
@@ -105,6 +110,7 @@ impl PrivateEngine {
             engine: engine.expect("a started Engine is described"),
             state,
             _owner: owner,
+            _turn: turn,
         }
     }
 
@@ -138,6 +144,35 @@ impl Drop for PrivateEngine {
             panic!("the private Engine in {} is left", self.state.display());
         }
     }
+}
+
+/// So many private Engines does a process have at once: starting one and giving it images keeps a small machine busy.
+const AT_ONCE: usize = 2;
+
+/// How many there are.
+static THERE: Mutex<usize> = Mutex::new(0);
+static ONE_LESS: Condvar = Condvar::new();
+
+#[derive(Debug)]
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let there = ONE_LESS.wait_while(locked(), |there| *there >= AT_ONCE);
+        *there.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *locked() -= 1;
+        ONE_LESS.notify_one();
+    }
+}
+
+fn locked() -> MutexGuard<'static, usize> {
+    THERE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn workspace() -> PathBuf {
