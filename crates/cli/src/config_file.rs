@@ -208,7 +208,7 @@ fn machine_id() -> Option<String> {
         .find(|id| !id.trim().is_empty())
 }
 
-fn random_bytes() -> [u8; 12] {
+pub(crate) fn random_bytes() -> [u8; 12] {
     let mut bytes = [0; 12];
     for byte in &mut bytes {
         // `RandomState` is seeded by the operating system; each has keys of its own.

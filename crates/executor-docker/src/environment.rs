@@ -309,7 +309,9 @@ impl Environment for DockerEnvironment {
         } = *self;
         Box::pin(async move {
             if let Some(keeping) = keeping {
-                let build = build.made.as_ref().and_then(|made| made.as_deref().ok());
+                // While a shell waits no script was in it.
+                let used = build.made.as_ref().filter(|_| build.waiting.is_none());
+                let build = used.and_then(|made| made.as_deref().ok());
                 held.keep(keeping, build).await;
             }
             let given_back = held.give_back().await;

@@ -3,7 +3,11 @@
 //!
 //! Both have the labels that the keeper chose; by them they are found again and removed ([`Kept::of`]).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
@@ -19,6 +23,9 @@ use crate::plan::JobContainers;
 
 /// Repository of the images that are kept.
 const REPOSITORY: &str = "localhost/courser-kept";
+
+/// An Engine that takes longer to make an image of a container holds the job up.
+const COMMIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Has something stay of each job.
 #[derive(Debug, Clone)]
@@ -111,7 +118,7 @@ impl Keeping {
     ///
     /// # Errors
     ///
-    /// The engine refuses.
+    /// The engine refuses, or does not come to an end.
     pub(crate) async fn take(
         self,
         engine: &Engine,
@@ -134,7 +141,12 @@ impl Keeping {
                     .repo(REPOSITORY)
                     .tag(&self.tag)
                     .build();
-                engine.api().commit_container(options, self.config).await?;
+                let committing = engine.api().commit_container(options, self.config);
+                let committed = tokio::time::timeout(COMMIT_LIMIT, committing).await;
+                committed.map_err(|_| EngineError::NoAnswer {
+                    host: engine.host().to_owned(),
+                    waited: COMMIT_LIMIT,
+                })??;
                 image = Some(format!("{REPOSITORY}:{}", self.tag));
             }
         }
@@ -167,6 +179,11 @@ impl KeptJob {
     }
 }
 
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(REPOSITORY)
+        .is_some_and(|rest| rest.starts_with(':'))
+}
+
 fn is_missing<T>(asked: Result<T, bollard::errors::Error>) -> Result<bool, EngineError> {
     match asked.map_err(EngineError::from) {
         Ok(_) => Ok(false),
@@ -185,12 +202,14 @@ pub struct Kept {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Thing {
+    /// By the name that we gave it, not by its id: it may have other names by now.
     Image(String),
     Volume(String),
 }
 
 impl Kept {
-    /// What has a label with that value.
+    /// What has a label with that value. Images that were made `FROM` a kept one have its labels: only those are ours that
+    /// have our name.
     ///
     /// # Errors
     ///
@@ -201,9 +220,13 @@ impl Kept {
             .filters(&filters)
             .build();
         let images = engine.api().list_images(Some(options)).await?;
-        let images = images.into_iter().map(|image| Self {
-            labels: image.labels,
-            thing: Thing::Image(image.id),
+        let images = images.into_iter().flat_map(|image| {
+            let labels = image.labels;
+            let ours = image.repo_tags.into_iter().filter(|name| is_ours(name));
+            ours.map(move |name| Self {
+                labels: labels.clone(),
+                thing: Thing::Image(name),
+            })
         });
         let options = ListVolumesOptionsBuilder::default()
             .filters(&filters)
@@ -229,16 +252,16 @@ impl Kept {
         }))
     }
 
-    /// Removes it; one that is gone already is no error.
+    /// Removes it; one that is gone already is no error. An image that has another name as well keeps that one.
     ///
     /// # Errors
     ///
-    /// The engine refuses: a container has it.
+    /// The engine refuses: a container has it, or an image was made of it.
     pub async fn remove(&self, engine: &Engine) -> Result<(), EngineError> {
         let removed = match &self.thing {
-            Thing::Image(id) => {
-                let options = RemoveImageOptionsBuilder::default().force(true).build();
-                let removed = engine.api().remove_image(id, Some(options), None).await;
+            Thing::Image(name) => {
+                let options = RemoveImageOptionsBuilder::default().force(false).build();
+                let removed = engine.api().remove_image(name, Some(options), None).await;
                 removed.map(drop)
             }
             Thing::Volume(name) => {
@@ -253,7 +276,7 @@ impl Kept {
 impl std::fmt::Display for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.thing {
-            Thing::Image(id) => write!(f, "image {id}"),
+            Thing::Image(name) => write!(f, "image {name}"),
             Thing::Volume(name) => write!(f, "volume {name}"),
         }
     }

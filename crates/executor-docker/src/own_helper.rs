@@ -208,9 +208,20 @@ impl OwnHelper {
         Ok(program)
     }
 
+    /// What to say where [`Self::ready`] gives `None`.
+    pub(crate) fn missing(&self) -> String {
+        let looked = self.shared.directories.iter();
+        let looked: Vec<String> = looked.map(|path| path.display().to_string()).collect();
+        format!(
+            "{}, Courser's own helper image, is missing: it is neither in {}; gitlab-runner's is taken",
+            file_name(own_architecture()),
+            looked.join(" nor in ")
+        )
+    }
+
     /// The root file system for an architecture.
     fn file(&self, architecture: &str) -> Option<PathBuf> {
-        let name = format!("courser-helper-{}.tar.zst", upstream_name(architecture));
+        let name = file_name(architecture);
         let paths = self
             .shared
             .directories
@@ -220,13 +231,23 @@ impl OwnHelper {
     }
 }
 
-/// The architecture in the words of images, when the Engine's containers are of ours.
-async fn check_platform(engine: &Engine) -> Result<&'static str, OwnHelperError> {
-    let own = match std::env::consts::ARCH {
+/// This program's architecture in the words of images.
+fn own_architecture() -> &'static str {
+    match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
-    };
+    }
+}
+
+/// Of the root file system for an architecture.
+fn file_name(architecture: &str) -> String {
+    format!("courser-helper-{}.tar.zst", upstream_name(architecture))
+}
+
+/// The architecture in the words of images, when the Engine's containers are of ours.
+async fn check_platform(engine: &Engine) -> Result<&'static str, OwnHelperError> {
+    let own = own_architecture();
     let info = engine.info().await?;
     let system = info.os_type.as_deref().unwrap_or("linux");
     let architecture = info.architecture.as_deref().unwrap_or_default();

@@ -315,6 +315,7 @@ impl Preparing<'_> {
                 let own = self.own_helper()?;
                 let id = own.ready(&self.engine, Timestamp::now()).await;
                 let Some(id) = id.map_err(no_helper)? else {
+                    (self.say)(&messages::warning(&own.missing()));
                     (self.say)(&messages::using_upstreams_helper_image(upstream));
                     return self.foreign_helper(upstream).await;
                 };

@@ -74,10 +74,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
                 path.display()
             );
         }
-        if !left.elsewhere.is_empty() {
+        if !left.engines.is_empty() {
             complete = false;
             tell_of(&left);
-            state.keep_engines(&left.elsewhere).map_err(failed)?;
+            state.keep_engines(&left.engines).map_err(failed)?;
         }
     }
     match (bytes, things) {
@@ -97,6 +97,9 @@ fn tell_of(left: &kept::Uncleaned) {
     if let Some(failure) = &left.failure {
         eprintln!("volumes and images in the Docker Engine are not removed: {failure}");
     }
+    for what in &left.stays {
+        eprintln!("not removed: {what}");
+    }
     for host in &left.elsewhere {
         eprintln!(
             "containers ran in the Docker Engine at {host}: DOCKER_HOST={host} courser clean"
@@ -111,7 +114,8 @@ this directory, and says how much that was. Runs that are still going on, and th
 stay. All of it lies in $XDG_STATE_HOME/courser/exec (~/.local/state/courser/exec), and of jobs in
 containers in the Docker Engine: a volume for caches, and what --keep has left.
 
-Exit codes: 0 all is removed; 4 something stays in a Docker Engine that is not reached.";
+Exit codes: 0 all is removed; 4 something stays in a Docker Engine that is not reached, or that
+does not give it up: a container is made of it.";
 
 /// `512 B`, `1.5 KiB`, `20.0 MiB`.
 pub(super) fn amount(bytes: u64) -> String {

@@ -267,6 +267,10 @@ async fn run_pipeline(
     record
         .write(&run.record())
         .map_err(|error| Failure::internal(format!("{}: {error}", run.record().display())))?;
+    if left.kept.values().any(|kept| kept.image.is_some()) {
+        let warning = "the images that --keep has left hold their jobs' variables, masked ones too: do not push them";
+        launch::say(warning, arguments.json);
+    }
     view.summary(&followed.summary(began.elapsed(), &left));
     coordinator.stop().await;
     Ok(exit_code(&followed))

@@ -60,3 +60,17 @@ async fn images_of_other_versions_go_when_they_are_old_and_unused() {
         ["/v1.41/images/sha256:used", "/v1.41/images/sha256:old"]
     );
 }
+
+#[test]
+fn a_missing_file_is_named_with_the_places_it_may_be_in() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = directory.path().join("courser");
+    std::fs::write(&program, "x").expect("written");
+    let missing = OwnHelper::new(&program).expect("opened").missing();
+    let beside = directory.path().display();
+    let places =
+        format!("neither in {beside}/helper-images nor in {beside}/../lib/courser/helper-images;");
+    assert!(missing.starts_with("courser-helper-"), "{missing}");
+    assert!(missing.contains(".tar.zst"), "{missing}");
+    assert!(missing.contains(&places), "{missing}");
+}

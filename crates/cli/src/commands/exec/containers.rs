@@ -17,7 +17,6 @@ use serde_json::Value;
 use url::Url;
 
 use super::kept::cache_volume;
-use super::state::ProjectState;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
 
@@ -267,9 +266,9 @@ pub(super) fn tunnel(port: u16) -> Tunnel {
     }
 }
 
-/// How the runner's containers are made; `kept`: builds lie where an earlier run has kept them.
-pub(super) fn docker_config(state: &ProjectState, kept: Option<&KeptJob>) -> DockerConfig {
-    let cache = format!("{}:/cache", cache_volume(state.root()));
+/// How the runner's containers are made; `project` is its name in Engines, `kept`: builds lie where an earlier run has kept them.
+pub(super) fn docker_config(project: &str, kept: Option<&KeptJob>) -> DockerConfig {
+    let cache = format!("{}:/cache", cache_volume(project));
     let builds = kept.map(|kept| format!("{}:{}", kept.volume, kept.builds));
     DockerConfig {
         // Each run's runner is a new one: volumes of its own would never be found again.

@@ -15,32 +15,32 @@ use crate::session::Session;
 const PROJECT: &str = "courser.exec.project";
 const RUN: &str = "courser.exec.run";
 
-/// Labels of what the jobs of a run leave; the directories are those of project and run.
-pub(super) fn labels(project: &Path, run: &Path) -> HashMap<String, String> {
-    let labels = [(PROJECT, name(project)), (RUN, name(run))];
+/// Labels of what the jobs of a run leave; `project` is the project's name in Engines.
+pub(super) fn labels(project: &str, run: &Path) -> HashMap<String, String> {
+    let run = run.file_name().unwrap_or_default().to_string_lossy();
+    let labels = [(PROJECT, project.to_owned()), (RUN, run.into_owned())];
     labels.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// The volume in which a project's caches lie.
-pub(super) fn cache_volume(project: &Path) -> String {
+/// The volume in which the caches lie of the project with that name in Engines.
+pub(super) fn cache_volume(project: &str) -> String {
     let plain = |letter: char| match letter {
         letter if letter.is_ascii_alphanumeric() => letter,
         _ => '-',
     };
-    let name: String = name(project).chars().map(plain).collect();
+    let name: String = project.chars().map(plain).collect();
     format!("courser-exec-{name}")
-}
-
-fn name(directory: &Path) -> String {
-    let name = directory.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }
 
 /// Removes what runs left whose directories are gone.
 pub(super) async fn forget_old_runs(state: &ProjectState, session: &Session) {
     let is_gone = |run: &str| !state.has_run(run);
-    if let Err(error) = forget(state, session, false, is_gone, |_| ()).await {
-        tracing::warn!("what old runs left in a Docker Engine was not removed: {error}");
+    let stays = match forget(state, session, false, is_gone, |_| ()).await {
+        Ok(forgotten) => forgotten.stays,
+        Err(error) => vec![error],
+    };
+    for what in stays {
+        tracing::warn!("what old runs left in a Docker Engine was not removed: {what}");
     }
 }
 
@@ -49,8 +49,12 @@ pub(super) async fn forget_old_runs(state: &ProjectState, session: &Session) {
 pub(crate) struct Uncleaned {
     /// Why the Engine of this call was not cleaned.
     pub(crate) failure: Option<String>,
+    /// What stays in it, and why.
+    pub(crate) stays: Vec<String>,
     /// Engines that this call does not reach.
     pub(crate) elsewhere: Vec<String>,
+    /// All Engines in which something is.
+    pub(crate) engines: Vec<String>,
 }
 
 /// Removes what the project in that directory left in the Engine that is reached now, except of `in_use`; `gone` is told what
@@ -69,38 +73,73 @@ pub(crate) async fn clean(
     let is_over = |run: &str| !in_use.contains(&run);
     Ok(
         match forget(&state, session, in_use.is_empty(), is_over, gone).await {
-            Ok(host) => Uncleaned {
-                failure: None,
-                elsewhere: engines.into_iter().filter(|known| *known != host).collect(),
-            },
+            Ok(Forgotten { host, stays }) => {
+                let is_here = |known: &String| *known == host;
+                let elsewhere = engines.iter().filter(|known| !is_here(known));
+                Uncleaned {
+                    failure: None,
+                    elsewhere: elsewhere.cloned().collect(),
+                    engines: engines
+                        .iter()
+                        .filter(|known| !is_here(known) || !stays.is_empty())
+                        .cloned()
+                        .collect(),
+                    stays,
+                }
+            }
             Err(error) => Uncleaned {
-                failure: Some(error.to_string()),
-                elsewhere: engines,
+                failure: Some(error),
+                stays: Vec::new(),
+                elsewhere: engines.clone(),
+                engines,
             },
         },
     )
 }
 
-/// Gives the host of the Engine.
+struct Forgotten {
+    /// Of the Engine.
+    host: String,
+    stays: Vec<String>,
+}
+
+/// An error: nothing is known of the Engine.
 async fn forget(
     state: &ProjectState,
     session: &Session,
     with_cache: bool,
     is_over: impl Fn(&str) -> bool,
     mut gone: impl FnMut(String),
-) -> Result<String, EngineError> {
+) -> Result<Forgotten, String> {
+    let project = state.name_in_engines().map_err(|error| error.to_string())?;
     let legs = session.environment.legs();
-    let engine = Engine::connect(&legs.docker(DockerOptions::default())).await?;
-    let mut things = Kept::of(&engine, PROJECT, &name(state.root())).await?;
-    things.retain(|kept| kept.labels.get(RUN).is_some_and(|run| is_over(run)));
-    if with_cache {
-        things.extend(Kept::volume(&engine, &cache_volume(state.root())).await?);
-    }
+    let engine = Engine::connect(&legs.docker(DockerOptions::default())).await;
+    let engine = engine.map_err(|error| error.to_string())?;
+    let mut things = found(&engine, &project, with_cache)
+        .await
+        .map_err(|error| error.to_string())?;
+    things.retain(|kept| kept.labels.get(RUN).is_none_or(|run| is_over(run)));
+    let mut stays = Vec::new();
     for thing in things {
-        thing.remove(&engine).await?;
-        gone(thing.to_string());
+        match thing.remove(&engine).await {
+            Ok(()) => gone(thing.to_string()),
+            Err(error) => stays.push(format!("{thing}: {error}")),
+        }
     }
-    Ok(engine.host().to_owned())
+    Ok(Forgotten {
+        host: engine.host().to_owned(),
+        stays,
+    })
+}
+
+/// What has the labels of a run, and what has none: the cache.
+async fn found(engine: &Engine, project: &str, with_cache: bool) -> Result<Vec<Kept>, EngineError> {
+    let mut things = Kept::of(engine, PROJECT, project).await?;
+    things.retain(|kept| kept.labels.contains_key(RUN));
+    if with_cache {
+        things.extend(Kept::volume(engine, &cache_volume(project)).await?);
+    }
+    Ok(things)
 }
 
 #[cfg(test)]
@@ -109,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_volume_has_a_name_that_engines_take() {
-        let volume = cache_volume(Path::new("/state/a_b.c-0123"));
+        let volume = cache_volume("a_b.c-0123");
         assert_eq!(volume, "courser-exec-a-b-c-0123");
     }
 }

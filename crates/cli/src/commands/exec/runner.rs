@@ -125,12 +125,18 @@ pub(super) fn start(
 ) -> Result<LocalRunner, Failure> {
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let jobs = ways.jobs;
+    let in_engines = match &tokens.containers {
+        Some(_) => state
+            .name_in_engines()
+            .map_err(|error| Failure::internal(format!("{}: {error}", state.root().display())))?,
+        None => String::new(),
+    };
     let (told, copies) = mpsc::unbounded_channel();
     let (keeper, kept) = mpsc::unbounded_channel();
     let local = LocalRun {
         scripts: ways.scripts,
         keep: ways.own_copies.then(|| Keep {
-            labels: labels(state.root(), run.root()),
+            labels: labels(&in_engines, run.root()),
             told: keeper,
         }),
         tunnel: ways.tunnel,
@@ -156,7 +162,7 @@ pub(super) fn start(
         url: url.to_string(),
         token,
         executor: "docker".to_owned(),
-        docker: Some(docker_config(state, ways.kept.as_ref())),
+        docker: Some(docker_config(&in_engines, ways.kept.as_ref())),
         ..any
     });
     let config = Config {

@@ -2,6 +2,7 @@
 //! that is not set), for the owner only.
 //!
 //! ```text
+//! id                               tells this directory's things in Docker Engines from those of others
 //! <project>/cache/                 local caches, kept between runs
 //! <project>/engines                Docker Engines in which its containers ran
 //! <project>/runs/<time>-<pid>/     one run; locked while it lasts
@@ -15,11 +16,12 @@
 //! The last [`KEPT_RUNS`] runs of a project stay; `courser clean` removes everything not in use.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::config_file::random_bytes;
 use crate::environment::ProcessEnvironment;
 use crate::platform;
 
@@ -29,6 +31,7 @@ const SPOOL: &str = "spool";
 const LOCK: &str = "in-use";
 const RECORD: &str = "run.json";
 const ENGINES: &str = "engines";
+const ID: &str = "id";
 
 /// Everything kept for one project directory.
 #[derive(Debug, Clone)]
@@ -86,6 +89,13 @@ impl ProjectState {
     /// The directory itself.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What the project is called in Docker Engines: others may have one in a directory of the same name.
+    pub(crate) fn name_in_engines(&self) -> io::Result<String> {
+        let name = self.root.file_name().unwrap_or_default().to_string_lossy();
+        let id = id(self.root.parent().unwrap_or(&self.root))?;
+        Ok(format!("{name}-{id}"))
     }
 
     /// Local caches.
@@ -312,7 +322,30 @@ pub(crate) fn clean(project: &Path) -> io::Result<Cleaned> {
 
 /// State directories of all projects.
 pub(crate) fn projects(environment: &ProcessEnvironment) -> io::Result<Vec<PathBuf>> {
-    entries(&all_projects(environment))
+    let mut projects = entries(&all_projects(environment))?;
+    projects.retain(|project| project.is_dir());
+    Ok(projects)
+}
+
+/// That of the directory of all projects, made when it is asked for first.
+fn id(directory: &Path) -> io::Result<String> {
+    create_private(directory)?;
+    let mut file = platform::new_private_file()
+        .create_new(false)
+        .create(true)
+        .read(true)
+        .open(directory.join(ID))?;
+    // Two runs may begin at once.
+    file.lock()?;
+    let mut id = String::new();
+    file.read_to_string(&mut id)?;
+    if id.trim().is_empty() {
+        id = random_bytes().map(|byte| format!("{byte:02x}")).concat();
+        file.write_all(id.as_bytes())?;
+    }
+    // By name, as a run's lock.
+    file.unlock()?;
+    Ok(id.trim().to_owned())
 }
 
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -412,6 +445,20 @@ mod tests {
         drop(running);
         clean(project.root()).expect("cleaned");
         assert!(!project.root().exists());
+    }
+
+    #[test]
+    fn projects_of_another_state_directory_have_other_names_in_engines() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        let name = |directory| project(directory).name_in_engines().expect("a name");
+        let first = name(&directory);
+        assert!(first.starts_with("project-"), "{first}");
+        assert_eq!(name(&directory), first);
+        assert_ne!(name(&elsewhere), first);
+        let id = directory.path().join(ID).metadata().expect("a file");
+        assert_eq!(id.permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
