@@ -24,6 +24,8 @@ const LINES: usize = 15;
 const TICK: Duration = Duration::from_millis(200);
 /// How long the runner lives, mostly counted from the first line of its jobs: milliseconds, at least and at most.
 const PAUSES: (u64, u64) = (200, 20_000);
+/// The same of the first one, at most: ten jobs may be over in a quarter of a minute.
+const FIRST_PAUSE: u64 = 3_000;
 /// So long after it is handed out, no runner knows of a job.
 const UNHEARD: Duration = Duration::from_secs(5);
 /// How often the runner of the short form dies; that of the long form, until all is over.
@@ -255,7 +257,9 @@ fn nothing_is_left_in_the_engine_whenever_the_runner_dies() {
     let (mut deaths, mut interfered) = (0, Vec::new());
     loop {
         scene.runner();
-        let pause = Duration::from_millis(random.between(PAUSES.0, PAUSES.1));
+        // The first dies while there is work, also in the short form.
+        let most = if deaths == 0 { FIRST_PAUSE } else { PAUSES.1 };
+        let pause = Duration::from_millis(random.between(PAUSES.0, most));
         // Most die while scripts run and end, some before.
         let mut alive = (random.between(0, 4) == 0).then(Instant::now);
         let spared = jobs == JOBS && deaths == DEATHS;
