@@ -104,7 +104,8 @@ impl Belongings {
         engine: &Engine,
         told: &mut dyn Told,
     ) -> Result<(), EngineError> {
-        // What was asked for when a preparation was given up may appear a little later.
+        engine.settled().await;
+        // Several times: one that is made anew at this moment belongs to a job that ends.
         for _ in 0..LISTS {
             if !self.remove_listed(engine, told).await? {
                 break;

@@ -21,10 +21,11 @@ use bytes::Bytes;
 use courser_net::legs::DockerTrust;
 use courser_net::{EngineTransport, TakenOver};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::OnceCell;
+use tokio_util::task::TaskTracker;
 use url::form_urlencoded;
 
 pub use error::{EngineError, ErrorClass};
@@ -42,6 +43,8 @@ struct Inner {
     version: ApiVersion,
     is_podman: bool,
     info: OnceCell<SystemInfo>,
+    /// Requests that make something, which go on when nobody waits for them any more.
+    making: TaskTracker,
 }
 
 /// An Engine answers a ping at once, or something is wrong with it.
@@ -49,6 +52,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The transport has limits of its own, and a job has; bollard's would end a `wait` or a pull.
 const NO_TIMEOUT_OF_BOLLARD: u64 = u64::MAX;
+
+/// How long something that nobody waits for any more may take to be made.
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// Longest answer to a ping that is read.
 const PING_LIMIT: usize = 64 * 1024;
@@ -79,12 +85,25 @@ impl Engine {
         let newest = pong.version.as_deref();
         let version = version::agree(host, way.api_version.as_deref(), newest)?;
         let carrier = transport.clone();
+        let making = TaskTracker::new();
+        making.close();
+        let made = making.clone();
         let carry = move |request: BollardRequest| {
             let transport = carrier.clone();
+            let made = made.clone();
+            let makes = makes_something(&request);
             let request = versioned(request, version);
             async move {
-                let answer = transport.send(request?).await;
-                answer.map_err(|error| std::io::Error::other(error).into())
+                let request = request?;
+                let sending = async move {
+                    let answer = transport.send(request).await;
+                    answer.map_err(|error| std::io::Error::other(error).into())
+                };
+                if !makes {
+                    return sending.await;
+                }
+                let sent = made.spawn(sending).await;
+                sent.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
             }
         };
         let docker = Docker::connect_with_custom_transport(
@@ -100,6 +119,7 @@ impl Engine {
                 version,
                 is_podman: pong.is_podman,
                 info: OnceCell::new(),
+                making,
             }),
         })
     }
@@ -118,6 +138,15 @@ impl Engine {
     /// container's own layer.
     pub(crate) fn is_podman(&self) -> bool {
         self.inner.is_podman
+    }
+
+    /// Waits until everything is there that was asked for, also by those who gave up: only then a list shows what is to
+    /// be removed.
+    pub(crate) async fn settled(&self) {
+        let settling = self.inner.making.wait();
+        if tokio::time::timeout(SETTLING, settling).await.is_err() {
+            tracing::debug!("{}: something is still being made", self.host());
+        }
     }
 
     /// The host as configured: `unix:///var/run/docker.sock`.
@@ -253,6 +282,11 @@ async fn text(answer: Response<Incoming>, limit: usize) -> String {
     let read = Limited::new(answer.into_body(), limit).collect().await;
     read.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
         .unwrap_or_default()
+}
+
+/// Containers, volumes, networks.
+fn makes_something(request: &BollardRequest) -> bool {
+    request.method() == Method::POST && request.uri().path().ends_with("/create")
 }
 
 /// Puts the version before the path.

@@ -20,7 +20,7 @@ use crate::recipe::{MakeError, Recipe};
 use crate::script_container::ScriptContainer;
 use crate::service_logs::FollowedLogs;
 use crate::stage::{Attached, Ended, run_script};
-use crate::waiting_shell::WaitingShell;
+use crate::waiting_shell::{Waited, WaitingShell};
 
 /// A prepared job.
 pub(crate) struct DockerEnvironment {
@@ -180,7 +180,7 @@ impl DockerEnvironment {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let id = match self.build.made.take() {
+            let mut id = match self.build.made.take() {
                 Some(made) => made?,
                 None => self.build.recipe.make(engine).await?,
             };
@@ -188,7 +188,15 @@ impl DockerEnvironment {
                 (self.say)(&line);
             }
             let waiting = match self.build.waiting.take() {
-                Some(waiting) => waiting.attached(engine, &id).await,
+                Some(waiting) => match waiting.look(engine, &id).await {
+                    Waited::Waits(attached) => Some(attached),
+                    Waited::Stopped => None,
+                    Waited::Unknown => {
+                        remove_container(engine, &id, true).await?;
+                        id = self.build.recipe.make(engine).await?;
+                        None
+                    }
+                },
                 None => None,
             };
             let scripts = self.scripts.as_ref();

@@ -20,6 +20,13 @@ use crate::engine::{Engine, EngineError, ErrorClass};
 /// A stream that ends sooner says nothing: this Engine does not keep it open.
 const LASTING: Duration = Duration::from_secs(1);
 
+/// An Engine that answers so soon after the stream's end is still the same: something on the way closes connections on
+/// which nothing is said. One that has ended is not there, or begins anew behind a socket that systemd keeps open.
+const SAME: Duration = Duration::from_secs(1);
+
+/// How often an Engine is asked before it counts as gone.
+const ASKED: u32 = 3;
+
 /// How long an Engine is waited for that went away.
 const RETURN: Duration = Duration::from_secs(15);
 
@@ -60,9 +67,18 @@ impl LifeLine {
     /// Whether the Engine is gone, with or without a successor.
     pub(crate) async fn is_cut(&self) -> bool {
         let cut = self.token();
+        let asking = async {
+            for _ in 1..ASKED {
+                if self.engine.api().ping().await.is_ok() {
+                    return false;
+                }
+                sleep(AGAIN).await;
+            }
+            self.engine.api().ping().await.is_err()
+        };
         tokio::select! {
             () = cut.cancelled() => true,
-            ping = self.engine.api().ping() => ping.is_err() || cut.is_cancelled(),
+            gone = asking => gone || cut.is_cancelled(),
         }
     }
 
@@ -110,20 +126,28 @@ impl Tied {
 }
 
 async fn follow(engine: Engine, cut: CancellationToken) {
+    loop {
+        let begun = Instant::now();
+        if !ended(&engine).await || begun.elapsed() < LASTING {
+            return;
+        }
+        match timeout(SAME, engine.api().ping()).await {
+            Ok(Ok(_)) => tracing::debug!("the stream of the Engine's events is opened again"),
+            Ok(Err(_)) | Err(_) => return cut.cancel(),
+        }
+    }
+}
+
+/// Waits for the end of a stream of events; `false`: this Engine has none.
+async fn ended(engine: &Engine) -> bool {
     let filters = HashMap::from([("type", vec!["daemon"])]);
     let options = EventsOptionsBuilder::default().filters(&filters).build();
-    let begun = Instant::now();
     let mut events = engine.api().events(Some(options));
     while let Some(event) = events.next().await {
         if let Err(error) = event.map_err(EngineError::from) {
             tracing::debug!("the stream of the Engine's events: {error}");
-            if error.class() != ErrorClass::Unreachable {
-                return;
-            }
-            break;
+            return error.class() == ErrorClass::Unreachable;
         }
     }
-    if begun.elapsed() >= LASTING {
-        cut.cancel();
-    }
+    true
 }

@@ -154,7 +154,7 @@ impl Preparing<'_> {
     async fn all(&self, plan: &JobContainers<'_>, held: &Held) -> Result<Made, PrepareError> {
         let (made, helper_image) =
             tokio::join!(self.network_and_volumes(plan), self.helper_image(plan));
-        made?;
+        let new_volumes = made?;
         let helper_image = helper_image?;
         let services = RunningServices::start(self, plan).await?;
         let mut service_logs = FollowedLogs::default();
@@ -187,7 +187,7 @@ impl Preparing<'_> {
                 .is_some_and(|copy| copy.without_helper);
         let mut build = Recipe::new(plan.build(&image, &links));
         if without_helper {
-            build = build.with_open_directories(self.open_directories(plan));
+            build = build.with_open_directories(self.open_directories(plan, &new_volumes));
         } else {
             // Git LFS, submodules and caches lead to other hosts than the server's.
             let id = &helper_image.image.id;
@@ -207,9 +207,10 @@ impl Preparing<'_> {
         let (mut made, mut waiting);
         if without_helper {
             (made, waiting) = make_build.await;
+            // One that takes its place in mid-job finds them as the job has left them.
+            build = build.with_open_directories(Vec::new());
             if let Err(MakeError::Directories(error)) = &made {
                 tracing::debug!("the helper container makes the directories: {error}");
-                build = build.with_open_directories(Vec::new());
                 (made, waiting) = (build.make(&held.engine).await, None);
                 helper.agent().await?;
             }
@@ -249,14 +250,20 @@ impl Preparing<'_> {
         &self.engine
     }
 
-    async fn network_and_volumes(&self, plan: &JobContainers<'_>) -> Result<(), PrepareError> {
+    /// Gives the places of those volumes that were not there before.
+    async fn network_and_volumes<'p>(
+        &self,
+        plan: &'p JobContainers<'_>,
+    ) -> Result<BTreeSet<&'p str>, PrepareError> {
         if let Network::OfJob(request) = &plan.network {
             let request = NetworkCreateRequest::clone(request);
             let created = self.engine.api().create_network(request).await;
             created.map_err(|error| unusable(error.into()))?;
         }
-        let creating = plan.volumes.made().map(|(_, volume)| {
+        let creating = plan.volumes.made().map(async |(path, volume)| {
             // One that is there already is taken as it is.
+            let name = volume.request.name.as_deref().unwrap_or_default();
+            let is_new = volume.temporary || self.engine.api().inspect_volume(name).await.is_err();
             let mut request = volume.request.clone();
             if let Some(keep) = &self.shared.local.keep
                 && volume.temporary
@@ -264,23 +271,35 @@ impl Preparing<'_> {
                 let labels = request.labels.get_or_insert_default();
                 labels.extend(keep.labels.clone());
             }
-            self.engine.api().create_volume(request)
+            self.engine.api().create_volume(request).await?;
+            Ok::<_, EngineError>(is_new.then_some(path))
         });
+        let mut new = BTreeSet::new();
         for created in join_all(creating).await {
-            created.map_err(|error| unusable(error.into()))?;
+            new.extend(created.map_err(unusable)?);
         }
-        Ok(())
+        Ok(new)
     }
 
-    /// What [`Self::opening`] opens, each after its parents.
-    fn open_directories(&self, plan: &JobContainers<'_>) -> Vec<String> {
-        let mut open: BTreeSet<&str> = plan.volumes.made().map(|(path, _)| path).collect();
-        let directories = self.job.directories();
-        for directory in [&directories.project, &directories.temporary] {
-            let ancestors = Path::new(directory).ancestors().filter_map(Path::to_str);
-            open.extend(ancestors.filter(|path| plan.volumes.is_new(path)));
-        }
+    /// What [`Self::opening`] opens where it is new, each after its parents.
+    fn open_directories(
+        &self,
+        plan: &JobContainers<'_>,
+        new_volumes: &BTreeSet<&str>,
+    ) -> Vec<String> {
+        let mut open = new_volumes.clone();
+        open.extend(self.shared_directories(plan));
         open.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Directories of new volumes that stages of all users share.
+    fn shared_directories(&self, plan: &JobContainers<'_>) -> BTreeSet<&str> {
+        let directories = self.job.directories();
+        [&directories.project, &directories.temporary]
+            .into_iter()
+            .flat_map(|directory| Path::new(directory).ancestors().filter_map(Path::to_str))
+            .filter(|path| plan.volumes.is_new(path))
+            .collect()
     }
 
     /// A script that opens volumes, and directories that stages of all users share, to these.
@@ -297,6 +316,13 @@ impl Preparing<'_> {
             script.push_str(&quoted(directory));
             script.push('\n');
         }
+        // Where the image's working directory is one of them, the engine has made it by now, as root's.
+        let shared = self.shared_directories(plan);
+        script.extend(
+            shared
+                .into_iter()
+                .map(|path| format!("chmod 0777 {} || :\n", quoted(path))),
+        );
         script
     }
 

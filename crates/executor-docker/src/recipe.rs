@@ -163,9 +163,10 @@ impl Recipe {
             if at_root.is_some() {
                 trust = None;
             }
-            self.put_at_root(engine, &id, at_root)
-                .await
-                .map_err(MakeError::Directories)?;
+            match self.put_at_root(engine, &id, at_root).await {
+                Err(error) if error.is_refusal() => return Err(MakeError::Directories(error)),
+                put => put?,
+            }
         }
         if let Some(trust) = trust {
             trust.fill(engine, &id).await?;

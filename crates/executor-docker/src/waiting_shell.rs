@@ -1,7 +1,9 @@
 //! The job's container, started before its script is there: while the helper's stages run, its shell waits for input.
 //!
 //! Only where nothing can tell: no entrypoint of the image's runs before the shell, and no variable names a file that the
-//! shell reads before its input. Whatever goes wrong here goes wrong again, and is told, when the stage starts it.
+//! shell reads before its input. Whatever goes wrong here goes wrong again, and is told, when the stage starts it. A shell
+//! that may be waiting for input that cannot be handed to it any more is never started twice: it would end well at the end
+//! of its input, without its script.
 
 use tokio::task::JoinSet;
 
@@ -10,12 +12,22 @@ use crate::engine::{Engine, EngineError};
 use crate::images::Image;
 use crate::stage::Attached;
 
-/// Files that shells read first.
-const STARTUP_FILES: [&str; 2] = ["BASH_ENV", "ENV"];
+/// Variables that name files, perhaps of the working copy, which are read before a shell's input.
+const STARTUP_FILES: [&str; 4] = ["BASH_ENV", "ENV", "LD_PRELOAD", "LD_AUDIT"];
 
 /// A container that is being started, or has been.
 pub(crate) struct WaitingShell {
     starting: JoinSet<Result<Attached, EngineError>>,
+}
+
+/// What became of the shell.
+pub(crate) enum Waited {
+    /// It waits for its script.
+    Waits(Attached),
+    /// The container does not run; it can be started.
+    Stopped,
+    /// Nobody knows, or nothing reaches it: another container has to take its place.
+    Unknown,
 }
 
 /// Whether a container of this image can be started before its script is there.
@@ -39,24 +51,29 @@ impl WaitingShell {
         Self { starting }
     }
 
-    /// Its streams, when it was started and still waits.
-    pub(crate) async fn attached(mut self, engine: &Engine, container: &str) -> Option<Attached> {
-        let started = self.starting.join_next().await?;
-        let attached = match started.map_err(|error| error.to_string()) {
-            Ok(Ok(attached)) => attached,
-            Ok(Err(error)) => return not_waiting(container, &error.to_string()),
-            Err(error) => return not_waiting(container, &error),
+    /// What became of it.
+    pub(crate) async fn look(mut self, engine: &Engine, container: &str) -> Waited {
+        let started = match self.starting.join_next().await {
+            Some(Ok(started)) => started,
+            Some(Err(error)) => Err(EngineError::Garbled(error.to_string())),
+            None => Err(EngineError::Garbled("it was never started".to_owned())),
         };
+        if let Err(error) = &started {
+            tracing::debug!(container, "no shell waits for the script: {error}");
+        }
         let inspected = engine.api().inspect_container(container, None).await;
-        let state = inspected.ok().and_then(|container| container.state);
-        match state.and_then(|state| state.running) {
-            Some(true) => Some(attached),
-            _ => not_waiting(container, "it has ended"),
+        let running = match inspected.map_err(EngineError::from) {
+            Ok(inspected) => inspected.state.and_then(|state| state.running),
+            Err(error) if error.is_not_found() => Some(false),
+            Err(error) => {
+                tracing::debug!(container, "whether a shell waits: {error}");
+                None
+            }
+        };
+        match (running, started) {
+            (Some(true), Ok(attached)) => Waited::Waits(attached),
+            (Some(false), _) => Waited::Stopped,
+            (Some(true), Err(_)) | (None, _) => Waited::Unknown,
         }
     }
-}
-
-fn not_waiting(container: &str, why: &str) -> Option<Attached> {
-    tracing::debug!(container, "no shell waits for the script: {why}");
-    None
 }

@@ -137,6 +137,17 @@ impl EngineError {
         self.class() == ErrorClass::NotFound
     }
 
+    /// Whether the Engine understood, and would not.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer {
+                status: 400..=499,
+                ..
+            }
+        )
+    }
+
     /// What to do about it, where there is something; a sentence without a full stop.
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {

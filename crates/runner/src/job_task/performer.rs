@@ -335,6 +335,8 @@ impl Performer {
 
     async fn clean_up(&mut self) {
         self.beside = None;
+        // Or it may begin something that is not removed any more.
+        self.exchange = None;
         self.close_activity();
         if let Some(environment) = self.environment.take()
             && let Err(error) = environment.clean_up().await
