@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::scene::{BUSYBOX, DEBIAN, Scene, says};
-use crate::wire::gitlab::{add, variable};
+use crate::wire::gitlab::{add, after_script, variable};
 
 #[test]
 fn a_working_copy_is_fetched_again_where_the_strategy_says_so_and_cloned_anew_elsewhere() {
@@ -149,4 +149,50 @@ fn builds_on_the_host_are_shared_and_lie_apart_by_runner_and_place() {
         says(&done, &[said, "O /builds/wireabcde/0/g/p", "O made"]);
     }
     assert!(builds.join("wireabcde/0/g/p/made").exists());
+}
+
+#[test]
+fn a_user_may_write_where_the_image_s_working_directory_is_the_project_s() {
+    let mut scene = Scene::new();
+    let sha = scene.repository(&[("a", "b\n")]);
+    let image = scene.image(BUSYBOX, &["WORKDIR /builds/g/p", "USER 1234"]);
+    for (id, strategy) in [(1, "fetch"), (2, "none")] {
+        let job = scene.job_in(id, image.name.as_str(), &["id -u", "echo made > made"]);
+        let job = variable(scene.with_sources(job, &sha), "GIT_STRATEGY", strategy);
+        says(&scene.passes(&job), &["O 1234"]);
+    }
+}
+
+#[test]
+fn a_volume_that_is_kept_keeps_its_owner() {
+    let mut scene = Scene::with("volumes = [\"/kept\"]\n");
+    let own = ["chown 1000:1000 /kept"];
+    let look = ["echo owner $(stat -c %u:%g /kept)"];
+    let without_sources = |job| variable(job, "GIT_STRATEGY", "none");
+    scene.passes(&without_sources(scene.job_in(1, BUSYBOX, &own)));
+    let job = scene.passes(&without_sources(scene.job_in(2, BUSYBOX, &look)));
+    says(&job, &["O owner 1000:1000"]);
+}
+
+#[test]
+fn a_container_that_is_made_anew_in_mid_job_leaves_the_directories_as_they_are() {
+    let mut scene = Scene::new();
+    let script = [
+        "mkdir /builds/g/other",
+        "rmdir /builds/g/p",
+        "ln -s other /builds/g/p",
+        "sleep 300",
+    ];
+    let job = after_script(
+        scene.job_in(1, BUSYBOX, &script),
+        &["echo after; ls -d /builds/g/p"],
+    );
+    let job = variable(
+        variable(job, "GIT_STRATEGY", "none"),
+        "RUNNER_SCRIPT_TIMEOUT",
+        "3s",
+    );
+    let job = scene.run(&job);
+    assert_eq!(job.outcome().0, "failed", "{}", job.text());
+    says(&job, &["O after", "O /builds/g/p"]);
 }
