@@ -8,8 +8,8 @@ use bollard::models::{
     ContainerSummary, ContainerSummaryStateEnum, NetworkDisconnectRequest, Volume,
 };
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use courser_config::DockerConfig;
 use courser_executor::Swept;
@@ -85,8 +85,8 @@ impl Belongings {
                 return told.failed(format!("what is named {}…", self.base), &away);
             }
             self.remove_volumes(engine, told).await;
-            if let Some(network) = &self.network {
-                remove_network(engine, network, told).await;
+            if self.network.is_some() {
+                remove_network(engine, &self.base, told).await;
             }
         };
         if timeout(LIMIT, removing).await.is_err() {
@@ -237,27 +237,48 @@ pub(crate) async fn remove_container(
     }
 }
 
-/// Removes the job's network, and whatever is still in it.
-async fn remove_network(engine: &Engine, network: &str, told: &mut dyn Told) {
-    let inspected = engine.api().inspect_network(network, None).await;
-    let inspected = match inspected.map_err(EngineError::from) {
-        Ok(inspected) => inspected,
-        Err(error) if error.is_not_found() => return,
-        Err(error) => return told.failed(format!("network {network}"), &error),
+/// Removes the job's network, and whatever is still in it. By its label: another attempt of the job has one of the same
+/// name.
+async fn remove_network(engine: &Engine, base: &str, told: &mut dyn Told) {
+    let (label, base) = goes_with(base);
+    let options = ListNetworksOptionsBuilder::default()
+        .filters(&HashMap::from([("label", vec![format!("{label}={base}")])]))
+        .build();
+    let listed = engine.api().list_networks(Some(options)).await;
+    let listed = match listed.map_err(EngineError::from) {
+        Ok(listed) => listed,
+        Err(error) => return told.failed("networks".to_owned(), &error),
     };
-    for id in inspected.containers.unwrap_or_default().into_keys() {
-        if let Err(error) = remove_container(engine, &id, true).await {
-            told.failed(format!("container {id} in network {network}"), &error);
-            let options = NetworkDisconnectRequest {
-                container: id,
-                force: Some(true),
-            };
-            engine.api().disconnect_network(network, options).await.ok();
+    // Whatever the engine makes of the filters.
+    let ours = listed.into_iter().filter(|network| {
+        let labels = network.labels.as_ref();
+        labels.and_then(|labels| labels.get(&label)) == Some(&base)
+    });
+    for network in ours {
+        let (Some(id), Some(network)) = (network.id, network.name) else {
+            continue;
+        };
+        let inspected = engine.api().inspect_network(&id, None).await;
+        let inspected = match inspected.map_err(EngineError::from) {
+            Ok(inspected) => inspected,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return told.failed(format!("network {network}"), &error),
+        };
+        for container in inspected.containers.unwrap_or_default().into_keys() {
+            if let Err(error) = remove_container(engine, &container, true).await {
+                let what = format!("container {container} in network {network}");
+                told.failed(what, &error);
+                let options = NetworkDisconnectRequest {
+                    container,
+                    force: Some(true),
+                };
+                engine.api().disconnect_network(&id, options).await.ok();
+            }
         }
-    }
-    match engine.api().remove_network(network).await {
-        Ok(()) => told.removed(format!("network {network}")),
-        Err(error) => told.failed(format!("network {network}"), &EngineError::from(error)),
+        match engine.api().remove_network(&id).await {
+            Ok(()) => told.removed(format!("network {network}")),
+            Err(error) => told.failed(format!("network {network}"), &EngineError::from(error)),
+        }
     }
 }
 

@@ -220,7 +220,10 @@ impl DockerEnvironment {
             };
             match ran {
                 // An Engine that stops ends containers as a script's own failure would.
-                Ok(Ended::Exit(Exit::Failure { .. })) | Err(_) if self.line.is_cut().await => {
+                Ok(Ended::Exit(exit)) if self.line.has_ended(&exit).await => {
+                    return Err(self.line.lost(&stop).await);
+                }
+                Err(_) if self.line.is_cut().await => {
                     return Err(self.line.lost(&stop).await);
                 }
                 Ok(Ended::Exit(exit)) => {

@@ -217,7 +217,11 @@ impl ExecutorProvider for DockerProvider {
                 belongings.tls_verify,
             );
             match Engine::connect(&way).await {
-                Ok(engine) => belongings.remove(&engine, &mut swept).await,
+                Ok(engine) => {
+                    belongings.remove(&engine, &mut swept).await;
+                    // As at the end of a job: whatever failed is tried again.
+                    swept.again = !swept.not_removed.is_empty();
+                }
                 Err(error) => {
                     swept.not_removed.push((what(), error.to_string()));
                     swept.again = true;

@@ -9,8 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::query_parameters::EventsOptionsBuilder;
-use courser_executor::{RunError, StopSignal};
+use courser_executor::{Exit, RunError, StopSignal};
 use futures_util::StreamExt as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,18 @@ const LASTING: Duration = Duration::from_secs(1);
 /// An Engine that answers so soon after the stream's end is still the same: something on the way closes connections on
 /// which nothing is said. One that has ended is not there, or begins anew behind a socket that systemd keeps open.
 const SAME: Duration = Duration::from_secs(1);
+
+/// Between two looks at one that may be ending.
+const ENDING: Duration = Duration::from_millis(200);
+
+/// A script that fails so soon after the end of a stream may have been ended by the Engine's.
+const SUSPECT: Duration = Duration::from_secs(60);
+
+/// How long it is looked at then, and where a signal ended a script: an Engine that ends goes after its last container.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Exit codes above are those of processes that a signal has ended.
+const SIGNALS: i32 = 128;
 
 /// How often an Engine is asked before it counts as gone.
 const ASKED: u32 = 3;
@@ -41,6 +54,8 @@ pub(crate) struct LifeLine {
 
 struct Tied {
     cut: CancellationToken,
+    /// When a stream has ended though the Engine answered.
+    suspected: watch::Receiver<Option<Instant>>,
     /// To another Engine than at first.
     anew: bool,
     _following: JoinSet<()>,
@@ -56,18 +71,36 @@ impl LifeLine {
 
     /// Returns when the Engine goes; never where the Engine does not tell.
     pub(crate) async fn cut(&self) {
-        self.token().cancelled().await;
+        self.state().0.cancelled().await;
     }
 
-    fn token(&self) -> CancellationToken {
+    fn state(&self) -> (CancellationToken, Option<Instant>) {
         let tied = self.tied.lock().unwrap_or_else(PoisonError::into_inner);
-        tied.cut.clone()
+        (tied.cut.clone(), *tied.suspected.borrow())
+    }
+
+    /// Whether a container ended because its Engine does, or has.
+    pub(crate) async fn has_ended(&self, exit: &Exit) -> bool {
+        match exit {
+            Exit::Failure { code, .. } => self.look(*code > SIGNALS).await,
+            Exit::Success => false,
+        }
     }
 
     /// Whether the Engine is gone, with or without a successor.
     pub(crate) async fn is_cut(&self) -> bool {
-        let cut = self.token();
+        self.look(false).await
+    }
+
+    async fn look(&self, closely: bool) -> bool {
+        let (cut, suspected) = self.state();
+        let looking = async {
+            if closely || suspected.is_some_and(|since| since.elapsed() < SUSPECT) {
+                sleep(LOOK).await;
+            }
+        };
         let asking = async {
+            looking.await;
             for _ in 1..ASKED {
                 if self.engine.api().ping().await.is_ok() {
                     return false;
@@ -115,25 +148,34 @@ impl LifeLine {
 impl Tied {
     fn to(engine: &Engine, anew: bool) -> Self {
         let cut = CancellationToken::new();
+        let (suspecting, suspected) = watch::channel(None);
         let mut following = JoinSet::new();
-        following.spawn(follow(engine.clone(), cut.clone()));
+        following.spawn(follow(engine.clone(), cut.clone(), suspecting));
         Self {
             cut,
+            suspected,
             anew,
             _following: following,
         }
     }
 }
 
-async fn follow(engine: Engine, cut: CancellationToken) {
+async fn follow(engine: Engine, cut: CancellationToken, suspected: watch::Sender<Option<Instant>>) {
+    let begun = Instant::now();
+    if !ended(&engine).await || begun.elapsed() < LASTING {
+        return;
+    }
     loop {
-        let begun = Instant::now();
-        if !ended(&engine).await || begun.elapsed() < LASTING {
-            return;
-        }
+        suspected.send_replace(Some(Instant::now()));
         match timeout(SAME, engine.api().ping()).await {
             Ok(Ok(_)) => tracing::debug!("the stream of the Engine's events is opened again"),
             Ok(Err(_)) | Err(_) => return cut.cancel(),
+        }
+        // An Engine that is ending answers until its last container has ended, and has no such stream any more.
+        let begun = Instant::now();
+        ended(&engine).await;
+        if begun.elapsed() < LASTING {
+            sleep(ENDING).await;
         }
     }
 }

@@ -6,7 +6,7 @@ use bollard::models::{EndpointSettings, NetworkCreateRequest, NetworkingConfig};
 use courser_config::DockerConfig;
 use courser_job::Job;
 
-use crate::labels::Labels;
+use crate::labels::{Labels, goes_with};
 use crate::names::Names;
 
 /// The network of a job.
@@ -47,7 +47,13 @@ impl Network {
             driver: Some("bridge".to_owned()),
             enable_ipv6: Some(config.enable_ipv6),
             options: (mtu != 0).then(|| HashMap::from([(MTU.to_owned(), mtu.to_string())])),
-            labels: Some(labels.network()),
+            labels: Some(
+                labels
+                    .network()
+                    .into_iter()
+                    .chain([goes_with(names.base())])
+                    .collect(),
+            ),
             ..NetworkCreateRequest::default()
         }))
     }

@@ -317,12 +317,21 @@ impl Preparing<'_> {
             script.push('\n');
         }
         // Where the image's working directory is one of them, the engine has made it by now, as root's.
-        let shared = self.shared_directories(plan);
-        script.extend(
-            shared
-                .into_iter()
-                .map(|path| format!("chmod 0777 {} || :\n", quoted(path))),
-        );
+        let shared = self.shared_directories(plan).into_iter();
+        script.extend(shared.map(|path| format!("chmod 0777 {} || :\n", quoted(path))));
+        for directory in [&directories.project, &directories.temporary] {
+            let path = quoted(directory);
+            script.push_str(
+                &[
+                    "[ -n \"$(ls -A ",
+                    &path,
+                    ")\" ] || chmod 0777 ",
+                    &path,
+                    " || :\n",
+                ]
+                .concat(),
+            );
+        }
         script
     }
 

@@ -34,6 +34,9 @@ pub(super) fn cache_volume(project: &str) -> String {
 
 /// Removes what runs left whose directories are gone.
 pub(super) async fn forget_old_runs(state: &ProjectState, session: &Session) {
+    if state.engines().is_ok_and(|engines| engines.is_empty()) {
+        return;
+    }
     let is_gone = |run: &str| !state.has_run(run);
     let stays = match forget(state, session, false, is_gone, |_| ()).await {
         Ok(forgotten) => forgotten.stays,
