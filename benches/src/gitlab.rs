@@ -7,12 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use courser_testkit::git_http;
 use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::server::{FakeServer, Reply, Request};
 use crc32fast::Hasher;
 use serde_json::{Value, json};
 
-use crate::sources;
 use crate::world::World;
 
 /// Longest a benchmark waits for anything.
@@ -107,7 +107,7 @@ impl GitLab {
             if let Some(repositories) = &offer.repositories
                 && request.path.contains(".git/")
             {
-                return sources::serve(repositories, request);
+                return git_http::serve(repositories, request);
             }
             let reply = state.locked().answer(request, &offer);
             state.changed.notify_all();

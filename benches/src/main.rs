@@ -24,7 +24,6 @@ mod memory;
 mod peers;
 mod resident;
 mod size;
-mod sources;
 mod start;
 mod throughput;
 mod trace;

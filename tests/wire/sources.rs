@@ -1,9 +1,7 @@
 //! Sources over HTTPS with a private CA, served by Git itself (lifecycle 2).
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use courser_testkit::git_http;
 use courser_testkit::programs::write_program;
 use courser_testkit::server::{Reply, Request};
 use serde_json::{Value, json};
@@ -30,46 +28,7 @@ pub(crate) fn git_over_http(
             agent.starts_with("gitlab-runner 19.") || agent.starts_with("git/"),
             "{agent}"
         );
-        let mut backend = Command::new("git")
-            .arg("http-backend")
-            .env("GIT_PROJECT_ROOT", &root)
-            .env("GIT_HTTP_EXPORT_ALL", "1")
-            .env("PATH_INFO", &request.path)
-            .env("QUERY_STRING", request.query.as_deref().unwrap_or_default())
-            .env("REQUEST_METHOD", &request.method)
-            .env("CONTENT_TYPE", request.header("content-type"))
-            .env("HTTP_CONTENT_ENCODING", request.header("content-encoding"))
-            .env("GIT_PROTOCOL", request.header("git-protocol"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start git http-backend");
-        let mut input = backend.stdin.take().expect("piped");
-        input.write_all(&request.body).expect("write the body");
-        drop(input);
-        let output = backend.wait_with_output().expect("its answer").stdout;
-        let end = output
-            .windows(4)
-            .position(|bytes| bytes == b"\r\n\r\n")
-            .expect("a head");
-        let head = String::from_utf8_lossy(&output[..end]).into_owned();
-        let mut status = 200;
-        let mut reply = Reply::status(0);
-        for (name, value) in head.lines().filter_map(|line| line.split_once(": ")) {
-            if name == "Status" {
-                status = value[..3].parse().expect("a status");
-            } else {
-                reply = reply.header(name, value);
-            }
-        }
-        match reply {
-            Reply::Answer { headers, .. } => Reply::Answer {
-                status,
-                headers,
-                body: output[end + 4..].to_vec(),
-            },
-            other => other,
-        }
+        git_http::serve(&root, request)
     }
 }
 

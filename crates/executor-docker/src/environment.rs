@@ -255,10 +255,7 @@ impl From<EngineError> for RunError {
     /// With what to do about it.
     fn from(error: EngineError) -> Self {
         Self::Environment {
-            message: match error.remedy() {
-                Some(remedy) => format!("{error}\n{remedy}"),
-                None => error.to_string(),
-            },
+            message: error.with_remedy(error.to_string()),
             reason: None,
         }
     }

@@ -474,10 +474,7 @@ pub(crate) fn unusable(error: EngineError) -> PrepareError {
         EngineError::Setup(error) => format!("creating docker connection: {error}"),
         error => error.to_string(),
     };
-    PrepareError::passing(match error.remedy() {
-        Some(remedy) => format!("{text}\n{remedy}"),
-        None => text,
-    })
+    PrepareError::passing(error.with_remedy(text))
 }
 
 fn no_image(error: ImageError) -> PrepareError {

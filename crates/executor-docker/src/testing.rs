@@ -4,11 +4,25 @@ use std::path::Path;
 
 use courser_config::{Environment, RunnerConfig, load};
 use courser_job::{DirectoryLayout, Job, RunnerContext};
+use courser_net::legs::DockerOptions;
+use courser_net::{Legs, SystemRoots};
 use courser_protocol::JobResponse;
+use courser_testkit::server::FakeServer;
 use serde_json::{Value, json};
 
-use crate::engine::ApiVersion;
+use crate::engine::{ApiVersion, Engine};
 use crate::plan::{Daemon, Inputs};
+
+/// The Engine that a fake plays.
+pub(crate) async fn connected(server: &FakeServer) -> Engine {
+    let host = format!("tcp://{}", server.address());
+    let options = DockerOptions {
+        host: &host,
+        ..DockerOptions::default()
+    };
+    let way = Legs::new(SystemRoots::None, None, "/".into()).docker(options);
+    Engine::connect(&way).await.expect("a fake answers")
+}
 
 /// A small, whole job, with `change` laid over the top level of its payload.
 pub(crate) fn job(change: Value) -> Job {

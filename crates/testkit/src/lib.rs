@@ -19,6 +19,7 @@
 //! ```
 
 pub mod forge;
+pub mod git_http;
 pub mod hostile;
 pub mod http_message;
 pub mod lfs;

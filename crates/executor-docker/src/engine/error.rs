@@ -148,6 +148,14 @@ impl EngineError {
         )
     }
 
+    /// What is said of it, and below it what to do about it, where there is something.
+    pub(crate) fn with_remedy(&self, said: String) -> String {
+        match self.remedy() {
+            Some(remedy) => format!("{said}\n{remedy}"),
+            None => said,
+        }
+    }
+
     /// What to do about it, where there is something; a sentence without a full stop.
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use courser_net::{Legs, SystemRoots, legs::DockerOptions};
 use courser_protocol::Secret;
 use courser_testkit::http_message::Request;
 use courser_testkit::server::{FakeServer, Reply};
 use serde_json::json;
 
 use super::*;
+use crate::testing::connected;
 
 /// An Engine of API 1.49 with this behaviour.
 fn fake(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> FakeServer {
@@ -20,13 +20,7 @@ fn fake(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> FakeServe
 }
 
 async fn images(server: &FakeServer) -> Images {
-    let host = format!("tcp://{}", server.address());
-    let options = DockerOptions {
-        host: &host,
-        ..DockerOptions::default()
-    };
-    let way = Legs::new(SystemRoots::None, None, "/".into()).docker(options);
-    let engine = Engine::connect(&way).await.unwrap();
+    let engine = connected(server).await;
     let mut images = Images::new(engine, CredentialSources::default());
     images.pauses = Pauses {
         shortest: Duration::ZERO,

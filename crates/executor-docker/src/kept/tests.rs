@@ -1,10 +1,10 @@
 //! What is found and removed, against a fake Engine; the rest against the real one: `tests/docker_engine/shell.rs`.
 
-use courser_net::{Legs, SystemRoots, legs::DockerOptions};
 use courser_testkit::server::{FakeServer, Reply};
 use serde_json::json;
 
 use super::*;
+use crate::testing::connected;
 
 #[tokio::test]
 async fn images_made_from_kept_ones_are_not_ours() {
@@ -39,13 +39,7 @@ async fn images_made_from_kept_ones_are_not_ours() {
             other => panic!("{other:?}"),
         }
     });
-    let host = format!("tcp://{}", server.address());
-    let options = DockerOptions {
-        host: &host,
-        ..DockerOptions::default()
-    };
-    let way = Legs::new(SystemRoots::None, None, "/".into()).docker(options);
-    let engine = Engine::connect(&way).await.expect("a fake answers");
+    let engine = connected(&server).await;
     let found = Kept::of(&engine, "of", "us").await.expect("listed");
     let names: Vec<String> = found.iter().map(Kept::to_string).collect();
     let expected = [

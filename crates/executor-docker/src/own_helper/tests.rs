@@ -1,10 +1,10 @@
 //! What is taken away, against a fake Engine; the image itself against the real one: `tests/docker_engine/own_helper.rs`.
 
-use courser_net::{Legs, SystemRoots, legs::DockerOptions};
 use courser_testkit::server::{FakeServer, Reply};
 use serde_json::json;
 
 use super::*;
+use crate::testing::connected;
 
 #[tokio::test]
 async fn images_of_other_versions_go_when_they_are_old_and_unused() {
@@ -39,13 +39,7 @@ async fn images_of_other_versions_go_when_they_are_old_and_unused() {
             other => panic!("{other:?}"),
         }
     });
-    let host = format!("tcp://{}", server.address());
-    let options = DockerOptions {
-        host: &host,
-        ..DockerOptions::default()
-    };
-    let way = Legs::new(SystemRoots::None, None, "/".into()).docker(options);
-    let engine = Engine::connect(&way).await.expect("a fake answers");
+    let engine = connected(&server).await;
     let now = "2026-11-22T00:00:00Z".parse().expect("a time");
     remove_old(&engine, "sha256:ours", now).await;
     let removed: Vec<String> = server

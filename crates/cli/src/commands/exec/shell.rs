@@ -15,10 +15,12 @@ use std::process::ExitCode;
 use courser_coordinator::{Beforehand, PassedJob};
 use courser_executor_docker::engine::Engine;
 use courser_executor_docker::kept::KeptJob;
+use courser_executor_docker::script_container::ScriptContainer;
 use courser_pipeline::{JobWhen, Pipeline, PipelineJob};
 use courser_protocol::{JobVariable, Secret};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::hold::Meeting;
 use super::containers::{self, ContainerOptions};
@@ -152,6 +154,18 @@ struct Past<'a> {
     copy: Option<KeptCopy>,
 }
 
+/// Where the job waits in place of its script.
+enum Held {
+    InContainer {
+        job: String,
+        mark: String,
+        scripts: UnboundedReceiver<ScriptContainer>,
+    },
+    Here {
+        meeting: Meeting,
+    },
+}
+
 async fn open(
     arguments: &Arguments,
     session: &Session,
@@ -199,7 +213,7 @@ async fn open(
             .and_then(|containers| containers.tunnel.clone()),
         scripts: None,
     };
-    let code = if let Some(containers) = containers.as_ref().filter(|_| has_container) {
+    let held = if let Some(containers) = containers.as_ref().filter(|_| has_container) {
         let noted = state.note_engine(containers.engine.host());
         noted.map_err(|error| Failure::internal(format!("{}: {error}", state.root().display())))?;
         let last = last.filter(|_| !arguments.fresh);
@@ -216,29 +230,7 @@ async fn open(
         let job = plan.pipeline.jobs[plan.job].name.clone();
         let (told, scripts) = tokio::sync::mpsc::unbounded_channel();
         ways.scripts = Some(told);
-        let Plan {
-            pipeline,
-            beforehand,
-            reused,
-            ..
-        } = plan;
-        let began = prepared.begin(pipeline, beforehand, variables, url).await?;
-        let coordinator = &prepared.coordinator;
-        let mut runner = runner::start(coordinator, began.tokens, run, state, ways, session)?;
-        let following = follow::to_the_end(
-            coordinator,
-            began.pipeline,
-            began.events,
-            &mut runner,
-            reused,
-            &mut view,
-        );
-        let shell = container::Shell {
-            job: &job,
-            command: &arguments.command,
-            mark: &mark,
-        };
-        container::run(following, scripts, shell, session).await?
+        Held::InContainer { job, mark, scripts }
     } else {
         let meeting = Meeting::new(run.root().join("shell"))
             .map_err(|error| Failure::internal(format!("{}: {error}", run.root().display())))?;
@@ -259,25 +251,36 @@ async fn open(
                 .extend(take_copy(&project.to_string()));
         }
         ways.builds = copy.as_ref().map(|copy| copy.builds.clone());
-        let Plan {
-            pipeline,
-            beforehand,
-            reused,
-            ..
-        } = plan;
-        let began = prepared.begin(pipeline, beforehand, variables, url).await?;
-        let coordinator = &prepared.coordinator;
-        let mut runner = runner::start(coordinator, began.tokens, run, state, ways, session)?;
-        let following = follow::to_the_end(
-            coordinator,
-            began.pipeline,
-            began.events,
-            &mut runner,
-            reused,
-            &mut view,
-        );
-        let (job, command, ours) = (&arguments.job, &arguments.command, copy.is_some());
-        session::run(following, &meeting, job, command, session, ours).await?
+        Held::Here { meeting }
+    };
+    let Plan {
+        pipeline,
+        beforehand,
+        reused,
+        ..
+    } = plan;
+    let began = prepared.begin(pipeline, beforehand, variables, url).await?;
+    let coordinator = &prepared.coordinator;
+    let mut runner = runner::start(coordinator, began.tokens, run, state, ways, session)?;
+    let following = follow::to_the_end(
+        coordinator,
+        began.pipeline,
+        began.events,
+        &mut runner,
+        reused,
+        &mut view,
+    );
+    let command = &arguments.command;
+    let code = match held {
+        Held::InContainer { job, mark, scripts } => {
+            let (job, mark) = (&job, &mark);
+            let shell = container::Shell { job, command, mark };
+            container::run(following, scripts, shell, session).await?
+        }
+        Held::Here { meeting } => {
+            let (job, ours) = (&arguments.job, copy.is_some());
+            session::run(following, &meeting, job, command, session, ours).await?
+        }
     };
     prepared.coordinator.stop().await;
     Ok(code)

@@ -4,16 +4,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
-use courser_testkit::server::{Reply, Request};
+use crate::server::{Reply, Request};
 
 /// Answers for the repositories below `root`, whoever asks.
-pub(crate) fn serve(root: &Path, request: &Request) -> Reply {
-    ask_git(root, request)
-        .unwrap_or_else(|error| Reply::text(500, &format!("git http-backend: {error:#}")))
-}
-
-fn ask_git(root: &Path, request: &Request) -> Result<Reply> {
+pub fn serve(root: &Path, request: &Request) -> Reply {
     let mut backend = Command::new("git")
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", root)
@@ -26,14 +20,15 @@ fn ask_git(root: &Path, request: &Request) -> Result<Reply> {
         .env("GIT_PROTOCOL", request.header("git-protocol"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .spawn()?;
-    let mut input = backend.stdin.take().context("its input")?;
-    input.write_all(&request.body)?;
+        .spawn()
+        .expect("start git http-backend");
+    let mut input = backend.stdin.take().expect("piped");
+    input.write_all(&request.body).expect("write the body");
     drop(input);
-    let output = backend.wait_with_output()?.stdout;
+    let output = backend.wait_with_output().expect("its answer").stdout;
     let mut parts = output.windows(4);
     let end = parts.position(|bytes| bytes == b"\r\n\r\n");
-    let end = end.context("no head")?;
+    let end = end.expect("a head");
     let head = String::from_utf8_lossy(&output[..end]);
     let headers: Vec<(&str, &str)> = head
         .lines()
@@ -49,5 +44,5 @@ fn ask_git(root: &Path, request: &Request) -> Result<Reply> {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
     }
-    Ok(reply)
+    reply
 }
