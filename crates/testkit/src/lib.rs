@@ -18,10 +18,12 @@
 //! assert!(server.requests().is_empty());
 //! ```
 
+pub mod clouds;
 pub mod forge;
 pub mod git_http;
 pub mod hostile;
 pub mod http_message;
+pub mod id_token;
 pub mod lfs;
 pub mod odd_chains;
 pub mod openssl;

@@ -4,9 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use aws_lc_rs::{digest, hmac};
-
 use super::{Daemon, program, write};
+use crate::clouds::sigv4::{sha256, signature};
 use crate::pki::Issued;
 
 const ACCESS_KEY: &str = "courser-test";
@@ -86,19 +85,10 @@ impl ObjectStore {
             valid.as_secs()
         );
         let request = format!("{method}\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
-        let request = hex::encode(digest::digest(&digest::SHA256, request.as_bytes()));
-        let key = [day, REGION, "s3", "aws4_request"]
-            .iter()
-            .fold(format!("AWS4{SECRET_KEY}").into_bytes(), |key, part| {
-                sign(&key, part)
-            });
+        let request = sha256(request.as_bytes());
         let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{request}");
-        let signature = hex::encode(sign(&key, &text));
+        let scope = [day, REGION, "s3", "aws4_request"].map(ToOwned::to_owned);
+        let signature = signature(SECRET_KEY, &scope, &text);
         format!("https://{host}{path}?{query}&X-Amz-Signature={signature}")
     }
-}
-
-fn sign(key: &[u8], text: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
 }
