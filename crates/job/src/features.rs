@@ -52,6 +52,7 @@ features! {
     network_per_build = "FF_NETWORK_PER_BUILD",
     docker_init = "FF_USE_INIT_WITH_DOCKER_EXECUTOR",
     native_container_stop = "FF_USE_NATIVE_CONTAINER_STOP",
+    secret_resolving_fails_if_missing = "FF_SECRET_RESOLVING_FAILS_IF_MISSING",
 }
 
 impl Features {

@@ -13,6 +13,7 @@ mod images;
 mod log;
 mod outline;
 mod scripts;
+mod secrets;
 mod sources;
 
 use std::fmt::Write as _;
@@ -25,6 +26,7 @@ pub use images::*;
 pub use log::*;
 pub use outline::*;
 pub use scripts::*;
+pub use secrets::*;
 pub use sources::*;
 
 const BOLD_RED: &str = "\u{1b}[31;1m";

@@ -47,7 +47,8 @@ fn refuse_unbuilt_payload(payload: &JobResponse) -> Result<(), Rejection> {
             "`run` (CI steps) is not built yet: use `script`",
         ));
     }
-    if let Some(name) = payload.secrets.keys().next() {
+    let mut secrets = payload.secrets.iter().flat_map(|secrets| secrets.iter());
+    if let Some((name, _)) = secrets.next() {
         return Err(Rejection::configuration(format!(
             "`secrets` are not built yet (first one: {name:?})"
         )));

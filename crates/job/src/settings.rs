@@ -47,6 +47,8 @@ pub struct Settings {
     pub artifact_download_attempts: u32,
     /// `EXECUTOR_JOB_SECTION_ATTEMPTS`: of a stage whose container is gone.
     pub executor_job_section_attempts: u32,
+    /// `SECRETS_RETRIEVAL_ATTEMPTS`, 1 to 10.
+    pub secrets_retrieval_attempts: u32,
     /// `AFTER_SCRIPT_IGNORE_ERRORS`.
     pub after_script_ignore_errors: bool,
     /// `RUNNER_GENERATE_ARTIFACTS_METADATA`: zip artifacts get a provenance statement.
@@ -137,7 +139,7 @@ impl Settings {
             }
             (debug_trace, debug_services) = (false, false);
         }
-        let settings = Self {
+        Self {
             debug_trace,
             debug_services,
             git_strategy: reader.git_strategy(payload.allow_git_fetch),
@@ -161,14 +163,12 @@ impl Settings {
             restore_cache_attempts: reader.attempts("RESTORE_CACHE_ATTEMPTS"),
             artifact_download_attempts: reader.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS"),
             executor_job_section_attempts: reader.attempts("EXECUTOR_JOB_SECTION_ATTEMPTS"),
+            secrets_retrieval_attempts: reader.attempts("SECRETS_RETRIEVAL_ATTEMPTS"),
             after_script_ignore_errors: reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true),
             generate_artifacts_metadata: reader.bool("RUNNER_GENERATE_ARTIFACTS_METADATA", false),
             script_timeout: reader.timeout(SCRIPT_TIMEOUT),
             after_script_timeout: reader.timeout(AFTER_SCRIPT_TIMEOUT),
-        };
-        // Nothing here has such attempts, but a number that makes no sense is told of all the same.
-        reader.attempts("SECRETS_RETRIEVAL_ATTEMPTS");
-        settings
+        }
     }
 }
 

@@ -3,6 +3,23 @@
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::error::Category;
 
+/// Structures of the payload: what is absent or null is the default, unknown keys are ignored.
+macro_rules! payload {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default)]
+        pub struct $name {
+            $(
+                $(#[$field_meta])*
+                #[serde(deserialize_with = "crate::decode::null_as_default")]
+                pub $field: $type,
+            )*
+        }
+    };
+}
+pub(crate) use payload;
+
 /// A body that is not what the protocol promises. It names the place and what belongs there, never
 /// the value that stands there: that may be a token in the wrong field.
 #[derive(Debug, thiserror::Error)]

@@ -134,7 +134,7 @@ pub const ALL: &[FeatureFlag] = &[
     ),
     FeatureFlag::on(
         "FF_SECRET_RESOLVING_FAILS_IF_MISSING",
-        "No effect yet: secrets are not built.",
+        "A secret that is missing fails the job; off: it is empty.",
     ),
     FeatureFlag::off(
         "FF_PRINT_POD_EVENTS",

@@ -4,23 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{DecodeError, first_value, null_as_default};
+use crate::decode::{DecodeError, first_value, null_as_default, payload};
+use crate::secrets::JobSecrets;
 use crate::{FailureReason, Secret};
-
-macro_rules! payload {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-        #[serde(default)]
-        pub struct $name {
-            $(
-                $(#[$field_meta])*
-                #[serde(deserialize_with = "null_as_default")]
-                pub $field: $type,
-            )*
-        }
-    };
-}
 
 payload! {
     /// A job as the coordinator hands it out.
@@ -57,9 +43,9 @@ payload! {
         dependencies: Vec<Dependency>,
         /// What the server understands.
         features: JobFeatures,
-        /// Secrets to resolve, by variable name; each value is one provider's object (3.14).
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        secrets: BTreeMap<String, serde_json::Value>,
+        /// Secrets to resolve (3.14).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secrets: Option<JobSecrets>,
         /// Scripts around `get_sources`.
         hooks: Vec<Hook>,
         /// CI steps (3.13).

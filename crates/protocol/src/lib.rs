@@ -16,6 +16,7 @@ mod job;
 mod registration;
 mod request;
 mod secret;
+pub mod secrets;
 mod trace;
 mod update;
 
@@ -33,5 +34,6 @@ pub use registration::{
 };
 pub use request::{JobRequest, SessionInfo};
 pub use secret::Secret;
+pub use secrets::{JobSecret, JobSecrets};
 pub use trace::ContentRange;
 pub use update::{FailureReason, JobState, JobStatus, TraceSummary, UpdateRequest};

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use courser_pipeline::{JobArtifacts, JobCache, Pipeline, PipelineJob, YamlVariable};
 use courser_protocol::{
     Artifact, Cache, DockerOptions, ExecutorOptions, Hook, Image, Input, InputKind, InputValue,
-    JobInfo, JobResponse, JobVariable, KubernetesOptions, Port, RunText, Step, UserText, When,
+    JobInfo, JobResponse, JobSecret, JobVariable, KubernetesOptions, Port, RunText, Step, UserText,
+    When,
 };
 
 use super::{ForeignNeed, JobTemplate};
@@ -126,11 +128,16 @@ pub(super) fn template(
             hooks: hooks(job),
             inputs: inputs(job),
             secrets: match &job.secrets {
-                Some(Value::Object(secrets)) => secrets
-                    .iter()
-                    .map(|(name, secret)| (name.clone(), secret.clone()))
-                    .collect(),
-                _ => Default::default(),
+                Some(Value::Object(secrets)) => {
+                    let named = secrets.iter().map(|(name, secret)| {
+                        (
+                            name.clone(),
+                            JobSecret::deserialize(secret).unwrap_or_default(),
+                        )
+                    });
+                    Some(named.collect())
+                }
+                _ => None,
             },
             ..JobResponse::default()
         },

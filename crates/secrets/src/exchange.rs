@@ -1,0 +1,210 @@
+//! A request to a provider and its answer: repeated where that may help and harms nobody, bounded in time and memory
+//! (`secrets.md` 14.4, 14.5).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use courser_net::{Ambience, Answer, Call, CallError, Client, Redirects, Retry, Timeouts};
+use http::{HeaderMap, StatusCode, header};
+use zeroize::Zeroizing;
+
+const ATTEMPTS: u32 = 3;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// What a server may ask for with `Retry-After`; the time for all secrets is shorter or ends it anyway.
+const LONGEST_ORDERED: Duration = Duration::from_secs(60);
+/// One answer. Vault stores at most 1 MiB a path, which may grow sixfold as JSON.
+const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
+/// All answers of one job.
+const JOB_LIMIT: usize = 64 * 1024 * 1024;
+
+/// Requests to the servers of one trust, for one job.
+#[derive(Clone)]
+pub(crate) struct Exchange {
+    client: Client,
+    ambience: Ambience,
+    bounds: Arc<Bounds>,
+}
+
+/// What the requests of a job share.
+#[derive(Default)]
+pub(crate) struct Bounds {
+    received: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Bounds {
+    /// Nothing new is asked from now on; what is under way ends by itself.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// When a request may be sent a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It changes nothing, or nothing that matters: after network errors and passing answers.
+    Always,
+    /// Each one makes something new: only where the server certainly did not act on it.
+    WhenNotProcessed,
+}
+
+/// An answer with any status.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// May be a secret: zeroized when dropped.
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+impl Reply {
+    /// The type of the body, without its parameters.
+    pub(crate) fn content_type(&self) -> &str {
+        let value = self.headers.get(header::CONTENT_TYPE);
+        let value = value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim()
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(client: Client, ambience: Ambience, bounds: Arc<Bounds>) -> Self {
+        Self {
+            client,
+            ambience,
+            bounds,
+        }
+    }
+
+    /// Sends a call. Redirects are answers; timeouts and retries of the call are replaced by ours.
+    pub(crate) async fn send(&self, call: Call, repeat: Repeat) -> Result<Reply, CallError> {
+        let call = Call {
+            timeouts: Timeouts {
+                response_header: REQUEST_TIMEOUT,
+                total: REQUEST_TIMEOUT,
+            },
+            retry: Retry::Never,
+            redirects: Redirects::Return,
+            ..call
+        };
+        let mut attempt = 1;
+        loop {
+            if self.bounds.stopped.load(Ordering::Relaxed) {
+                return Err(CallError::Client("not asked any more".to_owned()));
+            }
+            let result = self.once(call.clone()).await;
+            let again = match &result {
+                Ok(reply) => is_passing(reply.status, repeat),
+                Err(error) => is_passing_error(error, repeat),
+            };
+            if !again || attempt == ATTEMPTS {
+                return result;
+            }
+            let ordered = result
+                .as_ref()
+                .ok()
+                .and_then(|reply| retry_after(&reply.headers));
+            let pause = ordered.unwrap_or_else(|| self.pause(attempt));
+            tracing::info!(attempt, ?pause, "a request for a secret is repeated");
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn once(&self, call: Call) -> Result<Reply, CallError> {
+        let shown = courser_net::shown_url(&call.url);
+        let mut answer: Answer = self.client.send(call).await?;
+        let mut body = Zeroizing::new(Vec::new());
+        while let Some(piece) = answer.chunk().await? {
+            let received = self
+                .bounds
+                .received
+                .fetch_add(piece.len(), Ordering::Relaxed);
+            for (have, limit) in [(body.len(), ANSWER_LIMIT), (received, JOB_LIMIT)] {
+                if have.saturating_add(piece.len()) > limit {
+                    return Err(CallError::TooLarge { url: shown, limit });
+                }
+            }
+            // Growing in place would leave copies behind.
+            if body.capacity() - body.len() < piece.len() {
+                let mut grown = Zeroizing::new(Vec::with_capacity((body.len() + piece.len()) * 2));
+                grown.extend_from_slice(&body);
+                body = grown;
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Reply {
+            status: answer.status,
+            headers: std::mem::take(&mut answer.headers),
+            body,
+        })
+    }
+
+    /// Full jitter.
+    fn pause(&self, attempt: u32) -> Duration {
+        let longest = FIRST_PAUSE
+            .saturating_mul(1 << attempt.min(16))
+            .min(LONGEST_PAUSE);
+        longest.mul_f64((self.ambience.fraction)())
+    }
+}
+
+/// Whether a status is one that passes.
+pub(crate) fn is_passing(status: StatusCode, repeat: Repeat) -> bool {
+    match repeat {
+        Repeat::Always => matches!(status.as_u16(), 408 | 412 | 429 | 500 | 502..=504),
+        Repeat::WhenNotProcessed => matches!(status.as_u16(), 412 | 429 | 503),
+    }
+}
+
+/// Whether an error may pass: not one of trust, of settings or of size.
+pub(crate) fn is_passing_error(error: &CallError, repeat: Repeat) -> bool {
+    let CallError::Network { message, .. } = error else {
+        return false;
+    };
+    let of_trust = ["x509:", "tls:", "certificate"]
+        .iter()
+        .any(|word| message.contains(word));
+    let before_sending = message.starts_with("dial ") || message.starts_with("proxy ");
+    !of_trust && (repeat == Repeat::Always || before_sending)
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let seconds = value.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_ORDERED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_repeated() {
+        let passes = |code: u16, repeat| is_passing(StatusCode::from_u16(code).unwrap(), repeat);
+        for code in [408, 412, 429, 500, 502, 503, 504] {
+            assert!(passes(code, Repeat::Always), "{code}");
+        }
+        for code in [200, 307, 400, 401, 403, 404, 501] {
+            assert!(!passes(code, Repeat::Always), "{code}");
+        }
+        assert!(passes(503, Repeat::WhenNotProcessed) && !passes(500, Repeat::WhenNotProcessed));
+        let error = |message: &str| CallError::Network {
+            method: http::Method::GET,
+            url: String::new(),
+            message: message.to_owned(),
+        };
+        let refused = error("dial tcp 127.0.0.1:1: connection refused");
+        assert!(is_passing_error(&refused, Repeat::WhenNotProcessed));
+        let cut = error("connection reset by peer");
+        assert!(is_passing_error(&cut, Repeat::Always));
+        assert!(!is_passing_error(&cut, Repeat::WhenNotProcessed));
+        let untrusted = error(
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+        );
+        assert!(!is_passing_error(&untrusted, Repeat::Always));
+    }
+}

@@ -1,0 +1,315 @@
+//! All secrets of a job, fetched side by side and told of in order.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use courser_job::{Job, messages};
+use courser_protocol::{JobSecret, JobSecrets, JobVariable, Secret};
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::Aws;
+use crate::azure::Azure;
+use crate::exchange::{Bounds, Exchange};
+use crate::expansion::expanded;
+use crate::gitlab_secrets_manager::GitLabSecretsManager;
+use crate::google::Google;
+use crate::vault::Vault;
+use crate::{Failure, FailureClass, Leases, Surroundings};
+
+/// Requests that are under way at the same time.
+const SIDE_BY_SIDE: usize = 32;
+/// What Linux passes to a program in one variable, `NAME=value` and its end included (`MAX_ARG_STRLEN`).
+const VARIABLE_LIMIT: usize = 128 * 1024;
+/// For requests that are under way when the rest is given up: a token that is being made must be known to be revoked.
+const WIND_UP: Duration = Duration::from_secs(5);
+
+/// The secrets of a job, and what its settings say of them.
+#[derive(Debug, Clone)]
+pub struct Request {
+    secrets: Vec<(String, JobSecret)>,
+    /// `SECRETS_RETRIEVAL_ATTEMPTS`.
+    pub attempts: u32,
+    /// `FF_SECRET_RESOLVING_FAILS_IF_MISSING`: else a secret that is missing is empty.
+    pub missing_fails: bool,
+    /// `FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY`.
+    pub long_backoff: bool,
+}
+
+impl Request {
+    /// Secrets whose references are replaced by `expand`.
+    pub fn new(secrets: &JobSecrets, expand: impl Fn(&str) -> String) -> Self {
+        let secrets = secrets.iter();
+        Self {
+            secrets: secrets
+                .map(|(name, secret)| (name.to_owned(), expanded(secret, &expand)))
+                .collect(),
+            attempts: 1,
+            missing_fails: true,
+            long_backoff: true,
+        }
+    }
+
+    /// What a job asks for; nothing where its payload has no `secrets`.
+    pub fn of(job: &Job) -> Option<Self> {
+        let secrets = job.payload().secrets.as_ref()?;
+        let request = Self::new(secrets, |text| job.variables().expand(text));
+        Some(Self {
+            attempts: job.settings().secrets_retrieval_attempts,
+            missing_fails: job.features().secret_resolving_fails_if_missing,
+            long_backoff: job.features().exponential_backoff,
+            ..request
+        })
+    }
+
+    /// Wait after attempt number `failed` (1-based): 5 s doubling to 5 min, or 1 s doubling to 5 s.
+    fn backoff(&self, failed: u32) -> Duration {
+        let (first, longest) = if self.long_backoff { (5, 300) } else { (1, 5) };
+        Duration::from_secs((first << failed.saturating_sub(1).min(16)).min(longest))
+    }
+}
+
+/// What one provider says of one secret.
+pub(crate) enum Resolution {
+    /// Its value.
+    Value(Secret),
+    /// There is no such secret, in the sense of `FF_SECRET_RESOLVING_FAILS_IF_MISSING`.
+    Missing(Missing),
+}
+
+/// A secret that is not there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Missing {
+    /// Stands before `secret not found: NAME`; ends with a colon and a blank where it is not empty.
+    pub(crate) context: &'static str,
+    /// What the provider says about it, a line each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// One attempt to get all secrets of a job.
+pub(crate) struct Session<'a> {
+    pub(crate) surroundings: &'a Surroundings,
+    pub(crate) leases: &'a Leases,
+    bounds: Arc<Bounds>,
+    cloud: OnceLock<Exchange>,
+}
+
+impl<'a> Session<'a> {
+    fn new(surroundings: &'a Surroundings, leases: &'a Leases) -> Self {
+        Self {
+            surroundings,
+            leases,
+            bounds: Arc::default(),
+            cloud: OnceLock::new(),
+        }
+    }
+
+    /// Requests to servers that are trusted as GitLab is: those of Google, Microsoft and Amazon.
+    pub(crate) fn exchange(&self) -> &Exchange {
+        self.cloud
+            .get_or_init(|| self.exchange_of(self.surroundings.client()))
+    }
+
+    /// Requests over a client with another trust.
+    pub(crate) fn exchange_of(&self, client: courser_net::Client) -> Exchange {
+        Exchange::new(client, self.surroundings.ambience, Arc::clone(&self.bounds))
+    }
+}
+
+/// The providers of one attempt.
+struct Providers<'a> {
+    vault: Vault<'a>,
+    google: Google<'a>,
+    azure: Azure<'a>,
+    aws: Aws<'a>,
+    gitlab: GitLabSecretsManager<'a>,
+}
+
+impl<'a> Providers<'a> {
+    fn new(session: &'a Session<'a>) -> Self {
+        Self {
+            vault: Vault::new(session),
+            google: Google::new(session),
+            azure: Azure::new(session),
+            aws: Aws::new(session),
+            gitlab: GitLabSecretsManager::new(session),
+        }
+    }
+
+    /// Nothing where no provider of ours is meant.
+    async fn get(&self, secret: &JobSecret) -> Option<Result<Resolution, Failure>> {
+        Some(if let Some(secret) = &secret.vault {
+            self.vault.get(secret).await
+        } else if let Some(secret) = &secret.gcp_secret_manager {
+            self.google.get(secret).await
+        } else if let Some(secret) = &secret.azure_key_vault {
+            self.azure.get(secret).await
+        } else if let Some(secret) = &secret.aws_secrets_manager {
+            self.aws.get(secret).await
+        } else if let Some(secret) = &secret.gitlab_secrets_manager {
+            self.gitlab.get(secret).await
+        } else {
+            return None;
+        })
+    }
+}
+
+/// Upstream's name of the resolver.
+fn resolver(secret: &JobSecret) -> Option<&'static str> {
+    let known = [
+        (secret.vault.is_some(), "vault"),
+        (secret.gcp_secret_manager.is_some(), "gcp_secret_manager"),
+        (secret.azure_key_vault.is_some(), "azure-key-vault"),
+        (secret.aws_secrets_manager.is_some(), "aws_secrets_manager"),
+        (
+            secret.gitlab_secrets_manager.is_some(),
+            "gitlab_secrets_manager",
+        ),
+    ];
+    known
+        .into_iter()
+        .find_map(|(is_there, name)| is_there.then_some(name))
+}
+
+/// Fetches the secrets of a job: its variables, in the order of the payload. What was obtained for it is in `leases`,
+/// also after a failure. Each line for the job's log goes to `say`, complete with its end.
+///
+/// Fails with the first secret, in order, that cannot be had. Returns soon after `stop`, with a failure that nobody
+/// needs to see.
+pub async fn resolve(
+    request: &Request,
+    surroundings: &Surroundings,
+    leases: &Leases,
+    stop: &CancellationToken,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Vec<JobVariable>, Failure> {
+    let mut attempt = 1;
+    loop {
+        let failure = match once(request, surroundings, leases, stop, say).await {
+            Ok(variables) => return Ok(variables),
+            Err(failure) => failure,
+        };
+        if !failure.is_transient || attempt >= request.attempts || stop.is_cancelled() {
+            return Err(failure);
+        }
+        say(&messages::warning(&format!("resolving secrets: {failure}")));
+        say(&messages::retrying());
+        tokio::select! {
+            () = tokio::time::sleep(request.backoff(attempt)) => {}
+            () = stop.cancelled() => return Err(failure),
+        }
+        say(&messages::stage_title("Resolving secrets"));
+        attempt += 1;
+    }
+}
+
+async fn once(
+    request: &Request,
+    surroundings: &Surroundings,
+    leases: &Leases,
+    stop: &CancellationToken,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Vec<JobVariable>, Failure> {
+    let session = Session::new(surroundings, leases);
+    let providers = Providers::new(&session);
+    let fetching = request
+        .secrets
+        .iter()
+        .map(|(_, secret)| providers.get(secret));
+    let mut fetched = futures_util::stream::iter(fetching).buffered(SIDE_BY_SIDE);
+    let limit = surroundings.settings.timeout;
+    let deadline = tokio::time::Instant::now() + limit;
+    let in_order = async {
+        let mut variables = Vec::with_capacity(request.secrets.len());
+        for (name, secret) in &request.secrets {
+            say(&messages::resolving_secret(name));
+            match resolver(secret) {
+                Some(resolver) => say(&messages::using_resolver(resolver)),
+                None => say(&messages::secret_not_resolved()),
+            }
+            // There is one result a secret.
+            let Some(result) = fetched.next().await.flatten() else {
+                continue;
+            };
+            let value = match result? {
+                Resolution::Value(value) => value,
+                Resolution::Missing(missing) => empty(name, &missing, request.missing_fails, say)?,
+            };
+            variables.push(variable(name, secret, value)?);
+        }
+        Ok(variables)
+    };
+    let result = tokio::select! {
+        result = in_order => result,
+        () = stop.cancelled() => Err(Failure::system("canceled")),
+        () = tokio::time::sleep_until(deadline) => {
+            let text = format!("not all secrets came within {limit:?}");
+            Err(Failure::new(FailureClass::ExternalDependency, text).transient(true))
+        }
+    };
+    if result.is_err() {
+        session.bounds.stop();
+        let winding_up = async { while fetched.next().await.is_some() {} };
+        // What does not end in time is dropped.
+        let _: Result<(), _> = tokio::time::timeout(WIND_UP, winding_up).await;
+    }
+    result
+}
+
+/// The value of a secret that is missing, where that is allowed.
+fn empty(
+    name: &str,
+    missing: &Missing,
+    fails: bool,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Secret, Failure> {
+    let text = format!("{}secret not found: {name}", missing.context);
+    if fails {
+        let failure = Failure::system(text);
+        return Err(missing
+            .notes
+            .iter()
+            .fold(failure, |failure, note| failure.advise(note)));
+    }
+    say(&messages::warning(&format!(
+        "{text}; the variable is empty"
+    )));
+    for note in &missing.notes {
+        say(&messages::plain(note));
+    }
+    Ok(Secret::default())
+}
+
+/// The variable that a job gets (`secrets.md` 4.4).
+fn variable(name: &str, secret: &JobSecret, value: Secret) -> Result<JobVariable, Failure> {
+    let refused = |why: String| {
+        let failure = Failure::new(
+            FailureClass::Configuration,
+            format!("secret {name:?}: {why}"),
+        );
+        Err(failure.advise(format!(
+            "let the job have it as a file: `file: true` for {name} in `secrets:`"
+        )))
+    };
+    if !secret.is_file() {
+        let length = name.len() + "=".len() + value.expose().len() + "\0".len();
+        if length > VARIABLE_LIMIT {
+            return refused(format!(
+                "its value of {} bytes is too long for a variable: a program that is started with more than {VARIABLE_LIMIT} bytes \
+                 in one variable fails with \"Argument list too long\"",
+                value.expose().len()
+            ));
+        }
+        if value.expose().contains('\0') {
+            return refused("its value has NUL bytes, which no variable can hold".to_owned());
+        }
+    }
+    Ok(JobVariable {
+        key: name.to_owned(),
+        value,
+        public: false,
+        file: secret.is_file(),
+        masked: true,
+        raw: true,
+    })
+}
