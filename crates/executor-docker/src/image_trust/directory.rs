@@ -172,6 +172,24 @@ impl Directory {
         None
     }
 
+    /// The link in the same directory that a link names, if that one leads out of it.
+    fn link_beside(&self, name: &str) -> Option<String> {
+        let Content::Link(target) = self.get(name)? else {
+            return None;
+        };
+        if target.contains('/') {
+            return None;
+        }
+        let beside = match name.rsplit_once('/') {
+            Some((parent, _)) => format!("{parent}/{target}"),
+            None => target.clone(),
+        };
+        match self.get(&beside)? {
+            Content::Link(out) if out.contains('/') => Some(beside),
+            _ => None,
+        }
+    }
+
     /// Names directly in a directory below this one (the empty path: in this one).
     pub(super) fn names_in<'a>(&'a self, below: &'a str) -> impl Iterator<Item = &'a str> {
         self.entries.keys().filter_map(move |path| {
@@ -220,40 +238,52 @@ impl Directory {
         prefix: &str,
         hidden: impl Fn(&str) -> bool,
     ) -> io::Result<()> {
-        for (name, entry) in &self.entries {
-            let absolute = match name.as_str() {
-                "" => self.path.clone(),
-                name => format!("{}/{name}", self.path),
-            };
-            if hidden(&absolute) {
-                continue;
-            }
-            let path = match (prefix, name.as_str()) {
-                ("", "") => ".".to_owned(),
-                ("", name) => name.to_owned(),
-                (prefix, "") => prefix.to_owned(),
-                (prefix, name) => format!("{prefix}/{name}"),
-            };
+        let is_hidden = |name: &str| match name {
+            "" => hidden(&self.path),
+            name => hidden(&format!("{}/{name}", self.path)),
+        };
+        let path = |name: &str| match (prefix, name) {
+            ("", "") => ".".to_owned(),
+            ("", name) => name.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, name) => format!("{prefix}/{name}"),
+        };
+        let shown = self.entries.iter().filter(|(name, _)| !is_hidden(name));
+        // A link to a link beside it becomes another name of that: directories of hashes have hundreds, and what takes
+        // an Engine time is making files. A name has to come after what it names.
+        let (again, first): (Vec<_>, Vec<_>) = shown
+            .map(|(name, entry)| {
+                (
+                    name,
+                    entry,
+                    self.link_beside(name).filter(|to| !is_hidden(to)),
+                )
+            })
+            .partition(|(_, _, beside)| beside.is_some());
+        for (name, entry, beside) in first.into_iter().chain(again) {
             let mut header = Header::new_gnu();
             header.set_mode(entry.mode);
             header.set_uid(entry.uid);
             header.set_gid(entry.gid);
             header.set_mtime(entry.modified);
-            match &entry.content {
-                Content::Directory => {
-                    header.set_entry_type(EntryType::Directory);
-                    header.set_size(0);
-                    archive.append_data(&mut header, path, io::empty())?;
+            header.set_size(0);
+            match (&entry.content, beside) {
+                (_, Some(beside)) => {
+                    header.set_entry_type(EntryType::Link);
+                    archive.append_link(&mut header, path(name), path(&beside))?;
                 }
-                Content::File(bytes) => {
+                (Content::Directory, None) => {
+                    header.set_entry_type(EntryType::Directory);
+                    archive.append_data(&mut header, path(name), io::empty())?;
+                }
+                (Content::File(bytes), None) => {
                     header.set_entry_type(EntryType::Regular);
                     header.set_size(bytes.len() as u64);
-                    archive.append_data(&mut header, path, &bytes[..])?;
+                    archive.append_data(&mut header, path(name), &bytes[..])?;
                 }
-                Content::Link(target) => {
+                (Content::Link(target), None) => {
                     header.set_entry_type(EntryType::Symlink);
-                    header.set_size(0);
-                    archive.append_link(&mut header, path, target)?;
+                    archive.append_link(&mut header, path(name), target)?;
                 }
             }
         }
@@ -317,7 +347,8 @@ mod tests {
             ("certs/", Folder, ""),
             ("certs/a.pem", Regular, "A"),
             ("certs/hash.0", Symlink, "a.pem"),
-            ("certs/out", Symlink, "/usr/share/x"),
+            ("certs/0ut.0", Symlink, "out.pem"),
+            ("certs/out.pem", Symlink, "/usr/share/x"),
             ("certs/same", Link, "certs/a.pem"),
             ("certs/sub/", Folder, ""),
             ("certs/sub/b", Regular, "B"),
@@ -331,9 +362,9 @@ mod tests {
             directory.file("same").map(|bytes| &bytes[..]),
             Some(&b"A"[..])
         );
-        assert_eq!(directory.file("out"), None);
+        assert_eq!(directory.file("out.pem"), None);
         assert_eq!(directory.names_in("sub").collect::<Vec<_>>(), ["b"]);
-        assert_eq!(directory.names_in("").count(), 5);
+        assert_eq!(directory.names_in("").count(), 6);
         let mut builder = Builder::new(Vec::new());
         directory
             .write(&mut builder, "etc/ssl/certs", |path| {
@@ -347,12 +378,25 @@ mod tests {
             let header = entry.header();
             assert_eq!((header.uid().ok(), header.mtime().ok()), (Some(7), Some(9)));
             assert_eq!(header.mode().ok(), Some(0o640));
-            names.push(entry.path().expect("a path").to_string_lossy().into_owned());
+            let path = entry.path().expect("a path").to_string_lossy().into_owned();
+            let link = entry.link_name().expect("a name");
+            names.push(match link {
+                Some(link) => format!("{path} {:?} {}", header.entry_type(), link.display()),
+                None => path,
+            });
         }
         assert_eq!(
             names,
-            ["", "/a.pem", "/hash.0", "/out", "/same", "/sub"]
-                .map(|name| format!("etc/ssl/certs{name}"))
+            [
+                "",
+                "/a.pem",
+                "/hash.0 Symlink a.pem",
+                "/out.pem Symlink /usr/share/x",
+                "/same",
+                "/sub",
+                "/0ut.0 Link etc/ssl/certs/out.pem",
+            ]
+            .map(|name| format!("etc/ssl/certs{name}"))
         );
     }
 
