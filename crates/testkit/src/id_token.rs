@@ -7,11 +7,12 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize, PublicKeyComponents};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -82,6 +83,14 @@ impl Issuer {
             "kty": "RSA", "kid": self.key_id, "use": "sig", "alg": "RS256",
             "n": BASE64_URL_SAFE_NO_PAD.encode(&public[9..265]), "e": "AQAB",
         }]})
+    }
+
+    /// Its key in PEM, for servers that are handed keys (`jwt_validation_pubkeys`).
+    pub fn public_key_pem(&self) -> String {
+        let der = AsDer::<PublicKeyX509Der<'_>>::as_der(self.key.public_key());
+        let der = der.expect("the key has this form");
+        let text = BASE64_STANDARD.encode(der.as_ref());
+        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
     }
 
     /// Claims of a job of `group/project` on the branch `main`, valid for five minutes (10.4, the ones that policies are

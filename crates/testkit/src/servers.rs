@@ -8,6 +8,7 @@
 mod docker;
 mod git;
 mod object_store;
+mod openbao;
 mod proxies;
 mod registry;
 
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 pub use docker::{DockerEngine, PrivateEngine};
 pub use git::{GitServer, GitServerOrder};
 pub use object_store::ObjectStore;
+pub use openbao::OpenBao;
 pub use proxies::{ForwardProxy, InterceptingProxy};
 pub use registry::Registry;
 
