@@ -79,12 +79,22 @@ impl Exchange {
         }
     }
 
-    /// Sends a call. Redirects are answers; timeouts and retries of the call are replaced by ours.
+    /// Sends a call. Redirects are answers; longer timeouts and the retries of the call are replaced by ours.
     pub(crate) async fn send(&self, call: Call, repeat: Repeat) -> Result<Reply, CallError> {
+        self.send_judged(call, repeat, |_| false).await
+    }
+
+    /// As [`Self::send`], where an answer may also say in its body that it passes.
+    pub(crate) async fn send_judged(
+        &self,
+        call: Call,
+        repeat: Repeat,
+        passes: impl Fn(&Reply) -> bool,
+    ) -> Result<Reply, CallError> {
         let call = Call {
             timeouts: Timeouts {
-                response_header: REQUEST_TIMEOUT,
-                total: REQUEST_TIMEOUT,
+                response_header: call.timeouts.response_header.min(REQUEST_TIMEOUT),
+                total: call.timeouts.total.min(REQUEST_TIMEOUT),
             },
             retry: Retry::Never,
             redirects: Redirects::Return,
@@ -97,7 +107,7 @@ impl Exchange {
             }
             let result = self.once(call.clone()).await;
             let again = match &result {
-                Ok(reply) => is_passing(reply.status, repeat),
+                Ok(reply) => is_passing(reply.status, repeat) || passes(reply),
                 Err(error) => is_passing_error(error, repeat),
             };
             if !again || attempt == ATTEMPTS {

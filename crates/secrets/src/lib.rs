@@ -11,6 +11,7 @@
 
 mod aws;
 mod azure;
+mod claims;
 mod environment;
 mod exchange;
 mod expansion;
@@ -18,13 +19,17 @@ mod failure;
 mod gitlab_secrets_manager;
 mod google;
 mod leases;
+mod refusal;
 mod resolve;
 mod shared;
 mod surroundings;
 mod vault;
 
+pub use aws::AwsSettings;
+pub use azure::AzureSettings;
 pub use environment::Environment;
 pub use failure::{Failure, FailureClass};
+pub use google::GoogleSettings;
 pub use leases::{Leases, Obtained, Revocation};
 pub use resolve::{Request, resolve};
 pub use surroundings::{ProviderSettings, Surroundings};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use courser_net::{Ambience, Client, ClientSettings, Legs, ProxySettings, TlsOptions};
 
-use crate::Environment;
+use crate::{AwsSettings, AzureSettings, Environment, GoogleSettings};
 
 /// Trust, proxies, environment and settings of a runner.
 #[derive(Debug, Clone)]
@@ -32,6 +32,12 @@ pub struct ProviderSettings {
     pub timeout: Duration,
     /// Whether tokens and leases are revoked when the job is over.
     pub revoke: bool,
+    /// Google's.
+    pub google: GoogleSettings,
+    /// Azure's.
+    pub azure: AzureSettings,
+    /// AWS'.
+    pub aws: AwsSettings,
 }
 
 impl Default for ProviderSettings {
@@ -39,6 +45,9 @@ impl Default for ProviderSettings {
         Self {
             timeout: Duration::from_secs(120),
             revoke: true,
+            google: GoogleSettings::default(),
+            azure: AzureSettings::default(),
+            aws: AwsSettings::default(),
         }
     }
 }

@@ -1,0 +1,125 @@
+//! Requests to a cloud that brought nothing: whose fault that is, and as much of the answer as may be shown.
+
+use courser_net::CallError;
+use courser_protocol::Secret;
+use http::StatusCode;
+
+use crate::exchange::{Repeat, Reply, is_passing, is_passing_error};
+use crate::{Failure, FailureClass};
+
+/// Longest part of an answer that is shown, in bytes.
+const SHOWN: usize = 2048;
+
+/// A failure with the class that the status of the answer has: what the job or the provider's configuration says, or the
+/// provider.
+pub(crate) fn refused(status: StatusCode, message: impl Into<String>) -> Failure {
+    let class = match status.as_u16() {
+        408 | 429 => FailureClass::ExternalDependency,
+        400..=499 => FailureClass::Configuration,
+        _ => FailureClass::ExternalDependency,
+    };
+    Failure::new(class, message).transient(is_passing(status, Repeat::Always))
+}
+
+/// A request that got no answer, in Go's words: `Post "https://host/path": …`.
+pub(crate) fn unanswered(error: &CallError) -> Failure {
+    match error {
+        CallError::Network {
+            method,
+            url,
+            message,
+        } => {
+            let verb = match method.as_str() {
+                "GET" => "Get",
+                "POST" => "Post",
+                "PUT" => "Put",
+                other => other,
+            };
+            let may_pass = is_passing_error(error, Repeat::Always);
+            let class = match may_pass {
+                true => FailureClass::ExternalDependency,
+                false => FailureClass::Configuration,
+            };
+            Failure::new(class, format!("{verb} \"{url}\": {message}")).transient(may_pass)
+        }
+        other => Failure::new(FailureClass::ExternalDependency, other.to_string()),
+    }
+}
+
+/// An answer of 2xx or 3xx that is not what was asked for.
+pub(crate) fn unusable(reply: &Reply, why: &str) -> Failure {
+    let status = reply.status.as_u16();
+    let message = match reply.headers.get(http::header::LOCATION) {
+        Some(location) if reply.status.is_redirection() => {
+            // A URL in it may say more than the host, such as a signature.
+            let location = location.to_str().unwrap_or_default();
+            let location = location.split(['?', '#']).next().unwrap_or_default();
+            format!(
+                "the answer (status {status}) is a redirect to {location:?}, which is not followed: credentials stay with \
+                 the host that they are for"
+            )
+        }
+        _ => format!(
+            "the answer (status {status}, content type {:?}) is not usable: {why}",
+            reply.content_type()
+        ),
+    };
+    Failure::new(FailureClass::ExternalDependency, message)
+}
+
+/// A body for an error text: cut, and without these.
+pub(crate) fn shown(body: &[u8], hidden: &[&Secret]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = hidden
+        .iter()
+        .filter(|secret| !secret.is_empty())
+        .fold(text.into_owned(), |text, secret| {
+            text.replace(secret.expose(), "[MASKED]")
+        });
+    match text.len() {
+        ..=SHOWN => text,
+        all => format!(
+            "{} [… {all} bytes]",
+            &text[..text.floor_char_boundary(SHOWN)]
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_short_and_without_secrets() {
+        let secret = Secret::new("s3cr");
+        let empty = Secret::default();
+        let body = b"{\"assertion\":\"s3cr\"}";
+        assert_eq!(
+            shown(body, &[&secret, &empty]),
+            "{\"assertion\":\"[MASKED]\"}"
+        );
+        let long = shown("é".repeat(2000).as_bytes(), &[]);
+        assert!(long.ends_with("é [… 4000 bytes]") && long.len() < 2100);
+    }
+
+    #[test]
+    fn statuses_have_classes() {
+        let table = [
+            (400, FailureClass::Configuration, false),
+            (401, FailureClass::Configuration, false),
+            (404, FailureClass::Configuration, false),
+            (429, FailureClass::ExternalDependency, true),
+            (500, FailureClass::ExternalDependency, true),
+            (501, FailureClass::ExternalDependency, false),
+            (302, FailureClass::ExternalDependency, false),
+        ];
+        for (status, class, is_transient) in table {
+            let failure = refused(StatusCode::from_u16(status).unwrap(), "no");
+            assert_eq!(
+                (failure.class, failure.is_transient),
+                (class, is_transient),
+                "{status}"
+            );
+        }
+    }
+}
