@@ -34,6 +34,10 @@ mod git;
 mod git_config;
 mod git_fault;
 mod leftovers;
+#[cfg(not(windows))]
+mod mounted_ca;
+#[cfg(windows)]
+#[path = "mounted_ca_windows.rs"]
 mod mounted_ca;
 mod output;
 #[cfg_attr(unix, path = "unix.rs")]

@@ -110,7 +110,7 @@ fn code(status: ExitStatus) -> i32 {
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(not(unix))]
-    let signal = None;
+    let signal: Option<i32> = None;
     match signal {
         Some(signal) => 128 + signal,
         None => status.code().unwrap_or(-1),
