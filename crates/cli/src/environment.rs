@@ -39,6 +39,15 @@ pub(crate) struct ProcessEnvironment {
 }
 
 impl ProcessEnvironment {
+    /// Where this user's runs, keys and coordinators are kept: `$XDG_STATE_HOME/courser`, else `~/.local/state/courser`.
+    pub(crate) fn user_state(&self) -> PathBuf {
+        let state = self.variables.get("XDG_STATE_HOME").map(Path::new);
+        let state = state.filter(|path| path.is_absolute());
+        state
+            .map_or_else(|| self.home.join(".local/state"), Path::to_owned)
+            .join("courser")
+    }
+
     /// Where a user's own settings of Courser lie: `$XDG_CONFIG_HOME/courser`, else `~/.config/courser`.
     pub(crate) fn user_configuration(&self) -> PathBuf {
         let named = self.variables.get("XDG_CONFIG_HOME").map(Path::new);

@@ -25,6 +25,7 @@ mod includes;
 mod job_streams;
 mod logging;
 mod metrics;
+mod oidc_options;
 mod pipeline_variables;
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(windows, path = "windows.rs")]

@@ -29,6 +29,8 @@ pub(crate) struct Leaf {
 
 /// Days the certificates are valid; a generated authority lives as long as its process.
 const VALID_DAYS: i64 = 397;
+/// Days of a certificate that is kept.
+const KEPT_DAYS: i64 = 3650;
 
 impl Authority {
     /// Makes root and intermediate.
@@ -52,7 +54,7 @@ impl Authority {
     pub(crate) fn leaf(&self, names: &[String], now: Timestamp) -> Result<Leaf, rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut leaf = CertificateParams::new(names.to_vec())?;
-        subject(&mut leaf, "Courser coordinator", now);
+        subject(&mut leaf, "Courser coordinator", now, VALID_DAYS);
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.use_authority_key_identifier_extension = true;
@@ -64,9 +66,24 @@ impl Authority {
     }
 }
 
+/// A certificate that is nobody's but its own, for these names, for a place whose certificate has to stay the same.
+pub(crate) fn self_signed(names: &[String], now: Timestamp) -> Result<Leaf, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new(names.to_vec())?;
+    subject(&mut leaf, "Courser OIDC issuer", now, KEPT_DAYS);
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let leaf = leaf.self_signed(&key)?;
+    Ok(Leaf {
+        chain_pem: leaf.pem(),
+        key_pem: key.serialize_pem().into(),
+    })
+}
+
 fn issuer(name: &str, path_length: u8, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
-    subject(&mut params, name, now);
+    subject(&mut params, name, now, VALID_DAYS);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = true;
@@ -74,7 +91,7 @@ fn issuer(name: &str, path_length: u8, now: Timestamp) -> CertificateParams {
 }
 
 /// Names the certificate and dates it from yesterday, so that a clock a little behind accepts it.
-fn subject(params: &mut CertificateParams, name: &str, now: Timestamp) {
+fn subject(params: &mut CertificateParams, name: &str, now: Timestamp, valid_days: i64) {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::OrganizationName, "Courser");
     subject.push(DnType::CommonName, name);
@@ -92,7 +109,7 @@ fn subject(params: &mut CertificateParams, name: &str, now: Timestamp) {
         )
     };
     params.not_before = day(-1);
-    params.not_after = day(VALID_DAYS);
+    params.not_after = day(valid_days);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Starting, steering and stopping a coordinator: where its parts are put together.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::authority::{Authority, Leaf};
 use crate::bridge::Starter;
 use crate::cache_keys::CacheKeys;
 use crate::events::CoordinatorEvent;
+use crate::oidc::{Issuer, IssuerUrl};
 use crate::payload::ServerFacts;
 use crate::pipeline_run::{Event, Position};
 use crate::project::Project;
@@ -69,6 +70,7 @@ impl Coordinator {
         let version = watch::Sender::new(0);
         let events = broadcast::Sender::new(EVENTS);
         let (bridges, ready) = mpsc::unbounded_channel();
+        let issuer = Arc::new(Issuer::new(settings.oidc.clone(), &url));
         let queue = Queue::load(QueueParts {
             store,
             files: files.clone(),
@@ -76,6 +78,7 @@ impl Coordinator {
             server: ServerFacts {
                 url: url.clone(),
                 default_timeout: settings.default_timeout,
+                issuer: Arc::clone(&issuer),
             },
             version: version.clone(),
             events: events.clone(),
@@ -91,7 +94,12 @@ impl Coordinator {
         let api = Api::new(api::Parts {
             queue: queue.clone(),
             files,
-            hosts: allowed_hosts(&settings),
+            hosts: allowed_hosts(&settings)
+                .into_iter()
+                .chain(issuer.url().host())
+                .collect(),
+            issuer,
+            clock: Arc::clone(&settings.clock),
             registration_token: registration_token.clone(),
             pipelines: settings.pipelines.clone(),
             limits: settings.limits,
@@ -191,6 +199,23 @@ impl Handle {
         let serving = listener.serve(self.api.router(), self.shutdown.clone(), GRACE);
         self.tasks.spawn(serving);
         url_of(&host_in_url(address), port)
+    }
+
+    /// `iss` of the ID tokens.
+    pub fn issuer(&self) -> &IssuerUrl {
+        self.api.issuer().url()
+    }
+
+    /// Publishes the keys of ID tokens, and nothing else, at another address, too.
+    pub async fn publish_keys_at(
+        &mut self,
+        address: SocketAddr,
+        identity: ServerIdentity,
+    ) -> Result<(), StartError> {
+        let listener = Listener::bind(address, identity, Clients::Anybody).await?;
+        let serving = listener.serve(self.api.keys_router(), self.shutdown.clone(), GRACE);
+        self.tasks.spawn(serving);
+        Ok(())
     }
 
     /// Creates a runner and returns its token.

@@ -6,7 +6,7 @@
 //! of GitLab's API answers 501.
 //!
 //! Read [`pipeline_run`] first (which job may run when), then `queue` (who owns the state), `payload`
-//! (what a runner is handed), `api` (the wire). Facts: `runner-protocol.md` 2, 3, 10 and
+//! (what a runner is handed), `oidc` (the tokens of its jobs), `api` (the wire). Facts: `runner-protocol.md` 2, 3, 10 and
 //! `gitlab-ci-yaml.md` 14 to 22.
 //!
 //! ```no_run
@@ -30,6 +30,7 @@ mod dotenv;
 mod events;
 mod git_http;
 mod lfs;
+mod oidc;
 mod payload;
 pub mod pipeline_run;
 mod project;
@@ -44,6 +45,7 @@ mod variables;
 pub use bridge::{DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated};
 pub use coordinator::{Coordinator, Handle, StartError};
 pub use events::{CoordinatorEvent, JobEnd};
+pub use oidc::{IssuerUrl, KeyError, Keys, OidcSettings, PublicKey, Subject, certificate_of};
 pub use payload::server_variables;
 pub use pipeline_run::{JobState, PipelineStatus};
 pub use project::Project;

@@ -6,16 +6,20 @@
 
 mod keywords;
 mod predefined;
+mod secrets;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use courser_pipeline::PipelineJob;
+use courser_pipeline::{IdToken, PipelineJob, SecretSpec};
 use courser_protocol::{
     ArtifactsFile, Dependency, FailureReason, GitInfo, JobFeatures, JobInfo, JobResponse,
     JobVariable, RefType, RunnerInfo, Secret,
 };
 
 use crate::bridge::Trigger;
+use crate::oidc::{Claims, Issuer, Occasion};
 use crate::pipeline_run::Position;
 use crate::project::Project;
 use crate::results::Declared;
@@ -29,7 +33,7 @@ pub use predefined::server_variables;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct JobTemplate {
-    /// Steps, image, services, artifacts, caches, hooks, secrets, names.
+    /// Steps, image, services, artifacts, caches, hooks, names.
     pub(crate) payload: JobResponse,
     /// Levels 2 to 6 of `gitlab-ci-yaml.md` 17.2.
     pub(crate) yaml_variables: Vec<JobVariable>,
@@ -51,6 +55,10 @@ pub(crate) struct JobTemplate {
     pub(crate) resource_group: Option<String>,
     /// What it leaves behind.
     pub(crate) declared: Declared,
+    /// Tokens that are signed for it, by the variable's name.
+    pub(crate) id_tokens: Vec<(String, IdToken)>,
+    /// Secrets without the provider's server, by the variable's name.
+    pub(crate) secrets: Vec<(String, SecretSpec)>,
 }
 
 /// `needs:pipeline` or `needs:project`, as written.
@@ -81,6 +89,7 @@ pub(crate) struct ServerFacts {
     pub(crate) url: url::Url,
     /// Seconds, for jobs without `timeout`.
     pub(crate) default_timeout: u64,
+    pub(crate) issuer: Arc<Issuer>,
 }
 
 /// Commits a job fetches when `GIT_DEPTH` does not say otherwise, GitLab's default for new projects.
@@ -116,8 +125,21 @@ impl JobTemplate {
     }
 }
 
+/// Why a job cannot be handed to any runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Undeliverable {
+    /// GitLab's failure reason.
+    pub(crate) reason: &'static str,
+    /// What is missing.
+    pub(crate) message: String,
+}
+
 /// Completes the template for one runner.
-pub(crate) fn hand_out(request: HandOut<'_>) -> JobResponse {
+///
+/// # Errors
+///
+/// What the job asks for is not to be had: it fails before a runner sees it.
+pub(crate) fn hand_out(request: HandOut<'_>) -> Result<JobResponse, Undeliverable> {
     let HandOut {
         project,
         pipeline_id,
@@ -152,6 +174,13 @@ pub(crate) fn hand_out(request: HandOut<'_>) -> JobResponse {
         ..payload.job_info
     };
     payload.variables = variables(&request);
+    let tokens = id_tokens(&request, &payload.variables, timeout)?;
+    payload.secrets = secrets::secrets(
+        &job.template.secrets,
+        &job.template.id_tokens,
+        &scoped_variables(&request),
+    )?;
+    add_tokens(&mut payload.variables, tokens);
     payload.git_info = git_info(
         *pipeline_id,
         context,
@@ -172,7 +201,7 @@ pub(crate) fn hand_out(request: HandOut<'_>) -> JobResponse {
         failure_reasons: known_failure_reasons(),
         ..JobFeatures::default()
     };
-    payload
+    Ok(payload)
 }
 
 /// Reasons the coordinator stores as they are; others become `unknown_failure`.
@@ -206,17 +235,29 @@ fn seconds_since(unix_milliseconds: i64, now: jiff::Timestamp) -> f64 {
 
 /// All variables in the order of `gitlab-ci-yaml.md` 17.2, expanded.
 pub(crate) fn variables(request: &HandOut<'_>) -> Vec<JobVariable> {
+    let of_reports = request.sources.iter().flat_map(|source| source.dotenv);
+    resolved(request, of_reports)
+}
+
+/// Those that are known without running anything: the only ones that say where secrets are.
+fn scoped_variables(request: &HandOut<'_>) -> Vec<JobVariable> {
+    if request.job.template.secrets.is_empty() {
+        return Vec::new();
+    }
+    resolved(request, [])
+}
+
+fn resolved<'a>(
+    request: &HandOut<'_>,
+    dotenv: impl IntoIterator<Item = &'a (String, String)>,
+) -> Vec<JobVariable> {
     let (user, predefined): (Vec<_>, Vec<_>) = predefined::all(request)
         .into_iter()
         .partition(|variable| variable.key.starts_with("GITLAB_USER_"));
-    let dotenv = request
-        .sources
-        .iter()
-        .flat_map(|source| source.dotenv)
-        .map(|(key, value)| JobVariable {
-            public: false,
-            ..variables::public(key, value)
-        });
+    let dotenv = dotenv.into_iter().map(|(key, value)| JobVariable {
+        public: false,
+        ..variables::public(key, value)
+    });
     let template = &request.job.template;
     let mut all = predefined;
     all.extend(template.yaml_variables.iter().cloned());
@@ -229,6 +270,57 @@ pub(crate) fn variables(request: &HandOut<'_>) -> Vec<JobVariable> {
         predefined::add_environment_slug(&mut all);
     }
     all
+}
+
+/// The tokens that the job asks for; none before a runner asks.
+fn id_tokens(
+    request: &HandOut<'_>,
+    variables: &[JobVariable],
+    timeout: u64,
+) -> Result<Vec<JobVariable>, Undeliverable> {
+    let HandOut {
+        project,
+        context,
+        job,
+        ..
+    } = request;
+    let (Some(runner), false) = (request.runner, job.template.id_tokens.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let now = request.now.as_second();
+    let claims = Claims::of(&Occasion {
+        predefined: &predefined::all(request),
+        project_path: &project.path,
+        project_id: project.id,
+        ref_name: &context.ref_name,
+        tag: context.tag,
+        sha: &context.sha,
+        protected: context.is_protected(),
+        pipeline_id: request.pipeline_id,
+        job_id: job.id,
+        runner_id: runner.id,
+        environment: job.template.declared.deployment(variables, now),
+    });
+    let sign = |(name, token): &(String, IdToken)| {
+        let aud = secrets::audience(&token.aud, variables);
+        let timeout = i64::try_from(timeout).unwrap_or(i64::MAX);
+        let token = request
+            .server
+            .issuer
+            .mint(claims.clone(), &aud, now, timeout);
+        let token = token.map_err(|error| Undeliverable {
+            reason: "unmet_prerequisites",
+            message: format!("ID token {name}: {error}"),
+        })?;
+        Ok(variables::masked(name, token.expose()))
+    };
+    job.template.id_tokens.iter().map(sign).collect()
+}
+
+/// Tokens stand below what a person or the file sets, as on GitLab: a variable of the same name wins.
+fn add_tokens(variables: &mut Vec<JobVariable>, mut tokens: Vec<JobVariable>) {
+    tokens.retain(|token| !variables.iter().any(|known| known.key == token.key));
+    variables.extend(tokens);
 }
 
 fn git_info(

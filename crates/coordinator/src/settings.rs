@@ -13,6 +13,7 @@ use courser_net::Clients;
 use courser_protocol::{JobVariable, Secret};
 
 use crate::bridge::{DownstreamError, DownstreamRequest, Evaluated};
+use crate::oidc::OidcSettings;
 use crate::pipeline_run::Position;
 use crate::store::Durability;
 
@@ -77,6 +78,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Seconds a job may take when the file does not say.
     pub default_timeout: u64,
+    /// ID tokens of jobs.
+    pub oidc: OidcSettings,
     /// Time.
     pub clock: Clock,
 }

@@ -65,14 +65,18 @@ pub(crate) fn resolve(variables: Vec<JobVariable>) -> Vec<JobVariable> {
 
 /// Expands `text` with resolved variables; unknown references stay.
 pub(crate) fn expand(text: &str, variables: &[JobVariable]) -> String {
-    let value = |name: &str| {
-        variables
-            .iter()
-            .rev()
-            .find(|variable| variable.key == name)
-            .map(|variable| variable.value.expose().to_owned())
-    };
-    substitute(text, value).unwrap_or_else(|| text.to_owned())
+    substitute(text, |name| value_of(name, variables)).unwrap_or_else(|| text.to_owned())
+}
+
+fn value_of(name: &str, variables: &[JobVariable]) -> Option<String> {
+    let variable = variables.iter().rev().find(|known| known.key == name)?;
+    Some(variable.value.expose().to_owned())
+}
+
+/// The same, but nothing in the place of unknown names.
+pub(crate) fn expand_all(text: &str, variables: &[JobVariable]) -> String {
+    let value = |name: &str| Some(value_of(name, variables).unwrap_or_default());
+    substitute(text, value).unwrap_or_default()
 }
 
 /// The value with the references in its texts replaced.

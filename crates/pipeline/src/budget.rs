@@ -1,5 +1,8 @@
 //! Bounds on what a small file can make of itself by merging and inheriting.
 
+use std::io;
+
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::{PipelineJob, YamlVariable};
@@ -54,13 +57,7 @@ pub(crate) fn job_bytes(job: &PipelineJob, variables: &[YamlVariable]) -> usize 
         .iter()
         .map(|variable| variable.key.len() + variable.value.len())
         .sum();
-    let values = [
-        &job.image,
-        &job.id_tokens,
-        &job.retry,
-        &job.secrets,
-        &job.run,
-    ];
+    let values = [&job.image, &job.retry, &job.run];
     let values: usize = values
         .into_iter()
         .flatten()
@@ -79,8 +76,27 @@ pub(crate) fn job_bytes(job: &PipelineJob, variables: &[YamlVariable]) -> usize 
         .flat_map(|artifacts| artifacts.paths.iter().chain(&artifacts.exclude))
         .map(String::len)
         .sum();
+    let secrets = json_bytes(&job.id_tokens) + json_bytes(&job.secrets);
     // The job itself is not free either.
-    1024 + lines + variables + values + caches + artifacts
+    1024 + lines + variables + values + caches + artifacts + secrets
+}
+
+/// Bytes of the JSON; nothing is written.
+fn json_bytes<T: Serialize>(entries: &[T]) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting cannot fail; what could not be written is not in the job either.
+    drop(serde_json::to_writer(&mut count, entries));
+    count.0
 }
 
 fn value_bytes(value: &Value) -> usize {

@@ -14,6 +14,7 @@ use crate::needs::{MAXIMUM_NEEDS, NeedSpec, Target};
 use crate::parallel::Instance;
 use crate::policy::Policy;
 use crate::rules::RuleWhen;
+use crate::secrets;
 use crate::slug::{environment_slug, slug};
 use crate::source::{Fault, Findings, Span};
 use crate::trace::{Decision, Outcome, Subject};
@@ -27,11 +28,6 @@ pub const EMPTY_PIPELINE: &str = "The resulting pipeline would have been empty. 
 const NOT_RUN_HERE: &[(&str, &str)] = &[
     ("identity", "no cloud identity is federated"),
     ("dast_configuration", "no scan is configured"),
-    ("id_tokens", "no tokens are issued"),
-    (
-        "secrets",
-        "no secrets are fetched; a job that asks for one fails",
-    ),
     ("run", "steps are not run; a job that has them fails"),
 ];
 
@@ -302,6 +298,11 @@ impl Creation<'_> {
 
         let scope = self.scope(&variables, &predefined);
         job.tags = job.tags.iter().map(|tag| scope.expand(tag)).collect();
+        let unset = secrets::missing_variables(&job.secrets, scope);
+        for (secret, what) in unset {
+            let message = format!("jobs:{}:secrets:{secret} {what}", spec.name);
+            self.findings.warn(spec.secrets_span, message);
+        }
         job.needs = needs.as_ref().map(|_| Vec::new());
         job.variables = variables;
         Ok(Some((needs.unwrap_or_default(), job)))

@@ -10,6 +10,7 @@ use crate::needs::{self, NeedSpec};
 use crate::parallel::{self, Parallel};
 use crate::policy::{self, Policy};
 use crate::rules::{self, MAXIMUM_START_IN, Owner, Rule};
+use crate::secrets;
 use crate::shape::{Shape, given};
 use crate::source::Span;
 use crate::variables::{self, Level};
@@ -91,6 +92,7 @@ pub(crate) struct JobSpec {
     pub(crate) span: Span,
     pub(crate) stage_span: Span,
     pub(crate) on_stop_span: Span,
+    pub(crate) secrets_span: Span,
     /// What does not depend on instance, rules and variables.
     pub(crate) job: PipelineJob,
     pub(crate) when: Option<JobWhen>,
@@ -233,6 +235,7 @@ pub(crate) fn parse(entry: &Entry, defaults: &Defaults, shape: &mut Shape<'_>) -
             .entry("stage")
             .map_or(entry.span, |entry| entry.value.span),
         on_stop_span: entry.span,
+        secrets_span: entry.span,
         job,
         when: None,
         allow_failure: None,
@@ -389,7 +392,7 @@ pub(crate) fn parse_defaultable(
             job.artifacts = keyword::artifacts(node, &here(), shape)
                 .filter(|_| node.as_map().is_some_and(|map| !map.is_empty()));
         }
-        "id_tokens" => job.id_tokens = keyword::id_tokens(node, &here(), shape),
+        "id_tokens" => job.id_tokens = secrets::id_tokens(node, &here(), shape),
         "identity" => {
             shape.choice(node, &["google_cloud"], &format!("{place}:identity config"));
         }
@@ -450,7 +453,10 @@ fn parse_own(spec: &mut JobSpec, own: &Map, bridge: bool, place: &str, shape: &m
             "manual_confirmation" => job.manual_confirmation = shape.string(node, &what()),
             "coverage" => job.coverage = parse_coverage(node, place, shape),
             "release" => job.release = keyword::release(node, &here(), shape),
-            "secrets" => job.secrets = keyword::secrets(node, &here(), shape),
+            "secrets" => {
+                spec.secrets_span = entry.span;
+                job.secrets = secrets::secrets(node, &here(), &job.id_tokens, shape);
+            }
             "run" => job.run = keyword::run(node, &here(), shape),
             "inputs" => job.inputs = keyword::job_inputs(node, &here(), shape),
             "pages" => job.pages = keyword::pages(node, &here(), shape),

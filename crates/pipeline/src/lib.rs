@@ -55,6 +55,7 @@ mod policy;
 mod re2;
 mod reference;
 mod rules;
+mod secrets;
 mod shape;
 mod show;
 mod slug;
@@ -80,6 +81,10 @@ pub use event::{
     OtherProject, Unavailable,
 };
 pub use model::*;
+pub use secrets::{
+    Audience, AwsSecret, AzureSecret, GcpSecret, GitlabSecret, IdToken, SecretProvider, SecretSpec,
+    VaultEngine, VaultSecret,
+};
 pub use show::MergedTree;
 pub use slug::{environment_slug, slug};
 pub use trace::{

@@ -6,6 +6,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
+use crate::secrets::{self, IdToken, SecretSpec};
 use crate::trace::Place;
 
 /// Key of a coverage report in [`JobArtifacts::other`] and in JSON.
@@ -300,10 +301,12 @@ pub struct PipelineJob {
     pub release: Option<serde_json::Value>,
     /// Trigger.
     pub trigger: Option<serde_json::Value>,
-    /// ID tokens.
-    pub id_tokens: Option<serde_json::Value>,
-    /// Secrets.
-    pub secrets: Option<serde_json::Value>,
+    /// ID tokens by the variable's name, in the order of the file.
+    #[serde(serialize_with = "secrets::as_map")]
+    pub id_tokens: Vec<(String, IdToken)>,
+    /// Secrets by the variable's name, in the order of the file.
+    #[serde(serialize_with = "secrets::as_map")]
+    pub secrets: Vec<(String, SecretSpec)>,
     /// Hooks: name to lines.
     pub hooks: Option<BTreeMap<String, Vec<String>>>,
     /// CI steps.

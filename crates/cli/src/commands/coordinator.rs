@@ -18,6 +18,7 @@ use jiff::Timestamp;
 
 use self::revision::{Repositories, ServedProject};
 use crate::failure::{Code, Failure};
+use crate::oidc_options::OidcOptions;
 use crate::platform;
 use crate::repository::{Occasion, Repository, git};
 use crate::session::Session;
@@ -68,13 +69,15 @@ struct Serve {
     /// A Git repository whose pipelines can be run; it is only read
     #[arg(long = "repository", value_name = "PATH")]
     repositories: Vec<PathBuf>,
+    #[command(flatten)]
+    oidc: OidcOptions,
 }
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     let Action::Serve(serve) = arguments.action;
     let state = serve.state.clone().map_or_else(
-        || default_state(session),
+        || session.environment.user_state().join("coordinator"),
         |state| session.environment.working_directory.join(state),
     );
     let mut projects = Vec::new();
@@ -104,6 +107,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         pipelines: (!projects.is_empty()).then(|| Arc::clone(&repositories) as Arc<_>),
         limits: Limits::default(),
         default_timeout: 3600,
+        oidc: serve.oidc.settings(state.join("oidc")),
         clock: Arc::new(Timestamp::now),
     };
     let coordinator = Coordinator::start(settings)
@@ -120,11 +124,6 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     wait_for_the_end().await?;
     coordinator.stop().await;
     Ok(ExitCode::SUCCESS)
-}
-
-fn default_state(session: &Session) -> PathBuf {
-    let exec = super::exec::state::all_projects(&session.environment);
-    exec.with_file_name("coordinator")
 }
 
 /// The repository, and one of ours beside it that jobs fetch from.

@@ -41,6 +41,7 @@ use self::view::View as _;
 use crate::control_characters::written_out;
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
+use crate::oidc_options::LocalOidcOptions;
 use crate::pipeline_variables::Mask;
 use crate::session::Session;
 use crate::stdout::print_text;
@@ -83,6 +84,8 @@ pub(crate) struct Arguments {
     containers: ContainerOptions,
     #[command(flatten)]
     event: EventOptions,
+    #[command(flatten)]
+    oidc: LocalOidcOptions,
 }
 
 /// Runs it.
@@ -117,6 +120,7 @@ async fn execute(mut arguments: Arguments, session: &Session) -> Result<ExitCode
         .event
         .given_variables(&session.environment, || target.path())?;
     let request = Request {
+        oidc: arguments.oidc.of_run(&session.environment),
         target,
         variables,
         includes: arguments.event.includes(&session.environment)?,

@@ -9,6 +9,7 @@ mod artifacts;
 mod body;
 pub(crate) mod job_request;
 mod jobs;
+mod oidc;
 mod parameters;
 mod projects;
 mod registration;
@@ -31,8 +32,9 @@ use courser_protocol::Secret;
 
 use crate::events::CoordinatorEvent;
 use crate::git_http::{self, PackCache};
+use crate::oidc::Issuer;
 use crate::queue::{QueueHandle, SharedTrace};
-use crate::settings::{Limits, PipelineSource};
+use crate::settings::{Clock, Limits, PipelineSource};
 use crate::store::{StateDir, TraceFile};
 use crate::token;
 
@@ -48,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) queue: QueueHandle,
     pub(crate) files: StateDir,
     pub(crate) hosts: Vec<String>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) clock: Clock,
     pub(crate) registration_token: Secret,
     pub(crate) pipelines: Option<Arc<dyn PipelineSource>>,
     pub(crate) limits: Limits,
@@ -67,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) packs: PackCache,
     files: StateDir,
     hosts: RwLock<Vec<String>>,
+    issuer: Arc<Issuer>,
+    clock: Clock,
     registration_token: Secret,
     private_token: Secret,
     pipelines: Option<Arc<dyn PipelineSource>>,
@@ -95,6 +101,8 @@ impl Api {
             queue,
             files,
             hosts,
+            issuer,
+            clock,
             registration_token,
             pipelines,
             limits,
@@ -108,6 +116,8 @@ impl Api {
             queue,
             files,
             hosts: RwLock::new(hosts),
+            issuer,
+            clock,
             registration_token,
             private_token: token::random("glpat-"),
             pipelines,
@@ -135,6 +145,15 @@ impl Api {
     fn answers_for(&self, host: &str) -> bool {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    }
+
+    pub(crate) fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// What a provider needs to check ID tokens, for a place of its own.
+    pub(crate) fn keys_router(&self) -> Router {
+        oidc::routes(self).with_state(self.clone())
     }
 
     pub(crate) fn router(&self) -> Router {
@@ -180,7 +199,7 @@ impl Api {
                     )
                     .layer(DefaultBodyLimit::disable()),
             );
-        Router::new()
+        oidc::routes(self)
             .nest("/api/v4", v4)
             .method_not_allowed_fallback(not_built)
             .route("/api/{*rest}", any(not_built))

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::oidc::OidcSettings;
 use crate::payload::ServerFacts;
 use crate::project::Project;
 use crate::queue::{Queue, QueueParts};
@@ -21,6 +22,7 @@ mod job_requests;
 mod jobs;
 mod payload;
 mod registration;
+mod secrets;
 mod trace;
 
 const REGISTRATION: &str = "registration-token";
@@ -107,15 +109,21 @@ impl World {
         let version = watch::Sender::new(0);
         let events = broadcast::Sender::new(64);
         let time = Arc::clone(clock);
+        let settings = OidcSettings::new(dir.path().join("oidc/keys.json"));
+        let issuer = Arc::new(Issuer::new(
+            settings,
+            &"https://127.0.0.1:8443/".parse().unwrap(),
+        ));
+        let now: Clock =
+            Arc::new(move || jiff::Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
         let mut queue = Queue::load(QueueParts {
             store,
             files: files.clone(),
-            clock: Arc::new(move || {
-                jiff::Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap()
-            }),
+            clock: Arc::clone(&now),
             server: ServerFacts {
                 url: "https://127.0.0.1:8443/".parse().unwrap(),
                 default_timeout: 3600,
+                issuer: Arc::clone(&issuer),
             },
             version: version.clone(),
             events: events.clone(),
@@ -138,6 +146,8 @@ impl World {
                 "127.0.0.1".to_owned(),
                 "::1".to_owned(),
             ],
+            issuer,
+            clock: now,
             registration_token: REGISTRATION.into(),
             pipelines: None,
             limits: Limits {

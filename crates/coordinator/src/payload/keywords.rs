@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize as _;
 use serde_json::Value;
 
 use courser_pipeline::{JobArtifacts, JobCache, Pipeline, PipelineJob, YamlVariable};
 use courser_protocol::{
     Artifact, Cache, DockerOptions, ExecutorOptions, Hook, Image, Input, InputKind, InputValue,
-    JobInfo, JobResponse, JobSecret, JobVariable, KubernetesOptions, Port, RunText, Step, UserText,
-    When,
+    JobInfo, JobResponse, JobVariable, KubernetesOptions, Port, RunText, Step, UserText, When,
 };
 
 use super::{ForeignNeed, JobTemplate};
@@ -127,18 +125,6 @@ pub(super) fn template(
                 .collect(),
             hooks: hooks(job),
             inputs: inputs(job),
-            secrets: match &job.secrets {
-                Some(Value::Object(secrets)) => {
-                    let named = secrets.iter().map(|(name, secret)| {
-                        (
-                            name.clone(),
-                            JobSecret::deserialize(secret).unwrap_or_default(),
-                        )
-                    });
-                    Some(named.collect())
-                }
-                _ => None,
-            },
             ..JobResponse::default()
         },
         yaml_variables: job.variables.iter().map(yaml_variable).collect(),
@@ -151,6 +137,8 @@ pub(super) fn template(
         trigger: Trigger::of(job),
         resource_group: job.resource_group.clone(),
         declared: Declared::of(job),
+        id_tokens: job.id_tokens.clone(),
+        secrets: job.secrets.clone(),
     }
 }
 

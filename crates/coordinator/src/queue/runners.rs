@@ -1,11 +1,11 @@
 //! Runners: registration, tokens, the hunt for a job.
 
-use courser_protocol::{JobResponse, JobVariable, Secret};
+use courser_protocol::{Features, JobResponse, JobVariable, Secret};
 use url::Url;
 
 use super::Queue;
 use super::elsewhere::Found;
-use crate::payload::{HandOut, JobTemplate, Source, hand_out, variables};
+use crate::payload::{HandOut, JobTemplate, Source, Undeliverable, hand_out, variables};
 use crate::pipeline_run::{Event, JobState, Position};
 use crate::settings::Images;
 use crate::store::{JobRecord, PipelineContext, RunnerRecord, StoreError};
@@ -98,20 +98,27 @@ impl Queue {
         &mut self,
         token: &str,
         system_id: &str,
-        features: courser_protocol::Features,
+        features: Features,
     ) -> Result<Option<JobResponse>, RequestError> {
         let runner = self.runner(token).ok_or(RequestError::Forbidden)?.clone();
         if runner.paused {
             return Ok(None);
         }
-        let (pipeline, position, foreign) = loop {
+        let (pipeline, position, payload) = loop {
             let Some((pipeline, position)) = self.next_job_for(&runner) else {
                 return Ok(None);
             };
-            match self.foreign_sources(pipeline, position)? {
-                Ok(foreign) => break (pipeline, position, foreign),
+            let foreign = match self.foreign_sources(pipeline, position)? {
+                Ok(foreign) => foreign,
                 Err(missing) => {
                     self.drop_job(pipeline, position, "missing_dependency_failure", missing)?;
+                    continue;
+                }
+            };
+            match self.payload(pipeline, position, &runner, &features, &foreign) {
+                Ok(payload) => break (pipeline, position, payload),
+                Err(Undeliverable { reason, message }) => {
+                    self.drop_job(pipeline, position, reason, message)?;
                 }
             }
         };
@@ -130,7 +137,7 @@ impl Queue {
         if !features.two_phase_job_commit {
             self.apply(pipeline, Event::Start(position))?;
         }
-        Ok(self.payload(pipeline, position, &runner, &foreign))
+        Ok(payload)
     }
 
     /// Oldest pipeline first, then pipeline order.
@@ -152,17 +159,31 @@ impl Queue {
         })
     }
 
+    /// What the runner will be handed; nothing of it depends on the reservation. `None`: the project is not known
+    /// any more.
     fn payload(
         &self,
         pipeline: i64,
         position: Position,
         runner: &RunnerRecord,
+        features: &Features,
         foreign: &[Found],
-    ) -> Option<JobResponse> {
-        let live = self.pipelines.get(&pipeline)?;
+    ) -> Result<Option<JobResponse>, Undeliverable> {
+        let Some(live) = self.pipelines.get(&pipeline) else {
+            return Ok(None);
+        };
         let job = &live.jobs[position];
-        let parts = self.hand_out(pipeline, &live.context, job, Some(runner), foreign)?;
-        Some(hand_out(parts))
+        if !job.template.secrets.is_empty() && !features.vault_secrets {
+            return Err(Undeliverable {
+                reason: "runner_unsupported",
+                message: format!(
+                    "the job has secrets, and runner {} does not resolve any (feature vault_secrets)",
+                    runner.id
+                ),
+            });
+        }
+        let parts = self.hand_out(pipeline, &live.context, job, Some(runner), foreign);
+        parts.map(hand_out).transpose()
     }
 
     /// The variables of a job as far as they are known without a runner.
@@ -215,7 +236,7 @@ impl Queue {
             now: self.now(),
             queue_size: jobs
                 .iter()
-                .filter(|job| job.state == JobState::Pending)
+                .filter(|other| other.state == JobState::Pending && other.position != job.position)
                 .count(),
         })
     }

@@ -6,6 +6,7 @@ use courser_pipeline::{JobWhen, Pipeline, PipelineJob, Workflow};
 
 use super::*;
 use crate::cache_keys::CacheKeys;
+use crate::oidc::{Issuer, OidcSettings};
 use crate::pipeline_run::PipelineStatus;
 use crate::repository::{Origin, ServedRepository};
 use crate::settings::{Images, NewPipeline};
@@ -30,6 +31,7 @@ impl World {
 
     fn queue(&self) -> Queue {
         let files = self.files();
+        let oidc = OidcSettings::new(self.dir.path().join("oidc/keys.json"));
         let clock = Arc::clone(&self.clock);
         let mut queue = Queue::load(QueueParts {
             store: Store::open(&files.database(), Durability::Durable).unwrap(),
@@ -38,6 +40,10 @@ impl World {
             server: ServerFacts {
                 url: "https://127.0.0.1:8443/".parse().unwrap(),
                 default_timeout: 3600,
+                issuer: Arc::new(Issuer::new(
+                    oidc,
+                    &"https://127.0.0.1:8443/".parse().unwrap(),
+                )),
             },
             version: watch::Sender::new(0),
             events: broadcast::Sender::new(64),

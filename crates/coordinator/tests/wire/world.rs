@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use courser_coordinator::{
-    Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, Origin, OwnRunner, Project,
-    ServedRepository, Settings,
+    Certificate, Coordinator, Durability, Handle, Limits, NewPipeline, OidcSettings, Origin,
+    OwnRunner, Project, ServedRepository, Settings,
 };
 use courser_net::{
     Body, Call, Client, ClientSettings, Clients, ProxySettings, SystemRoots, TrustSettings,
@@ -52,6 +52,7 @@ impl World {
                 ..Limits::default()
             },
             default_timeout: 3600,
+            oidc: OidcSettings::new(directory.path().join("oidc/keys.json")),
             clock: Arc::new(jiff::Timestamp::now),
         };
         let coordinator = Coordinator::start(settings).await.unwrap();

@@ -1,4 +1,4 @@
-//! How a job runs: `image`, `services`, `retry`, `hooks`, `id_tokens`, `secrets`, `run`.
+//! How a job runs: `image`, `services`, `retry`, `hooks`, `run`.
 
 use std::collections::BTreeMap;
 
@@ -47,14 +47,6 @@ const RETRY_REASONS: &[&str] = &[
     "cache_extract_failure",
     "runner_external_dependency_failure",
     "job_canceled",
-];
-const SECRET_SOURCES: &[&str] = &[
-    "vault",
-    "azure_key_vault",
-    "gcp_secret_manager",
-    "aws_secrets_manager",
-    "gitlab_secrets_manager",
-    "akeyless",
 ];
 
 /// Reads `image` into its mapping form.
@@ -259,62 +251,6 @@ pub(crate) fn hooks(
     let map = shape.hash(node, &[name], place)?;
     let lines = shape.script(given(map, name)?, &format!("{place}:{name}"))?;
     Some(BTreeMap::from([(name.to_owned(), lines)]))
-}
-
-/// Reads `id_tokens`.
-pub(crate) fn id_tokens(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Value> {
-    let Some(map) = node.as_map() else {
-        shape.error(node.span, format!("{place} config should be a hash"));
-        return None;
-    };
-    for entry in map.entries() {
-        let place = format!("{place}:{}", entry.key);
-        let Some(token) = shape.hash(&entry.value, &["aud"], &place) else {
-            continue;
-        };
-        match given(token, "aud") {
-            None => shape.required(token, entry.span, "aud", &place),
-            Some(aud) => {
-                shape.string_or_strings(aud, &format!("{place} aud"));
-            }
-        }
-    }
-    Some(node.to_json())
-}
-
-/// Reads `secrets`.
-pub(crate) fn secrets(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<Value> {
-    let Some(map) = node.as_map() else {
-        shape.error(node.span, format!("{place} config should be a hash"));
-        return None;
-    };
-    let allowed = [SECRET_SOURCES, &["file", "token"]].concat();
-    for entry in map.entries() {
-        let place = format!("{place}:{}", entry.key);
-        let Some(secret) = shape.hash(&entry.value, &allowed, &place) else {
-            continue;
-        };
-        let sources = SECRET_SOURCES
-            .iter()
-            .filter(|source| secret.has(source))
-            .count();
-        if sources != 1 {
-            shape.error(
-                entry.span,
-                format!(
-                    "{place} config must use exactly one of these keys: {}",
-                    SECRET_SOURCES.join(", ")
-                ),
-            );
-        }
-        if let Some(file) = given(secret, "file") {
-            shape.boolean(file, &format!("{place} file"));
-        }
-        if let Some(token) = given(secret, "token") {
-            shape.string(token, &format!("{place} token"));
-        }
-    }
-    Some(node.to_json())
 }
 
 /// Reads `run`: steps with `script` or with a reference.

@@ -5,5 +5,5 @@ mod execution;
 mod storage;
 
 pub(crate) use delivery::{environment, job_inputs, pages, release, trigger, trigger_jobs};
-pub(crate) use execution::{exit_codes, hooks, id_tokens, image, retry, run, secrets, services};
+pub(crate) use execution::{exit_codes, hooks, image, retry, run, services};
 pub(crate) use storage::{artifacts, caches};

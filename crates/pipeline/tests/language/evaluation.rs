@@ -588,7 +588,7 @@ fn shape_errors_are_reported_together() {
 #[test]
 fn keywords_without_effect_here_are_named_once_with_their_place() {
     let files = tree(
-        "a: {script: x, identity: google_cloud, id_tokens: {T: {aud: x}}}\nb: {script: x, identity: google_cloud}\nc: {trigger: g/p, resource_group: r}",
+        "a: {script: x, identity: google_cloud, dast_configuration: {site_profile: x}}\nb: {script: x, identity: google_cloud}\nc: {trigger: g/p, resource_group: r}",
         &[],
     );
     let pipeline = evaluate(".gitlab-ci.yml", &files, &push_to_main());
@@ -608,7 +608,7 @@ fn keywords_without_effect_here_are_named_once_with_their_place() {
             (
                 1,
                 40,
-                "`id_tokens` has no effect here: no tokens are issued"
+                "`dast_configuration` has no effect here: no scan is configured"
             ),
         ]
     );

@@ -5,4 +5,5 @@ mod evaluation;
 mod explanation;
 mod fact_sheet;
 mod limits;
+mod secrets;
 mod world;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use courser_coordinator::{
     Beforehand, Certificate, Coordinator, CoordinatorEvent, CreateError, Durability, Handle,
-    Images, Limits, NewPipeline, OwnRunner, PipelineSource, Project, Settings,
+    Images, Limits, NewPipeline, OidcSettings, OwnRunner, PipelineSource, Project, Settings,
+    StartError, certificate_of,
 };
 use courser_executor_docker::Tunnel;
 use courser_executor_docker::engine::Engine;
-use courser_net::Clients;
-use courser_pipeline::{Pipeline, Problem};
+use courser_net::server::ListenError;
+use courser_net::{Clients, ServerIdentity};
+use courser_pipeline::{Pipeline, PipelineJob, Problem};
 use courser_protocol::{JobVariable, Secret};
 use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
@@ -26,6 +28,7 @@ use crate::control_characters::written_out;
 use crate::event_options::{EventOptions, Origin};
 use crate::failure::{Code, Failure};
 use crate::includes::Includes;
+use crate::oidc_options::OidcOfRun;
 use crate::pipeline_variables::{GivenVariables, Mask};
 use crate::problems::{self, Severity};
 use crate::session::Session;
@@ -39,6 +42,7 @@ pub(super) struct Request {
     pub(super) includes: Includes,
     pub(super) variables: GivenVariables,
     pub(super) containers: ContainerOptions,
+    pub(super) oidc: OidcOfRun,
     pub(super) json: bool,
 }
 
@@ -49,6 +53,8 @@ pub(super) struct Prepared {
     snapshot: Snapshot,
     containers: ContainerOptions,
     pipelines: Arc<LocalPipelines>,
+    oidc: OidcOfRun,
+    json: bool,
 }
 
 /// A pipeline whose first jobs wait for a runner.
@@ -85,7 +91,8 @@ pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepare
         run.git(),
     );
     let pipelines = Arc::new(pipelines);
-    let starting = start_coordinator(run, Arc::clone(&pipelines) as _);
+    let oidc = request.oidc.settings.clone();
+    let starting = start_coordinator(run, Arc::clone(&pipelines) as _, oidc);
     let evaluating = evaluate(request.clone());
     let (evaluated, snapshot, coordinator) = if request.event.names_a_ref() {
         // Which commit that is has to be known first.
@@ -108,6 +115,8 @@ pub(super) async fn prepare(request: &Request, run: &RunState) -> Result<Prepare
         snapshot,
         containers: request.containers.clone(),
         pipelines,
+        oidc: request.oidc.clone(),
+        json: request.json,
     })
 }
 
@@ -120,6 +129,7 @@ pub(super) async fn evaluate(request: Request) -> Result<Evaluated, Failure> {
         variables,
         containers,
         json,
+        ..
     } = request;
     tokio::task::spawn_blocking(move || {
         let variables = variables.all();
@@ -187,14 +197,44 @@ impl Prepared {
         }
     }
 
+    /// Lets a provider fetch the keys of ID tokens, if jobs may have some.
+    async fn publish_keys(&mut self, pipeline: &Pipeline) -> Result<(), Failure> {
+        let may_have_tokens =
+            |job: &PipelineJob| !job.id_tokens.is_empty() || job.trigger.is_some();
+        let Some((address, directory)) = &self.oidc.published else {
+            return Ok(());
+        };
+        if !pipeline.jobs.iter().any(may_have_tokens) {
+            return Ok(());
+        }
+        let failed = |error: &StartError| Failure::from_error(Code::Surroundings, error);
+        let issuer = self.coordinator.issuer();
+        let pair = certificate_of(issuer, directory, Timestamp::now());
+        let (certificate, key) = pair.map_err(|error| failed(&error))?;
+        let identity = ServerIdentity::Files { certificate, key };
+        match self.coordinator.publish_keys_at(*address, identity).await {
+            Err(StartError::Listen(ListenError::Bind { source, .. }))
+                if source.kind() == std::io::ErrorKind::AddrInUse =>
+            {
+                let note = format!(
+                    "--oidc-listen {address} is in use: fine if another run publishes the same keys there"
+                );
+                say(&note, self.json);
+                Ok(())
+            }
+            published => published.map_err(|error| failed(&error)),
+        }
+    }
+
     /// Creates the pipeline: `pipeline` is the evaluated one, or what was chosen of it.
     pub(super) async fn begin(
-        &self,
+        &mut self,
         pipeline: Pipeline,
         beforehand: Beforehand,
         variables: GivenVariables,
         containers: Option<Url>,
     ) -> Result<Begun, Failure> {
+        self.publish_keys(&pipeline).await?;
         let failed = |error: CreateError| Failure::from_error(Code::Internal, &error);
         let coordinator = &self.coordinator;
         let path = Project::plain_path(&self.evaluated.project_path());
@@ -266,6 +306,7 @@ async fn take_snapshot(
 async fn start_coordinator(
     run: &RunState,
     pipelines: Arc<dyn PipelineSource>,
+    oidc: OidcSettings,
 ) -> Result<Handle, Failure> {
     let settings = Settings {
         address: ([127, 0, 0, 1], 0).into(),
@@ -278,6 +319,7 @@ async fn start_coordinator(
         pipelines: Some(pipelines),
         limits: Limits::default(),
         default_timeout: 3600,
+        oidc,
         clock: Arc::new(Timestamp::now),
     };
     Coordinator::start(settings)

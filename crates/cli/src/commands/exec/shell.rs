@@ -33,6 +33,7 @@ use super::state::{ProjectState, RunState};
 use super::{follow, view};
 use crate::event_options::EventOptions;
 use crate::failure::{Code, Failure};
+use crate::oidc_options::LocalOidcOptions;
 use crate::pipeline_variables::Mask;
 use crate::session::Session;
 
@@ -72,6 +73,8 @@ pub(crate) struct Arguments {
     containers: ContainerOptions,
     #[command(flatten)]
     event: EventOptions,
+    #[command(flatten)]
+    oidc: LocalOidcOptions,
 }
 
 /// Seconds that a shell may be open.
@@ -115,6 +118,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         containers = ContainerOptions::in_shell();
     }
     let request = Request {
+        oidc: arguments.oidc.of_run(&session.environment),
         containers,
         target,
         variables,

@@ -48,13 +48,7 @@ pub(crate) struct RunState {
 
 /// The directory that holds all projects' state.
 pub(crate) fn all_projects(environment: &ProcessEnvironment) -> PathBuf {
-    let state = environment
-        .variables
-        .get("XDG_STATE_HOME")
-        .map(Path::new)
-        .filter(|path| path.is_absolute())
-        .map_or_else(|| environment.home.join(".local/state"), Path::to_owned);
-    state.join("courser/exec")
+    environment.user_state().join("exec")
 }
 
 impl ProjectState {

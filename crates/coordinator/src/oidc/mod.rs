@@ -1,0 +1,330 @@
+//! The OIDC issuer: ID tokens of jobs, and what a provider needs to check them (`secrets.md` 10).
+//!
+//! [`Issuer`] mints tokens when a job is handed out ([`claims`] says what is in them) and publishes discovery
+//! document and key set (`api/oidc.rs`). [`Keys`] signs.
+
+mod certificate;
+mod claims;
+mod keys;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+use url::{Host, Url};
+
+use courser_pipeline::Audience;
+use courser_protocol::Secret;
+
+pub use certificate::certificate_of;
+pub(crate) use claims::{Claims, Occasion};
+pub use keys::{KeyError, Keys, PublicKey};
+
+/// Where the discovery document is, below the issuer.
+pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
+/// Where the key set is, below the issuer: as on GitLab.
+pub(crate) const KEY_SET: &str = "/oauth/discovery/keys";
+/// A token cannot be used before it was made, but clocks differ by a little.
+const NOT_BEFORE: i64 = 5;
+
+/// Settings of the issuer.
+#[derive(Debug, Clone)]
+pub struct OidcSettings {
+    /// `iss` of the tokens; `None`: the coordinator's URL.
+    pub issuer: Option<IssuerUrl>,
+    /// File of the keys; made when it is needed.
+    pub keys: PathBuf,
+    /// What `sub` is made of.
+    pub subject: Subject,
+    /// Values of claims that are given, by name, instead of those that are found. They are texts, as nearly all claims
+    /// are.
+    pub claims: Vec<(String, String)>,
+}
+
+impl OidcSettings {
+    /// Keys in this file; all else as it is without settings.
+    pub fn new(keys: PathBuf) -> Self {
+        Self {
+            issuer: None,
+            keys,
+            subject: Subject::default(),
+            claims: Vec::new(),
+        }
+    }
+}
+
+/// The URL of an issuer: an absolute one without query, fragment and trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerUrl(String);
+
+impl IssuerUrl {
+    /// As tokens and discovery document have it, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn of(url: &Url) -> Self {
+        Self(url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    pub(crate) fn host(&self) -> Option<String> {
+        let url = Url::parse(&self.0).ok()?;
+        Some(match url.host()? {
+            Host::Ipv6(address) => address.to_string(),
+            host => host.to_string(),
+        })
+    }
+
+    /// The path below which a provider looks, empty for most.
+    pub(crate) fn path(&self) -> String {
+        let url = Url::parse(&self.0);
+        url.map_or_else(
+            |_| String::new(),
+            |url| url.path().trim_end_matches('/').to_owned(),
+        )
+    }
+}
+
+impl fmt::Display for IssuerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for IssuerUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url =
+            Url::parse(text).map_err(|_| "no absolute URL: write https://HOST[:PORT][/PATH]")?;
+        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+            return Err("an issuer has no query, fragment or user");
+        }
+        let is_loopback = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => return Err("an issuer has a host"),
+        };
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback => {}
+            _ => return Err("an issuer begins with https://; http:// is for loopback only"),
+        }
+        // As written: providers compare bytes.
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+/// Claims that `sub` is made of, in order (`secrets.md` 10.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject(Vec<String>);
+
+/// What a subject may have.
+const COMPONENTS: [&str; 7] = [
+    "project_path",
+    "project_id",
+    "ref_type",
+    "ref",
+    "ref_protected",
+    "environment_protected",
+    "deployment_tier",
+];
+
+impl Default for Subject {
+    fn default() -> Self {
+        Self(
+            ["project_path", "ref_type", "ref"]
+                .map(str::to_owned)
+                .into(),
+        )
+    }
+}
+
+impl FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let components: Vec<String> = text.split(',').map(|part| part.trim().to_owned()).collect();
+        if let Some(unknown) = components
+            .iter()
+            .find(|name| !COMPONENTS.contains(&name.as_str()))
+        {
+            return Err(format!("{unknown:?} is none of {}", COMPONENTS.join(", ")));
+        }
+        if !components[0].starts_with("project_") {
+            return Err("the first one is project_path or project_id".to_owned());
+        }
+        Ok(Self(components))
+    }
+}
+
+impl Subject {
+    /// `project_path:group/project:ref_type:branch:ref:main`; what a job does not have is left out. As on GitLab
+    /// nothing is escaped.
+    fn text(&self, claims: &serde_json::Map<String, Value>) -> String {
+        let pair = |name: &String| Some(format!("{name}:{}", claims.get(name)?.as_str()?));
+        let pairs: Vec<String> = self.0.iter().filter_map(pair).collect();
+        pairs.join(":")
+    }
+}
+
+/// Mints ID tokens.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    url: IssuerUrl,
+    keys: Keys,
+    subject: Subject,
+    claims: Vec<(String, String)>,
+}
+
+impl Issuer {
+    /// `server` is the coordinator's URL.
+    pub(crate) fn new(settings: OidcSettings, server: &Url) -> Self {
+        Self {
+            url: settings.issuer.unwrap_or_else(|| IssuerUrl::of(server)),
+            keys: Keys::at(settings.keys),
+            subject: settings.subject,
+            claims: settings.claims,
+        }
+    }
+
+    pub(crate) fn url(&self) -> &IssuerUrl {
+        &self.url
+    }
+
+    /// A token for `aud`, which is expanded, of a job that may take `timeout` seconds from `now` on.
+    pub(crate) fn mint(
+        &self,
+        claims: Claims,
+        aud: &Audience,
+        now: i64,
+        timeout: i64,
+    ) -> Result<Secret, KeyError> {
+        let lifetime = if timeout > 0 { timeout } else { 300 };
+        let mut claims = self.complete(claims, aud);
+        for (name, value) in [
+            ("iat", now),
+            ("nbf", now - NOT_BEFORE),
+            ("exp", now + lifetime),
+        ] {
+            claims.insert(name.to_owned(), value.into());
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        claims.insert("jti".to_owned(), id.into());
+        self.keys.sign(&claims.into(), now, lifetime)
+    }
+
+    /// The claims with what the issuer knows, but without times and number.
+    pub(crate) fn complete(
+        &self,
+        claims: Claims,
+        aud: &Audience,
+    ) -> serde_json::Map<String, Value> {
+        let mut claims = claims.into_map();
+        for (name, value) in &self.claims {
+            claims.insert(name.clone(), value.as_str().into());
+        }
+        let of_issuer = [
+            ("sub", self.subject.text(&claims).into()),
+            ("iss", self.url.as_str().into()),
+            ("aud", json!(aud)),
+        ];
+        for (name, value) in of_issuer {
+            // A subject may be given; an issuer that is not this one would be a lie.
+            if name != "sub" || !claims.contains_key("sub") {
+                claims.insert(name.to_owned(), value);
+            }
+        }
+        claims
+    }
+
+    /// What a provider asks for first.
+    pub(crate) fn discovery(&self) -> Value {
+        let url = &self.url;
+        json!({
+            "issuer": url.as_str(),
+            "jwks_uri": format!("{url}{KEY_SET}"),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "claims_supported": claims::SUPPORTED.as_slice(),
+        })
+    }
+
+    /// Public keys of all tokens that may be valid.
+    pub(crate) fn key_set(&self, now: i64) -> Result<Value, KeyError> {
+        let keys: Vec<Value> = self.keys.public(now)?.iter().map(PublicKey::jwk).collect();
+        Ok(json!({ "keys": keys }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuers_keep_their_bytes_but_no_slash_at_the_end() {
+        for (text, kept) in [
+            ("https://gitlab.example.com", "https://gitlab.example.com"),
+            (
+                "https://GitLab.example.com:8443/",
+                "https://GitLab.example.com:8443",
+            ),
+            ("https://example.com/gitlab/", "https://example.com/gitlab"),
+            ("http://127.0.0.1:8929", "http://127.0.0.1:8929"),
+            ("http://courser.localhost", "http://courser.localhost"),
+        ] {
+            assert_eq!(text.parse::<IssuerUrl>().unwrap().as_str(), kept);
+        }
+        for text in [
+            "gitlab.example.com",
+            "http://gitlab.example.com",
+            "https://example.com?a=b",
+            "https://u@example.com",
+            "ftp://localhost",
+        ] {
+            assert!(text.parse::<IssuerUrl>().is_err(), "{text}");
+        }
+        let issuer: IssuerUrl = "https://example.com/gitlab/".parse().unwrap();
+        assert_eq!(
+            (issuer.host().as_deref(), issuer.path().as_str()),
+            (Some("example.com"), "/gitlab")
+        );
+        let issuer: IssuerUrl = "https://[::1]:1".parse().unwrap();
+        assert_eq!(
+            (issuer.host().as_deref(), issuer.path().as_str()),
+            (Some("::1"), "")
+        );
+    }
+
+    #[test]
+    fn subjects_are_pairs_in_the_order_that_is_asked_for() {
+        let claims = json!({
+            "project_path": "g/p", "project_id": "7", "ref_type": "branch", "ref": "a:b*",
+            "ref_protected": "false",
+        });
+        let claims = claims.as_object().unwrap();
+        for (asked, text) in [
+            (
+                "project_path,ref_type,ref",
+                "project_path:g/p:ref_type:branch:ref:a:b*",
+            ),
+            (
+                "project_id, ref_protected",
+                "project_id:7:ref_protected:false",
+            ),
+            ("project_path,deployment_tier", "project_path:g/p"),
+        ] {
+            assert_eq!(asked.parse::<Subject>().unwrap().text(claims), text);
+        }
+        assert_eq!(
+            Subject::default(),
+            "project_path,ref_type,ref".parse().unwrap()
+        );
+        for asked in ["", "ref", "project_path,sha"] {
+            assert!(asked.parse::<Subject>().is_err(), "{asked}");
+        }
+    }
+}
