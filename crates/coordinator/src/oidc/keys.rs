@@ -324,7 +324,7 @@ impl Keys {
         &self,
         change: impl FnOnce(&mut Vec<StoredKey>) -> Result<(), KeyError>,
     ) -> Result<Arc<[Key]>, KeyError> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
+        let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
         private_dir(directory).map_err(|error| self.io(io::Error::other(error)))?;
         let lock = private_options()
             .create(true)
@@ -475,8 +475,8 @@ mod tests {
                 .collect()
         };
         assert_eq!(kids(&first, 2000), [new.clone(), old.clone()]);
-        assert_eq!(kids(&first, 2000 + 7200 + SKEW), [new.clone(), old.clone()]);
-        assert_eq!(kids(&first, 2001 + 7200 + SKEW), [new.clone()]);
+        assert_eq!(kids(&first, 2000 + 7200 + SKEW), [new.clone(), old]);
+        assert_eq!(kids(&first, 2001 + 7200 + SKEW), std::slice::from_ref(&new));
         let token = first.sign(&json!({}), 2000, 60).unwrap();
         let header = token.expose().split('.').next().unwrap();
         assert_eq!(decoded(header)["kid"], new.as_str());
