@@ -342,27 +342,55 @@ fn a_directory_without_git_runs() {
 }
 
 #[test]
-fn ctrl_c_cancels_the_jobs_runs_after_script_and_leaves_no_process() {
-    let marker = format!("{}", 100_000 + std::process::id());
-    let world = project(&format!(
-        "job:\n  script: ['sleep {marker} & sleep {marker}; wait']\n  after_script: ['echo after $CI_JOB_STATUS']\n",
-    ));
-    let mut running = Running::start(&mut world.courser(["exec"]));
-    running.wait_for(&format!("$ sleep {marker}"));
-    running.signal("INT");
-    running.wait_for("after canceled");
-    let status = running.end();
-    assert!(!status.success());
-    let left = world
-        .program("pgrep")
-        .args(["-f", &format!("^sleep {marker}$")])
+fn ctrl_c_and_a_closed_terminal_cancel_the_jobs_run_after_script_and_leave_no_process() {
+    for (number, signal) in (1..).zip(["INT", "HUP"]) {
+        let marker = format!("{}", 100_000 * number + std::process::id());
+        let world = project(&format!(
+            "job:\n  script: ['sleep {marker} & sleep {marker}; wait']\n  after_script: ['echo after $CI_JOB_STATUS']\n",
+        ));
+        let mut running = Running::start(&mut world.courser(["exec"]));
+        running.wait_for(&format!("$ sleep {marker}"));
+        running.signal(signal);
+        running.wait_for("after canceled");
+        let status = running.end();
+        assert!(!status.success(), "{signal}");
+        let left = world
+            .program("pgrep")
+            .args(["-f", &format!("^sleep {marker}$")])
+            .output()
+            .expect("pgrep");
+        assert!(
+            left.stdout.is_empty(),
+            "{signal}: {}",
+            String::from_utf8_lossy(&left.stdout)
+        );
+    }
+}
+
+#[test]
+fn nohup_lets_a_run_go_on() {
+    let world =
+        project("job:\n  script: ['echo begun; while ! test -e goes-on; do sleep 0.1; done']\n");
+    let mut command = world.program("nohup");
+    command.args([env!("CARGO_BIN_EXE_courser"), "exec"]);
+    let mut running = Running::start(&mut command);
+    running.wait_for("begun");
+    running.signal("HUP");
+    // The job has a working copy of its own.
+    let found = world
+        .program("sh")
+        .args([
+            "-c",
+            "find . -name builds -type d -exec find {} -name committed.txt \\;",
+        ])
+        .current_dir(world.path(""))
         .output()
-        .expect("pgrep");
-    assert!(
-        left.stdout.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&left.stdout)
-    );
+        .expect("find");
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    let copy = found.lines().next().expect("a working copy");
+    let copy = world.path(copy.trim_start_matches("./"));
+    std::fs::write(copy.with_file_name("goes-on"), "").expect("written");
+    assert!(running.end().success());
 }
 
 #[test]

@@ -158,6 +158,30 @@ fn a_shell_opens_in_the_container_of_a_job_and_all_that_is_kept_goes_with_clean(
     assert_eq!(left(&world), Vec::<String>::new());
 }
 
+/// `script` is killed: the terminal that it had for the shell is gone.
+#[test]
+fn a_terminal_that_is_closed_ends_the_shell_and_nothing_stays() {
+    let world = project();
+    let line = format!(
+        "{} shell small -- sh -c 'echo begun; sleep 600'",
+        env!("CARGO_BIN_EXE_courser")
+    );
+    let mut on_terminal = world.program("script");
+    on_terminal
+        .args(["-qec", &line, "/dev/null"])
+        .env("DOCKER_HOST", DockerEngine::running().host);
+    let mut running = crate::world::Running::start(&mut on_terminal);
+    running.wait_for("begun");
+    assert!(!left(&world).is_empty(), "it has a container");
+    running.signal("KILL");
+    running.end();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(180);
+    while !left(&world).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "{:?}", left(&world));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn clean_removes_the_containers_of_a_killed_run_and_names_engines_that_it_does_not_reach() {
     let world = project();

@@ -100,6 +100,32 @@ pub(crate) fn hangups() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
+/// What tells that the terminal is gone; `None` where it is to be ignored, as under `nohup`.
+pub(crate) fn terminal_hangups() -> io::Result<Option<Signal>> {
+    // Nothing else tells without code that is `unsafe` in Rust; elsewhere than on Linux it is not told.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    match ignored {
+        Some(mask) if mask & 1 != 0 => Ok(None),
+        _ => hangups().map(Some),
+    }
+}
+
+/// Nothing more is written to a terminal that is gone.
+pub(crate) fn leave_terminal() -> io::Result<()> {
+    use std::io::IsTerminal as _;
+
+    let nowhere = OpenOptions::new().write(true).open("/dev/null")?;
+    if io::stdout().is_terminal() {
+        rustix::stdio::dup2_stdout(&nowhere)?;
+    }
+    if io::stderr().is_terminal() {
+        rustix::stdio::dup2_stderr(&nowhere)?;
+    }
+    Ok(())
+}
+
 /// Whether a stream is a pipe.
 pub(crate) fn is_pipe(stream: &impl Stream) -> bool {
     fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)

@@ -100,6 +100,16 @@ pub(crate) fn hangups() -> io::Result<Signal> {
     Ok(Signal::Never)
 }
 
+/// A console that is closed ends its programs.
+pub(crate) fn terminal_hangups() -> io::Result<Option<Signal>> {
+    Ok(None)
+}
+
+/// Never asked for.
+pub(crate) fn leave_terminal() -> io::Result<()> {
+    Ok(())
+}
+
 /// How much of a pipe has been read cannot be asked without code that is `unsafe` in Rust.
 pub(crate) fn is_pipe(_stream: &impl Stream) -> bool {
     false

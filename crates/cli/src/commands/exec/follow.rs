@@ -67,10 +67,10 @@ pub(super) async fn to_the_end(
     view: &mut (dyn View + Send),
 ) -> Result<Followed, Failure> {
     let mut interrupts = 0;
-    let mut interrupt = platform::interrupts()
-        .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
-    let mut terminate = platform::terminations()
-        .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))?;
+    let failed = |error| Failure::internal(format!("cannot listen for signals: {error}"));
+    let mut interrupt = platform::interrupts().map_err(failed)?;
+    let mut terminate = platform::terminations().map_err(failed)?;
+    let mut hangup = platform::terminal_hangups().map_err(failed)?;
     let first = snapshot(coordinator, pipeline).await?;
     let told = reused.iter().filter_map(|job| first.jobs.get(*job));
     let mut watch = Watch {
@@ -110,6 +110,11 @@ pub(super) async fn to_the_end(
             }
             _ = interrupt.recv() => true,
             _ = terminate.recv() => true,
+            () = hung_up(&mut hangup) => {
+                // Whoever writes to it would fail, and leave what has to be removed.
+                platform::leave_terminal().map_err(failed)?;
+                true
+            }
         };
         if !pressed {
             continue;
@@ -132,6 +137,14 @@ pub(super) async fn to_the_end(
         rows: watch.rows(&seen, &reused),
         last,
     })
+}
+
+/// Until the terminal is gone, if that is told.
+async fn hung_up(hangup: &mut Option<platform::Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
 }
 
 impl Watch<'_> {
