@@ -1,0 +1,327 @@
+//! Providers on bad days: what the job is told, whose fault it is, and how often the provider is asked.
+
+use std::time::{Duration, Instant};
+
+use courser_testkit::clouds::aws::Aws;
+use courser_testkit::clouds::azure::Azure;
+use courser_testkit::clouds::google::Google;
+use courser_testkit::clouds::{aws, azure, google};
+use courser_testkit::pki::Authority;
+use courser_testkit::server::Reply;
+use serde_json::{Value, json};
+
+use crate::scene::Scene;
+
+/// A provider with its scene.
+enum Provider {
+    Google(Google),
+    Azure(Azure),
+    Aws(Aws),
+}
+
+/// Which request goes wrong.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Login,
+    Read,
+}
+
+impl Provider {
+    fn all() -> [(&'static str, Scene, Self); 3] {
+        ["google", "azure", "aws"].map(|name| {
+            let (scene, provider) = Self::start(name);
+            (name, scene, provider)
+        })
+    }
+
+    fn start(name: &str) -> (Scene, Self) {
+        match name {
+            "google" => {
+                let (scene, provider) = crate::google::scene();
+                (scene, Self::Google(provider))
+            }
+            "azure" => {
+                let (scene, provider) = crate::azure::scene();
+                (scene, Self::Azure(provider))
+            }
+            _ => {
+                let (scene, provider) = crate::aws::scene();
+                (scene, Self::Aws(provider))
+            }
+        }
+    }
+
+    /// The n-th of 200 secrets, whose value is `v` and its number.
+    fn secret(&self, number: usize) -> Value {
+        let name = format!("s{number}");
+        match self {
+            Self::Google(_) => crate::google::secret(&name, "latest"),
+            Self::Azure(_) => crate::azure::secret(&name, ""),
+            Self::Aws(_) => crate::aws::secret(json!({"secret_id": name})),
+        }
+    }
+
+    /// An answer with this value, as the provider gives it.
+    fn answer(&self, value: &[u8]) -> Reply {
+        let text = || String::from_utf8(value.to_vec()).unwrap();
+        match self {
+            Self::Google(_) => Reply::json(200, &google::version_of("n", value, None)),
+            Self::Azure(_) => Reply::json(200, &json!({"value": text()})),
+            Self::Aws(_) => Reply::json(200, &json!({"SecretString": text()})),
+        }
+    }
+
+    fn next(&self, step: Step, replies: Vec<Reply>) {
+        match (self, step) {
+            (Self::Google(it), Step::Login) => it.next(google::Step::Exchange, replies),
+            (Self::Google(it), Step::Read) => it.next(google::Step::Access, replies),
+            (Self::Azure(it), Step::Login) => it.next(azure::Step::Token, replies),
+            (Self::Azure(it), Step::Read) => it.next(azure::Step::Read, replies),
+            (Self::Aws(it), Step::Login) => it.next(aws::Step::Assume, replies),
+            (Self::Aws(it), Step::Read) => it.next(aws::Step::Read, replies),
+        }
+    }
+
+    fn always(&self, step: Step, reply: Reply) {
+        match (self, step) {
+            (Self::Google(it), Step::Login) => it.always(google::Step::Exchange, reply),
+            (Self::Google(it), Step::Read) => it.always(google::Step::Access, reply),
+            (Self::Azure(it), Step::Login) => it.always(azure::Step::Token, reply),
+            (Self::Azure(it), Step::Read) => it.always(azure::Step::Read, reply),
+            (Self::Aws(it), Step::Login) => it.always(aws::Step::Assume, reply),
+            (Self::Aws(it), Step::Read) => it.always(aws::Step::Read, reply),
+        }
+    }
+
+    fn requests(&self) -> usize {
+        match self {
+            Self::Google(it) => it.requests().len(),
+            Self::Azure(it) => it.requests().len(),
+            Self::Aws(it) => it.requests().len(),
+        }
+    }
+
+    /// Requests of a job with `reads` secrets when nothing goes wrong: Azure's vault is asked first what it wants.
+    fn usual(&self, reads: usize) -> usize {
+        reads + if matches!(self, Self::Azure(_)) { 2 } else { 1 }
+    }
+}
+
+/// Texts, classes and numbers of requests of one provider, whatever goes wrong.
+async fn table(provider: &str) -> String {
+    let html = "<html><body><h1>Welcome to Hotel Wi-Fi</h1></body></html>";
+    let faults = [
+        (
+            "429",
+            Reply::text(429, "slow down").header("Retry-After", "0"),
+        ),
+        ("500", Reply::text(500, "")),
+        ("503 of a proxy", Reply::with("text/html", 503, html)),
+        ("501", Reply::text(501, "no")),
+        ("403 of a proxy", Reply::with("text/html", 403, html)),
+        ("HTML with 200", Reply::with("text/html", 200, html)),
+        ("another JSON", Reply::json(200, &json!([1]))),
+        ("redirect loop", Reply::redirect(302, "/?signature=s3cr")),
+        (
+            "redirect elsewhere",
+            Reply::redirect(307, "https://evil.example/steal"),
+        ),
+        ("connection closed", Reply::Close),
+        ("never an answer", Reply::Stall),
+        (
+            "endless answer",
+            Reply::Drip {
+                head: b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n\"".to_vec(),
+                piece: vec![b'x'; 1 << 20],
+                pause: Duration::ZERO,
+                times: 1000,
+            },
+        ),
+    ];
+    let rows = [Step::Login, Step::Read]
+        .into_iter()
+        .flat_map(|step| faults.iter().map(move |(name, reply)| (step, *name, reply)))
+        .map(|(step, name, reply)| row(provider, step, name, reply));
+    futures_util::future::join_all(rows).await.concat()
+}
+
+async fn row(provider: &str, step: Step, name: &str, reply: &Reply) -> String {
+    let (mut scene, provider) = Provider::start(provider);
+    // Time enough for all others: nothing is waited for in them.
+    let patience = match reply {
+        Reply::Stall => Duration::from_millis(300),
+        _ => Duration::from_secs(60),
+    };
+    scene.settings.timeout = patience;
+    provider.always(step, reply.clone());
+    let told = scene.resolve(json!({"SECRET": provider.secret(0)})).await;
+    let failure = told.failure();
+    let text = failure.to_string().replace('\n', "\n  ");
+    // How the end of a connection is seen depends on the moment.
+    let text = match text.find("\": ") {
+        Some(end) if matches!(reply, Reply::Close) => format!("{}…", &text[..end + 3]),
+        _ => text,
+    };
+    let again = if failure.is_transient {
+        ", may pass"
+    } else {
+        ""
+    };
+    format!(
+        "{step:?}, {name}: {} requests, {:?}{again}\n  {}\n",
+        provider.requests(),
+        failure.class,
+        text
+    )
+}
+
+#[tokio::test]
+async fn google_on_bad_days() {
+    insta::assert_snapshot!("google", table("google").await);
+}
+
+#[tokio::test]
+async fn azure_on_bad_days() {
+    insta::assert_snapshot!("azure", table("azure").await);
+}
+
+#[tokio::test]
+async fn aws_on_bad_days() {
+    insta::assert_snapshot!("aws", table("aws").await);
+}
+
+#[tokio::test]
+async fn what_passes_is_waited_for_as_long_as_the_server_says() {
+    for step in [Step::Login, Step::Read] {
+        let all = Provider::all().map(async |(name, scene, provider)| {
+            let busy = |status| Reply::text(status, "").header("Retry-After", "1");
+            provider.next(step, vec![busy(429), Reply::text(500, "")]);
+            let start = Instant::now();
+            let told = scene.resolve(json!({"SECRET": provider.secret(7)})).await;
+            assert_eq!(told.values(), ["v7"], "{name}");
+            assert_eq!(provider.requests(), provider.usual(1) + 2, "{name}");
+            assert!(start.elapsed() >= Duration::from_secs(1), "{name}");
+        });
+        futures_util::future::join_all(all).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_made_again() {
+    for (name, scene, provider) in Provider::all() {
+        provider.next(Step::Login, vec![Reply::Close]);
+        let cut = Reply::CutShort {
+            status: 200,
+            promised: 100,
+            body: b"{".to_vec(),
+        };
+        provider.next(Step::Read, vec![cut]);
+        let told = scene.resolve(json!({"SECRET": provider.secret(1)})).await;
+        assert_eq!(told.values(), ["v1"], "{name}");
+        assert_eq!(provider.requests(), provider.usual(1) + 2, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_trusted_gets_nothing() {
+    for (name, mut scene, provider) in Provider::all() {
+        scene.root = Authority::root("Another root").issue();
+        let told = scene.resolve(json!({"SECRET": provider.secret(0)})).await;
+        let text = told.told();
+        assert!(text.starts_with("Configuration: "), "{name}: {text}");
+        assert!(
+            text.contains("x509: certificate signed by unknown authority"),
+            "{name}: {text}"
+        );
+        assert!(!told.failure().is_transient);
+        assert_eq!(provider.requests(), 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_secrets_are_one_login_and_two_hundred_reads() {
+    for (name, scene, provider) in Provider::all() {
+        let secrets: serde_json::Map<_, _> = (0..200)
+            .map(|number| (format!("S{number:03}"), provider.secret(number)))
+            .collect();
+        let told = scene.resolve(Value::Object(secrets)).await;
+        let expected: Vec<_> = (0..200).map(|number| format!("v{number}")).collect();
+        assert_eq!(told.values(), expected, "{name}");
+        assert_eq!(provider.requests(), provider.usual(200), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_megabyte_fits_into_a_file_and_not_into_a_variable() {
+    let large = "x".repeat(1 << 20);
+    for (name, scene, provider) in Provider::all() {
+        provider.always(Step::Read, provider.answer(large.as_bytes()));
+        let mut secret = provider.secret(0);
+        let told = scene.resolve(json!({"LARGE": secret})).await;
+        assert!(told.values() == [large.as_str()], "{name}");
+        secret["file"] = false.into();
+        let told = scene.resolve(json!({"LARGE": secret})).await;
+        assert_eq!(
+            told.told(),
+            "Configuration: secret \"LARGE\": its value of 1048576 bytes is too long for a variable: a program that is started \
+             with more than 131072 bytes in one variable fails with \"Argument list too long\"\n  > let the job have it as a \
+             file: `file: true` for LARGE in `secrets:`",
+            "{name}"
+        );
+        assert!(!told.log.contains("xxx"));
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_refused_or_come_as_base64() {
+    for (name, scene, provider) in Provider::all() {
+        match provider {
+            // A value is JSON text there.
+            Provider::Azure(_) => continue,
+            Provider::Aws(_) => {
+                let secret = crate::aws::secret(json!({"secret_id": "binary"}));
+                assert_eq!(scene.resolve(json!({"B": secret})).await.values(), ["AP8="]);
+            }
+            Provider::Google(_) => {
+                let secret = crate::google::secret("binary", "1");
+                let told = scene.resolve(json!({"B": secret})).await.told();
+                assert_eq!(
+                    told,
+                    "Configuration: failed to get secret: projects/1234/secrets/binary/versions/1 holds 2 bytes that are no \
+                     text (byte 1 is not UTF-8), which no variable can carry\n  > store it as base64 and decode it in the \
+                     job's script",
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_nul_byte_is_refused_in_a_variable() {
+    for (name, scene, provider) in Provider::all() {
+        provider.always(Step::Read, provider.answer(b"a\0b"));
+        let mut secret = provider.secret(0);
+        secret["file"] = false.into();
+        let told = scene.resolve(json!({"NUL": secret})).await;
+        let text = "secret \"NUL\": its value has NUL bytes, which no variable can hold";
+        assert_eq!(told.failure().to_string(), text, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_failure_in_order_is_told_and_the_rest_is_not_asked_for() {
+    for (name, scene, provider) in Provider::all() {
+        provider.always(Step::Login, Reply::text(400, "no"));
+        let secrets: serde_json::Map<_, _> = (0..200)
+            .map(|number| (format!("S{number:03}"), provider.secret(number)))
+            .collect();
+        let told = scene.resolve(Value::Object(secrets)).await;
+        assert_eq!(provider.requests(), provider.usual(0), "{name}");
+        assert!(
+            told.log.contains("Resolving secret \"S000\"...") && !told.log.contains("S001"),
+            "{}",
+            told.log
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! Secrets through the crate's entry, against servers on loopback.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking"
+)]
+
+mod aws;
+mod azure;
+mod bad_days;
+mod google;
+mod scene;
