@@ -30,7 +30,7 @@ use crate::addresses::Addresses;
 use crate::fault::Endpoint;
 use crate::proxy::{ProxyRules, basic_authorization};
 use crate::tls::VerifiedPeer;
-use crate::{ProxySettings, TrustSettings};
+use crate::{ProviderTls, ProxySettings, TrustSettings};
 
 pub use answer::Answer;
 pub use call::{Body, Call, CallError, Growth, Redirects, Retry, Timeouts, shown_url};
@@ -85,15 +85,34 @@ impl Client {
 
     /// [`Self::new`] with a clock and randomness of the caller's.
     pub fn with_ambience(settings: ClientSettings, ambience: Ambience) -> Self {
-        Self::build(settings, ambience, Addresses::Any)
+        Self::build(settings, ambience, Addresses::Any, ProviderTls::default())
     }
 
     /// A client that connects to these addresses only.
     pub fn restricted_to(settings: ClientSettings, addresses: Addresses) -> Self {
-        Self::build(settings, Ambience::default(), addresses)
+        Self::build(
+            settings,
+            Ambience::default(),
+            addresses,
+            ProviderTls::default(),
+        )
     }
 
-    fn build(settings: ClientSettings, ambience: Ambience, addresses: Addresses) -> Self {
+    /// A client for servers of secrets.
+    pub fn of_provider(
+        settings: ClientSettings,
+        ambience: Ambience,
+        provider: ProviderTls,
+    ) -> Self {
+        Self::build(settings, ambience, Addresses::Any, provider)
+    }
+
+    fn build(
+        settings: ClientSettings,
+        ambience: Ambience,
+        addresses: Addresses,
+        provider: ProviderTls,
+    ) -> Self {
         let user_agent = HeaderValue::from_str(&settings.user_agent).ok();
         if user_agent.is_none() {
             tracing::warn!("the User-Agent cannot be sent and is left out");
@@ -109,6 +128,7 @@ impl Client {
                     proxies,
                     addresses,
                     ambience.now,
+                    provider,
                 ),
                 ambience,
             }),

@@ -7,8 +7,6 @@
 //!
 //! Dropping the future of [`resolve`] stops it; what was obtained until then is in the [`Leases`].
 
-#![allow(dead_code, reason = "what the providers share is landed before them")]
-
 mod aws;
 mod azure;
 mod claims;

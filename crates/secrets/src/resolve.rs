@@ -6,6 +6,7 @@ use std::time::Duration;
 use courser_job::{Job, messages};
 use courser_protocol::{JobSecret, JobSecrets, JobVariable, Secret};
 use futures_util::StreamExt as _;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
@@ -92,15 +93,17 @@ pub(crate) struct Session<'a> {
     pub(crate) leases: &'a Leases,
     bounds: Arc<Bounds>,
     cloud: OnceLock<Exchange>,
+    vault: OnceCell<Result<Exchange, Failure>>,
 }
 
 impl<'a> Session<'a> {
-    fn new(surroundings: &'a Surroundings, leases: &'a Leases) -> Self {
+    pub(crate) fn new(surroundings: &'a Surroundings, leases: &'a Leases) -> Self {
         Self {
             surroundings,
             leases,
             bounds: Arc::default(),
             cloud: OnceLock::new(),
+            vault: OnceCell::new(),
         }
     }
 
@@ -110,8 +113,17 @@ impl<'a> Session<'a> {
             .get_or_init(|| self.exchange_of(self.surroundings.client()))
     }
 
+    /// Requests to Vault and OpenBao, which have trust of their own beside that of GitLab.
+    pub(crate) async fn vault_exchange(&self) -> Result<Exchange, Failure> {
+        let made = self.vault.get_or_init(|| async {
+            let client = self.surroundings.vault_client().await?;
+            Ok(self.exchange_of(client))
+        });
+        made.await.clone()
+    }
+
     /// Requests over a client with another trust.
-    pub(crate) fn exchange_of(&self, client: courser_net::Client) -> Exchange {
+    fn exchange_of(&self, client: courser_net::Client) -> Exchange {
         Exchange::new(client, self.surroundings.ambience, Arc::clone(&self.bounds))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use courser_net::{Ambience, Client, ClientSettings, Legs, ProxySettings, TlsOptions};
 
-use crate::{AwsSettings, AzureSettings, Environment, GoogleSettings};
+use crate::{AwsSettings, AzureSettings, Environment, Failure, GoogleSettings};
 
 /// Trust, proxies, environment and settings of a runner.
 #[derive(Debug, Clone)]
@@ -63,8 +63,68 @@ impl Surroundings {
         Client::with_ambience(self.client_settings(trust), self.ambience)
     }
 
+    /// A client for Vault and OpenBao: trusts what `VAULT_CACERT` and its siblings name beside all that others trust,
+    /// and goes through their proxy. The variables are read anew each time; a fault in them fails the secret, as
+    /// upstream.
+    pub(crate) async fn vault_client(&self) -> Result<Client, Failure> {
+        let failed = |text: String| {
+            Failure::system(text).within("error encountered setting up default configuration")
+        };
+        self.check_variables().map_err(failed)?;
+        let secrets = self.legs.secrets();
+        let reading = tokio::task::spawn_blocking(move || secrets.read());
+        let provider = match reading.await {
+            Ok(provider) => provider.map_err(failed)?,
+            Err(error) => return Err(Failure::system(error.to_string())),
+        };
+        let trust = self.legs.cache_provider(TlsOptions {
+            ca_file: self.ca_file.as_deref(),
+            ..TlsOptions::default()
+        });
+        let mut settings = self.client_settings(trust);
+        if let Some(proxy) = self.proxy_of_vault() {
+            settings.proxy = ProxySettings {
+                http: Some(proxy.to_owned()),
+                https: Some(proxy.to_owned()),
+                no_proxy: None,
+            };
+        }
+        Ok(Client::of_provider(settings, self.ambience, provider))
+    }
+
+    /// `BAO_<suffix>`, also where it is empty, else `VAULT_<suffix>`.
+    fn variable_of_vault(&self, suffix: &str) -> Option<&str> {
+        let own = self.environment.get(&format!("BAO_{suffix}"));
+        own.or_else(|| self.environment.get(&format!("VAULT_{suffix}")))
+            .filter(|value| !value.is_empty())
+    }
+
+    fn proxy_of_vault(&self) -> Option<&str> {
+        ["PROXY_ADDR", "HTTP_PROXY"]
+            .into_iter()
+            .find_map(|suffix| self.variable_of_vault(suffix))
+    }
+
+    /// Variables that make no sense are an error, also those that change nothing.
+    fn check_variables(&self) -> Result<(), String> {
+        for suffix in ["SKIP_VERIFY", "SRV_LOOKUP", "DISABLE_REDIRECTS"] {
+            let value = self.variable_of_vault(suffix);
+            if value.is_some_and(|value| courser_job::strict_bool(value).is_none()) {
+                return Err(format!("could not parse BAO_{suffix}"));
+            }
+        }
+        let halves = ["", "_BYTES"].map(|form| {
+            ["CLIENT_CERT", "CLIENT_KEY"]
+                .map(|half| self.variable_of_vault(&format!("{half}{form}")).is_some())
+        });
+        if halves.iter().any(|[certificate, key]| certificate != key) {
+            return Err("both client cert and client key must be provided".to_owned());
+        }
+        Ok(())
+    }
+
     /// A client with this trust.
-    pub(crate) fn client_settings(&self, trust: courser_net::TrustSettings) -> ClientSettings {
+    fn client_settings(&self, trust: courser_net::TrustSettings) -> ClientSettings {
         ClientSettings {
             trust,
             proxy: self.proxy.clone(),

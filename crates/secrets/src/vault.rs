@@ -1,21 +1,166 @@
-//! `vault`.
+//! Vault and OpenBao (`secrets.md` 5): one login a server, namespace, method, role and token; one read a path; both as
+//! many side by side as there are.
 
-use courser_protocol::secrets::VaultSecret;
+mod advice;
+mod answer;
+mod login;
+mod server;
 
-use crate::Failure;
-use crate::resolve::{Resolution, Session};
+use courser_protocol::Secret;
+use courser_protocol::secrets::{VaultEngine, VaultSecret};
+use http::Method;
 
-/// The secrets of one job there.
+use crate::exchange::{Repeat, Reply};
+use crate::resolve::{Missing, Resolution, Session};
+use crate::shared::Shared;
+use crate::{Failure, FailureClass};
+use answer::Content;
+pub(crate) use answer::{Fields, text_of};
+use login::{Login, LoginKey, Token};
+pub(crate) use server::{Server, TOKEN, api_failure, clean};
+
+const READING: &str = "reading secret: reading from Vault";
+
+/// The secrets of one job at Vault and OpenBao.
 pub(crate) struct Vault<'a> {
-    _session: &'a Session<'a>,
+    session: &'a Session<'a>,
+    logins: Shared<LoginKey, Login>,
+    reads: Shared<(LoginKey, Path), Content>,
+}
+
+/// What is read, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Path {
+    /// Below `/v1/`.
+    path: String,
+    engine: Engine,
+}
+
+/// How an engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Engine {
+    /// Versions: the data lies in the data.
+    KvV2,
+    /// Reading it twice is the same.
+    KvV1,
+    /// Each read may make something new.
+    Generic,
+}
+
+impl Path {
+    /// The path of a secret. An engine without a name that is known is refused before anything is asked.
+    pub(crate) fn of(engine: &VaultEngine, path: &str) -> Result<Self, Failure> {
+        let kind = match engine.name.as_str() {
+            "kv-v2" => Engine::KvV2,
+            "kv-v1" => Engine::KvV1,
+            "generic" => Engine::Generic,
+            other => {
+                return Err(Failure::system(format!(
+                    "factory for secret engine {other:?} is not registered"
+                ))
+                .advise("write kv-v2, kv-v1 or generic as engine:name"));
+            }
+        };
+        let middle = if kind == Engine::KvV2 { "data" } else { "" };
+        let path = clean(&[&engine.path, middle, path])?;
+        Ok(Self { path, engine: kind })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.path
+    }
+
+    fn repeat(&self) -> Repeat {
+        match self.engine {
+            Engine::KvV2 | Engine::KvV1 => Repeat::Always,
+            Engine::Generic => Repeat::WhenNotProcessed,
+        }
+    }
 }
 
 impl<'a> Vault<'a> {
     pub(crate) fn new(session: &'a Session<'a>) -> Self {
-        Self { _session: session }
+        Self {
+            session,
+            logins: Shared::default(),
+            reads: Shared::default(),
+        }
     }
 
-    pub(crate) async fn get(&self, _secret: &VaultSecret) -> Result<Resolution, Failure> {
-        Err(Failure::system("vault is not built yet"))
+    /// Fetches one secret.
+    pub(crate) async fn get(&self, secret: &VaultSecret) -> Result<Resolution, Failure> {
+        let key = LoginKey::of(&secret.server)?;
+        let path = Path::of(&secret.engine, &secret.path)
+            .map_err(|failure| failure.within("requesting SecretEngine factory"))?;
+        let content = self
+            .reads
+            .get((key.clone(), path.clone()), || self.read(&key, &path));
+        let content = content.await?;
+        match content.field(&secret.field) {
+            Some(value) => Ok(Resolution::Value(value)),
+            None => Ok(Resolution::Missing(Missing {
+                context: "",
+                notes: content.notes_on(path.as_str(), &secret.field),
+            })),
+        }
     }
+
+    async fn read(&self, key: &LoginKey, path: &Path) -> Result<Content, Failure> {
+        let login = self
+            .logins
+            .get(key.clone(), || Login::new(self.session, key));
+        let login = login.await?;
+        let mut renewed = false;
+        loop {
+            let token = login.token(self.session).await?;
+            let call = login
+                .server()
+                .call(Method::GET, path.as_str(), &key.namespace);
+            let call = call.map_err(|failure| failure.within(READING))?;
+            let call = call.secret_header(TOKEN, token.secret().expose());
+            let reply = login.server().send(call, path.repeat()).await;
+            let reply = reply.map_err(|failure| failure.within(READING))?;
+            if reply.status == http::StatusCode::FORBIDDEN && !renewed && token.may_have_ended() {
+                login.forget(&token).await;
+                renewed = true;
+                continue;
+            }
+            return self.judge(&reply, &token, path);
+        }
+    }
+
+    fn judge(&self, reply: &Reply, token: &Token, path: &Path) -> Result<Content, Failure> {
+        if reply.status == http::StatusCode::FORBIDDEN {
+            let failure = api_failure(reply).within(READING);
+            return Err(failure.advise(advice::policy_line(path)));
+        }
+        let content = Content::read(reply, path).map_err(|fault| {
+            let context = if matches!(fault, answer::Fault::NoObject) {
+                "reading secret"
+            } else {
+                READING
+            };
+            fault.of(reply, path).within(context)
+        })?;
+        if let Some(lease) = content.lease() {
+            token.leased(self.session, lease);
+        }
+        Ok(content)
+    }
+}
+
+/// The fields of an answer as they came; nothing where there is no data.
+pub(crate) fn fields(reply: &Reply, path: &Path) -> Result<Option<Fields>, Failure> {
+    answer::fields(reply, path).map_err(|fault| fault.of(reply, path))
+}
+
+/// A key that must be there, of what a login sends.
+fn required(data: &courser_protocol::secrets::VaultAuthData, key: &str) -> Result<Secret, Failure> {
+    data.get(key).cloned().ok_or_else(|| {
+        let text = format!(
+            "initializing Vault service: preparing authenticated client: initializing auth method adapter: filtering auth method \
+             configuration: missing required auth method configuration key {key:?}"
+        );
+        Failure::new(FailureClass::System, text)
+    })
 }

@@ -48,6 +48,8 @@ pub(super) struct Connector {
     addresses: Addresses,
     tls: ClientTls,
     proxies: Arc<ProxyRules>,
+    /// The name that certificates of servers must have instead of the URL's.
+    server_name: Option<String>,
     opened: Arc<Opened>,
 }
 
@@ -104,8 +106,15 @@ impl Connector {
             addresses,
             tls,
             proxies,
+            server_name: None,
             opened: Arc::default(),
         }
+    }
+
+    /// Servers must have certificates for this name, and are told it.
+    pub(super) fn expecting(mut self, server_name: Option<String>) -> Self {
+        self.server_name = server_name;
+        self
     }
 
     /// Ends the connections, those to come included: idle ones now, others with their request.
@@ -139,7 +148,10 @@ impl Connector {
             });
         }
         let proxy = proxy.map(ToString::to_string);
-        let (io, peer) = self.handshake(io, &target, proxy).await?;
+        let (io, peer) = {
+            let name = self.server_name.as_deref();
+            self.handshake(io, &target, name, proxy).await?
+        };
         Ok(Conn {
             io: TokioIo::new(io),
             forwarded: false,
@@ -188,7 +200,7 @@ impl Connector {
                 if proxy.scheme_str() != Some("https") {
                     return Ok(TokioIo::new(Box::new(stream) as Box<dyn Stream>));
                 }
-                let (stream, _) = this.handshake(stream, &proxy, None).await?;
+                let (stream, _) = this.handshake(stream, &proxy, None, None).await?;
                 Ok::<_, ConnectError>(TokioIo::new(stream))
             }
         });
@@ -229,10 +241,11 @@ impl Connector {
         &self,
         io: impl Stream + 'static,
         target: &Uri,
+        server_name: Option<&str>,
         proxy: Option<String>,
     ) -> Result<(Box<dyn Stream>, VerifiedPeer), ConnectError> {
         let host = target.host().unwrap_or_default();
-        let bare = without_brackets(host);
+        let bare = server_name.unwrap_or_else(|| without_brackets(host));
         let name = ServerName::try_from(bare.to_owned())
             .map_err(|_| ConnectError::Name(host.to_owned()))?;
         let connecting = self.tls.connect(name, io);

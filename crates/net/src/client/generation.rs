@@ -28,7 +28,7 @@ use crate::proxy::ProxyRules;
 use crate::tls::{self, ClientTls};
 use crate::trust_files::{CaFile, HostFiles};
 use crate::watch::{self, Settled, Watched};
-use crate::{SystemRoots, TrustSettings};
+use crate::{ProviderTls, SystemRoots, TrustSettings};
 
 /// Go's transport as upstream sets it up (`runner-protocol.md` 1.4).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -45,6 +45,7 @@ pub(super) struct Generations {
     proxies: Arc<ProxyRules>,
     addresses: Addresses,
     now: fn() -> Timestamp,
+    provider: ProviderTls,
     current: Mutex<HashMap<String, Current>>,
 }
 
@@ -99,6 +100,7 @@ impl Generations {
         proxies: Arc<ProxyRules>,
         addresses: Addresses,
         now: fn() -> Timestamp,
+        provider: ProviderTls,
     ) -> Arc<Self> {
         let this = Arc::new(Self {
             trust,
@@ -106,6 +108,7 @@ impl Generations {
             proxies,
             addresses,
             now,
+            provider,
             current: Mutex::default(),
         });
         watch::register(&this);
@@ -241,11 +244,14 @@ impl Generations {
         let store = Store::builder()
             .include(&trusted.system)
             .include(&trusted.configured)
+            .include(&self.provider.anchors)
             .build(next_number());
         let store = Arc::new(store);
-        let tls = ClientTls::new(Arc::clone(&store), identity.clone(), self.now)
+        let shown = identity.clone().or_else(|| self.provider.identity.clone());
+        let tls = ClientTls::new(Arc::clone(&store), shown, self.now)
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        let connector = Connector::new(tls, Arc::clone(&self.proxies), self.addresses);
+        let connector = Connector::new(tls, Arc::clone(&self.proxies), self.addresses)
+            .expecting(self.provider.server_name.clone());
         let hands_out_chains = trusted.configured.certificates().is_empty();
         let max_age = max_age(self.connection_max_age, hands_out_chains);
         Ok(Made {

@@ -9,4 +9,6 @@ mod aws;
 mod azure;
 mod bad_days;
 mod google;
+mod openbao;
 mod scene;
+mod world;

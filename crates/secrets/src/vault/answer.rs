@@ -1,0 +1,243 @@
+//! What a read answers (`secrets.md` 5.3, 5.4).
+
+use std::collections::BTreeMap;
+
+use courser_protocol::Secret;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::server::api_failure;
+use super::{Engine, Path};
+use crate::Failure;
+use crate::exchange::Reply;
+
+/// The data of a path.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// By name, as text; null is absent.
+    fields: BTreeMap<String, Secret>,
+    /// Whether there was any data.
+    is_there: bool,
+    lease: String,
+    notes: Vec<String>,
+}
+
+/// Why an answer has no data.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// An error of the server.
+    Api,
+    /// No answer of Vault's.
+    NoJson(String),
+    /// The data of kv-v2 is no object.
+    NoObject,
+}
+
+/// Values by name, as they came.
+pub(crate) type Fields = BTreeMap<String, Box<RawValue>>;
+
+impl Fault {
+    pub(super) fn of(self, reply: &Reply, path: &Path) -> Failure {
+        match self {
+            Self::Api => api_failure(reply),
+            Self::NoJson(text) => Failure::system(text),
+            Self::NoObject => Failure::system(format!(
+                "data for key {} cannot be coerced to 'map[string]any'",
+                path.as_str()
+            )),
+        }
+    }
+}
+
+/// Reads JSON; the error has Go's beginning where the body is a page.
+pub(super) fn json<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {
+    serde_json::from_slice(&reply.body).map_err(|_| {
+        let first = reply.body.iter().find(|byte| !byte.is_ascii_whitespace());
+        let fault = match first {
+            Some(b'{' | b'[' | b'"') => "the JSON is damaged".to_owned(),
+            Some(&byte) if byte.is_ascii_graphic() => {
+                format!(
+                    "invalid character '{}' looking for beginning of value",
+                    char::from(byte)
+                )
+            }
+            _ => "no JSON".to_owned(),
+        };
+        let kind = reply.content_type();
+        let kind = if kind.is_empty() {
+            "without a type"
+        } else {
+            kind
+        };
+        let shown: String = kind.chars().filter(|c| !c.is_control()).take(60).collect();
+        format!(
+            "{fault} (no answer of Vault: status {}, {shown})",
+            reply.status.as_u16()
+        )
+    })
+}
+
+/// The fields of an answer, and what stands beside them; no fields where there is no data.
+fn take_apart(reply: &Reply, path: &Path) -> Result<(Option<Fields>, Content), Fault> {
+    let status = reply.status.as_u16();
+    let is_blank = reply.body.iter().all(u8::is_ascii_whitespace);
+    if is_blank && (reply.status.is_success() || status == 404) {
+        return Ok((None, Content::default()));
+    }
+    if !reply.status.is_success() && status != 404 {
+        return Err(Fault::Api);
+    }
+    let body: Fields = json(reply).map_err(Fault::NoJson)?;
+    let is_envelope = ENVELOPE
+        .iter()
+        .any(|key| body.get(*key).is_some_and(|value| value.get() != "null"));
+    let mut content = Content {
+        lease: parsed(&body, "lease_id").unwrap_or_default(),
+        notes: parsed(&body, "warnings").unwrap_or_default(),
+        ..Content::default()
+    };
+    let errors: Vec<String> = parsed(&body, "errors").unwrap_or_default();
+    content.notes.extend(errors);
+    let data: Option<Fields> = if is_envelope {
+        parsed(&body, "data")
+    } else {
+        Some(body)
+    };
+    let data = match (path.engine, data) {
+        (Engine::KvV2, Some(outer)) => match outer.get("data").map(|inner| inner.get()) {
+            None | Some("null") => None,
+            Some(inner) => Some(serde_json::from_str(inner).map_err(|_| Fault::NoObject)?),
+        },
+        (_, data) => data,
+    };
+    Ok((data, content))
+}
+
+/// Keys of Vault's own answers; a body with none of them is taken as data.
+const ENVELOPE: [&str; 7] = [
+    "request_id",
+    "lease_id",
+    "data",
+    "warnings",
+    "auth",
+    "wrap_info",
+    "errors",
+];
+
+/// The fields of an answer as they came; nothing where there is no data.
+pub(super) fn fields(reply: &Reply, path: &Path) -> Result<Option<Fields>, Fault> {
+    take_apart(reply, path).map(|(fields, _)| fields)
+}
+
+impl Content {
+    pub(super) fn read(reply: &Reply, path: &Path) -> Result<Self, Fault> {
+        let (fields, mut content) = take_apart(reply, path)?;
+        content.is_there = fields.is_some();
+        let fields = fields.into_iter().flatten();
+        content.fields = fields
+            .filter_map(|(name, raw)| Some((name, text_of(&raw)?)))
+            .collect();
+        Ok(content)
+    }
+
+    /// The text of a field.
+    pub(super) fn field(&self, name: &str) -> Option<Secret> {
+        self.fields.get(name).cloned()
+    }
+
+    /// The lease that was made by reading.
+    pub(super) fn lease(&self) -> Option<&str> {
+        (!self.lease.is_empty()).then_some(self.lease.as_str())
+    }
+
+    /// What the server says about a path whose field is not there.
+    pub(super) fn notes_on(&self, path: &str, field: &str) -> Vec<String> {
+        let mut notes = vec![if self.is_there {
+            let names: Vec<_> = self
+                .fields
+                .keys()
+                .take(20)
+                .map(|name| format!("{name:?}"))
+                .collect();
+            format!("{path} has no field {field:?}; it has {}", names.join(", "))
+        } else {
+            format!("there is nothing at {path}")
+        }];
+        notes.extend(self.notes.iter().map(|note| {
+            let words: Vec<_> = note.split_whitespace().collect();
+            let line: String = words
+                .join(" ")
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(500)
+                .collect();
+            format!("the server says: {line}")
+        }));
+        notes
+    }
+}
+
+fn parsed<T: DeserializeOwned>(body: &Fields, key: &str) -> Option<T> {
+    serde_json::from_str::<Option<T>>(body.get(key)?.get()).ok()?
+}
+
+/// The text of a JSON value: numbers as the server wrote them, objects and arrays as compact JSON, null as nothing.
+pub(crate) fn text_of(raw: &RawValue) -> Option<Secret> {
+    let text = raw.get();
+    match text.as_bytes().first() {
+        Some(b'n') => None,
+        Some(b'"') => {
+            #[derive(Deserialize)]
+            #[serde(transparent)]
+            struct Text(Secret);
+            serde_json::from_str(text).ok().map(|Text(secret)| secret)
+        }
+        Some(b'{' | b'[') => Some(Secret::new(compact(text))),
+        _ => Some(Secret::new(text)),
+    }
+}
+
+/// Without blanks between tokens.
+fn compact(json: &str) -> String {
+    let (mut inside, mut escaped) = (false, false);
+    let kept = json.chars().filter(|&character| {
+        if inside {
+            (inside, escaped) = (escaped || character != '"', !escaped && character == '\\');
+            return true;
+        }
+        inside = character == '"';
+        !character.is_ascii_whitespace()
+    });
+    kept.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_text_without_losing_digits() {
+        let text = |json: &str| {
+            let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+            text_of(&raw).map(|secret| secret.expose().to_owned())
+        };
+        for (json, expected) in [
+            (r#""abc""#, "abc"),
+            (r#""a\nb\u00e9""#, "a\nbé"),
+            ("8080", "8080"),
+            ("1.50", "1.50"),
+            ("12345678901234567890", "12345678901234567890"),
+            ("true", "true"),
+            (
+                r#"{ "b": 1, "a" : "x \" y", "c": [ 1, null ] }"#,
+                r#"{"b":1,"a":"x \" y","c":[1,null]}"#,
+            ),
+            (r#"["1", "two", null]"#, r#"["1","two",null]"#),
+            (r#""""#, ""),
+        ] {
+            assert_eq!(text(json).as_deref(), Some(expected), "{json}");
+        }
+        assert_eq!(text("null"), None);
+    }
+}

@@ -1,0 +1,270 @@
+//! Logging in with an ID token: the tokens of one role, made when they are needed.
+
+use std::time::Duration;
+
+use courser_protocol::Secret;
+use courser_protocol::secrets::VaultServer;
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::server::{Server, api_failure, clean};
+use super::{advice, required};
+use crate::Failure;
+use crate::exchange::Repeat;
+use crate::leases::Obtained;
+use crate::resolve::Session;
+
+const PREPARING: &str = "initializing Vault service: preparing authenticated client";
+const WRITING: &str = "authenticating Vault client: writing to Vault";
+/// How long before its end a token is not used any more.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// Who logs in where: secrets with the same key share tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LoginKey {
+    pub(super) url: String,
+    pub(super) namespace: String,
+    mount: String,
+    role: Option<String>,
+    jwt: Secret,
+}
+
+impl LoginKey {
+    pub(super) fn of(server: &VaultServer) -> Result<Self, Failure> {
+        let auth = &server.auth;
+        if auth.name != "jwt" {
+            let text = format!("factory for auth method {:?} is not registered", auth.name);
+            return Err(Failure::system(text)
+                .within("initializing auth method factory")
+                .within(PREPARING));
+        }
+        let jwt = required(&auth.data, "jwt")?;
+        let role = auth.data.get("role").map(|role| role.expose().to_owned());
+        Ok(Self {
+            url: server.url.clone(),
+            namespace: server.namespace.trim_matches('/').to_owned(),
+            mount: auth.path.clone(),
+            role,
+            jwt,
+        })
+    }
+}
+
+/// The tokens of one key.
+pub(crate) struct Login {
+    key: LoginKey,
+    server: Server,
+    path: String,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    token: Option<(Token, Uses)>,
+    /// A login that failed is not tried again.
+    failure: Option<Failure>,
+}
+
+/// How many requests a token is still good for.
+#[derive(Debug, Clone, Copy)]
+enum Uses {
+    Any,
+    Left(u64),
+}
+
+/// A token. Copies are the same token.
+#[derive(Debug, Clone)]
+pub(crate) struct Token {
+    secret: Secret,
+    ends: Option<Instant>,
+    is_counted: bool,
+}
+
+impl Token {
+    pub(super) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Whether a refusal may mean that it is used up or over, not that it may not do this.
+    pub(super) fn may_have_ended(&self) -> bool {
+        self.is_counted || self.ends.is_some_and(|end| Instant::now() + MARGIN >= end)
+    }
+
+    /// A lease was made with it.
+    pub(super) fn leased(&self, session: &Session<'_>, lease: &str) {
+        session.leases.change(|all| {
+            let mut all = all.iter_mut();
+            if let Some(obtained) = all.find(|obtained| obtained.token == self.secret) {
+                obtained.leases.push(lease.to_owned());
+            }
+        });
+    }
+}
+
+/// What of the answer to a login counts.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LoginAnswer {
+    auth: Option<Auth>,
+    data: Option<LoginData>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Auth {
+    client_token: Secret,
+    lease_duration: u64,
+    token_type: String,
+    num_uses: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LoginData {
+    id: Secret,
+}
+
+impl Login {
+    /// Asks nothing yet.
+    pub(super) async fn new(session: &Session<'_>, key: &LoginKey) -> Result<Self, Failure> {
+        let server = Server::new(session, &key.url).await;
+        let path = clean(&["auth", &key.mount, "login"]);
+        Ok(Self {
+            key: key.clone(),
+            server: server.map_err(|failure| failure.within(PREPARING))?,
+            path: path.map_err(|failure| failure.within(PREPARING))?,
+            current: Mutex::default(),
+        })
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// A token for one request: the one that is there, or a new one.
+    pub(super) async fn token(&self, session: &Session<'_>) -> Result<Token, Failure> {
+        let mut current = self.current.lock().await;
+        if let Some(failure) = &current.failure {
+            return Err(failure.clone());
+        }
+        if let Some((token, uses)) = &mut current.token
+            && token.ends.is_none_or(|end| Instant::now() + MARGIN < end)
+        {
+            match uses {
+                Uses::Any => return Ok(token.clone()),
+                Uses::Left(0) => {}
+                Uses::Left(left) => {
+                    *left -= 1;
+                    return Ok(token.clone());
+                }
+            }
+        }
+        match self.log_in(session).await {
+            Ok((token, uses)) => {
+                let uses = match uses {
+                    Uses::Any => Uses::Any,
+                    Uses::Left(left) => Uses::Left(left.saturating_sub(1)),
+                };
+                current.token = Some((token.clone(), uses));
+                Ok(token)
+            }
+            Err(failure) => {
+                let failure = failure.within(PREPARING);
+                current.failure = Some(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    /// The server does not take this token any more.
+    pub(super) async fn forget(&self, token: &Token) {
+        let mut current = self.current.lock().await;
+        if let Some((known, _)) = &current.token
+            && known.secret == token.secret
+        {
+            current.token = None;
+        }
+    }
+
+    async fn log_in(&self, session: &Session<'_>) -> Result<(Token, Uses), Failure> {
+        let key = &self.key;
+        let mut body = json!({"jwt": key.jwt.expose()});
+        if let Some(role) = &key.role {
+            body["role"] = role.as_str().into();
+        }
+        let call = self.server.call(Method::PUT, &self.path, &key.namespace);
+        let call = call.map_err(|failure| failure.within(WRITING))?;
+        let call = Server::with_json(call, body.to_string().into_bytes());
+        let reply = self.server.send(call, Repeat::Always).await;
+        let reply = reply.map_err(|failure| failure.within(WRITING))?;
+        let is_blank = reply.body.iter().all(u8::is_ascii_whitespace);
+        let no_result = || {
+            Failure::system("getting token from the authentication response: no result from Vault")
+                .within("authenticating Vault client")
+        };
+        if is_blank && (reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND) {
+            return Err(no_result());
+        }
+        if !reply.status.is_success() {
+            let failure = advice::of_login(api_failure(&reply), &reply, &key.jwt, &key.mount);
+            return Err(failure.within(WRITING));
+        }
+        let answer: LoginAnswer =
+            super::answer::json(&reply).map_err(|text| Failure::system(text).within(WRITING))?;
+        let auth = match answer {
+            LoginAnswer {
+                auth: Some(auth), ..
+            } => auth,
+            LoginAnswer {
+                data: Some(data), ..
+            } => Auth {
+                client_token: data.id,
+                ..Auth::default()
+            },
+            _ => Auth::default(),
+        };
+        if auth.client_token.is_empty() {
+            return Err(no_result());
+        }
+        Ok(self.obtained(session, auth))
+    }
+
+    fn obtained(&self, session: &Session<'_>, auth: Auth) -> (Token, Uses) {
+        let lives = Duration::from_secs(auth.lease_duration);
+        let now = (session.surroundings.ambience.now)();
+        let expires = match auth.lease_duration {
+            0 => 0,
+            seconds => now
+                .as_second()
+                .saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)),
+        };
+        // Before it is used: whoever ends this process now leaves a token that is known.
+        session.leases.change(|all| {
+            all.push(Obtained {
+                server: self.server.url().to_owned(),
+                namespace: self.key.namespace.clone(),
+                token: auth.client_token.clone(),
+                batch: auth.token_type == "batch",
+                expires,
+                leases: Vec::new(),
+            });
+        });
+        let token = Token {
+            secret: auth.client_token,
+            ends: (!lives.is_zero())
+                .then(|| Instant::now().checked_add(lives))
+                .flatten(),
+            is_counted: auth.num_uses > 0,
+        };
+        // The last use ends a token and the leases made with it: it is left for the revocation.
+        let uses = match auth.num_uses {
+            0 => Uses::Any,
+            1 => Uses::Left(1),
+            more => Uses::Left(more - 1),
+        };
+        (token, uses)
+    }
+}

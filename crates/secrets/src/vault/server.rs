@@ -1,0 +1,317 @@
+//! A server: its URL, paths below it, requests, and what its errors mean.
+
+use bytes::Bytes;
+use courser_net::{Body, Call, CallError};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+use url::Url;
+
+use crate::exchange::{Exchange, Repeat, Reply, is_passing, is_passing_error};
+use crate::resolve::Session;
+use crate::{Failure, FailureClass};
+
+pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+
+/// Vault or OpenBao, as the job names it.
+#[derive(Clone)]
+pub(crate) struct Server {
+    url: String,
+    base: Base,
+    exchange: Exchange,
+}
+
+#[derive(Clone)]
+enum Base {
+    Http(Url),
+    /// A URL that can be told but not asked: what stands before the path, and its scheme.
+    Unsupported {
+        shown: String,
+        scheme: String,
+    },
+}
+
+impl Server {
+    /// A server by its URL. Fails with upstream's words for what Go cannot read as a URL.
+    pub(crate) async fn new(session: &Session<'_>, url: &str) -> Result<Self, Failure> {
+        let exchange = session.vault_exchange().await;
+        let exchange = exchange.map_err(|failure| failure.within("creating new Vault client"))?;
+        let base = base(url).map_err(|fault| {
+            let failure = Failure::new(FailureClass::System, format!("parse {url:?}: {fault}"));
+            failure.within("creating new Vault client").advise(
+                "VAULT_SERVER_URL must be a URL with its scheme, such as https://vault.example.com:8200",
+            )
+        })?;
+        Ok(Self {
+            url: url.to_owned(),
+            base,
+            exchange,
+        })
+    }
+
+    /// Its URL as given.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A call of a path below `/v1/`.
+    pub(crate) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        namespace: &str,
+    ) -> Result<Call, Failure> {
+        let mut url = match &self.base {
+            Base::Http(url) => url.clone(),
+            Base::Unsupported { shown, scheme } => {
+                let verb = go_verb(&method);
+                let text =
+                    format!("{verb} \"{shown}/v1/{path}\": unsupported protocol scheme {scheme:?}");
+                return Err(Failure::system(text).advise(
+                    "VAULT_SERVER_URL must begin with https:// (or http://, which encrypts nothing)",
+                ));
+            }
+        };
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path.split('/'));
+        }
+        let mut call = Call::new(method, url);
+        call.headers
+            .insert(REQUEST, HeaderValue::from_static("true"));
+        call.headers
+            .insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if !namespace.is_empty() {
+            let value = HeaderValue::from_str(namespace).map_err(|_| {
+                Failure::system(format!("the namespace {namespace:?} cannot be sent"))
+            })?;
+            call.headers.insert(NAMESPACE, value);
+        }
+        Ok(call)
+    }
+
+    /// The call with a JSON body.
+    pub(crate) fn with_json(call: Call, body: Vec<u8>) -> Call {
+        Call {
+            body: Body::Bytes(Bytes::from(body), "application/json"),
+            ..call
+        }
+    }
+
+    /// Sends a call. A redirect is followed once, and only within the server: nobody else is shown a token.
+    pub(crate) async fn send(&self, call: Call, repeat: Repeat) -> Result<Reply, Failure> {
+        let verb = go_verb(&call.method);
+        let shown = courser_net::shown_url(&call.url);
+        let told = |error: &CallError| told(verb, &shown, error, repeat);
+        let first = self.exchange.send(call.clone(), repeat).await;
+        let first = first.map_err(|error| told(&error))?;
+        if !matches!(first.status.as_u16(), 301 | 302 | 307 | 308) {
+            return Ok(first);
+        }
+        let location = first.headers.get(header::LOCATION);
+        let location = location.and_then(|location| location.to_str().ok());
+        let target = location.and_then(|location| call.url.join(location).ok());
+        let refused = |why: &str| {
+            Failure::system(format!("{verb} \"{shown}\": {why}"))
+                .advise("set VAULT_SERVER_URL to the URL that answers itself")
+        };
+        let Some(target) = target else {
+            return Err(refused("redirected to no URL"));
+        };
+        if target.scheme() != call.url.scheme() && target.scheme() == "http" {
+            return Err(refused("redirect would cause protocol downgrade"));
+        }
+        if target.origin() != call.url.origin() {
+            return Err(refused(&format!(
+                "redirected to {}, another server, which is not shown the token",
+                courser_net::shown_url(&target)
+            )));
+        }
+        let second = self
+            .exchange
+            .send(
+                Call {
+                    url: target,
+                    ..call
+                },
+                repeat,
+            )
+            .await;
+        let second = second.map_err(|error| told(&error))?;
+        if second.status.is_redirection() {
+            return Err(refused("redirected a second time"));
+        }
+        Ok(second)
+    }
+}
+
+fn told(verb: &str, shown: &str, error: &CallError, repeat: Repeat) -> Failure {
+    let message = match error {
+        CallError::Network { message, .. } => message.clone(),
+        other => other.to_string(),
+    };
+    Failure::system(format!("{verb} \"{shown}\": {message}"))
+        .transient(is_passing_error(error, repeat))
+}
+
+/// As Go writes it in its errors.
+fn go_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "Get",
+        Method::PUT => "Put",
+        _ => "Post",
+    }
+}
+
+/// Go's reading of a server's URL.
+fn base(url: &str) -> Result<Base, String> {
+    if let Some(bad) = url
+        .chars()
+        .find(|character| character.is_ascii_control() || *character == ' ')
+    {
+        return Err(if bad == ' ' && url.contains("://") {
+            "invalid character \" \" in host name".to_owned()
+        } else {
+            "net/url: invalid control character in URL".to_owned()
+        });
+    }
+    let (scheme, rest) = match url.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
+        Some(("", _)) => return Err("missing protocol scheme".to_owned()),
+        Some((first, _)) if !first.contains('/') => {
+            return Err("first path segment in URL cannot contain colon".to_owned());
+        }
+        _ => {
+            let shown = url.trim_end_matches('/').to_owned();
+            return Ok(Base::Unsupported {
+                shown,
+                scheme: String::new(),
+            });
+        }
+    };
+    if matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
+        let mut url = Url::parse(url).map_err(|error| error.to_string())?;
+        url.set_query(None);
+        url.set_fragment(None);
+        return Ok(Base::Http(url));
+    }
+    let host = rest.strip_prefix("//").unwrap_or_default();
+    Ok(Base::Unsupported {
+        shown: format!("{scheme}://{}", host.trim_end_matches('/')),
+        scheme: scheme.to_owned(),
+    })
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+/// One path out of parts: without empty segments and `.`. `..` is refused: it would lead out of the mount that the
+/// job names, upstream follows it.
+pub(crate) fn clean(parts: &[&str]) -> Result<String, Failure> {
+    let segments: Vec<_> = parts
+        .iter()
+        .flat_map(|part| part.split('/'))
+        .filter(|segment| !segment.is_empty() && *segment != ".")
+        .collect();
+    if segments.contains(&"..") {
+        let text = format!(
+            "the path {:?} has \"..\", which would lead out of its mount",
+            parts.join("/")
+        );
+        return Err(Failure::new(FailureClass::Configuration, text));
+    }
+    Ok(segments.join("/"))
+}
+
+/// An answer that is an error (`secrets.md` 5.5): `api error: status code CODE: E1, E2`.
+pub(crate) fn api_failure(reply: &Reply) -> Failure {
+    let status = reply.status;
+    let class = match status.as_u16() {
+        400 | 401 | 403 | 404 => FailureClass::Configuration,
+        500.. => FailureClass::ExternalDependency,
+        _ => FailureClass::System,
+    };
+    let text = format!(
+        "api error: status code {}: {}",
+        status.as_u16(),
+        errors(reply)
+    );
+    let failure = Failure::new(class, text).transient(is_passing(status, Repeat::Always));
+    if status == StatusCode::SERVICE_UNAVAILABLE && errors(reply).contains("sealed") {
+        return failure.advise("the server is sealed: its operators have to unseal it");
+    }
+    failure
+}
+
+/// The texts of an error, each on one line.
+pub(crate) fn errors(reply: &Reply) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<String>,
+    }
+    const SHOWN: usize = 2000;
+    let texts = match serde_json::from_slice::<Errors>(&reply.body) {
+        Ok(Errors { errors }) => errors.join(", "),
+        Err(_) => String::from_utf8_lossy(&reply.body[..reply.body.len().min(SHOWN)]).into_owned(),
+    };
+    let words: Vec<_> = texts.split_whitespace().collect();
+    let mut line = words.join(" ");
+    line.retain(|character| !character.is_control());
+    line.truncate(line.floor_char_boundary(SHOWN));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_as_go_reads_them() {
+        for (url, expected) in [
+            (
+                "bao.example.test:8200",
+                "Put \"bao.example.test:///v1/x\": unsupported protocol scheme \"bao.example.test\"",
+            ),
+            ("", "Put \"/v1/x\": unsupported protocol scheme \"\""),
+            (
+                "ftp://h/",
+                "Put \"ftp://h/v1/x\": unsupported protocol scheme \"ftp\"",
+            ),
+        ] {
+            let Ok(Base::Unsupported { shown, scheme }) = base(url) else {
+                panic!("{url}");
+            };
+            assert_eq!(
+                format!("Put \"{shown}/v1/x\": unsupported protocol scheme {scheme:?}"),
+                expected
+            );
+        }
+        let fault = |url: &str| base(url).err().unwrap();
+        assert_eq!(
+            fault("https://bao example test"),
+            "invalid character \" \" in host name"
+        );
+        assert_eq!(
+            fault("127.0.0.1:8200"),
+            "first path segment in URL cannot contain colon"
+        );
+        assert!(base("https://h.example/prefix").is_ok());
+    }
+
+    #[test]
+    fn paths_are_cleaned_and_stay_in_their_mount() {
+        assert_eq!(
+            clean(&["/ops/", "data", "//a/./b/"]).unwrap(),
+            "ops/data/a/b"
+        );
+        assert_eq!(
+            clean(&["ops", "", "a?version=3"]).unwrap(),
+            "ops/a?version=3"
+        );
+        assert!(clean(&["ops", "data", "../sys/x"]).is_err());
+    }
+}

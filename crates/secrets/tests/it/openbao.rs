@@ -1,0 +1,443 @@
+//! Against a real OpenBao over TLS (`secrets.md` 11.3).
+
+use std::net::Ipv4Addr;
+
+use courser_secrets::{FailureClass, Surroundings};
+use courser_testkit::id_token::Issuer;
+use courser_testkit::pki::Authority;
+use courser_testkit::servers::OpenBao;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::world::{request, resolved, surroundings, vault};
+
+const AUDIENCE: &str = "https://vault.example.com";
+const OPS: (&str, &str) = ("kv-v2", "ops");
+
+struct Scene {
+    bao: OpenBao,
+    issuer: Issuer,
+    surroundings: Surroundings,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let root = Authority::root("Vault Root").issue();
+        let leaf = root.server(&["127.0.0.1"]).issue();
+        let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &root, &leaf);
+        let issuer = Issuer::new("https://gitlab.example.com");
+        bao.enable_jwt("jwt", issuer.url(), &issuer.public_key_pem());
+        bao.bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
+        bao.bao(
+            &["kv", "put", "-mount=ops", "production/db", "-"],
+            r#"{"password": "this-is-a-password", "port": 8080, "obj": {"b": 1, "a": "x"}}"#,
+        );
+        bao.bao(
+            &["secrets", "enable", "-path=legacy", "-version=1", "kv"],
+            "",
+        );
+        bao.bao(&["kv", "put", "-mount=legacy", "app", "token=abc"], "");
+        bao.policy(
+            "deploy",
+            "path \"ops/data/production/*\" { capabilities = [\"read\"] }\n\
+             path \"legacy/*\" { capabilities = [\"read\"] }\n\
+             path \"totp/code/*\" { capabilities = [\"read\"] }\n\
+             path \"pki/*\" { capabilities = [\"read\", \"update\"] }",
+        );
+        bao.jwt_role(
+            "jwt",
+            "deploy",
+            &json!({"bound_claims": {"project_id": "42"}}),
+        );
+        let ca = bao
+            .ca_file()
+            .to_str()
+            .expect("the path is UTF-8")
+            .to_owned();
+        let surroundings = surroundings(&[("VAULT_CACERT", &ca)]);
+        Self {
+            bao,
+            issuer,
+            surroundings,
+        }
+    }
+
+    fn secret(&self, engine: (&str, &str), path: &str, field: &str) -> Value {
+        vault(
+            &self.bao.url(),
+            &self.issuer.token(AUDIENCE),
+            "deploy",
+            engine,
+            path,
+            field,
+        )
+    }
+
+    fn token_with(&self, name: &str, value: Value) -> String {
+        let mut claims = self.issuer.claims(AUDIENCE, Timestamp::now());
+        claims[name] = value;
+        self.issuer.sign(&claims)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_fields_and_forms_are_read_with_one_login_and_revoked() {
+    let scene = Scene::new();
+    let jwt = scene.issuer.token(AUDIENCE);
+    let url = scene.bao.url();
+    let secret = |engine, path: &str, field: &str| vault(&url, &jwt, "deploy", engine, path, field);
+    let all = request(json!({
+        "PASSWORD": secret(OPS, "production/db", "password"),
+        "PORT": secret(OPS, "/production//db/", "port"),
+        "OBJECT": secret(OPS, "production/db", "obj"),
+        "OLD": secret(("kv-v1", "legacy"), "app", "token"),
+        "GENERIC": secret(("generic", "legacy"), "app", "token"),
+    }));
+    let resolved = resolved(&all, &scene.surroundings).await;
+    assert_eq!(
+        resolved.values(),
+        [
+            ("GENERIC", "abc"),
+            ("OBJECT", r#"{"a":"x","b":1}"#),
+            ("OLD", "abc"),
+            ("PASSWORD", "this-is-a-password"),
+            ("PORT", "8080"),
+        ]
+    );
+    assert_eq!(
+        resolved.said[..2],
+        [
+            "Resolving secret \"GENERIC\"...",
+            "Using \"vault\" secret resolver...",
+        ]
+    );
+    assert_eq!(scene.bao.accessors().len(), 1);
+    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    assert_eq!((revocation.tokens, revocation.failures.len()), (1, 0));
+    assert!(scene.bao.accessors().is_empty());
+    assert!(resolved.leases.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_a_dynamic_secret_are_of_one_lease_which_is_revoked_with_its_token() {
+    let scene = Scene::new();
+    let bao = &scene.bao;
+    bao.bao(&["secrets", "enable", "pki"], "");
+    bao.bao(
+        &[
+            "write",
+            "pki/root/generate/internal",
+            "common_name=root.test",
+        ],
+        "",
+    );
+    bao.bao(&["secrets", "enable", "totp"], "");
+    bao.bao(
+        &[
+            "write",
+            "totp/keys/k",
+            "generate=true",
+            "issuer=x",
+            "account_name=y",
+        ],
+        "",
+    );
+    let totp = ("generic", "totp");
+    let all = request(json!({
+        "ONE": scene.secret(totp, "code/k", "code"),
+        "CA": scene.secret(("generic", "pki"), "cert/ca", "certificate"),
+    }));
+    let resolved = resolved(&all, &scene.surroundings).await;
+    let values = resolved.values();
+    assert!(values[0].1.starts_with("-----BEGIN CERTIFICATE-----"));
+    assert_eq!(values[1].1.len(), 6);
+    assert_eq!(
+        resolved.leases.revoke(&scene.surroundings).await.failures,
+        [""; 0]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
+    let scene = Scene::new();
+    let denied = || scene.secret(OPS, "staging/db", "password");
+    let cases = [
+        (
+            scene.secret(OPS, "production/db", "user"),
+            FailureClass::System,
+            "secret not found: S",
+            "has no field \"user\"; it has \"obj\", \"password\", \"port\"",
+        ),
+        (
+            scene.secret(OPS, "production/none", "user"),
+            FailureClass::System,
+            "secret not found: S",
+            "there is nothing at ops/data/production/none",
+        ),
+        (
+            denied(),
+            FailureClass::Configuration,
+            "reading secret: reading from Vault: api error: status code 403: 1 error occurred: * permission denied",
+            "path \"ops/data/staging/db\" { capabilities = [\"read\"] }",
+        ),
+        (
+            vault(
+                &scene.bao.url(),
+                &scene.token_with("project_id", json!("7")),
+                "deploy",
+                OPS,
+                "production/db",
+                "password",
+            ),
+            FailureClass::Configuration,
+            "initializing Vault service: preparing authenticated client: authenticating Vault client: writing to Vault: api error: \
+             status code 400: error validating claims: claim \"project_id\" does not match any associated bound claim values",
+            "the token's claim \"project_id\" is \"7\" (a string)",
+        ),
+        (
+            vault(
+                &scene.bao.url(),
+                &scene.issuer.token("https://other"),
+                "deploy",
+                OPS,
+                "production/db",
+                "password",
+            ),
+            FailureClass::Configuration,
+            "invalid audience (aud) claim",
+            "the token's claim \"aud\" is \"https://other\" (a string)",
+        ),
+        (
+            vault(
+                &scene.bao.url(),
+                "VAULT_ID_TOKEN",
+                "deploy",
+                OPS,
+                "production/db",
+                "password",
+            ),
+            FailureClass::Configuration,
+            "compact JWS format must have three parts",
+            "write token: with a dollar sign",
+        ),
+        (
+            vault(
+                &scene.bao.url(),
+                "",
+                "deploy",
+                OPS,
+                "production/db",
+                "password",
+            ),
+            FailureClass::Configuration,
+            "missing token",
+            "the ID token is empty",
+        ),
+        (
+            vault(
+                &scene.bao.url(),
+                &scene.issuer.token(AUDIENCE),
+                "nobody",
+                OPS,
+                "production/db",
+                "password",
+            ),
+            FailureClass::Configuration,
+            "role \"nobody\" could not be found",
+            "VAULT_AUTH_ROLE must name a role of auth/jwt",
+        ),
+        (
+            vault(
+                &scene.bao.url(),
+                &scene.token_with("exp", json!(1_000_000)),
+                "deploy",
+                OPS,
+                "production/db",
+                "password",
+            ),
+            FailureClass::Configuration,
+            "token is expired",
+            "are the clocks right",
+        ),
+    ];
+    for (secret, class, text, advice) in cases {
+        let resolved = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
+        let failure = resolved.failure();
+        let message = failure.to_string();
+        assert!(message.contains(text), "{message}");
+        assert_eq!(failure.class, class, "{message}");
+        let told = failure.advice.join("\n");
+        assert!(told.contains(advice), "{message}: {told}");
+        assert!(!format!("{failure:?}").contains("eyJ"), "{failure:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_secret_is_empty_where_the_flag_says_so() {
+    let scene = Scene::new();
+    let mut all = request(json!({"S": scene.secret(OPS, "production/none", "x")}));
+    all.missing_fails = false;
+    let resolved = resolved(&all, &scene.surroundings).await;
+    assert_eq!(resolved.values(), [("S", "")]);
+    assert!(
+        resolved.said[2].contains("WARNING: secret not found: S"),
+        "{:?}",
+        resolved.said
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_with_few_uses_are_made_again() {
+    let scene = Scene::new();
+    scene.bao.jwt_role(
+        "jwt",
+        "once",
+        &json!({"token_policies": ["deploy"], "token_num_uses": 1}),
+    );
+    for number in 1..=3 {
+        let path = format!("production/{number}");
+        scene
+            .bao
+            .bao(&["kv", "put", "-mount=ops", &path, "v=x"], "");
+    }
+    let jwt = scene.issuer.token(AUDIENCE);
+    let secret = |path: &str| vault(&scene.bao.url(), &jwt, "once", OPS, path, "v");
+    let all = request(json!({
+        "A": secret("production/1"), "B": secret("production/2"), "C": secret("production/3"),
+    }));
+    let resolved = resolved(&all, &scene.surroundings).await;
+    assert_eq!(resolved.values(), [("A", "x"), ("B", "x"), ("C", "x")]);
+    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    assert_eq!((revocation.tokens, revocation.ended), (0, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_tokens_work_and_are_left_to_end() {
+    let scene = Scene::new();
+    scene.bao.jwt_role(
+        "jwt",
+        "batch",
+        &json!({"token_policies": ["deploy"], "token_type": "batch"}),
+    );
+    let secret = vault(
+        &scene.bao.url(),
+        &scene.issuer.token(AUDIENCE),
+        "batch",
+        OPS,
+        "production/db",
+        "password",
+    );
+    let resolved = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
+    assert_eq!(resolved.values(), [("S", "this-is-a-password")]);
+    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    assert_eq!(revocation, courser_secrets::Revocation::default());
+    assert!(resolved.leases.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_used_for_login_reading_and_revocation() {
+    let scene = Scene::new();
+    let bao = &scene.bao;
+    bao.bao(&["namespace", "create", "team1"], "");
+    let within = |arguments: &[&str], input: &str| {
+        let (command, rest) = arguments.split_at(if arguments[0] == "write" { 1 } else { 2 });
+        let all: Vec<&str> = command
+            .iter()
+            .chain(&["-namespace=team1"])
+            .chain(rest)
+            .copied()
+            .collect();
+        bao.bao(&all, input);
+    };
+    within(&["auth", "enable", "jwt"], "");
+    let config = json!({"jwt_validation_pubkeys": [scene.issuer.public_key_pem()], "bound_issuer": scene.issuer.url()});
+    within(&["write", "auth/jwt/config", "-"], &config.to_string());
+    let role = json!({"role_type": "jwt", "user_claim": "user_email", "bound_audiences": [AUDIENCE], "token_policies": ["p"]});
+    within(&["write", "auth/jwt/role/deploy", "-"], &role.to_string());
+    within(
+        &["policy", "write", "p", "-"],
+        "path \"ops/data/*\" { capabilities = [\"read\"] }",
+    );
+    within(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
+    within(
+        &["kv", "put", "-mount=ops", "db", "password=of-the-team"],
+        "",
+    );
+    let mut secret = scene.secret(OPS, "db", "password");
+    secret["vault"]["server"]["namespace"] = json!("/team1/");
+    let found = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
+    assert_eq!(found.values(), [("S", "of-the-team")]);
+    assert_eq!(found.leases.revoke(&scene.surroundings).await.tokens, 1);
+    secret["vault"]["server"]["namespace"] = json!("none");
+    let lost = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
+    assert!(
+        lost.failure().to_string().contains("404: "),
+        "{}",
+        lost.failure()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gitlab_secrets_manager_logs_in_with_the_request() {
+    let scene = Scene::new();
+    let secret = |field: &str, role: &str| {
+        json!({"S": {"file": false, "gitlab_secrets_manager": {
+            "engine": {"name": "kv-v2", "path": "ops"}, "path": "production/db", "field": field,
+            "server": {"url": scene.bao.url(), "inline_auth": {"path": "auth/jwt/login", "jwt": scene.issuer.token(AUDIENCE), "role": role}},
+        }}})
+    };
+    let found = resolved(&request(secret("password", "deploy")), &scene.surroundings).await;
+    assert_eq!(found.values(), [("S", "this-is-a-password")]);
+    assert_eq!(
+        found.said[1],
+        "Using \"gitlab_secrets_manager\" secret resolver..."
+    );
+    assert!(found.leases.is_empty() && scene.bao.accessors().is_empty());
+    for (secret, text) in [
+        (
+            secret("none", "deploy"),
+            "getting secret: field \"none\" not found in secret",
+        ),
+        (
+            secret("port", "deploy"),
+            "getting secret: field \"port\" has invalid type json.Number (expected string)",
+        ),
+        (
+            secret("password", "nobody"),
+            "getting secret: get secret data: reading from Vault: api error: status code 400: role \"nobody\" could not be found",
+        ),
+        (
+            json!({"S": {"gitlab_secrets_manager": {}}}),
+            "creating vault client: configuring inline auth: inline auth JWT is required\ninline auth role is required",
+        ),
+    ] {
+        let lost = resolved(&request(secret), &scene.surroundings).await;
+        let message = lost.failure().to_string();
+        assert!(message.contains(text), "{message}");
+        assert_eq!(lost.failure().class, FailureClass::System);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_ca_the_words_of_upstream_name_the_cause() {
+    let scene = Scene::new();
+    let all = request(json!({"S": scene.secret(OPS, "production/db", "password")}));
+    let lost = resolved(&all, &surroundings(&[])).await;
+    let text = format!(
+        "initializing Vault service: preparing authenticated client: authenticating Vault client: writing to Vault: \
+         Put \"{}/v1/auth/jwt/login\": tls: failed to verify certificate: x509: certificate signed by unknown authority",
+        scene.bao.url()
+    );
+    assert!(
+        lost.failure().to_string().starts_with(&text),
+        "{}",
+        lost.failure()
+    );
+    assert_eq!(lost.failure().class, FailureClass::System);
+    let lost = resolved(&all, &surroundings(&[("VAULT_CACERT", "/none")])).await;
+    assert_eq!(
+        lost.failure().to_string(),
+        "initializing Vault service: preparing authenticated client: creating new Vault client: error encountered setting up \
+         default configuration: Error loading CA File: open /none: no such file or directory"
+    );
+}
