@@ -94,6 +94,39 @@ fn a_shell_in_busybox_s_own_directory_is_found() {
     says(&done, &["O in /busybox/sh as 0"]);
 }
 
+/// Its programs are this machine's; that it says otherwise is what is told.
+#[test]
+fn an_image_for_other_machines_is_told_before_its_programs_fail() {
+    let mut scene = Scene::new();
+    let root = scene.world.path("strange");
+    std::fs::create_dir_all(root.join("bin")).expect("a directory");
+    std::fs::copy("/bin/busybox", root.join("bin/sh")).expect("busybox-static");
+    let name = format!("courser.test/own-strange-{}:1", scene.project);
+    let packing = "tar -C strange -cf layer.tar . && \
+         printf '{\"architecture\":\"s390x\",\"os\":\"linux\",\"config\":{},\"rootfs\":{\"type\":\"layers\",\
+         \"diff_ids\":[\"sha256:%s\"]}}' $(sha256sum layer.tar | cut -c1-64) > config.json && \
+         printf '[{\"Config\":\"config.json\",\"RepoTags\":[\"%s\"],\"Layers\":[\"layer.tar\"]}]' \"$0\" > manifest.json && \
+         tar -cf strange.tar manifest.json config.json layer.tar";
+    let packed = std::process::Command::new("sh")
+        .args(["-c", packing, &name])
+        .current_dir(scene.world.path(""))
+        .status();
+    assert!(packed.expect("sh").success());
+    let archive = scene.world.path("strange.tar").display().to_string();
+    scene.client(&["load", "--input", &archive]);
+    let done = scene.run(&scene.job_in(1, json!(name), &["echo it runs"]));
+    scene.client(&["rmi", &name]);
+    says(
+        &done,
+        &[
+            &format!(
+                "WARNING: Image {name} is for s390x, and the Docker Engine's machine is x86_64"
+            ),
+            "O it runs",
+        ],
+    );
+}
+
 #[test]
 fn a_configured_helper_image_is_used_and_named_beside_the_default() {
     let mut scene = Scene::with(&format!("helper_image = {DEBIAN:?}"));

@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 use self::credentials::{Login, Logins, SourceError};
 use self::failure::PullError;
 use self::policy::listed;
+pub(crate) use self::policy::strange_architecture;
 use self::reference::Reference;
 use crate::engine::{ApiVersion, Engine, EngineError};
 

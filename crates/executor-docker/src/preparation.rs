@@ -21,6 +21,7 @@ use crate::helper_image::HelperImage;
 use crate::image_trust::{Anchors, ImageTrustError};
 use crate::images::{
     CredentialSources, Image, ImageError, Images, Platform, PolicySources, PullPolicy, Wanted,
+    strange_architecture,
 };
 use crate::kept::Keeping;
 use crate::life_line::LifeLine;
@@ -44,6 +45,8 @@ pub(crate) struct Preparing<'a> {
     line: Arc<LifeLine>,
     images: Images,
     anchors: Option<Arc<Anchors>>,
+    /// The Engine's: `x86_64`.
+    architecture: String,
 }
 
 /// Makes what a job needs in the engine.
@@ -103,6 +106,7 @@ pub(crate) async fn prepare(
         say_of_services,
         images: Images::new(engine.clone(), credentials(shared, job)),
         anchors: shared.anchors(job),
+        architecture: daemon.architecture.clone(),
         engine,
         line,
     };
@@ -391,10 +395,18 @@ impl Preparing<'_> {
             platform: platform.as_ref(),
             policies: &policies,
         };
-        self.images
-            .fetch(wanted, &*self.say)
-            .await
-            .map_err(no_image)
+        let fetching = self.images.fetch(wanted, &*self.say);
+        let fetched = fetching.await.map_err(no_image)?;
+        let built_for = fetched
+            .inspected
+            .architecture
+            .as_deref()
+            .unwrap_or_default();
+        if let Some(strange) = strange_architecture(built_for, &self.architecture) {
+            let line = messages::image_for_other_machines(&image.name, strange, &self.architecture);
+            (self.say)(&line);
+        }
+        Ok(fetched)
     }
 
     /// What upstream says again when a container of an image is used first.

@@ -229,8 +229,18 @@ impl MakeError {
 
 impl From<MakeError> for PrepareError {
     fn from(error: MakeError) -> Self {
+        let said = error.to_string();
+        let message = match &error {
+            MakeError::Engine(engine)
+            | MakeError::Directories(engine)
+            | MakeError::Trust(
+                ImageTrustError::Read { source: engine, .. }
+                | ImageTrustError::Fill { source: engine, .. },
+            ) => engine.with_remedy(said),
+            MakeError::Trust(ImageTrustError::Archive(_)) | MakeError::Program(_) => said,
+        };
         Self {
-            message: error.to_string(),
+            message,
             reason: error.reason(),
         }
     }

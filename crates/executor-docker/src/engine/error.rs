@@ -190,6 +190,16 @@ impl EngineError {
                 "unset DOCKER_API_VERSION, so that the version is agreed on; if it is not set, this Engine needs a newer Courser"
                     .to_owned()
             }
+            Self::Answer { message, .. } | Self::Stream(message) if is_full(message) => {
+                "the Engine's disk is full: on its host, docker system df says by what, and docker system prune removes \
+                 stopped containers, unused networks and dangling images (--volumes: caches, too)"
+                    .to_owned()
+            }
+            Self::Answer { message, .. } if message.contains("exec format error") => {
+                "the image is for another kind of machine: take one for this one, or have the Engine's host emulate \
+                 the other (binfmt_misc)"
+                    .to_owned()
+            }
             _ => return None,
         };
         Some(remedy)
@@ -214,6 +224,11 @@ fn speaks_tls_only(message: &str) -> bool {
 
 fn is_of_version(message: &str) -> bool {
     message.contains("client version") && message.contains("API version")
+}
+
+/// `ENOSPC`, whoever of the Engine's parts met it.
+fn is_full(message: &str) -> bool {
+    message.contains("no space left on device")
 }
 
 /// In the words of Docker's client, which people search for.

@@ -178,3 +178,27 @@ async fn nobody_there_is_told_in_dockers_words_with_what_to_do() {
     assert!(error.to_string().contains("ssh -nNT -L"), "{error}");
     assert_eq!(error.class(), ErrorClass::Configuration);
 }
+
+#[test]
+fn what_engines_say_of_full_disks_and_strange_programs_has_a_remedy() {
+    let refused = |message: &str| EngineError::Answer {
+        status: 500,
+        message: message.to_owned(),
+    };
+    let pull = "failed to register layer: write /usr/lib/x: no space left on device";
+    for (error, remedy) in [
+        (
+            refused("mkdir /var/lib/docker/overlay2/x: no space left on device"),
+            "disk is full",
+        ),
+        (EngineError::Stream(pull.to_owned()), "docker system prune"),
+        (
+            refused("OCI runtime create failed: exec /bin/sh: exec format error: unknown"),
+            "binfmt_misc",
+        ),
+    ] {
+        let told = error.with_remedy(error.to_string());
+        assert!(told.contains(remedy), "{told}");
+    }
+    assert_eq!(refused("anything else").remedy(), None);
+}

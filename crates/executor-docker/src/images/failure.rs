@@ -92,7 +92,7 @@ impl PullError {
         } else if contains_any(&lower, &DENIED) {
             Some(of_login(registry, reference.repository(), used, logins))
         } else {
-            None
+            EngineError::Stream(lower).remedy().map(Remedy::advice)
         };
         self
     }

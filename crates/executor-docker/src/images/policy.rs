@@ -125,6 +125,24 @@ const OTHER_ARCHITECTURES: [&str; 11] = [
     "s390x", "wasm",
 ];
 
+/// What programs of an image need and the Engine's machine has not, where both are known: `arm64` on `x86_64`. Programs of
+/// the older 32-bit kind run on either family's machines.
+pub(crate) fn strange_architecture<'a>(image: &'a str, machine: &str) -> Option<&'a str> {
+    let normal = |name: &str| {
+        let known = ARCHITECTURES.iter().find(|(other, ..)| *other == name);
+        known.map_or_else(|| name.to_owned(), |(_, normal, _)| (*normal).to_owned())
+    };
+    let (wanted, has) = (normal(image), normal(machine));
+    let runs = wanted.is_empty()
+        || has.is_empty()
+        || wanted == has
+        || matches!(
+            (wanted.as_str(), has.as_str()),
+            ("386", "amd64") | ("arm", "arm64" | "armv7l")
+        );
+    (!runs).then_some(image)
+}
+
 impl Platform {
     /// Of `docker: platform:`, for example `linux/arm64/v8` or `arm64`. A system that no container runs on becomes Linux,
     /// which the second value tells.
@@ -293,6 +311,25 @@ mod tests {
             unknown,
             Err("unsupported pull_policy config: \"sometimes\"".to_owned())
         );
+    }
+
+    #[test]
+    fn images_for_other_machines_are_told() {
+        for (image, machine, strange) in [
+            ("amd64", "x86_64", false),
+            ("arm64", "aarch64", false),
+            ("arm64", "x86_64", true),
+            ("amd64", "aarch64", true),
+            ("386", "x86_64", false),
+            ("arm", "aarch64", false),
+            ("arm", "armv7l", false),
+            ("s390x", "s390x", false),
+            ("", "x86_64", false),
+            ("riscv64", "", false),
+        ] {
+            let told = strange_architecture(image, machine);
+            assert_eq!(told.is_some(), strange, "{image} on {machine}");
+        }
     }
 
     #[test]

@@ -12,6 +12,15 @@ pub fn using_default_image() -> String {
     info("Using default image")
 }
 
+/// Ours, before the container fails with "exec format error".
+pub fn image_for_other_machines(image: &str, architecture: &str, machine: &str) -> String {
+    warning(&format!(
+        "Image {image} is for {architecture}, and the Docker Engine's machine is {machine}: unless it emulates that \
+         (binfmt_misc), no program of the image starts. An image with that name for this machine is pulled with \
+         `image: {{docker: {{platform: …}}}}` or `pull_policy: always`"
+    ))
+}
+
 /// gitlab-runner's helper image, where Courser came without its own (11.2).
 pub fn using_upstreams_helper_image(image: &str) -> String {
     plain(&format!("Using helper image:  {image}"))
