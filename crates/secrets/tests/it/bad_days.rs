@@ -149,7 +149,7 @@ async fn row(provider: &str, step: Step, name: &str, reply: &Reply) -> String {
     let (mut scene, provider) = Provider::start(provider);
     // Time enough for all others: nothing is waited for in them.
     let patience = match reply {
-        Reply::Stall => Duration::from_millis(300),
+        Reply::Stall => Duration::from_secs(2),
         _ => Duration::from_secs(60),
     };
     scene.settings.timeout = patience;
