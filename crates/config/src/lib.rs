@@ -34,8 +34,8 @@ pub use environment::Environment;
 pub use error::{ConfigError, Warning};
 pub use load::{LintError, Loaded, lint, load};
 pub use model::{
-    Config, Device, DockerConfig, DockerService, GpuRequest, Isolation, KeyFault,
-    KubernetesConnection, RunnerConfig, SpoolConfig, Ulimit,
+    AwsConfig, AzureConfig, Config, Device, DockerConfig, DockerService, GoogleConfig, GpuRequest,
+    Isolation, KeyFault, KubernetesConnection, RunnerConfig, SecretsConfig, SpoolConfig, Ulimit,
 };
 pub use show::{Origin, ShownKey, show};
 pub use system_id::{parse_system_id, system_id};

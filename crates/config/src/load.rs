@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::environment::Environment;
 use crate::error::{ConfigError, Source, Warning};
 use crate::keys::{self, Key, Kind};
-use crate::model::{ACTED, Config, DockerConfig, INERT, KeyFault, fingerprint};
+use crate::model::{ACTED, Config, DockerConfig, INERT, KeyFault, fingerprint, secrets};
 use crate::setting::{RemarkKind, Section, Setting, read};
 
 /// A file that can be used.
@@ -27,6 +27,7 @@ pub fn load(text: &str, file: &str, environment: &Environment) -> Result<Loaded,
     let source = Source { file, text };
     let (section, remarks) = read(&source)?;
     check_labels(&source, &section)?;
+    check_secrets(&source, &section)?;
     let mut warnings: Vec<_> = remarks
         .into_iter()
         .map(|remark| Warning {
@@ -85,6 +86,7 @@ pub fn lint(text: &str, file: &str, environment: &Environment) -> Result<(), Lin
     let source = Source { file, text };
     let (section, remarks) = read(&source)?;
     check_labels(&source, &section)?;
+    check_secrets(&source, &section)?;
     let mut problems = schema_problems(&section, environment);
     let config = Config::read(&section, environment);
     problems.extend(docker_faults(&source, &section, &config).map(
@@ -186,6 +188,18 @@ fn docker_faults<'a>(
                 Some((index, source.position(place.start).0, fault))
             })
         })
+}
+
+/// Tokens must not go elsewhere than the file says.
+fn check_secrets(source: &Source<'_>, file: &Section) -> Result<(), ConfigError> {
+    let tables = file.tables("runners").iter();
+    match tables
+        .filter_map(|runner| runner.table("secrets"))
+        .find_map(secrets::fault)
+    {
+        None => Ok(()),
+        Some((table, key, message)) => Err(source.error(table.place(key), message)),
+    }
 }
 
 /// Labels decide which jobs come: a bad one fails the load (`runner-config.md` 2.4).

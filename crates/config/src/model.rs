@@ -11,8 +11,10 @@ use crate::environment::Environment;
 use crate::setting::Section;
 
 mod docker;
+pub(crate) mod secrets;
 
 pub use docker::{Device, DockerConfig, DockerService, GpuRequest, Isolation, KeyFault, Ulimit};
+pub use secrets::{AwsConfig, AzureConfig, GoogleConfig, SecretsConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,6 +153,8 @@ pub struct RunnerConfig {
     pub job_tools_anchors: Option<Vec<[u8; 32]>>,
     /// `[runners.trust] images`: containers trust the private CAs whatever their images; default true.
     pub trust_in_images: bool,
+    /// `[runners.secrets]`.
+    pub secrets: SecretsConfig,
     /// URL of the S3 server of `[runners.cache.s3]`, where one is named. Only `trust check` looks at it.
     pub cache_server: Option<String>,
     /// `[runners.docker]`, where it is there.
@@ -223,6 +227,15 @@ pub(crate) const ACTED: &[&str] = &[
     "runners.trust.job_tools",
     "runners.trust.job_tools_anchors",
     "runners.trust.images",
+    "runners.secrets.timeout",
+    "runners.secrets.revoke",
+    "runners.secrets.google.sts_url",
+    "runners.secrets.google.secret_manager_url",
+    "runners.secrets.azure.authority_url",
+    "runners.secrets.azure.trusted_vaults",
+    "runners.secrets.aws.sts_url",
+    "runners.secrets.aws.secrets_manager_url",
+    "runners.secrets.aws.allow_ambient_identity",
 ];
 
 /// Keys that do nothing in gitlab-runner either, or nothing without another key that is warned about.
@@ -295,6 +308,7 @@ impl Default for RunnerConfig {
             job_tools: true,
             job_tools_anchors: None,
             trust_in_images: true,
+            secrets: SecretsConfig::default(),
             cache_server: None,
             docker: None,
             kubernetes: KubernetesConnection::default(),
@@ -429,6 +443,9 @@ impl RunnerConfig {
             trust_in_images: trust
                 .and_then(|trust| trust.bool("images"))
                 .unwrap_or(default.trust_in_images),
+            secrets: runner
+                .table("secrets")
+                .map_or_else(SecretsConfig::default, SecretsConfig::read),
             cache_server: runner.table("cache").and_then(cache_server),
             docker: runner.table("docker").map(DockerConfig::read),
             kubernetes: runner

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::duration::GoDuration;
 use crate::error::{ConfigError, Source};
 use crate::keys::{self, Kind};
@@ -210,6 +212,25 @@ fn of_runner(runner: &RunnerConfig, path: &str) -> String {
         "labels" => map(&runner.labels, |text| quoted(text)),
         "artifact.upload_timeout" => duration(runner.artifact_upload_timeout),
         "artifact.response_header_timeout" => duration(runner.artifact_response_header_timeout),
+        "secrets.timeout" => duration(runner.secrets.timeout),
+        "secrets.revoke" => runner.secrets.revoke.to_string(),
+        "secrets.google.sts_url" => url(&runner.secrets.google.sts_url, "Google's"),
+        "secrets.google.secret_manager_url" => {
+            url(&runner.secrets.google.secret_manager_url, "Google's")
+        }
+        "secrets.azure.authority_url" => url(&runner.secrets.azure.authority_url, "Microsoft's"),
+        "secrets.azure.trusted_vaults" => {
+            let vaults = runner.secrets.azure.trusted_vaults.iter();
+            let vaults: Vec<_> = vaults.map(|url| quoted(url.as_str())).collect();
+            format!("[{}]", vaults.join(", "))
+        }
+        "secrets.aws.sts_url" => url(&runner.secrets.aws.sts_url, "the region's"),
+        "secrets.aws.secrets_manager_url" => {
+            url(&runner.secrets.aws.secrets_manager_url, "the region's")
+        }
+        "secrets.aws.allow_ambient_identity" => {
+            runner.secrets.aws.allow_ambient_identity.to_string()
+        }
         "trust.images" => runner.trust_in_images.to_string(),
         "trust.job_tools" => runner.job_tools.to_string(),
         "trust.job_tools_anchors" => match &runner.job_tools_anchors {
@@ -233,6 +254,13 @@ fn unreachable_key(path: &str) -> String {
 
 fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string()
+}
+
+fn url(url: &Option<Url>, usual: &str) -> String {
+    match url {
+        Some(url) => quoted(url.as_str()),
+        None => unset(usual),
+    }
 }
 
 fn unset(meaning: &str) -> String {
@@ -268,7 +296,7 @@ fn map<T>(entries: &BTreeMap<String, T>, value: impl Fn(&T) -> String) -> String
 }
 
 fn without_credentials(text: &str) -> String {
-    let Ok(mut url) = url::Url::parse(text) else {
+    let Ok(mut url) = Url::parse(text) else {
         return text.to_owned();
     };
     if url.username().is_empty() && url.password().is_none() {

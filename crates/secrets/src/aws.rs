@@ -50,17 +50,6 @@ const TYPED: [&str; 12] = [
     "ResourceNotFoundException",
 ];
 
-/// `[runners.secrets.aws]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AwsSettings {
-    /// `sts_url`: instead of the regions' own.
-    pub sts_url: Option<Url>,
-    /// `secrets_manager_url`: instead of the regions' own.
-    pub secrets_manager_url: Option<Url>,
-    /// `allow_ambient_identity`: jobs without token and role read as the runner's machine.
-    pub allow_ambient_identity: bool,
-}
-
 /// What requests are signed with.
 #[derive(Clone)]
 struct Credentials {

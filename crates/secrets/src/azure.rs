@@ -36,15 +36,6 @@ const AUTHORITIES: [&str; 4] = [
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const CONTEXT: &str = "getting secret failed";
 
-/// `[runners.secrets.azure]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AzureSettings {
-    /// `authority_url`: instead of Microsoft's.
-    pub authority_url: Option<Url>,
-    /// `trusted_vaults`: URLs of vaults that may ask for a token of any resource, whatever their host.
-    pub trusted_vaults: Vec<Url>,
-}
-
 /// The secrets of one job there.
 pub(crate) struct Azure<'a> {
     session: &'a Session<'a>,

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use courser_protocol::Secret;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Failure;
 
@@ -12,20 +12,18 @@ const SHOWN: usize = 300;
 
 /// Adds to a failure of a login what the token has to do with it.
 pub(crate) fn advise(failure: Failure, token: &Secret) -> Failure {
-    let token = token.expose();
     if token.is_empty() {
         return failure.advise(
             "the ID token is empty: let `token:` name one that the job declares with `id_tokens:`",
         );
     }
-    let Some(claims) = claims(token) else {
+    let Some(claims) = of(token) else {
         return failure.advise(
             "the ID token is no JWT: `token:` takes a reference to a variable, with its `$`, such as `token: $ID_TOKEN`",
         );
     };
     let shown = |name: &str| {
-        let text = match &claims[name] {
-            Value::Null => return None,
+        let text = match claims.get(name)? {
             Value::String(text) => format!("{text:?}"),
             other => other.to_string(),
         };
@@ -38,18 +36,18 @@ pub(crate) fn advise(failure: Failure, token: &Secret) -> Failure {
         .into_iter()
         .filter_map(shown)
         .collect();
-    let end = claims["exp"].as_i64();
+    let end = claims.get("exp").and_then(Value::as_i64);
     let end = end.and_then(|end| jiff::Timestamp::from_second(end).ok());
     let end = end.map_or_else(String::new, |end| format!(", valid until {end}"));
     failure.advise(format!("the ID token says: {}{end}", said.join(", ")))
 }
 
-fn claims(token: &str) -> Option<Value> {
-    let mut parts = token.split('.');
+/// The claims of a JWT, unverified.
+pub(crate) fn of(token: &Secret) -> Option<Map<String, Value>> {
+    let mut parts = token.expose().split('.');
     let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
-    let claims: Value = serde_json::from_slice(&bytes).ok()?;
-    claims.is_object().then_some(claims)
+    serde_json::from_slice(&bytes).ok()
 }
 
 #[cfg(test)]

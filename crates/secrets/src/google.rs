@@ -24,15 +24,6 @@ use crate::{Failure, FailureClass, claims};
 const STS: &str = "https://sts.googleapis.com";
 const SECRET_MANAGER: &str = "https://secretmanager.googleapis.com";
 
-/// `[runners.secrets.google]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GoogleSettings {
-    /// `sts_url`: instead of `https://sts.googleapis.com`.
-    pub sts_url: Option<Url>,
-    /// `secret_manager_url`: instead of `https://secretmanager.googleapis.com`.
-    pub secret_manager_url: Option<Url>,
-}
-
 /// The secrets of one job there.
 pub(crate) struct Google<'a> {
     session: &'a Session<'a>,

@@ -23,11 +23,9 @@ mod shared;
 mod surroundings;
 mod vault;
 
-pub use aws::AwsSettings;
-pub use azure::AzureSettings;
+pub use courser_config::SecretsConfig;
 pub use environment::Environment;
 pub use failure::{Failure, FailureClass};
-pub use google::GoogleSettings;
 pub use leases::{Leases, Obtained, Revocation};
 pub use resolve::{Request, resolve};
-pub use surroundings::{ProviderSettings, Surroundings};
+pub use surroundings::Surroundings;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use courser_config::SecretsConfig;
 use courser_net::{Ambience, Client, ClientSettings, Legs, ProxySettings, TlsOptions};
 
-use crate::{AwsSettings, AzureSettings, Environment, Failure, GoogleSettings};
+use crate::{Environment, Failure};
 
 /// Trust, proxies, environment and settings of a runner.
 #[derive(Debug, Clone)]
@@ -20,36 +21,9 @@ pub struct Surroundings {
     /// Variables of the process.
     pub environment: Environment,
     /// What `config.toml` says.
-    pub settings: ProviderSettings,
+    pub settings: SecretsConfig,
     /// Clock and randomness.
     pub ambience: Ambience,
-}
-
-/// What `config.toml` says of providers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProviderSettings {
-    /// One attempt to get all secrets of a job.
-    pub timeout: Duration,
-    /// Whether tokens and leases are revoked when the job is over.
-    pub revoke: bool,
-    /// Google's.
-    pub google: GoogleSettings,
-    /// Azure's.
-    pub azure: AzureSettings,
-    /// AWS'.
-    pub aws: AwsSettings,
-}
-
-impl Default for ProviderSettings {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(120),
-            revoke: true,
-            google: GoogleSettings::default(),
-            azure: AzureSettings::default(),
-            aws: AwsSettings::default(),
-        }
-    }
 }
 
 impl Surroundings {

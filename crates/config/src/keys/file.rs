@@ -255,6 +255,7 @@ pub(super) const RUNNER: &[Key] = &[
     key("cache", Table(CACHE), IfSet),
     key("artifact", Table(ARTIFACT), IfNotEmpty),
     key("trust", Table(TRUST), IfSet),
+    key("secrets", Table(SECRETS), IfSet),
     flagged(
         "feature_flags",
         BoolMap,
@@ -326,6 +327,34 @@ const TRUST: &[Key] = &[
     key("job_tools", OptionalBool, IfSet),
     key("job_tools_anchors", Texts, IfSet),
     key("images", OptionalBool, IfSet),
+];
+
+/// `[runners.secrets]`: Courser's own.
+const SECRETS: &[Key] = &[
+    key("timeout", OptionalDuration, IfSet),
+    key("revoke", OptionalBool, IfSet),
+    key("google", Table(SECRETS_GOOGLE), IfSet),
+    key("azure", Table(SECRETS_AZURE), IfSet),
+    key("aws", Table(SECRETS_AWS), IfSet),
+];
+
+/// `[runners.secrets.google]`.
+const SECRETS_GOOGLE: &[Key] = &[
+    key("sts_url", Text, IfNotEmpty),
+    key("secret_manager_url", Text, IfNotEmpty),
+];
+
+/// `[runners.secrets.azure]`.
+const SECRETS_AZURE: &[Key] = &[
+    key("authority_url", Text, IfNotEmpty),
+    key("trusted_vaults", Texts, IfSet),
+];
+
+/// `[runners.secrets.aws]`.
+const SECRETS_AWS: &[Key] = &[
+    key("sts_url", Text, IfNotEmpty),
+    key("secrets_manager_url", Text, IfNotEmpty),
+    key("allow_ambient_identity", OptionalBool, IfSet),
 ];
 
 /// `[runners.referees]`.

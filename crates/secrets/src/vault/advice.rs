@@ -1,15 +1,13 @@
 //! What a refusal means and what to change where (`secrets.md` 5.8, 14.7). Shows claims that are no secrets, never a
 //! token.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use courser_protocol::Secret;
 use serde_json::{Map, Value};
 
 use super::Path;
 use super::server::errors;
-use crate::Failure;
 use crate::exchange::Reply;
+use crate::{Failure, claims};
 
 /// Claims that may be shown.
 const SHOWN: [&str; 22] = [
@@ -48,7 +46,7 @@ pub(super) fn policy_line(path: &Path) -> String {
 /// A login that was refused, with what to do.
 pub(super) fn of_login(failure: Failure, reply: &Reply, jwt: &Secret, mount: &str) -> Failure {
     let text = errors(reply);
-    let claims = claims(jwt);
+    let claims = claims::of(jwt).unwrap_or_default();
     let has = |part: &str| text.contains(part);
     let shown = |name: &str| shown(&claims, name);
     let advice = if jwt.is_empty() || has("missing token") {
@@ -107,13 +105,6 @@ pub(super) fn of_login(failure: Failure, reply: &Reply, jwt: &Secret, mount: &st
 fn claim_of(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("claim \"")?;
     rest.split_once('"').map(|(claim, _)| claim)
-}
-
-/// What a JWT says, unverified.
-fn claims(jwt: &Secret) -> Map<String, Value> {
-    let payload = jwt.expose().split('.').nth(1).unwrap_or_default();
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
-    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 fn shown(claims: &Map<String, Value>, name: &str) -> String {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use courser_net::{Ambience, Legs, ProxySettings};
 use courser_protocol::{JobSecrets, JobVariable};
 use courser_secrets::{
-    Environment, Failure, Leases, ProviderSettings, Request, Surroundings, resolve,
+    Environment, Failure, Leases, Request, SecretsConfig, Surroundings, resolve,
 };
 use courser_testkit::id_token::Issuer;
 use courser_testkit::pki::{Authority, Issued};
@@ -29,7 +29,7 @@ pub(crate) struct Scene {
     pub(crate) variables: Vec<(String, String)>,
     /// Variables of the runner's process.
     pub(crate) environment: Vec<(&'static str, String)>,
-    pub(crate) settings: ProviderSettings,
+    pub(crate) settings: SecretsConfig,
     /// `FF_SECRET_RESOLVING_FAILS_IF_MISSING`.
     pub(crate) missing_fails: bool,
     proxy: Option<FakeProxy>,
@@ -47,7 +47,7 @@ impl Scene {
             root: Authority::root("Root of the clouds").issue(),
             variables: Vec::new(),
             environment: Vec::new(),
-            settings: ProviderSettings::default(),
+            settings: SecretsConfig::default(),
             missing_fails: true,
             proxy: None,
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use courser_net::{Ambience, Legs, ProxySettings, SystemRoots};
 use courser_protocol::{JobSecrets, JobVariable};
 use courser_secrets::{
-    Environment, Failure, Leases, ProviderSettings, Request, Surroundings, resolve,
+    Environment, Failure, Leases, Request, SecretsConfig, Surroundings, resolve,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ pub(crate) fn surroundings(variables: &[(&str, &str)]) -> Surroundings {
         proxy: ProxySettings::default(),
         user_agent: "courser-test".to_owned(),
         environment: Environment::collect(variables.iter().copied()),
-        settings: ProviderSettings::default(),
+        settings: SecretsConfig::default(),
         ambience: Ambience {
             fraction: || 0.0,
             ..Ambience::default()

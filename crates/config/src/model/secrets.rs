@@ -1,0 +1,227 @@
+//! `[runners.secrets]`: Courser's own. What only the operator may say about where a job's secrets come from.
+//!
+//! Base URLs are checked while the file is loaded ([`fault`]): one that cannot be used must not end in tokens being
+//! sent to the provider's usual place.
+
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use crate::setting::Section;
+
+/// Providers of secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretsConfig {
+    /// `timeout` of one attempt to get all secrets of a job; default 2 min.
+    pub timeout: Duration,
+    /// `revoke`: tokens and leases end with the job; default true.
+    pub revoke: bool,
+    /// `[runners.secrets.google]`.
+    pub google: GoogleConfig,
+    /// `[runners.secrets.azure]`.
+    pub azure: AzureConfig,
+    /// `[runners.secrets.aws]`.
+    pub aws: AwsConfig,
+}
+
+/// `[runners.secrets.google]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GoogleConfig {
+    /// `sts_url`, instead of `https://sts.googleapis.com`.
+    pub sts_url: Option<Url>,
+    /// `secret_manager_url`, instead of `https://secretmanager.googleapis.com`.
+    pub secret_manager_url: Option<Url>,
+}
+
+/// `[runners.secrets.azure]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AzureConfig {
+    /// `authority_url`, instead of `https://login.microsoftonline.com` and its like.
+    pub authority_url: Option<Url>,
+    /// `trusted_vaults`: URLs of vaults that get tokens for whatever resource they name, although their host does not
+    /// lie below it.
+    pub trusted_vaults: Vec<Url>,
+}
+
+/// `[runners.secrets.aws]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AwsConfig {
+    /// `sts_url`, instead of `https://sts.REGION.amazonaws.com`.
+    pub sts_url: Option<Url>,
+    /// `secrets_manager_url`, instead of `https://secretsmanager.REGION.amazonaws.com`.
+    pub secrets_manager_url: Option<Url>,
+    /// `allow_ambient_identity`: a job with neither ID token nor role reads as the runner's machine; default false.
+    pub allow_ambient_identity: bool,
+}
+
+/// Keys that hold a URL, or several.
+const URLS: [(&str, &str); 6] = [
+    ("google", "sts_url"),
+    ("google", "secret_manager_url"),
+    ("azure", "authority_url"),
+    ("azure", "trusted_vaults"),
+    ("aws", "sts_url"),
+    ("aws", "secrets_manager_url"),
+];
+
+impl Default for SecretsConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(120),
+            revoke: true,
+            google: GoogleConfig::default(),
+            azure: AzureConfig::default(),
+            aws: AwsConfig::default(),
+        }
+    }
+}
+
+impl SecretsConfig {
+    pub(super) fn read(secrets: &Section) -> Self {
+        let default = Self::default();
+        let urls = |table: &str, key: &str| -> Vec<Url> {
+            let texts = secrets.table(table).map(|table| texts(table, key));
+            let texts = texts.into_iter().flatten();
+            texts.filter_map(|text| usable(text).ok()).collect()
+        };
+        let one = |table: &str, key: &str| urls(table, key).pop();
+        Self {
+            timeout: secrets
+                .duration("timeout")
+                .and_then(|timeout| timeout.positive())
+                .unwrap_or(default.timeout),
+            revoke: secrets.bool("revoke").unwrap_or(default.revoke),
+            google: GoogleConfig {
+                sts_url: one("google", "sts_url"),
+                secret_manager_url: one("google", "secret_manager_url"),
+            },
+            azure: AzureConfig {
+                authority_url: one("azure", "authority_url"),
+                trusted_vaults: urls("azure", "trusted_vaults"),
+            },
+            aws: AwsConfig {
+                sts_url: one("aws", "sts_url"),
+                secrets_manager_url: one("aws", "secrets_manager_url"),
+                allow_ambient_identity: secrets
+                    .table("aws")
+                    .and_then(|aws| aws.bool("allow_ambient_identity"))
+                    .unwrap_or(false),
+            },
+        }
+    }
+}
+
+/// The first URL of `[runners.secrets]` that cannot be used: its table, its key, and why.
+pub(crate) fn fault(secrets: &Section) -> Option<(&Section, &'static str, String)> {
+    URLS.iter().find_map(|(name, key)| {
+        let table = secrets.table(name)?;
+        let mut faults = texts(table, key).filter_map(|text| {
+            let why = usable(text).err()?;
+            Some(format!("runners.secrets.{name}.{key}: {text:?} {why}"))
+        });
+        Some((table, *key, faults.next()?))
+    })
+}
+
+/// The text of a key, or its texts; empty counts as absent.
+fn texts<'a>(table: &'a Section, key: &str) -> impl Iterator<Item = &'a str> {
+    let several = table.texts(key).iter().map(String::as_str);
+    let all = table.text(key).into_iter().chain(several);
+    all.filter(|text| !text.is_empty())
+}
+
+/// Tokens are sent there: never in the clear but on this machine.
+fn usable(text: &str) -> Result<Url, String> {
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("is no URL: {error}"))?;
+    let is_here = match url.host() {
+        None => return Err("names no host".to_owned()),
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+    };
+    let is_bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    match url.scheme() {
+        _ if !is_bare => Err("may have no user, query or fragment".to_owned()),
+        "https" => Ok(url),
+        "http" if is_here => Ok(url),
+        _ => Err("has to begin with https:// (http:// for this machine only)".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Environment, lint, load};
+
+    const TEXT: &str = "[[runners]]\nurl = \"https://gitlab.example\"\ntoken = \"t\"\n[runners.secrets]\ntimeout = \"30s\"\nrevoke = false\n[runners.secrets.google]\n\
+        sts_url = \"https://sts.example\"\nsecret_manager_url = \"http://127.0.0.1:8080/sm/\"\n[runners.secrets.azure]\n\
+        authority_url = \"https://login.example\"\ntrusted_vaults = [\"https://127.0.0.1:8443\", \"https://v.example\"]\n\
+        [runners.secrets.aws]\nsts_url = \"http://localhost:5000\"\nsecrets_manager_url = \"http://[::1]:5000\"\n\
+        allow_ambient_identity = true\n";
+
+    fn loaded(text: &str) -> SecretsConfig {
+        let loaded = load(text, "config.toml", &Environment::default()).unwrap();
+        assert_eq!(loaded.warnings, []);
+        loaded.config.runners[0].secrets.clone()
+    }
+
+    #[test]
+    fn all_keys_are_read() {
+        let secrets = loaded(TEXT);
+        assert_eq!(
+            (secrets.timeout, secrets.revoke),
+            (Duration::from_secs(30), false)
+        );
+        let text = |url: &Option<Url>| url.as_ref().map(Url::to_string).unwrap_or_default();
+        assert_eq!(text(&secrets.google.sts_url), "https://sts.example/");
+        assert_eq!(
+            text(&secrets.google.secret_manager_url),
+            "http://127.0.0.1:8080/sm/"
+        );
+        assert_eq!(text(&secrets.azure.authority_url), "https://login.example/");
+        assert_eq!(secrets.azure.trusted_vaults.len(), 2);
+        assert_eq!(text(&secrets.aws.sts_url), "http://localhost:5000/");
+        assert_eq!(text(&secrets.aws.secrets_manager_url), "http://[::1]:5000/");
+        assert!(secrets.aws.allow_ambient_identity);
+        assert_eq!(loaded("[[runners]]\n"), SecretsConfig::default());
+        assert_eq!(
+            loaded("[[runners]]\n[runners.secrets.aws]\nsts_url = \"\"\n"),
+            SecretsConfig::default()
+        );
+        assert_eq!(
+            lint(TEXT, "config.toml", &Environment::default()).map_err(|error| error.to_string()),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_fails_the_load() {
+        let table = [
+            ("google", "sts_url = \"sts.example\"", "is no URL"),
+            (
+                "google",
+                "secret_manager_url = \"http://sm.example\"",
+                "has to begin with https://",
+            ),
+            (
+                "azure",
+                "trusted_vaults = [\"https://ok.example\", \"https://v.example/?a\"]",
+                "no user, query or fragment",
+            ),
+            ("aws", "sts_url = \"file:///x\"", "names no host"),
+        ];
+        for (provider, line, why) in table {
+            let text = format!("[[runners]]\n[runners.secrets.{provider}]\n{line}\n");
+            let error = load(&text, "config.toml", &Environment::default())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("config.toml:3:1: runners.secrets."),
+                "{error}"
+            );
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
