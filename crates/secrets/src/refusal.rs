@@ -2,7 +2,7 @@
 
 use courser_net::CallError;
 use courser_protocol::Secret;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::exchange::{Repeat, Reply, is_passing, is_passing_error};
 use crate::{Failure, FailureClass};
@@ -29,12 +29,7 @@ pub(crate) fn unanswered(error: &CallError) -> Failure {
             url,
             message,
         } => {
-            let verb = match method.as_str() {
-                "GET" => "Get",
-                "POST" => "Post",
-                "PUT" => "Put",
-                other => other,
-            };
+            let verb = go_verb(method);
             let may_pass = is_passing_error(error, Repeat::Always);
             let class = match may_pass {
                 true => FailureClass::ExternalDependency,
@@ -43,6 +38,15 @@ pub(crate) fn unanswered(error: &CallError) -> Failure {
             Failure::new(class, format!("{verb} \"{url}\": {message}")).transient(may_pass)
         }
         other => Failure::new(FailureClass::ExternalDependency, other.to_string()),
+    }
+}
+
+/// As Go writes it in its errors.
+pub(crate) fn go_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "Get",
+        Method::PUT => "Put",
+        _ => "Post",
     }
 }
 

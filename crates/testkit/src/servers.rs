@@ -4,6 +4,7 @@
 //! fails and says so: a test that is left out proves nothing. All listen on loopback, and are killed
 //! when their handle is dropped. Facts: `test-servers.md` 7 to 9.
 
+mod aws;
 #[cfg(unix)]
 mod docker;
 mod git;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use aws::{Moto, boto3};
 #[cfg(unix)]
 pub use docker::{DockerEngine, PrivateEngine};
 pub use git::{GitServer, GitServerOrder};

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::exchange::{Exchange, Repeat, Reply, is_passing, is_passing_error};
+use crate::refusal::go_verb;
 use crate::resolve::Session;
 use crate::{Failure, FailureClass};
 
@@ -152,15 +153,6 @@ fn told(verb: &str, shown: &str, error: &CallError, repeat: Repeat) -> Failure {
     };
     Failure::system(format!("{verb} \"{shown}\": {message}"))
         .transient(is_passing_error(error, repeat))
-}
-
-/// As Go writes it in its errors.
-fn go_verb(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "Get",
-        Method::PUT => "Put",
-        _ => "Post",
-    }
 }
 
 /// Go's reading of a server's URL.

@@ -9,7 +9,7 @@ use crate::google::SUBJECT;
 use crate::scene::{Scene, issuer};
 
 const AUDIENCE: &str = "sts.amazonaws.com";
-const ROLE: &str = "arn:aws:iam::123456789012:role/ci";
+pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/ci";
 
 /// An account with some secrets, reached by AWS' own names; the job has its token in `AWS_ID_TOKEN`.
 pub(crate) fn scene() -> (Scene, Aws) {
