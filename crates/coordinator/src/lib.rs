@@ -45,7 +45,10 @@ mod variables;
 pub use bridge::{DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated};
 pub use coordinator::{Coordinator, Handle, StartError};
 pub use events::{CoordinatorEvent, JobEnd};
-pub use oidc::{IssuerUrl, KeyError, Keys, OidcSettings, PublicKey, Subject, certificate_of};
+pub use oidc::{
+    IssuerUrl, KeyError, Keys, OidcSettings, PublicKey, SampleJob, Subject, certificate_of,
+    sample_claims,
+};
 pub use payload::server_variables;
 pub use pipeline_run::{JobState, PipelineStatus};
 pub use project::Project;

@@ -1,5 +1,6 @@
-//! `courser coordinator serve`: the embedded GitLab side as a service.
+//! `courser coordinator serve`: the embedded GitLab side as a service; `oidc`: its issuer of ID tokens.
 
+mod oidc;
 mod revision;
 
 use std::io::Write;
@@ -30,10 +31,19 @@ pub(crate) struct Arguments {
     action: Action,
 }
 
+impl Arguments {
+    /// Whether it serves until it is told to end.
+    pub(super) fn stays(&self) -> bool {
+        matches!(self.action, Action::Serve(_))
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Serve the runner API over HTTPS
     Serve(Serve),
+    /// Show the issuer of ID tokens and its keys, and what a provider has to be told
+    Oidc(oidc::Arguments),
 }
 
 /// Arguments of `serve`.
@@ -75,7 +85,10 @@ struct Serve {
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
-    let Action::Serve(serve) = arguments.action;
+    let serve = match arguments.action {
+        Action::Serve(serve) => serve,
+        Action::Oidc(oidc) => return oidc::run(oidc, session).await,
+    };
     let state = serve.state.clone().map_or_else(
         || session.environment.user_state().join("coordinator"),
         |state| session.environment.working_directory.join(state),
@@ -183,6 +196,7 @@ fn announce(
             .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
         println!("root certificate    {}", path.display());
     }
+    oidc::leave(&state.join("oidc"), coordinator, state)?;
     println!(
         "registration token  {}",
         coordinator.registration_token().expose()

@@ -88,6 +88,7 @@ macro_rules! commands {
             /// How it speaks.
             pub(crate) fn kind(&self) -> Kind {
                 match self {
+                    Self::Coordinator(arguments) if !arguments.stays() => Kind::Local,
                     $(Self::$variant(_) => Kind::$kind,)*
                 }
             }

@@ -103,6 +103,15 @@ impl Claims {
         );
         let ref_path = format!("refs/{directory}/{branch}");
         let protected = if occasion.protected { "true" } else { "false" };
+        let project = known("CI_PROJECT_URL");
+        let config_uri = format!(
+            "{}//{}@{}",
+            project
+                .split_once("://")
+                .map_or(project, |(_, place)| place),
+            known("CI_CONFIG_PATH"),
+            crate::payload::full_ref(occasion.ref_name, occasion.tag)
+        );
         let mut claims = Map::new();
         let mut text = |name: &str, value: &str| {
             claims.insert(name.to_owned(), value.into());
@@ -133,7 +142,7 @@ impl Claims {
             ("runner_environment", "self-hosted"),
             ("sha", occasion.sha),
             ("project_visibility", known("CI_PROJECT_VISIBILITY")),
-            ("ci_config_ref_uri", known("CI_CONFIG_REF_URI")),
+            ("ci_config_ref_uri", &config_uri),
             ("ci_config_sha", occasion.sha),
         ] {
             text(name, value);
@@ -181,10 +190,8 @@ mod tests {
         let predefined = [
             public("CI_PROJECT_NAMESPACE_ID", "3"),
             public("CI_PROJECT_VISIBILITY", "private"),
-            public(
-                "CI_CONFIG_REF_URI",
-                "host/group/sub/app//.gitlab-ci.yml@refs/heads/main",
-            ),
+            public("CI_PROJECT_URL", "https://host/group/sub/app"),
+            public("CI_CONFIG_PATH", ".gitlab-ci.yml"),
             public("CI_PIPELINE_SOURCE", "push"),
             public("GITLAB_USER_ID", "1"),
             public("GITLAB_USER_LOGIN", "root"),

@@ -7,6 +7,7 @@ mod certificate;
 mod claims;
 mod keys;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,7 +16,9 @@ use serde_json::{Value, json};
 use url::{Host, Url};
 
 use courser_pipeline::Audience;
-use courser_protocol::Secret;
+use courser_protocol::{JobVariable, Secret};
+
+use crate::variables::public;
 
 pub use certificate::certificate_of;
 pub(crate) use claims::{Claims, Occasion};
@@ -258,6 +261,52 @@ impl Issuer {
         let keys: Vec<Value> = self.keys.public(now)?.iter().map(PublicKey::jwk).collect();
         Ok(json!({ "keys": keys }))
     }
+}
+
+/// A job that might run, for people who write roles.
+#[derive(Debug)]
+pub struct SampleJob<'a> {
+    /// `group/project`.
+    pub project_path: &'a str,
+    /// What the event tells: `CI_*` and `GITLAB_USER_*`.
+    pub predefined: &'a BTreeMap<String, String>,
+    /// Branch or tag; of a merge request the full ref.
+    pub ref_name: &'a str,
+    /// Whether it is a tag.
+    pub tag: bool,
+    /// For whom the token is.
+    pub aud: &'a Audience,
+}
+
+/// The claims that such a job's token has, but for times and numbers of its own.
+pub fn sample_claims(settings: OidcSettings, server: &Url, job: &SampleJob<'_>) -> Value {
+    let full_ref = crate::payload::full_ref(job.ref_name, job.tag);
+    let of_server = crate::payload::server_variables(server, 1, job.project_path, &full_ref);
+    let of_server = of_server
+        .iter()
+        .map(|(key, value)| public(key, value.as_str()));
+    let of_event = job
+        .predefined
+        .iter()
+        .map(|(key, value)| public(key, value.as_str()));
+    let predefined: Vec<JobVariable> = of_server.chain(of_event).collect();
+    let known = |key: &str| job.predefined.get(key).map(String::as_str);
+    let claims = Claims::of(&Occasion {
+        predefined: &predefined,
+        project_path: job.project_path,
+        project_id: 1,
+        ref_name: job.ref_name,
+        tag: job.tag,
+        sha: known("CI_COMMIT_SHA").unwrap_or_default(),
+        protected: known("CI_COMMIT_REF_PROTECTED") == Some("true"),
+        pipeline_id: 1,
+        job_id: 1,
+        runner_id: 1,
+        environment: None,
+    });
+    Issuer::new(settings, server)
+        .complete(claims, job.aud)
+        .into()
 }
 
 #[cfg(test)]

@@ -1,0 +1,166 @@
+//! Commands that make Google Cloud, Azure and AWS trust the issuer (`secrets.md` 7 to 9). All three fetch its keys over
+//! public HTTPS, Google excepted, which takes them as a file.
+
+use super::Subject;
+
+/// Arguments of `google`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Google {
+    /// Number of the project
+    #[arg(long, value_name = "NUMBER", default_value = "PROJECT_NUMBER")]
+    project_number: String,
+    /// Workload identity pool
+    #[arg(long, value_name = "ID", default_value = "courser")]
+    pool: String,
+    /// Provider in the pool
+    #[arg(long, value_name = "ID", default_value = "courser")]
+    provider: String,
+    /// Secret that jobs may read
+    #[arg(long, value_name = "NAME", default_value = "SECRET")]
+    secret: String,
+}
+
+/// Arguments of `azure`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Azure {
+    /// Application (client) id
+    #[arg(long, value_name = "ID", default_value = "CLIENT_ID")]
+    client_id: String,
+    /// Key vault
+    #[arg(long, value_name = "NAME", default_value = "VAULT")]
+    vault: String,
+}
+
+/// Arguments of `aws`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Aws {
+    /// Number of the account
+    #[arg(long, value_name = "NUMBER", default_value = "ACCOUNT")]
+    account: String,
+    /// Role that jobs take
+    #[arg(long, value_name = "NAME", default_value = "courser")]
+    role: String,
+}
+
+/// Text for a POSIX shell, between single quotes.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+const PUBLIC: &str = "# The issuer has to be reached over public HTTPS with a public certificate: ";
+
+impl Google {
+    pub(super) fn commands(&self, subject: &Subject) -> String {
+        let Self {
+            project_number: number,
+            pool,
+            provider,
+            secret,
+        } = self;
+        let project = subject.claim("project_path");
+        let audience = format!(
+            "https://iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools/{pool}/providers/{provider}"
+        );
+        let condition = quoted(&format!("assertion.project_path=={project:?}"));
+        format!(
+            "# With the keys in a file Google need not reach the issuer; give the file again after a rotation.
+courser coordinator oidc keys > courser-jwks.json
+gcloud iam workload-identity-pools create {pool} --location=global
+gcloud iam workload-identity-pools providers create-oidc {provider} --location=global \\
+  --workload-identity-pool={pool} --issuer-uri={issuer} --jwk-json-path=courser-jwks.json \\
+  --attribute-mapping={mapping} \\
+  --attribute-condition={condition}
+gcloud secrets add-iam-policy-binding {secret} --role=roles/secretmanager.secretAccessor \\
+  --member={member}
+
+# .gitlab-ci.yml
+#   id_tokens: {{GCP_ID_TOKEN: {{aud: {audience}}}}}
+#   secrets: {{KEY: {{gcp_secret_manager: {{name: {secret}}}, token: $GCP_ID_TOKEN}}}}
+# CI/CD variables
+#   GCP_PROJECT_NUMBER={number}
+#   GCP_WORKLOAD_IDENTITY_FEDERATION_POOL_ID={pool}
+#   GCP_WORKLOAD_IDENTITY_FEDERATION_PROVIDER_ID={provider}
+",
+            issuer = quoted(subject.issuer.as_str()),
+            mapping = quoted(
+                "google.subject=assertion.project_id + \"::\" + assertion.ref_type,attribute.project_path=assertion.project_path"
+            ),
+            member = quoted(&format!(
+                "principalSet://iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools/{pool}/attribute.project_path/{project}"
+            )),
+        )
+    }
+}
+
+impl Azure {
+    pub(super) fn commands(&self, subject: &Subject) -> String {
+        let Self { client_id, vault } = self;
+        let audience = subject
+            .audience
+            .as_deref()
+            .unwrap_or("api://AzureADTokenExchange");
+        let credential = serde_json::json!({
+            "name": "courser", "issuer": subject.issuer.as_str(), "subject": subject.claim("sub"),
+            "audiences": [audience],
+        });
+        format!(
+            "{PUBLIC}{issuer}
+# Issuer, subject and audience are compared as they are: one credential for each ref.
+az ad app federated-credential create --id {client_id} --parameters {credential}
+az keyvault set-policy --name {vault} --spn {client_id} --secret-permissions get
+
+# .gitlab-ci.yml
+#   id_tokens: {{AZ_ID_TOKEN: {{aud: {audience}}}}}
+#   secrets: {{KEY: {{azure_key_vault: {{name: NAME}}, token: $AZ_ID_TOKEN}}}}
+# CI/CD variables
+#   AZURE_KEY_VAULT_SERVER_URL=https://{vault}.vault.azure.net
+#   AZURE_CLIENT_ID={client_id}
+#   AZURE_TENANT_ID=...
+",
+            issuer = subject.issuer,
+            credential = quoted(&credential.to_string()),
+        )
+    }
+}
+
+impl Aws {
+    pub(super) fn commands(&self, subject: &Subject) -> String {
+        let Self { account, role } = self;
+        let issuer = subject.issuer.as_str();
+        let host = issuer.split_once("://").map_or(issuer, |(_, host)| host);
+        let audience = subject.audience.as_deref().unwrap_or(issuer);
+        let trust = serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow",
+                "Principal": {"Federated": format!("arn:aws:iam::{account}:oidc-provider/{host}")},
+                "Action": "sts:AssumeRoleWithWebIdentity",
+                "Condition": {"StringEquals": {
+                    format!("{host}:aud"): audience,
+                    format!("{host}:sub"): subject.claim("sub"),
+                }},
+            }],
+        });
+        format!(
+            "{PUBLIC}{issuer}
+aws iam create-open-id-connect-provider --url {url} --client-id-list {client}
+aws iam create-role --role-name {role} --assume-role-policy-document {trust}
+# and a policy of the role that allows secretsmanager:GetSecretValue
+
+# .gitlab-ci.yml
+#   id_tokens: {{AWS_ID_TOKEN: {{aud: {audience}}}}}
+#   secrets: {{KEY: {{aws_secrets_manager: NAME}}}}
+# CI/CD variables
+#   AWS_REGION=...
+#   AWS_ROLE_ARN=arn:aws:iam::{account}:role/{role}
+",
+            url = quoted(issuer),
+            client = quoted(audience),
+            trust = quoted(&trust.to_string()),
+        )
+    }
+}
