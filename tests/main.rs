@@ -12,6 +12,7 @@ mod exec_events;
 mod exec_reports;
 mod exec_submodules;
 mod exec_user;
+mod id_tokens;
 mod lost;
 mod metrics;
 mod pipeline;

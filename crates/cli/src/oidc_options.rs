@@ -18,7 +18,12 @@ pub(crate) struct OidcOptions {
     #[arg(long, global = true, env = "COURSER_OIDC_ISSUER", value_name = "URL")]
     oidc_issuer: Option<IssuerUrl>,
     /// Claims that sub is made of [default: project_path,ref_type,ref]
-    #[arg(long, global = true, env = "COURSER_OIDC_SUB", value_name = "CLAIM,...")]
+    #[arg(
+        long,
+        global = true,
+        env = "COURSER_OIDC_SUB",
+        value_name = "CLAIM,..."
+    )]
     oidc_sub: Option<Subject>,
     /// Give a claim of ID tokens this value, such as project_id=42
     #[arg(long = "oidc-claim", global = true, value_name = "NAME=VALUE", value_parser = parse_claim)]
@@ -33,7 +38,12 @@ pub(crate) struct LocalOidcOptions {
     pub(crate) tokens: OidcOptions,
     /// Publish the keys of ID tokens here while jobs run that have some, so that Vault can fetch them; the issuer is
     /// then https://localhost:PORT
-    #[arg(long, global = true, env = "COURSER_OIDC_LISTEN", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        global = true,
+        env = "COURSER_OIDC_LISTEN",
+        value_name = "ADDRESS:PORT"
+    )]
     oidc_listen: Option<SocketAddr>,
 }
 

@@ -1,0 +1,192 @@
+//! ID tokens of `exec` and `coordinator serve` at a real OpenBao, made ready by `courser coordinator oidc vault --write`.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+
+use courser_testkit::pki::Authority;
+use courser_testkit::servers::OpenBao;
+use serde_json::{Value, json};
+
+use crate::coordinator_serve::{Certificate, serve};
+use crate::world::{Finished, Running, World, eventually, run};
+
+/// Prints its token into a file, says so, and waits to be let go.
+const PIPELINE: &str = "\
+sign:
+  id_tokens: {TOKEN: {aud: https://vault.example.com}}
+  script:
+    - echo \"my token is $TOKEN\"
+    - printf %s \"$TOKEN\" > \"$OUT/token\" && mv \"$OUT/token\" \"$OUT/$NAME.jwt\"
+    - until [ -e \"$OUT/go\" ]; do sleep 0.02; done
+";
+
+struct Scene {
+    world: World,
+    bao: OpenBao,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let world = World::new();
+        world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
+        let url = "https://gitlab.example.com/group/app.git";
+        world.git("work/project", &["remote", "add", "origin", url]);
+        let authority = Authority::root("Vault").issue();
+        let leaf = authority.server(&["127.0.0.1"]).issue();
+        let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+        Self { world, bao }
+    }
+
+    /// `courser coordinator oidc …` in the project, with OpenBao as the server to write to.
+    fn oidc(&self, arguments: &[&str]) -> Finished {
+        let arguments = ["coordinator", "oidc"].iter().chain(arguments);
+        run(self
+            .world
+            .courser(arguments)
+            .current_dir(self.world.path("work/project"))
+            .env("VAULT_ADDR", self.bao.url())
+            .env("VAULT_TOKEN", self.bao.root_token())
+            .env("VAULT_CACERT", self.bao.ca_file()))
+    }
+
+    fn write(&self, arguments: &[&str]) -> Finished {
+        let fixed = ["vault", "--write", "--aud", "https://vault.example.com"];
+        self.oidc(&[&fixed[..], arguments].concat())
+    }
+
+    fn exec(&self, name: &str, options: &[&str]) -> Command {
+        let mut command = self.world.courser(["exec", "-C", "project"]);
+        command.args(options).arg("--variable");
+        command.arg(format!("OUT={}", self.world.path("work").display()));
+        command.arg("--variable").arg(format!("NAME={name}"));
+        command
+    }
+
+    /// Runs the pipeline to its end, and gives its token.
+    fn token(&self, name: &str, options: &[&str]) -> String {
+        self.world.write("work/go", "");
+        let ended = run(&mut self.exec(name, options));
+        assert_eq!(ended.code(), 0, "{}", ended.all());
+        let token = self.world.read(&format!("work/{name}.jwt"));
+        assert!(
+            ended.stdout.contains("my token is [MASKED]"),
+            "{}",
+            ended.all()
+        );
+        assert!(!ended.all().contains(&token));
+        token
+    }
+
+    fn log_in(&self, mount: &str, token: &str) -> Result<Value, String> {
+        let path = format!("auth/{mount}/login");
+        let given = json!({"role": "group-app", "jwt": token}).to_string();
+        let answer = self
+            .bao
+            .try_bao(&["write", "-format=json", &path, "-"], &given)?;
+        Ok(serde_json::from_str(&answer).expect("JSON"))
+    }
+}
+
+#[test]
+fn a_vault_that_was_given_the_key_admits_this_project_only() {
+    let scene = Scene::new();
+    let written = scene.write(&["--policy", "app"]);
+    assert_eq!(written.code(), 0, "{}", written.all());
+    assert!(
+        written
+            .stdout
+            .contains("auth/jwt trusts https://courser.localhost"),
+        "{}",
+        written.all()
+    );
+    let token = scene.token("first", &[]);
+    let answer = scene.log_in("jwt", &token).expect("admitted");
+    assert_eq!(answer["auth"]["token_policies"], json!(["app", "default"]));
+    // The same key in another process and run.
+    scene
+        .log_in("jwt", &scene.token("second", &[]))
+        .expect("admitted");
+
+    let claimed = scene.token("other", &["--oidc-claim", "project_path=group/other"]);
+    let refused = scene.log_in("jwt", &claimed).expect_err("another project");
+    assert!(refused.contains("project_path"), "{refused}");
+    let elsewhere = scene.token("elsewhere", &["--oidc-issuer", "https://other.localhost"]);
+    let refused = scene.log_in("jwt", &elsewhere).expect_err("another issuer");
+    assert!(refused.contains("invalid issuer (iss) claim"), "{refused}");
+
+    // What others have is left alone.
+    let refused = scene.write(&["--oidc-issuer", "https://other.localhost"]);
+    assert_eq!(refused.code(), 2, "{}", refused.all());
+    assert!(
+        refused
+            .stderr
+            .contains("trusts another issuer, https://courser.localhost"),
+        "{}",
+        refused.all()
+    );
+    assert!(
+        refused.stderr.contains("--mount courser"),
+        "{}",
+        refused.all()
+    );
+}
+
+#[test]
+fn a_vault_that_fetches_the_keys_follows_a_rotation() {
+    let scene = Scene::new();
+    // A port that is free now; nobody else of this machine's tests is given it again at once.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let listen = ["--oidc-listen", &address];
+    let mut running = Running::start(&mut scene.exec("first", &listen));
+    let token = scene.world.path("work/first.jwt");
+    eventually("the job has its token", || token.exists());
+    // While the job runs, the issuer answers: OpenBao asks it now, with the certificate it is told of.
+    let written = scene.write(&[&listen[..], &["--mount", "disc"]].concat());
+    assert_eq!(written.code(), 0, "{}", written.all());
+    scene
+        .log_in("disc", &scene.world.read("work/first.jwt"))
+        .expect("admitted");
+    scene.world.write("work/go", "");
+    assert!(running.end().success());
+
+    let rotated = scene.oidc(&["rotate"]);
+    assert_eq!(rotated.code(), 0, "{}", rotated.all());
+    let keys = scene.oidc(&["keys"]);
+    let keys: Value = serde_json::from_str(&keys.stdout).expect("a key set");
+    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(2));
+    std::fs::remove_file(scene.world.path("work/go")).expect("taken back");
+    let mut running = Running::start(&mut scene.exec("second", &listen));
+    let token = scene.world.path("work/second.jwt");
+    eventually("the job has its token", || token.exists());
+    for name in ["work/second.jwt", "work/first.jwt"] {
+        scene
+            .log_in("disc", &scene.world.read(name))
+            .expect("admitted");
+    }
+    scene.world.write("work/go", "");
+    assert!(running.end().success());
+}
+
+#[test]
+fn a_coordinator_is_an_issuer_over_its_own_https() {
+    let scene = Scene::new();
+    let (_server, address, _) = serve(&scene.world, Certificate::Generated, "127.0.0.1:0");
+    let state = scene.world.path("state/coordinator").display().to_string();
+    // OpenBao fetches the discovery document and compares its issuer when it is told.
+    let written = scene.write(&["--state", &state]);
+    assert_eq!(written.code(), 0, "{}", written.all());
+    assert!(
+        written
+            .stdout
+            .contains(&format!("auth/jwt trusts https://{address}")),
+        "{}",
+        written.all()
+    );
+    let shown = scene.oidc(&["show", "--json", "--state", &state]);
+    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    assert_eq!(shown["issuer"], format!("https://{address}"));
+    assert_eq!(shown["claims"]["project_path"], "group/app");
+    assert_eq!(shown["claims"]["runner_id"], 1);
+}
