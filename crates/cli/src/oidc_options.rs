@@ -103,3 +103,19 @@ impl LocalOidcOptions {
 pub(crate) fn local_directory(environment: &ProcessEnvironment) -> PathBuf {
     environment.user_state().join("oidc")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_given_but_not_those_that_make_a_token_ours() {
+        assert_eq!(
+            parse_claim("project_id=a=b"),
+            Ok(("project_id".to_owned(), "a=b".to_owned()))
+        );
+        for text in ["project_id", "=a", "iss=https://gitlab.com", "exp=9"] {
+            assert!(parse_claim(text).is_err(), "{text}");
+        }
+    }
+}

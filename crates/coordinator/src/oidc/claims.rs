@@ -1,5 +1,5 @@
-//! The claims of a job (`secrets.md` 10.4): all that GitLab sets, with its types. Numbers and booleans are texts,
-//! `runner_id` excepted.
+//! The claims of a job (`secrets.md` 10.4): all that GitLab always sets, with its types. Numbers and booleans are
+//! texts, `runner_id` excepted. `user_identities` and `groups_direct` are not there: nobody has any here.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use courser_protocol::JobVariable;
 use crate::results::Deployment;
 
 /// Claims that tokens may have.
-pub(super) const SUPPORTED: [&str; 39] = [
+pub(super) const SUPPORTED: [&str; 37] = [
     "iss",
     "sub",
     "aud",
@@ -28,8 +28,6 @@ pub(super) const SUPPORTED: [&str; 39] = [
     "user_login",
     "user_email",
     "user_access_level",
-    "user_identities",
-    "groups_direct",
     "pipeline_id",
     "pipeline_source",
     "job_id",

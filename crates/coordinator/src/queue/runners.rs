@@ -173,6 +173,8 @@ impl Queue {
             return Ok(None);
         };
         let job = &live.jobs[position];
+        let parts = self.hand_out(pipeline, &live.context, job, Some(runner), foreign);
+        let payload = parts.map(hand_out).transpose()?;
         if !job.template.secrets.is_empty() && !features.vault_secrets {
             return Err(Undeliverable {
                 reason: "runner_unsupported",
@@ -182,8 +184,7 @@ impl Queue {
                 ),
             });
         }
-        let parts = self.hand_out(pipeline, &live.context, job, Some(runner), foreign);
-        parts.map(hand_out).transpose()
+        Ok(payload)
     }
 
     /// The variables of a job as far as they are known without a runner.

@@ -164,3 +164,81 @@ aws iam create-role --role-name {role} --assume-role-policy-document {trust}
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use courser_coordinator::{Keys, OidcSettings};
+    use serde_json::json;
+
+    use super::*;
+    use crate::commands::coordinator::oidc::Trust;
+
+    fn subject(audience: Option<&str>) -> Subject {
+        Subject {
+            settings: OidcSettings::new("/keys.json".into()),
+            issuer: "https://ci.example.com:8443".parse().expect("an issuer"),
+            keys: Keys::at("/keys.json".into()),
+            trust: Trust::Keys,
+            audience: audience.map(str::to_owned),
+            project: "group/it's".to_owned(),
+            claims: json!({"sub": "project_path:group/it's:ref_type:branch:ref:main", "project_path": "group/it's"}),
+        }
+    }
+
+    #[test]
+    fn texts_are_safe_in_a_shell() {
+        for (text, shown) in [
+            ("group/app", "group/app"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(quoted(text), shown);
+        }
+    }
+
+    #[test]
+    fn every_cloud_binds_issuer_project_and_audience() {
+        let google = Google {
+            project_number: "42".to_owned(),
+            pool: "pool".to_owned(),
+            provider: "prov".to_owned(),
+            secret: "key".to_owned(),
+        };
+        let told = google.commands(&subject(None));
+        for part in [
+            "--issuer-uri=https://ci.example.com:8443",
+            r#"--attribute-condition='assertion.project_path=="group/it'\''s"'"#,
+            "projects/42/locations/global/workloadIdentityPools/pool/attribute.project_path/",
+            "aud: https://iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/pool/providers/prov}",
+            "GCP_PROJECT_NUMBER=42",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let azure = Azure {
+            client_id: "c".to_owned(),
+            vault: "v".to_owned(),
+        };
+        let told = azure.commands(&subject(Some("mine")));
+        for part in [
+            r#""audiences":["mine"]"#,
+            r#""issuer":"https://ci.example.com:8443""#,
+            "AZURE_CLIENT_ID=c",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let aws = Aws {
+            account: "1".to_owned(),
+            role: "r".to_owned(),
+        };
+        let told = aws.commands(&subject(None));
+        for part in [
+            r#""ci.example.com:8443:aud":"https://ci.example.com:8443""#,
+            r#""ci.example.com:8443:sub":"project_path:group/"#,
+            "AWS_ROLE_ARN=arn:aws:iam::1:role/r",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+}
