@@ -18,6 +18,7 @@ mod misbehaviour;
 mod refusals;
 mod retries;
 mod scripts;
+mod secrets;
 mod sources;
 mod traces;
 mod variables;

@@ -25,6 +25,8 @@ pub(super) struct Scene {
     pub(super) gitlab: GitLab,
     /// Lines of the runner's table.
     more: String,
+    /// Further variables of runners.
+    environment: Vec<(String, String)>,
     canaries: Vec<Canary>,
     /// Of the repository that is served, as logs show it.
     commit: String,
@@ -57,6 +59,7 @@ impl Scene {
             world,
             gitlab,
             more: format!("{ONE_JOB}{more}"),
+            environment: Vec::new(),
             canaries: Vec::new(),
             commit: "no commit".to_owned(),
             runner: None,
@@ -73,6 +76,11 @@ impl Scene {
     /// More lines for the runner's table.
     pub(super) fn configure(&mut self, lines: &str) {
         self.more.push_str(lines);
+    }
+
+    /// A variable of the runner's process.
+    pub(super) fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// A job without sources, with secrets in it.
@@ -211,7 +219,8 @@ impl Scene {
         );
         command
             .env("PATH", path)
-            .env("TMPDIR", self.world.path("tmp"));
+            .env("TMPDIR", self.world.path("tmp"))
+            .envs(self.environment.iter().cloned());
     }
 
     /// The log of a job as scenarios write it down.

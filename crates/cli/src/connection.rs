@@ -11,9 +11,11 @@ use courser_net::{Client, ClientSettings, TlsOptions, TrustSettings};
 use courser_runner::client::{Api, BadUrl};
 use courser_runner::metrics::Metrics;
 use courser_runner::{InProcessHelper, RunnerSettings, Spool, SpoolLimits, WorkingCopies};
+use courser_secrets::Surroundings;
 use url::Url;
 
 use crate::config_file::ConfigFile;
+use crate::environment::ProcessEnvironment;
 use crate::executors::executors;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
@@ -94,6 +96,7 @@ pub(crate) fn runner_settings(
     let system_id = file.system_id()?;
     let spool = spool(file, &working_directory)?;
     let legs = environment.legs_from(&working_directory);
+    let host_directory = working_directory.clone();
     Ok(RunnerSettings {
         executors: executors(environment, &working_directory, user.as_deref()),
         host: Host {
@@ -108,6 +111,7 @@ pub(crate) fn runner_settings(
         },
         legs,
         proxy: environment.proxy.clone(),
+        secrets: surroundings_of_secrets(environment, &host_directory),
         user_agent: version::user_agent(),
         system_id,
         host_name,
@@ -116,6 +120,19 @@ pub(crate) fn runner_settings(
         metrics: Metrics::default(),
         working_copies: WorkingCopies::default(),
     })
+}
+
+/// What secrets of jobs are resolved with: trust, proxies and variables of this process.
+pub(crate) fn surroundings_of_secrets(
+    environment: &ProcessEnvironment,
+    working_directory: &Path,
+) -> Surroundings {
+    Surroundings::new(
+        environment.legs_from(working_directory),
+        environment.proxy.clone(),
+        version::user_agent(),
+        courser_secrets::Environment::collect(environment.variables.iter()),
+    )
 }
 
 /// The directory in which this file's runners keep jobs, unless it cannot be written.

@@ -214,6 +214,7 @@ fn of_runner(runner: &RunnerConfig, path: &str) -> String {
         "artifact.response_header_timeout" => duration(runner.artifact_response_header_timeout),
         "secrets.timeout" => duration(runner.secrets.timeout),
         "secrets.revoke" => runner.secrets.revoke.to_string(),
+        "secrets.mask_parts" => runner.secrets.mask_parts.to_string(),
         "secrets.google.sts_url" => url(&runner.secrets.google.sts_url, "Google's"),
         "secrets.google.secret_manager_url" => {
             url(&runner.secrets.google.secret_manager_url, "Google's")

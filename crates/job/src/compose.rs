@@ -26,13 +26,14 @@ const DOWNLOAD_RETRIES: u32 = 2;
 impl Job {
     /// What `stage` runs, or `None` when it has nothing to do (then it prints nothing either).
     ///
-    /// `status` only decides `CI_JOB_STATUS`. [`Stage::PrepareExecutor`] runs in the runner and has no script.
+    /// `status` only decides `CI_JOB_STATUS`. [`Stage::ResolveSecrets`] and
+    /// [`Stage::PrepareExecutor`] run in the runner and have no script.
     pub fn stage(&self, stage: &Stage, status: JobStatus) -> Option<StageScript> {
         if !self.has_work(stage) {
             return None;
         }
         let work = match stage {
-            Stage::PrepareExecutor => return None,
+            Stage::ResolveSecrets | Stage::PrepareExecutor => return None,
             Stage::PrepareScript => StageWork::Helper(vec![HelperRequest::Prepare(Prepare {
                 temporary_dir: self.directories().temporary.clone(),
                 via: self.context().hostname.clone(),
@@ -96,7 +97,7 @@ impl Job {
     /// Whether [`Self::stage`] gives work; the status has no influence on that.
     pub fn has_work(&self, stage: &Stage) -> bool {
         match stage {
-            Stage::PrepareExecutor => false,
+            Stage::ResolveSecrets | Stage::PrepareExecutor => false,
             Stage::PrepareScript
             | Stage::GetSources
             | Stage::ClearWorktree
@@ -131,6 +132,7 @@ impl Job {
                 self.features(),
                 self.directories(),
                 status,
+                self.secrets().unwrap_or_default(),
             );
             body.export_variables(&Variables::expand_all(list, temporary), temporary);
         }

@@ -66,6 +66,9 @@ pub struct RunnerContext {
     /// of the job.
     #[serde(default)]
     pub tools_trust_by_executor: bool,
+    /// Whether of secrets only the whole value is masked, not their lines and encoded forms.
+    #[serde(default)]
+    pub masks_secrets_only_whole: bool,
     /// Lowest free number among the runner's jobs.
     pub concurrent_id: usize,
     /// The same among jobs of the project.

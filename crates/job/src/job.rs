@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use courser_protocol::{FailureReason, JobResponse, Secret};
+use courser_protocol::{FailureReason, JobResponse, JobVariable, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::directories::{Directories, Place};
 use crate::helper_request::{GitStrategy, OldGitConfig};
 use crate::job_variables::variable_list;
+use crate::masked::{derived, longest_first};
 use crate::script::{Shell, Style};
 use crate::sources::repository_page;
 use crate::{Features, JobTls, RunnerContext, Settings, Stage, Variables, cache, inputs, refusal};
@@ -22,6 +23,8 @@ pub struct Job {
     settings: Settings,
     directories: Directories,
     variables: Variables,
+    /// Resolved; nothing before that.
+    secrets: Option<Vec<JobVariable>>,
     pub(crate) style: Style,
     warnings: Vec<String>,
 }
@@ -96,10 +99,19 @@ impl Job {
     ///
     /// A rejection's text is free of masked values, as it also goes to the runner's own log.
     pub fn accept(payload: JobResponse, context: RunnerContext) -> Result<Self, Rejection> {
-        let masked = payload.variables.iter().filter(|variable| variable.masked);
+        Self::accept_with(payload, context, None)
+    }
+
+    fn accept_with(
+        payload: JobResponse,
+        context: RunnerContext,
+        secrets: Option<Vec<JobVariable>>,
+    ) -> Result<Self, Rejection> {
+        let masked = payload.variables.iter().chain(secrets.iter().flatten());
+        let masked = masked.filter(|variable| variable.masked);
         let mut masked: Vec<Secret> = masked.map(|variable| variable.value.clone()).collect();
         masked.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
-        Self::resolve(payload, context).map_err(|mut rejection| {
+        Self::resolve(payload, context, secrets).map_err(|mut rejection| {
             for value in masked.iter().filter(|value| !value.is_empty()) {
                 rejection.message = rejection.message.replace(value.expose(), "[MASKED]");
             }
@@ -109,14 +121,31 @@ impl Job {
 
     /// The same job, whose tools trust something else from now on.
     pub fn trusting(&self, tls: JobTls) -> Result<Self, Rejection> {
+        let context = self.context.clone();
+        self.again(RunnerContext { tls, ..context }, self.secrets.clone())
+    }
+
+    /// The same job with its secrets: further variables, by which settings are read anew.
+    pub fn with_secrets(&self, secrets: Vec<JobVariable>) -> Result<Self, Rejection> {
+        self.again(self.context.clone(), Some(secrets))
+    }
+
+    fn again(
+        &self,
+        context: RunnerContext,
+        secrets: Option<Vec<JobVariable>>,
+    ) -> Result<Self, Rejection> {
         let mut payload = self.payload.clone();
         // They are in their places already.
         payload.inputs.clear();
-        let context = self.context.clone();
-        Self::accept(payload, RunnerContext { tls, ..context })
+        Self::accept_with(payload, context, secrets)
     }
 
-    fn resolve(mut payload: JobResponse, context: RunnerContext) -> Result<Self, Rejection> {
+    fn resolve(
+        mut payload: JobResponse,
+        context: RunnerContext,
+        secrets: Option<Vec<JobVariable>>,
+    ) -> Result<Self, Rejection> {
         refusal::check_payload(&payload)?;
         let shell = Shell::parse(&context.shell)?;
 
@@ -139,6 +168,7 @@ impl Job {
                 &features,
                 directories,
                 JobStatus::Running,
+                secrets.as_deref().unwrap_or_default(),
             );
             Variables::expand_all(list, &directories.temporary)
         };
@@ -171,6 +201,7 @@ impl Job {
             settings,
             directories,
             variables,
+            secrets,
             style,
             warnings,
         };
@@ -258,9 +289,26 @@ impl Job {
         &self.directories.project
     }
 
-    /// Expanded values to mask, longest first.
+    /// Expanded values to mask, longest first; of secrets also their lines and encoded forms.
     pub fn masked_phrases(&self) -> Vec<Secret> {
-        self.variables.masked()
+        let mut phrases = self.variables.masked();
+        if self.context.masks_secrets_only_whole {
+            return phrases;
+        }
+        let secrets = self.secrets.iter().flatten();
+        phrases.extend(secrets.flat_map(|secret| derived(&secret.value)));
+        longest_first(&mut phrases);
+        phrases
+    }
+
+    /// Resolved secrets as variables; nothing before that.
+    pub(crate) fn secrets(&self) -> Option<&[JobVariable]> {
+        self.secrets.as_deref()
+    }
+
+    /// Whether the job cannot go on before its secrets are resolved.
+    pub fn lacks_secrets(&self) -> bool {
+        self.payload.secrets.is_some() && self.secrets.is_none()
     }
 
     /// What becomes of the configuration of a reused repository (2.3 A 3). Upstream's shell executor keeps

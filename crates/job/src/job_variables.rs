@@ -12,6 +12,8 @@ pub(crate) struct VariableList {
     pub(crate) list: Vec<JobVariable>,
     /// Those of the payload; all others are the runner's own.
     pub(crate) of_server: Range<usize>,
+    /// Resolved secrets.
+    pub(crate) secrets: Range<usize>,
 }
 
 /// The ordered list, not yet expanded (lifecycle 1.10).
@@ -21,8 +23,10 @@ pub(crate) fn variable_list(
     features: &Features,
     directories: &Directories,
     status: JobStatus,
+    secrets: &[JobVariable],
 ) -> VariableList {
-    let mut list = Vec::with_capacity(features.all().len() + payload.variables.len() + 24);
+    let count = features.all().len() + payload.variables.len() + secrets.len();
+    let mut list = Vec::with_capacity(count + 24);
     let public = |key: &str, value: &str| JobVariable {
         key: key.to_owned(),
         value: value.into(),
@@ -98,6 +102,13 @@ pub(crate) fn variable_list(
         "CI_RUNNER_EXECUTABLE_ARCH",
         &context.executable_arch,
     ));
+    let before = list.len();
+    list.extend_from_slice(secrets);
+    let secrets = before..list.len();
     list.push(public("RUNNER_TEMP_PROJECT_DIR", &directories.temporary));
-    VariableList { list, of_server }
+    VariableList {
+        list,
+        of_server,
+        secrets,
+    }
 }

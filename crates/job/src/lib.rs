@@ -35,6 +35,7 @@ mod image;
 mod inputs;
 mod job;
 mod job_variables;
+mod masked;
 pub mod messages;
 mod moa;
 mod refusal;

@@ -47,12 +47,6 @@ fn refuse_unbuilt_payload(payload: &JobResponse) -> Result<(), Rejection> {
             "`run` (CI steps) is not built yet: use `script`",
         ));
     }
-    let mut secrets = payload.secrets.iter().flat_map(|secrets| secrets.iter());
-    if let Some((name, _)) = secrets.next() {
-        return Err(Rejection::configuration(format!(
-            "`secrets` are not built yet (first one: {name:?})"
-        )));
-    }
     if !payload.suspend_options.runtime_environment_key.is_empty() {
         return Err(Rejection::configuration(
             "resuming a suspended environment is not built yet",

@@ -8,6 +8,8 @@ use crate::HelperRequest;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// In the runner's process.
+    ResolveSecrets,
+    /// In the runner's process.
     PrepareExecutor,
     /// `Running on …`.
     PrepareScript,
@@ -39,6 +41,7 @@ impl Stage {
     /// Section name, for example `step_script`.
     pub fn id(&self) -> String {
         let id = match self {
+            Self::ResolveSecrets => "resolve_secrets",
             Self::PrepareExecutor => "prepare_executor",
             Self::PrepareScript => "prepare_script",
             Self::GetSources => "get_sources",
@@ -59,6 +62,7 @@ impl Stage {
     /// Header line printed at its start, without colour: [`crate::messages::stage_title`] adds it.
     pub fn title(&self, executor: &str) -> String {
         let title = match self {
+            Self::ResolveSecrets => "Resolving secrets",
             Self::PrepareExecutor => return format!("Preparing the \"{executor}\" executor"),
             Self::PrepareScript => "Preparing environment",
             Self::GetSources => "Getting source from Git repository",

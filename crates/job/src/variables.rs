@@ -9,6 +9,7 @@ use std::ops::Range;
 use courser_protocol::{JobVariable, Secret};
 
 use crate::job_variables::VariableList;
+use crate::masked::longest_first;
 use crate::script::is_shell_name;
 
 /// The finished list: values expanded, file variables still with their content.
@@ -16,14 +17,19 @@ use crate::script::is_shell_name;
 pub struct Variables {
     list: Vec<JobVariable>,
     last: HashMap<String, usize>,
-    of_server: Range<usize>,
+    /// Those that services see only where they are public.
+    guarded: [Range<usize>; 2],
     temporary_dir: String,
 }
 
 impl Variables {
     /// Expands each value once against the unexpanded list. `temporary_dir` is where file variables lie.
     pub(crate) fn expand_all(variables: VariableList, temporary_dir: &str) -> Self {
-        let VariableList { list, of_server } = variables;
+        let VariableList {
+            list,
+            of_server,
+            secrets,
+        } = variables;
         let mut last = HashMap::with_capacity(list.len());
         for (index, variable) in list.iter().enumerate() {
             last.insert(variable.key.clone(), index);
@@ -31,7 +37,7 @@ impl Variables {
         let mut variables = Self {
             list,
             last,
-            of_server,
+            guarded: [of_server, secrets],
             temporary_dir: temporary_dir.to_owned(),
         };
         let expanded: Vec<(usize, String)> = variables
@@ -55,7 +61,7 @@ impl Variables {
     /// Those that a service container may see: public ones, and all that the runner itself added (4.4).
     pub fn for_services(&self) -> impl Iterator<Item = &JobVariable> {
         let visible = |(index, variable): &(usize, &JobVariable)| {
-            variable.public || !self.of_server.contains(index)
+            variable.public || !self.guarded.iter().any(|range| range.contains(index))
         };
         let list = self.list.iter().enumerate().filter(visible);
         list.map(|(_, variable)| variable)
@@ -111,8 +117,7 @@ impl Variables {
             .map(|variable| Secret::new(variable.value.expose().trim()))
             .filter(|phrase| !phrase.is_empty())
             .collect();
-        phrases.sort_by(|a, b| (b.expose().len(), a.expose()).cmp(&(a.expose().len(), b.expose())));
-        phrases.dedup();
+        longest_first(&mut phrases);
         phrases
     }
 }
@@ -221,7 +226,12 @@ mod tests {
         /// All as if the server had sent them.
         pub(crate) fn of_test(list: Vec<JobVariable>, temporary_dir: &str) -> Self {
             let of_server = 0..list.len();
-            Self::expand_all(VariableList { list, of_server }, temporary_dir)
+            let variables = VariableList {
+                list,
+                of_server,
+                secrets: 0..0,
+            };
+            Self::expand_all(variables, temporary_dir)
         }
     }
 

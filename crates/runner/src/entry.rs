@@ -11,6 +11,7 @@ use courser_net::{
     Addresses, Client, ClientSettings, IssuerLimits, Issuers, Legs, ProxySettings, TlsOptions,
 };
 use courser_protocol::{Info, short_token};
+use courser_secrets::Surroundings;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::client::{Api, BadUrl, info};
@@ -29,6 +30,8 @@ pub struct RunnerSettings {
     pub legs: Legs,
     /// Proxies.
     pub proxy: ProxySettings,
+    /// What secrets of jobs are resolved with.
+    pub secrets: Surroundings,
     /// `User-Agent` of every call.
     pub user_agent: String,
     /// `s_…` or `r_…` (`runner-protocol.md` 9.5).
@@ -197,6 +200,15 @@ impl Entry {
             settings: settings.clone(),
             tool_trust: Arc::new(ToolTrustMaker::new(runner)),
             ready,
+        }
+    }
+
+    /// What secrets of its jobs are resolved with.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            ca_file: self.config.tls_ca_file.clone(),
+            settings: self.config.secrets.clone(),
+            ..self.settings.secrets.clone()
         }
     }
 

@@ -18,14 +18,14 @@ use kept::{Found, Kept};
 
 use crate::platform;
 use crate::spool::journal::{FinalState, Record};
-use crate::spool::{JobFiles, LeftOver, Unfinished, Unsynced};
+use crate::spool::{JobFiles, LeaseJournal, LeftOver, Unfinished, Unsynced};
 
 /// The log of one job. Written by its task, read by its reporter.
 pub(crate) struct JobLog {
     state: Mutex<State>,
     /// There is more than [`State::wanted`] now.
     grown: Notify,
-    masking: Masking,
+    masking: Mutex<Masking>,
     timestamps: bool,
 }
 
@@ -68,7 +68,7 @@ impl JobLog {
                 wanted: u64::MAX,
             }),
             grown: Notify::new(),
-            masking,
+            masking: Mutex::new(masking),
             timestamps,
         }
     }
@@ -128,7 +128,8 @@ impl JobLog {
 
     /// The two streams of a stage.
     pub(crate) fn stage(self: &Arc<Self>) -> StageLog {
-        let stream = |pipe| Stream::new(&self.masking, Origin::Script, pipe, self.timestamps);
+        let masking = self.masking.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = |pipe| Stream::new(&masking, Origin::Script, pipe, self.timestamps);
         StageLog {
             stdout: stream(Pipe::Stdout),
             stderr: stream(Pipe::Stderr),
@@ -238,6 +239,29 @@ impl JobLog {
     /// Keeps what another process needs to go on with a job whose scripts are over.
     pub(crate) fn unfinished(&self, job: &Unfinished<'_>) {
         self.state().kept.unfinished(job);
+    }
+
+    /// Where the job's tokens and leases are written down.
+    pub(crate) fn lease_journal(&self, job: i64, ca_file: Option<String>) -> Option<LeaseJournal> {
+        self.state().kept.lease_journal(job, ca_file)
+    }
+
+    /// Masks more from now on. Between stages: what a stage has begun to write is masked as before.
+    pub(crate) fn mask(&self, masking: Masking) {
+        let mut state = self.state();
+        let now = Timestamp::now();
+        let State {
+            log,
+            messages,
+            services,
+            ..
+        } = &mut *state;
+        for (stream, origin) in [(messages, Origin::Runner), (services, Origin::Service)] {
+            stream.close(now, log);
+            *stream = Stream::new(&masking, origin, Pipe::Stdout, self.timestamps);
+        }
+        state.keep();
+        *self.masking.lock().unwrap_or_else(PoisonError::into_inner) = masking;
     }
 
     /// Writes down what will be reported.

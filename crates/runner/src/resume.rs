@@ -5,6 +5,7 @@
 //! again (`saving.rs`) and ends as they and its scripts did. Any other is failed with `runner_system_failure`, and its
 //! log says why. What the server does not want any more (403, 404) is removed.
 
+mod leases;
 mod remains;
 mod saving;
 
@@ -19,6 +20,7 @@ use courser_executor::{Executor, Executors, Host, Orphan};
 use courser_job::messages;
 use courser_job::trace::Masking;
 use courser_protocol::{FailureReason, Secret};
+use courser_secrets::Surroundings;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Semaphore, watch};
@@ -83,10 +85,13 @@ impl Resumption {
             spool.handed_over().await;
         };
         let executors = self.settings.executors.clone();
+        let surroundings = self.settings.secrets.clone();
         let mut removing = pin!(remains::remove_all(&spool, &executors));
+        let mut revoking = Box::pin(leases::revoke_all(&spool, &surroundings));
         loop {
             tokio::select! {
                 () = &mut removing => {}
+                () = &mut revoking => {}
                 () = handed_over(not_before) => {
                     wait = match self.look().await {
                         0 => (wait * 2).min(LONGEST_WAIT),
@@ -203,14 +208,17 @@ fn numbers(unfinished: &Unfinished<'_>) -> JobNumbers {
 }
 
 /// Ends and removes what jobs of dead processes left, and forgets these jobs: for a spool whose server is gone, too.
-pub async fn forget_left_over(spool: &Spool, executors: &Executors) {
+pub async fn forget_left_over(spool: &Spool, executors: &Executors, secrets: &Surroundings) {
     let looking = spool.clone();
     let found = tokio::task::spawn_blocking(move || looking.left_over()).await;
     for mut left in found.unwrap_or_default() {
         sweep_once(&mut left, executors, spool).await;
         left.files.remove();
     }
-    remains::remove_once(spool, executors).await;
+    tokio::join!(
+        remains::remove_once(spool, executors),
+        Box::pin(leases::revoke_once(spool, secrets))
+    );
 }
 
 /// Ends what still runs of a job that had not ended, and removes its private files; once, also when it is found again.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use courser_job::{Job, messages};
 use courser_protocol::{JobSecret, JobSecrets, JobVariable, Secret};
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -224,10 +225,10 @@ async fn once(
 ) -> Result<Vec<JobVariable>, Failure> {
     let session = Session::new(surroundings, leases);
     let providers = Providers::new(&session);
-    let fetching = request
-        .secrets
-        .iter()
-        .map(|(_, secret)| providers.get(secret));
+    let mut fetching: Vec<BoxFuture<'_, _>> = Vec::with_capacity(request.secrets.len());
+    for (_, secret) in &request.secrets {
+        fetching.push(providers.get(secret).boxed());
+    }
     let mut fetched = futures_util::stream::iter(fetching).buffered(SIDE_BY_SIDE);
     let limit = surroundings.settings.timeout;
     let deadline = tokio::time::Instant::now() + limit;

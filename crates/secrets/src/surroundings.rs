@@ -27,6 +27,24 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Those of a process, with no runner's CA file and default settings.
+    pub fn new(
+        legs: Legs,
+        proxy: ProxySettings,
+        user_agent: String,
+        environment: Environment,
+    ) -> Self {
+        Self {
+            legs,
+            ca_file: None,
+            proxy,
+            user_agent,
+            environment,
+            settings: SecretsConfig::default(),
+            ambience: Ambience::default(),
+        }
+    }
+
     /// A client for providers in the cloud: trusts the system's roots and the runner's CA file, and shows nobody the
     /// runner's certificate.
     pub(crate) fn client(&self) -> Client {

@@ -16,6 +16,8 @@ pub struct SecretsConfig {
     pub timeout: Duration,
     /// `revoke`: tokens and leases end with the job; default true.
     pub revoke: bool,
+    /// `mask_parts`: lines and base64 forms of secrets are masked too; default true.
+    pub mask_parts: bool,
     /// `[runners.secrets.google]`.
     pub google: GoogleConfig,
     /// `[runners.secrets.azure]`.
@@ -69,6 +71,7 @@ impl Default for SecretsConfig {
         Self {
             timeout: Duration::from_secs(120),
             revoke: true,
+            mask_parts: true,
             google: GoogleConfig::default(),
             azure: AzureConfig::default(),
             aws: AwsConfig::default(),
@@ -91,6 +94,7 @@ impl SecretsConfig {
                 .and_then(|timeout| timeout.positive())
                 .unwrap_or(default.timeout),
             revoke: secrets.bool("revoke").unwrap_or(default.revoke),
+            mask_parts: secrets.bool("mask_parts").unwrap_or(default.mask_parts),
             google: GoogleConfig {
                 sts_url: one("google", "sts_url"),
                 secret_manager_url: one("google", "secret_manager_url"),

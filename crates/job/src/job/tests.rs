@@ -153,6 +153,7 @@ fn variables_come_in_the_documented_order() {
 fn stages_without_work_have_none() {
     let job = job(json!({"steps": []}));
     for stage in [
+        Stage::ResolveSecrets,
         Stage::PrepareExecutor,
         Stage::RestoreCache,
         Stage::DownloadArtifacts,
@@ -451,7 +452,6 @@ fn what_cannot_work_here_is_refused_by_name() {
             json!({"run": "[{\"name\": \"a\"}]", "steps": []}),
             "`run` (CI steps) is not built yet",
         ),
-        (json!({"secrets": {"PASSWORD": {}}}), "PASSWORD"),
         (with_variable("GIT_CLONE_PATH", "/b/x"), "custom_build_dir"),
         (
             json!({"cache": [{"key": "k", "paths": ["a"], "policy": "never"}]}),

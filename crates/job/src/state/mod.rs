@@ -5,7 +5,7 @@
 //! it was being stopped) change nothing.
 //!
 //! ```text
-//! Accepted ─► Preparing ⇄ PausingPreparation
+//! Accepted ─► (Resolving) ─► Preparing ⇄ PausingPreparation
 //!                 │
 //!                 ▼
 //!              Running (stage by stage) ⇄ PausingStage
@@ -32,6 +32,13 @@ pub use progress::{Progress, ScriptsOver};
 pub enum JobState {
     /// Nothing has happened.
     Accepted(Progress),
+    /// The job's secrets are resolved. Its clock does not run yet.
+    Resolving {
+        /// The job.
+        progress: Progress,
+        /// It was told to stop.
+        stop: Option<Stop>,
+    },
     /// The executor prepares.
     Preparing {
         /// The job.
@@ -112,6 +119,15 @@ impl Stop {
 pub enum Event {
     /// The job begins.
     Started,
+    /// The job has its secrets, and with them other settings.
+    SecretsResolved(Box<Plan>),
+    /// It does not get them.
+    SecretsFailed {
+        /// Text for the log.
+        message: String,
+        /// Whose fault it is.
+        reason: FailureReason,
+    },
     /// The executor is ready.
     Prepared,
     /// The executor is not ready; it has cleaned up after itself.
@@ -159,6 +175,9 @@ pub enum Timer {
 pub enum Action {
     /// Write to the log, stream of the runner.
     Log(String),
+    /// Open section `resolve_secrets` with its title, resolve, close the section; then [`Event::SecretsResolved`] or
+    /// [`Event::SecretsFailed`].
+    ResolveSecrets,
     /// Open section `prepare_executor` with its title, prepare, close the section; then
     /// [`Event::Prepared`] or [`Event::PrepareFailed`].
     Prepare,
@@ -211,6 +230,7 @@ impl JobState {
     pub fn on(self, event: Event, elapsed: Duration) -> Step {
         match (self, event) {
             (Self::Accepted(progress), event) => progress.accepted(event),
+            (Self::Resolving { progress, stop }, event) => progress.resolving(stop, event),
             (
                 Self::Preparing {
                     progress,
@@ -256,6 +276,7 @@ impl JobState {
     pub fn status(&self) -> JobStatus {
         match self {
             Self::Accepted(progress)
+            | Self::Resolving { progress, .. }
             | Self::Preparing { progress, .. }
             | Self::PausingPreparation { progress, .. }
             | Self::Running { progress, .. }

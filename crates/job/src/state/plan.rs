@@ -11,6 +11,8 @@ pub struct Plan {
     pub(super) opening: String,
     /// Lines before the first step.
     pub(super) before_steps: String,
+    /// Its secrets come first.
+    pub(super) lacks_secrets: bool,
     /// Stages that have something to do.
     pub(super) with_work: Vec<Stage>,
     /// User steps in order.
@@ -60,6 +62,7 @@ impl Plan {
         Self {
             opening,
             before_steps: policy_lines(job),
+            lacks_secrets: job.lacks_secrets(),
             with_work: candidates
                 .into_iter()
                 .chain(steps.clone())

@@ -97,14 +97,55 @@ impl Progress {
         if event != Event::Started {
             return (JobState::Accepted(self), Vec::new());
         }
-        let mut actions = vec![
-            Action::Log(self.plan.opening.clone()),
-            Action::StartTimer(Timer::Job, self.plan.timeout),
-        ];
+        let opening = Action::Log(self.plan.opening.clone());
+        // What another process resolved is in the environment of scripts that are over.
+        if self.plan.lacks_secrets && !self.resumed {
+            let state = JobState::Resolving {
+                progress: self,
+                stop: None,
+            };
+            return (state, vec![opening, Action::ResolveSecrets]);
+        }
+        self.begin(vec![opening])
+    }
+
+    /// The job's clock begins (`secrets.md` 4.2).
+    fn begin(self, mut actions: Vec<Action>) -> Step {
+        actions.push(Action::StartTimer(Timer::Job, self.plan.timeout));
         if let Some(limit) = self.plan.prepare_timeout {
             actions.push(Action::StartTimer(Timer::Prepare, limit));
         }
         self.prepare(1, actions)
+    }
+
+    pub(super) fn resolving(mut self, stop: Option<Stop>, event: Event) -> Step {
+        let stage = Stage::ResolveSecrets;
+        match (event, stop) {
+            (Event::SecretsResolved(_) | Event::SecretsFailed { .. }, Some(stop)) => {
+                let failure = self.stop_failure(&stop, Some(&stage));
+                self.finish(Some(failure), Vec::new())
+            }
+            (Event::TimerFired(Timer::Unwind), Some(stop)) => {
+                let failure = self.stop_failure(&stop, Some(&stage));
+                let actions = vec![Action::Log(messages::unwinding_timed_out())];
+                self.finish(Some(failure), actions)
+            }
+            (Event::SecretsResolved(plan), None) => {
+                self.plan = Arc::new(*plan);
+                self.begin(Vec::new())
+            }
+            (Event::SecretsFailed { message, reason }, None) => {
+                self.finish(Some(Failure::new(reason, message)), Vec::new())
+            }
+            (event, stop) => {
+                let (stop, actions) = self.judge_stop(&stage, stop, &event);
+                let state = JobState::Resolving {
+                    progress: self,
+                    stop,
+                };
+                (state, actions)
+            }
+        }
     }
 
     fn prepare(self, attempt: u32, mut actions: Vec<Action>) -> Step {
@@ -358,6 +399,8 @@ impl Progress {
         elapsed: Duration,
     ) -> Step {
         match stage {
+            // It has a state of its own, so that it does not get here.
+            Stage::ResolveSecrets => return self.finish(Some(failure), actions),
             Stage::PrepareScript | Stage::PrepareExecutor => {
                 let message = messages::prepare_environment_failed(&failure.message);
                 return self.finish(Some(Failure { message, ..failure }), actions);
@@ -470,6 +513,7 @@ impl Progress {
                 Stage::PrepareExecutor | Stage::PrepareScript if self.resumed => {
                     self.archive_stage()
                 }
+                Stage::ResolveSecrets => Stage::PrepareExecutor,
                 Stage::PrepareExecutor | Stage::PrepareScript => Stage::GetSources,
                 Stage::GetSources | Stage::ClearWorktree if self.failure.is_none() => {
                     Stage::RestoreCache

@@ -55,6 +55,7 @@ fn short(action: &Action) -> String {
                 .fold(text, |text, code| text.replace(code, ""));
             format!("log {:?}", text.chars().take(60).collect::<String>())
         }
+        Action::ResolveSecrets => "resolve secrets".to_owned(),
         Action::Prepare => "prepare".to_owned(),
         Action::Run { stage, status } => format!("run {} ({})", stage.id(), status.as_str()),
         Action::Stop => "stop".to_owned(),
@@ -75,6 +76,7 @@ fn outcome_text(outcome: &Outcome) -> String {
 fn name(state: &JobState) -> String {
     match state {
         JobState::Accepted(_) => "Accepted".to_owned(),
+        JobState::Resolving { stop, .. } => format!("Resolving {stop:?}"),
         JobState::Preparing { attempt, stop, .. } => format!("Preparing {attempt} {stop:?}"),
         JobState::PausingPreparation { attempt, .. } => format!("PausingPreparation {attempt}"),
         JobState::Running {

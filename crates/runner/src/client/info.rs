@@ -46,6 +46,7 @@ fn with_network(features: Features) -> Features {
         cancel_gracefully: true,
         two_phase_job_commit: true,
         job_inputs: true,
+        vault_secrets: true,
         ..features
     }
 }
@@ -66,8 +67,9 @@ mod tests {
             ("shell", "bash")
         );
         assert!(info.features.cache && info.features.cancel_gracefully);
+        assert!(info.features.vault_secrets);
         // Not built yet, so not promised.
-        assert!(!info.features.vault_secrets && !info.features.image && !info.features.terminal);
+        assert!(!info.features.image && !info.features.terminal);
     }
 
     #[test]

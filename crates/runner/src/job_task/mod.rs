@@ -5,6 +5,7 @@
 
 mod performer;
 mod renewal;
+mod secrets;
 
 use std::any::Any;
 use std::io;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use performer::Performer;
 pub(crate) use renewal::Renewal;
+pub(crate) use secrets::JobSecrets;
 
 use crate::client::jobs::{JobCredentials, ReceivedJob};
 use crate::dispatch::{JobNumbers, Slot};
@@ -193,6 +195,11 @@ async fn accepted(
         ),
         report.probe(),
     )
+    .resolving(JobSecrets::new(
+        entry.surroundings(),
+        job.payload().id,
+        &log,
+    ))
     .leaving(entry.settings.spool.remains_of(job.payload().id));
     let state = JobState::new(Plan::of(&job));
     let outcome = perform(performer, state, &mut report, &log, phase).await;
@@ -403,6 +410,7 @@ fn context(
         shared: facts.shared_environment,
         open_files: facts.open_files,
         tools_trust_by_executor: facts.tools_trust_by_executor,
+        masks_secrets_only_whole: !config.secrets.mask_parts,
         concurrent_id: numbers.of_runner,
         concurrent_project_id: numbers.of_project,
         correlation_id: received.correlation_id.clone(),

@@ -8,13 +8,16 @@ use courser_executor::{
     Beside, Environment, EnvironmentFuture, Executor, Exit, Output, Place, Preparation,
     PrepareError, Remains, StopSignal, Stream,
 };
-use courser_job::state::{Action, Event, JobState, Outcome, StageExit, Timer};
+use courser_job::state::{Action, Event, JobState, Outcome, Plan, StageExit, Timer};
+use courser_job::trace::Masking;
 use courser_job::{Job, JobTls, Stage, StageScript, messages};
+use courser_protocol::{FailureReason, JobVariable};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::renewal::Renewal;
+use super::secrets::{JobSecrets, Unresolved};
 use crate::clock::moment;
 use crate::log::JobLog;
 use crate::report::{Probe, ServerWish};
@@ -39,6 +42,8 @@ pub(crate) struct Performer {
     renewal: Renewal,
     probe: Arc<Probe>,
     remains: Remains,
+    /// Of a job whose scripts are over, nobody asks for any.
+    secrets: Option<JobSecrets>,
     /// From preparation to clean-up.
     beside: Option<Arc<dyn Beside>>,
     /// Files of trust that are being exchanged.
@@ -52,7 +57,13 @@ const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
 struct Activity {
     stage: Stage,
     stop: StopSignal,
-    work: EnvironmentFuture<'static, (Event, Option<Box<dyn Environment>>)>,
+    work: EnvironmentFuture<'static, (End, Option<Box<dyn Environment>>)>,
+}
+
+/// How an activity ended.
+enum End {
+    Event(Event),
+    Secrets(Result<Vec<JobVariable>, Unresolved>),
 }
 
 impl Performer {
@@ -80,6 +91,7 @@ impl Performer {
             renewal,
             probe: Arc::new(probe),
             remains: Arc::new(|_| ()),
+            secrets: None,
             beside: None,
             exchange: None,
         }
@@ -88,6 +100,12 @@ impl Performer {
     /// Tells of what could not be taken away when the job is over.
     pub(crate) fn leaving(mut self, remains: Remains) -> Self {
         self.remains = remains;
+        self
+    }
+
+    /// Resolves the job's secrets.
+    pub(crate) fn resolving(mut self, secrets: JobSecrets) -> Self {
+        self.secrets = Some(secrets);
         self
     }
 
@@ -121,6 +139,7 @@ impl Performer {
             for action in actions {
                 match action {
                     Action::Log(text) => self.log.say(&text),
+                    Action::ResolveSecrets => self.resolve_secrets(),
                     Action::Prepare => self.prepare(),
                     Action::Run { stage, status } => match self.job.stage(&stage, status) {
                         Some(script) => self.run(script),
@@ -154,7 +173,11 @@ impl Performer {
         let next_timer = self.timers.iter().min_by_key(|(_, at)| **at);
         let next_timer = next_timer.map(|(timer, at)| (*timer, *at));
         let event = tokio::select! {
-            (event, environment) = ended(self.activity.as_mut()) => {
+            (end, environment) = ended(self.activity.as_mut()) => {
+                let event = match end {
+                    End::Event(event) => event,
+                    End::Secrets(result) => self.take_secrets(result),
+                };
                 if let Some(environment) = &environment
                     && event == Event::Prepared
                 {
@@ -231,6 +254,56 @@ impl Performer {
         }));
     }
 
+    fn resolve_secrets(&mut self) {
+        self.open_section(&Stage::ResolveSecrets);
+        let stop = StopSignal::new();
+        let stopped = stop.clone();
+        let secrets = self.secrets.clone();
+        let (job, log) = (Arc::clone(&self.job), Arc::clone(&self.log));
+        let work = async move {
+            let result = match secrets {
+                Some(secrets) => secrets.resolve(&job, &log, &stopped).await,
+                None => Ok(Vec::new()),
+            };
+            (End::Secrets(result), None)
+        };
+        self.activity = Some(Activity {
+            stage: Stage::ResolveSecrets,
+            stop,
+            work: Box::pin(work),
+        });
+    }
+
+    /// From here on the job has its secrets, and the log masks them.
+    fn take_secrets(&mut self, result: Result<Vec<JobVariable>, Unresolved>) -> Event {
+        let failed = |message, reason| Event::SecretsFailed { message, reason };
+        let secrets = match result {
+            Ok(secrets) => secrets,
+            Err(Unresolved { message, reason }) => return failed(message, reason),
+        };
+        let job = match self.job.with_secrets(secrets) {
+            Ok(job) => job,
+            Err(rejection) => return failed(rejection.message, rejection.reason),
+        };
+        match Masking::for_job(&job) {
+            Ok(masking) => self.log.mask(masking),
+            Err(error) => {
+                return failed(error.to_string(), FailureReason::RunnerSystemFailure);
+            }
+        }
+        let known = self.job.warnings();
+        let new = job
+            .warnings()
+            .iter()
+            .filter(|warning| !known.contains(warning));
+        let new: Vec<String> = new.cloned().collect();
+        if let Some(lines) = messages::settings(&new) {
+            self.log.say(&lines);
+        }
+        self.job = Arc::new(job);
+        Event::SecretsResolved(Box::new(Plan::of(&self.job)))
+    }
+
     /// Each attempt gets a new environment; the place taken before the request is for the first.
     fn prepare(&mut self) {
         self.open_section(&Stage::PrepareExecutor);
@@ -267,9 +340,10 @@ impl Performer {
                 executor.prepare(preparation).await
             };
             match prepare.await {
-                Ok(environment) => (Event::Prepared, Some(environment)),
+                Ok(environment) => (End::Event(Event::Prepared), Some(environment)),
                 Err(PrepareError { message, reason }) => {
-                    (Event::PrepareFailed { message, reason }, None)
+                    let failed = Event::PrepareFailed { message, reason };
+                    (End::Event(failed), None)
                 }
             }
         };
@@ -298,7 +372,7 @@ impl Performer {
                     message: "the executor has no environment".to_owned(),
                     reason: None,
                 };
-                return (Event::StageEnded(broken), None);
+                return (End::Event(Event::StageEnded(broken)), None);
             };
             let exit = match environment.run(&script, &mut output, stopped).await {
                 Ok(Exit::Success) => StageExit::Success,
@@ -311,7 +385,7 @@ impl Performer {
                     reason: error.reason().cloned(),
                 },
             };
-            (Event::StageEnded(exit), Some(environment))
+            (End::Event(Event::StageEnded(exit)), Some(environment))
         };
         self.activity = Some(Activity {
             stage,
@@ -342,6 +416,10 @@ impl Performer {
             && let Err(error) = environment.clean_up().await
         {
             tracing::error!(job = self.job.payload().id, "cleaning up: {error}");
+        }
+        // Last: what runs in the environment may still use them.
+        if let Some(secrets) = &self.secrets {
+            Box::pin(secrets.revoke(&self.log)).await;
         }
     }
 
@@ -383,7 +461,7 @@ impl Output for Said {
     }
 }
 
-async fn ended(activity: Option<&mut Activity>) -> (Event, Option<Box<dyn Environment>>) {
+async fn ended(activity: Option<&mut Activity>) -> (End, Option<Box<dyn Environment>>) {
     match activity {
         Some(activity) => activity.work.as_mut().await,
         None => std::future::pending().await,

@@ -11,7 +11,7 @@ use courser_protocol::TraceSummary;
 
 use crate::platform;
 use crate::spool::journal::{FinalState, Record};
-use crate::spool::{JobFiles, Unfinished, Unsynced};
+use crate::spool::{JobFiles, LeaseJournal, Unfinished, Unsynced};
 
 /// Of a job without files: what it may print before its log is cut.
 const WITHOUT_FILES: usize = 256 * 1024;
@@ -215,6 +215,11 @@ impl Kept {
         {
             tracing::warn!("cannot keep what is needed to go on with a job: {error}");
         }
+    }
+
+    /// Where the job's tokens and leases are written down; nowhere where it has no files.
+    pub(super) fn lease_journal(&self, job: i64, ca_file: Option<String>) -> Option<LeaseJournal> {
+        Some(self.files.as_ref()?.lease_journal(job, ca_file))
     }
 
     /// What will be reported.

@@ -34,6 +34,12 @@ fn settings(directory: &Path) -> RunnerSettings {
         },
         legs: Legs::only(None, directory.to_owned()),
         proxy: ProxySettings::default(),
+        secrets: Surroundings::new(
+            Legs::only(None, directory.to_owned()),
+            ProxySettings::default(),
+            "gitlab-runner test".to_owned(),
+            courser_secrets::Environment::default(),
+        ),
         user_agent: "gitlab-runner test".to_owned(),
         system_id: "s_0123456789ab".to_owned(),
         host_name: "testhost".to_owned(),

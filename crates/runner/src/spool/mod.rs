@@ -7,6 +7,7 @@
 //!     journal                     0600, see `journal.rs`; locked while a process works on the job
 //!     log                         0600, masked, stamped, cut; holes where it was acknowledged and is long
 //!     unfinished                  0600, while caches and artifacts are saved: see `unfinished.rs`
+//! <directory>/leases-*.json       0600, tokens that a job left and that are to be revoked: see `leases.rs`
 //! <directory>/remains-*.json      0600, what a job left that could not be removed: see `remains.rs`
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod inventory;
 pub(crate) mod journal;
+mod leases;
 mod remains;
 mod room;
 mod unfinished;
@@ -30,6 +32,7 @@ use tokio::sync::Notify;
 
 pub use inventory::{KeptJob, KeptState, NotDropped, drop_kept, kept_jobs};
 use journal::{JobRecord, Read, Record};
+pub(crate) use leases::LeaseJournal;
 pub(crate) use unfinished::Unfinished;
 
 use crate::dispatch::HeldNumbers;
@@ -73,6 +76,8 @@ struct Shared {
     handed_over: Notify,
     /// A job left what could not be removed.
     remains: Notify,
+    /// A job left tokens that could not be revoked.
+    leases: Notify,
     boot: String,
     /// Of left-over jobs that still need their working copies.
     held: HeldNumbers,
@@ -128,6 +133,7 @@ impl Spool {
                 used: AtomicU64::new(0),
                 handed_over: Notify::new(),
                 remains: Notify::new(),
+                leases: Notify::new(),
                 boot: boot.trim().to_owned(),
                 held: HeldNumbers::default(),
             }),
@@ -284,6 +290,7 @@ impl Spool {
         });
         let length = files.log.metadata()?.len();
         files.grow(length.saturating_sub(dropped.max().unwrap_or(0)));
+        files.leave_leases();
         Ok(Some(LeftOver {
             unfinished: Unfinished::read(&files.directory),
             files,
@@ -361,6 +368,18 @@ impl JobFiles {
         self.spool.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Where the job's tokens and leases are written down.
+    pub(crate) fn lease_journal(&self, job: i64, ca_file: Option<String>) -> LeaseJournal {
+        LeaseJournal::new(&self.directory, job, ca_file)
+    }
+
+    /// The job is over or given up: what it has not given back is looked after without it.
+    pub(crate) fn leave_leases(&self) {
+        if leases::leave(&self.directory) {
+            self.spool.leases.notify_one();
+        }
+    }
+
     /// What a power failure must not take.
     pub(crate) fn unsynced(&self) -> io::Result<Unsynced> {
         Ok(Unsynced {
@@ -373,6 +392,7 @@ impl JobFiles {
     /// The server has acknowledged everything: nothing stays.
     pub(crate) fn remove(&mut self) {
         self.removed = true;
+        self.leave_leases();
         clear(&self.directory);
         if self.directory.exists() {
             let directory = self.directory.display();

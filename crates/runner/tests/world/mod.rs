@@ -84,6 +84,12 @@ impl World {
             },
             legs: Legs::only(None, self.path().to_owned()),
             proxy: ProxySettings::default(),
+            secrets: courser_secrets::Surroundings::new(
+                Legs::only(None, self.path().to_owned()),
+                ProxySettings::default(),
+                "gitlab-runner test".to_owned(),
+                courser_secrets::Environment::default(),
+            ),
             user_agent: "gitlab-runner test".to_owned(),
             system_id: "s_0123456789ab".to_owned(),
             host_name: "testhost".to_owned(),

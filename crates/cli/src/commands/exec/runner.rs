@@ -26,6 +26,7 @@ use super::containers::docker_config;
 use super::kept::labels;
 use super::launch::Tokens;
 use super::state::{ProjectState, RunState};
+use crate::connection::surroundings_of_secrets;
 use crate::executors::{executors, local_executors};
 use crate::failure::Failure;
 use crate::session::Session;
@@ -103,9 +104,10 @@ const EVERYTHING: SpoolLimits = SpoolLimits {
 /// Ends and removes what jobs of killed runs left: processes, containers.
 pub(crate) async fn sweep_killed_runs(state: &ProjectState, session: &Session) {
     let executors = executors(&session.environment, state.root(), None);
+    let secrets = surroundings_of_secrets(&session.environment, state.root());
     for directory in state.spools().unwrap_or_default() {
         match Spool::open(directory.clone(), EVERYTHING) {
-            Ok(spool) => forget_left_over(&spool, &executors).await,
+            Ok(spool) => forget_left_over(&spool, &executors, &secrets).await,
             Err(error) => {
                 let directory = directory.display();
                 tracing::warn!("cannot look for what a killed run left in {directory}: {error}");
@@ -204,6 +206,8 @@ pub(super) fn start(
             https: None,
             no_proxy: None,
         },
+        // Their servers are somebody else's: trusted as this machine and its variables say.
+        secrets: surroundings_of_secrets(&session.environment, run.root()),
         user_agent: version::user_agent(),
         system_id: "r_courserexec0".to_owned(),
         host_name,

@@ -380,3 +380,49 @@ fn section_1_8_the_last_line_and_what_is_reported() {
         assert_eq!(outcome.exit_code, exit_code);
     }
 }
+
+#[test]
+fn secrets_come_before_the_clock_and_a_cancel_meanwhile_starts_nothing() {
+    let lacking = || {
+        Walk::new(Plan {
+            lacks_secrets: true,
+            ..plan()
+        })
+    };
+    assert_eq!(lacking().log, ["log \"<opening>\"", "resolve secrets"]);
+    let resolved = || Event::SecretsResolved(Box::new(plan()));
+    let begun = lacking().then(resolved());
+    assert_eq!(name(&begun.state), "Preparing 1 None");
+    assert_eq!(begun.log[0], "start Job 3600s");
+    let failed = lacking().then(Event::SecretsFailed {
+        message: "resolving secrets: no".to_owned(),
+        reason: FailureReason::RunnerConfigurationError,
+    });
+    assert_eq!(
+        rest(failed),
+        "runner_configuration_error 0 \"resolving secrets: no\""
+    );
+    for (event, outcome) in [
+        (Event::CancelRequested, "job_canceled 0 \"canceled\""),
+        (Event::AbortRequested, "job_canceled 0 \"canceled\""),
+        (
+            Event::Interrupted("terminated".to_owned()),
+            "runner_interrupted 0 \"aborted: terminated\"",
+        ),
+    ] {
+        let stopped = lacking().then(event.clone());
+        assert_eq!(stopped.log[0], "stop", "{event:?}");
+        assert_eq!(rest(stopped.then(resolved())), outcome, "{event:?}");
+        let stuck = lacking().then(event.clone()).timer(Timer::Unwind);
+        assert_eq!(rest(stuck), outcome, "{event:?}");
+    }
+    let saving = Walk::new(plan()).until(&Stage::ArchiveCache);
+    let over = saving.state.scripts_over().expect("its scripts are over");
+    let lacking = Plan {
+        lacks_secrets: true,
+        ..plan()
+    };
+    let resumed = JobState::resume(lacking, over);
+    let (state, _) = resumed.on(Event::Started, ELAPSED);
+    assert_eq!(name(&state), "Preparing 1 None");
+}
