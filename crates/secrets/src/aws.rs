@@ -234,7 +234,7 @@ impl<'a> Aws<'a> {
             return Err(unusable(&reply, "no secret").within(READ));
         }
         let fault = Fault::of_json(&reply);
-        let failure = told(READ, &reply, &fault, &[]);
+        let failure = told(READ, &reply, &fault);
         let who = identity
             .role
             .as_ref()
@@ -271,6 +271,7 @@ impl<'a> Aws<'a> {
             .append_pair("Version", "2011-06-15")
             .append_pair("WebIdentityToken", role.token.expose())
             .finish();
+        self.session.exchange().hide(&role.token);
         let call = Call {
             body: Body::Bytes(form.into(), "application/x-www-form-urlencoded"),
             ..Call::new(Method::POST, self.endpoint("sts", identity)?)
@@ -287,7 +288,7 @@ impl<'a> Aws<'a> {
             return Err(unusable(&reply, "no credentials").within(LOGIN));
         }
         let fault = Fault::of_xml(&reply);
-        let failure = told(LOGIN, &reply, &fault, &[&role.token]);
+        let failure = told(LOGIN, &reply, &fault);
         if failure.class != FailureClass::Configuration {
             return Err(failure);
         }
@@ -344,7 +345,7 @@ fn is_refusal(reply: &Reply) -> bool {
 }
 
 /// An error of AWS in the words of its SDK.
-fn told(operation: &str, reply: &Reply, fault: &Fault, hidden: &[&Secret]) -> Failure {
+fn told(operation: &str, reply: &Reply, fault: &Fault) -> Failure {
     let may_pass = fault.may_pass() || is_passing(reply.status, Repeat::Always);
     let attempts = if may_pass {
         "exceeded maximum number of attempts, 3, "
@@ -361,11 +362,11 @@ fn told(operation: &str, reply: &Reply, fault: &Fault, hidden: &[&Secret]) -> Fa
         message,
         request_id,
     } = fault;
-    let said = shown(format!("{api}{code}: {message}").as_bytes(), hidden);
+    let said = shown(format!("{api}{code}: {message}").as_bytes());
     let text = format!(
         "{operation}, {attempts}https response error StatusCode: {}, RequestID: {}, {said}",
         reply.status.as_u16(),
-        shown(request_id.as_bytes(), hidden)
+        shown(request_id.as_bytes())
     );
     let mut failure = refused(reply.status, text);
     // A token that is not believed is asked about again, but it is not AWS that has to change.

@@ -114,11 +114,10 @@ impl<'a> Azure<'a> {
         let reply = self.session.exchange().send(call, Repeat::Always).await;
         let reply = reply.map_err(|error| unanswered(&error).within(CONTEXT))?;
         if reply.status != StatusCode::OK {
-            let hidden = token.as_deref().map_or_else(Vec::new, |token| vec![token]);
             let failure = if reply.status.is_redirection() {
                 unusable(&reply, "no secret").within(CONTEXT)
             } else {
-                let text = response(&Method::GET, &url, &reply, &hidden);
+                let text = response(&Method::GET, &url, &reply);
                 refused(reply.status, format!("{CONTEXT}: {text}"))
             };
             return Err(match reply.status {
@@ -147,7 +146,7 @@ impl<'a> Azure<'a> {
                 return Err(unusable(&reply, "no challenge").within(CONTEXT));
             }
             status => {
-                let text = response(&Method::GET, url, &reply, &[]);
+                let text = response(&Method::GET, url, &reply);
                 return Err(refused(status, format!("{CONTEXT}: {text}")));
             }
         }
@@ -206,6 +205,7 @@ impl<'a> Azure<'a> {
             .append_pair("client_assertion", identity.token.expose())
             .append_pair("scope", &challenge.scope())
             .finish();
+        self.session.exchange().hide(&identity.token);
         let call = Call {
             body: Body::Bytes(form.into(), "application/x-www-form-urlencoded"),
             ..Call::new(Method::POST, url.clone())
@@ -224,7 +224,7 @@ impl<'a> Azure<'a> {
         if reply.status.is_redirection() {
             return Err(unusable(&reply, "no access token").within(CONTEXT));
         }
-        let text = response(&Method::POST, &url, &reply, &[&identity.token]);
+        let text = response(&Method::POST, &url, &reply);
         let failure = refused(reply.status, format!("{CONTEXT}: {FAILED}\n{text}"));
         Err(match failure.class {
             FailureClass::Configuration => claims::advise(failure, &identity.token)

@@ -1,12 +1,13 @@
 //! A request to a provider and its answer: repeated where that may help and harms nobody, bounded in time and memory
 //! (`secrets.md` 14.4, 14.5).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use courser_net::{Ambience, Answer, Call, CallError, Client, Redirects, Retry, Timeouts};
-use http::{HeaderMap, StatusCode, header};
+use courser_protocol::Secret;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use zeroize::Zeroizing;
 
 const ATTEMPTS: u32 = 3;
@@ -33,6 +34,8 @@ pub(crate) struct Exchange {
 pub(crate) struct Bounds {
     received: AtomicUsize,
     stopped: AtomicBool,
+    /// Tokens that are sent.
+    sent: Mutex<Vec<Secret>>,
 }
 
 impl Bounds {
@@ -40,6 +43,39 @@ impl Bounds {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
+
+    fn hide(&self, token: &str) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !token.is_empty() && !sent.iter().any(|other| other.expose() == token) {
+            sent.push(token.into());
+        }
+    }
+
+    /// A text without the tokens that were sent; nothing where it has none.
+    fn without_tokens(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        for token in sent.iter() {
+            let token = token.expose().as_bytes();
+            let text = found.as_deref().unwrap_or(text);
+            if memchr::memmem::find(text, token).is_some() {
+                found = Some(replaced(text, token));
+            }
+        }
+        found
+    }
+}
+
+fn replaced(text: &[u8], token: &[u8]) -> Vec<u8> {
+    let mut rest = text;
+    let mut shown = Vec::with_capacity(text.len());
+    while let Some(at) = memchr::memmem::find(rest, token) {
+        shown.extend_from_slice(&rest[..at]);
+        shown.extend_from_slice(b"[MASKED]");
+        rest = &rest[at + token.len()..];
+    }
+    shown.extend_from_slice(rest);
+    shown
 }
 
 /// When a request may be sent a second time.
@@ -77,6 +113,11 @@ impl Exchange {
             ambience,
             bounds,
         }
+    }
+
+    /// Keeps a token out of what failures tell of answers. Those in headers are known without.
+    pub(crate) fn hide(&self, token: &Secret) {
+        self.bounds.hide(token.expose());
     }
 
     /// Sends a call. Redirects are answers; longer timeouts and the retries of the call are replaced by ours.
@@ -126,6 +167,17 @@ impl Exchange {
 
     async fn once(&self, call: Call) -> Result<Reply, CallError> {
         let shown = courser_net::shown_url(&call.url);
+        let is_token = |name: &str| {
+            name == "authorization" || name.ends_with("-token") || name.ends_with("-jwt")
+        };
+        for (name, value) in &call.headers {
+            if !is_token(name.as_str()) {
+                continue;
+            }
+            let value = value.to_str().unwrap_or_default();
+            self.bounds
+                .hide(value.strip_prefix("Bearer ").unwrap_or(value));
+        }
         let mut answer: Answer = self.client.send(call).await?;
         let mut body = Zeroizing::new(Vec::new());
         while let Some(piece) = answer.chunk().await? {
@@ -146,9 +198,21 @@ impl Exchange {
             }
             body.extend_from_slice(&piece);
         }
+        let mut headers = std::mem::take(&mut answer.headers);
+        if !answer.status.is_success() {
+            // Whoever repeats what was sent must not have it quoted.
+            if let Some(shown) = self.bounds.without_tokens(&body) {
+                body = Zeroizing::new(shown);
+            }
+            for value in headers.values_mut() {
+                if self.bounds.without_tokens(value.as_bytes()).is_some() {
+                    *value = HeaderValue::from_static("[MASKED]");
+                }
+            }
+        }
         Ok(Reply {
             status: answer.status,
-            headers: std::mem::take(&mut answer.headers),
+            headers,
             body,
         })
     }

@@ -125,6 +125,7 @@ impl<'a> GitLabSecretsManager<'a> {
             .secret_header(AUTH_PATH, &key.login)
             .secret_header(JWT, &parameter("jwt", key.jwt.expose()))
             .secret_header(ROLE, &parameter("role", &key.role));
+        server.hide(&key.jwt);
         let reply = server.send(call, Repeat::Always).await;
         let reply = reply.map_err(|failure| failure.within(READING))?;
         if !reply.status.is_success()

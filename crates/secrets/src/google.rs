@@ -131,7 +131,7 @@ impl<'a> Google<'a> {
             ))
         })?;
         if reply.status != StatusCode::OK {
-            return Err(access_refused(&reply, &name, &token));
+            return Err(access_refused(&reply, &name));
         }
         let version: Version = serde_json::from_slice(&reply.body).map_err(|_| {
             unusable(&reply, "no version of a secret").within("failed to get secret")
@@ -160,6 +160,7 @@ impl<'a> Google<'a> {
             "subjectToken": identity.token.expose(),
             "subjectTokenType": "urn:ietf:params:oauth:token-type:id_token",
         });
+        self.session.exchange().hide(&identity.token);
         let call = Call {
             body: Body::Bytes(body.to_string().into(), "application/json"),
             ..Call::new(Method::POST, url)
@@ -170,7 +171,7 @@ impl<'a> Google<'a> {
             let message = format!(
                 "googleapi: got HTTP response code {} with body: {}",
                 reply.status.as_u16(),
-                shown(&reply.body, &[&identity.token])
+                shown(&reply.body)
             );
             let failure = refused(reply.status, message).within(CONTEXT);
             return Err(match failure.class {
@@ -248,17 +249,16 @@ fn url_of(base: &str, path: &str) -> Result<Url, Failure> {
         })
 }
 
-fn access_refused(reply: &Reply, name: &str, token: &Secret) -> Failure {
+fn access_refused(reply: &Reply, name: &str) -> Failure {
     const CONTEXT: &str = "failed to get secret";
     if !(reply.status.is_client_error() || reply.status.is_server_error()) {
         return unusable(reply, "no version of a secret").within(CONTEXT);
     }
     let refusal = serde_json::from_slice::<Refusal>(&reply.body).ok();
     let (code, message) = match refusal {
-        Some(Refusal { error }) if !error.status.is_empty() => (
-            code_name(&error.status),
-            shown(error.message.as_bytes(), &[token]),
-        ),
+        Some(Refusal { error }) if !error.status.is_empty() => {
+            (code_name(&error.status), shown(error.message.as_bytes()))
+        }
         _ => (
             code_of(reply.status).to_owned(),
             format!(

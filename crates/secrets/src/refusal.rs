@@ -1,7 +1,6 @@
 //! Requests to a cloud that brought nothing: whose fault that is, and as much of the answer as may be shown.
 
 use courser_net::CallError;
-use courser_protocol::Secret;
 use http::{Method, StatusCode};
 
 use crate::exchange::{Repeat, Reply, is_passing, is_passing_error};
@@ -57,10 +56,13 @@ pub(crate) fn unusable(reply: &Reply, why: &str) -> Failure {
         Some(location) if reply.status.is_redirection() => {
             // A URL in it may say more than the host, such as a signature.
             let location = location.to_str().unwrap_or_default();
-            let location = location.split(['?', '#']).next().unwrap_or_default();
+            let target = match location.split(['?', '#']).next() {
+                None | Some("") => "itself".to_owned(),
+                Some(target) => format!("{target:?}"),
+            };
             format!(
-                "the answer (status {status}) is a redirect to {location:?}, which is not followed: credentials stay with \
-                 the host that they are for"
+                "the answer (status {status}) is a redirect to {target}, which is not followed: credentials stay with the \
+                 host that they are for"
             )
         }
         _ => format!(
@@ -71,17 +73,11 @@ pub(crate) fn unusable(reply: &Reply, why: &str) -> Failure {
     Failure::new(FailureClass::ExternalDependency, message)
 }
 
-/// A body for an error text: cut, and without these.
-pub(crate) fn shown(body: &[u8], hidden: &[&Secret]) -> String {
+/// A body for an error text: cut. Tokens that were sent are out of it already.
+pub(crate) fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let text = hidden
-        .iter()
-        .filter(|secret| !secret.is_empty())
-        .fold(text.into_owned(), |text, secret| {
-            text.replace(secret.expose(), "[MASKED]")
-        });
     match text.len() {
-        ..=SHOWN => text,
+        ..=SHOWN => text.into_owned(),
         all => format!(
             "{} [… {all} bytes]",
             &text[..text.floor_char_boundary(SHOWN)]
@@ -94,15 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_short_and_without_secrets() {
-        let secret = Secret::new("s3cr");
-        let empty = Secret::default();
-        let body = b"{\"assertion\":\"s3cr\"}";
-        assert_eq!(
-            shown(body, &[&secret, &empty]),
-            "{\"assertion\":\"[MASKED]\"}"
-        );
-        let long = shown("é".repeat(2000).as_bytes(), &[]);
+    fn what_is_shown_is_short() {
+        assert_eq!(shown(b"{\"error\":1}"), "{\"error\":1}");
+        let long = shown("é".repeat(2000).as_bytes());
         assert!(long.ends_with("é [… 4000 bytes]") && long.len() < 2100);
     }
 

@@ -1,7 +1,6 @@
 //! How Microsoft's SDK tells of an answer, which is what upstream's users know: several lines, with rules between them.
 
 use courser_net::shown_url;
-use courser_protocol::Secret;
 use http::Method;
 use serde_json::Value;
 use url::Url;
@@ -10,7 +9,7 @@ use crate::exchange::Reply;
 use crate::refusal::shown;
 
 /// Method and URL, status, code of the error, body.
-pub(super) fn response(method: &Method, url: &Url, reply: &Reply, hidden: &[&Secret]) -> String {
+pub(super) fn response(method: &Method, url: &Url, reply: &Reply) -> String {
     let rule = "-".repeat(80);
     let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let code = body
@@ -23,13 +22,13 @@ pub(super) fn response(method: &Method, url: &Url, reply: &Reply, hidden: &[&Sec
         .filter(|code| !code.is_empty())
         .map_or_else(
             || "ERROR CODE UNAVAILABLE".to_owned(),
-            |code| format!("ERROR CODE: {}", shown(code.as_bytes(), hidden)),
+            |code| format!("ERROR CODE: {}", shown(code.as_bytes())),
         );
     let body = match &body {
         Some(body) => serde_json::to_vec_pretty(body).unwrap_or_default(),
         None => reply.body.to_vec(),
     };
-    let body = match shown(&body, hidden) {
+    let body = match shown(&body) {
         body if body.trim().is_empty() => "Response contained no body".to_owned(),
         body => body,
     };

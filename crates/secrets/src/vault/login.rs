@@ -198,6 +198,7 @@ impl Login {
         let call = self.server.call(Method::PUT, &self.path, &key.namespace);
         let call = call.map_err(|failure| failure.within(WRITING))?;
         let call = Server::with_json(call, body.to_string().into_bytes());
+        self.server.hide(&key.jwt);
         let reply = self.server.send(call, Repeat::Always).await;
         let reply = reply.map_err(|failure| failure.within(WRITING))?;
         let is_blank = reply.body.iter().all(u8::is_ascii_whitespace);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use courser_net::{Body, Call, CallError};
+use courser_protocol::Secret;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use url::Url;
@@ -89,6 +90,11 @@ impl Server {
             call.headers.insert(NAMESPACE, value);
         }
         Ok(call)
+    }
+
+    /// Keeps a token that goes along in a body or encoded out of what failures tell.
+    pub(crate) fn hide(&self, token: &Secret) {
+        self.exchange.hide(token);
     }
 
     /// The call with a JSON body.

@@ -10,6 +10,7 @@ pub mod aws;
 pub mod azure;
 pub mod google;
 pub(crate) mod sigv4;
+pub mod vault;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
