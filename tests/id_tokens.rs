@@ -190,3 +190,27 @@ fn a_coordinator_is_an_issuer_over_its_own_https() {
     assert_eq!(shown["claims"]["project_path"], "group/app");
     assert_eq!(shown["claims"]["runner_id"], 1);
 }
+
+#[test]
+fn the_project_is_the_one_that_exec_runs() {
+    let world = World::new();
+    world.repository(
+        "work/whole",
+        &[(
+            "part/.gitlab-ci.yml",
+            "show: {script: [echo path=$CI_PROJECT_PATH]}\n",
+        )],
+    );
+    let part = world.path("work/whole/part");
+    let shown = run(world
+        .courser(["coordinator", "oidc", "show", "--json"])
+        .current_dir(&part));
+    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    let ran = run(world.courser(["exec"]).current_dir(&part));
+    let path = shown["claims"]["project_path"].as_str().expect("a path");
+    assert!(
+        ran.stdout.contains(&format!("path={path}")),
+        "{path}: {}",
+        ran.all()
+    );
+}

@@ -18,7 +18,8 @@ use url::Url;
 use crate::failure::{Code, Failure};
 use crate::oidc_options::LocalOidcOptions;
 use crate::platform;
-use crate::repository::{Occasion, Repository};
+use crate::project::Project;
+use crate::repository::{Occasion, Repository, RepositoryError};
 use crate::session::Session;
 use crate::stdout::{print_json, print_text};
 
@@ -183,8 +184,16 @@ impl Subject {
             .as_deref()
             .unwrap_or(&environment.working_directory);
         let directory = environment.working_directory.join(directory);
-        let repository = Repository::discover(&directory)
-            .map_err(|error| Failure::from_error(Code::Invalid, &error))?;
+        let git_failed = |error: RepositoryError| Failure::from_error(Code::Invalid, &error);
+        // Each of the two has its own way to tell which project a directory is.
+        let repository = if arguments.state.is_some() {
+            Repository::discover(&directory).map_err(git_failed)?
+        } else {
+            let project = Project::find(&directory, None).map_err(|error| {
+                Failure::new(Code::Usage, format!("{}: {error}", directory.display()))
+            })?;
+            project.open(true).map_err(git_failed)?.repository
+        };
         let event = repository.event(&Occasion::from_source("push"));
         let project = courser_coordinator::Project::plain_path(&repository.project_path());
         let aud = arguments
