@@ -192,6 +192,56 @@ fn a_coordinator_is_an_issuer_over_its_own_https() {
 }
 
 #[test]
+fn the_example_reads_its_secrets_and_leaves_no_token_behind() {
+    let scene = Scene::new();
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/vault/.gitlab-ci.yml"
+    );
+    let example = std::fs::read_to_string(example).expect("the example");
+    scene.world.write("work/project/.gitlab-ci.yml", example);
+    let secret = json!({"password": "this-is-a-password", "ca": "-----BEGIN CERTIFICATE-----"});
+    scene
+        .bao
+        .bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
+    scene.bao.bao(
+        &["kv", "put", "-mount=ops", "production/db", "-"],
+        &secret.to_string(),
+    );
+    let rule = "path \"ops/data/production/*\" { capabilities = [\"read\"] }";
+    scene.bao.policy("example", rule);
+    let written = scene.write(&["--role", "example", "--policy", "example"]);
+    assert_eq!(written.code(), 0, "{}", written.all());
+    let exec = |server: &str| {
+        run(scene
+            .world
+            .courser(["exec", "-C", "project", "--variable"])
+            .arg(format!("VAULT_SERVER_URL={server}"))
+            .env("VAULT_CACERT", scene.bao.ca_file()))
+    };
+    let ended = exec(&scene.bao.url());
+    assert_eq!(ended.code(), 0, "{}", ended.all());
+    assert!(
+        ended.stdout.contains("the password is [MASKED]"),
+        "{}",
+        ended.all()
+    );
+    assert!(!ended.all().contains("this-is-a-password"));
+    assert_eq!(scene.bao.accessors(), [""; 0]);
+
+    // Nobody says where the Vault is: no runner sees the job.
+    let ended = exec("");
+    assert_eq!(ended.code(), 1, "{}", ended.all());
+    let told = "secret DATABASE_PASSWORD: vault needs the CI/CD variable VAULT_SERVER_URL";
+    assert!(ended.stdout.contains(told), "{}", ended.all());
+    assert!(
+        !ended.stdout.contains("Resolving secrets"),
+        "{}",
+        ended.all()
+    );
+}
+
+#[test]
 fn the_project_is_the_one_that_exec_runs() {
     let world = World::new();
     world.repository(
