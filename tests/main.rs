@@ -19,6 +19,7 @@ mod pipeline;
 mod pipeline_includes;
 mod registration;
 mod scenarios;
+mod secrets_command;
 mod shell;
 mod transfer_commands;
 mod trust_check;

@@ -1,4 +1,4 @@
-//! What an ID token says, for advice: nobody is believed here, and no signature is shown.
+//! What an ID token says, for people: nobody is believed here, and no signature is shown.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -44,10 +44,63 @@ pub(crate) fn advise(failure: Failure, token: &Secret) -> Failure {
 
 /// The claims of a JWT, unverified.
 pub(crate) fn of(token: &Secret) -> Option<Map<String, Value>> {
-    let mut parts = token.expose().split('.');
-    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    IdToken::read(token).ok().map(|token| token.claims)
+}
+
+/// An ID token without its signature: read, never verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdToken {
+    /// `alg`, `kid`, `typ`.
+    pub header: Map<String, Value>,
+    /// What it says.
+    pub claims: Map<String, Value>,
+}
+
+/// What is no ID token: why, and nothing of what it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoIdToken {
+    /// Nothing at all.
+    #[error("it is empty")]
+    Empty,
+    /// `$NAME`.
+    #[error("it is a reference to a variable, not its value")]
+    Reference,
+    /// Not three parts.
+    #[error("a JWT has three parts with points between them, this has {0}")]
+    Parts(usize),
+    /// A part that is not base64url of a JSON object.
+    #[error("its part {0} is not base64url of a JSON object")]
+    Part(usize),
+}
+
+impl IdToken {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn read(token: &Secret) -> Result<Self, NoIdToken> {
+        let text = token.expose();
+        if text.is_empty() {
+            return Err(NoIdToken::Empty);
+        }
+        if text.starts_with('$') {
+            return Err(NoIdToken::Reference);
+        }
+        let parts: Vec<&str> = text.split('.').collect();
+        let [header, claims, _signature] = parts[..] else {
+            return Err(NoIdToken::Parts(parts.len()));
+        };
+        let object = |number, part: &str| {
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).ok();
+            let object = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            object.ok_or(NoIdToken::Part(number))
+        };
+        Ok(Self {
+            header: object(1, header)?,
+            claims: object(2, claims)?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +119,13 @@ mod tests {
         assert!(advice("ID_TOKEN").contains("with its `$`"));
         let payload =
             r#"{"iss":"https://ci.example","sub":"a\nb","aud":["x","y"],"exp":1795323300}"#;
-        let token = format!("h.{}.signature", BASE64_URL_SAFE_NO_PAD.encode(payload));
+        let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let token = format!("{}.{}.signature", part(r#"{"alg":"RS256"}"#), part(payload));
+        let read = IdToken::read(&token.as_str().into()).expect("a token");
+        assert_eq!((read.header.len(), read.claims.len()), (1, 4));
+        assert_eq!(IdToken::read(&"$T".into()), Err(NoIdToken::Reference));
+        assert_eq!(IdToken::read(&"a.b".into()), Err(NoIdToken::Parts(2)));
+        assert_eq!(IdToken::read(&"a.b.c".into()), Err(NoIdToken::Part(1)));
         assert_eq!(
             advice(&token),
             "the ID token says: iss \"https://ci.example\", sub \"a\\nb\", aud [\"x\",\"y\"], valid until \

@@ -23,6 +23,7 @@ mod shared;
 mod surroundings;
 mod vault;
 
+pub use claims::{IdToken, NoIdToken};
 pub use courser_config::SecretsConfig;
 pub use environment::Environment;
 pub use failure::{Failure, FailureClass};

@@ -8,6 +8,7 @@ mod confirmation;
 mod containers;
 mod downstream;
 mod follow;
+pub(crate) mod handed_out;
 pub(crate) mod kept;
 mod launch;
 mod log;

@@ -21,6 +21,7 @@ mod register;
 mod reset_token;
 mod run;
 mod run_single;
+mod secrets;
 mod spool;
 mod trust;
 mod unregister;
@@ -145,6 +146,8 @@ commands! {
     coordinator => Coordinator: Daemon,
     /// Check, list or show a .gitlab-ci.yml without running it
     pipeline => Pipeline: Local,
+    /// Try, get and explain secrets of jobs
+    secrets => Secrets: Local,
     /// Show or drop what runners keep of jobs until their servers know it
     spool => Spool: Local,
     /// Judge, show and explain certificates

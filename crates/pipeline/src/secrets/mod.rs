@@ -116,6 +116,25 @@ pub struct VaultSecret {
     pub field: String,
 }
 
+/// Engine and mount of the short form: literally, whatever a server's mounts are called.
+const SHORT_FORM_ENGINE: &str = "kv-v2";
+
+impl VaultSecret {
+    /// `PATH/FIELD[@MOUNT]`: the last `@`, then the last `/` (`secrets.md` 1.4).
+    pub fn of_short_form(text: &str) -> Self {
+        let (secret, mount) = text.rsplit_once('@').unwrap_or((text, SHORT_FORM_ENGINE));
+        let (path, field) = secret.rsplit_once('/').unwrap_or(("", secret));
+        Self {
+            engine: VaultEngine {
+                name: SHORT_FORM_ENGINE.to_owned(),
+                path: mount.to_owned(),
+            },
+            path: path.to_owned(),
+            field: field.to_owned(),
+        }
+    }
+}
+
 /// `vault:engine`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultEngine {

@@ -19,8 +19,6 @@ const PROVIDERS: [&str; 6] = [
     "gitlab_secrets_manager",
     "aws_secrets_manager",
 ];
-/// Engine and mount of the short form: literally, whatever a server's mounts are called.
-const SHORT_FORM_ENGINE: &str = "kv-v2";
 
 /// Reads `id_tokens`, in the order of the file.
 pub(crate) fn id_tokens(node: &Node, place: &str, shape: &mut Shape<'_>) -> Vec<(String, IdToken)> {
@@ -152,7 +150,7 @@ fn provider(
 
 fn vault(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<VaultSecret> {
     if let Some(text) = node.as_text() {
-        return Some(short_form(text));
+        return Some(VaultSecret::of_short_form(text));
     }
     let map = shape.hash_or_string(node, &["engine", "path", "field"], place)?;
     required(map, node, &["engine", "path", "field"], place, shape)?;
@@ -174,20 +172,6 @@ fn vault(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<VaultSecret>
         path: text(map, "path", place, shape)??,
         field: text(map, "field", place, shape)??,
     })
-}
-
-/// `PATH/FIELD[@MOUNT]`: the last `@`, then the last `/`.
-fn short_form(text: &str) -> VaultSecret {
-    let (secret, mount) = text.rsplit_once('@').unwrap_or((text, SHORT_FORM_ENGINE));
-    let (path, field) = secret.rsplit_once('/').unwrap_or(("", secret));
-    VaultSecret {
-        engine: VaultEngine {
-            name: SHORT_FORM_ENGINE.to_owned(),
-            path: mount.to_owned(),
-        },
-        path: path.to_owned(),
-        field: field.to_owned(),
-    }
 }
 
 fn gcp(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<GcpSecret> {

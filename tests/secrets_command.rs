@@ -1,0 +1,269 @@
+//! `courser secrets` at a real OpenBao: each step told, no value shown, nothing left on the server.
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
+
+use courser_testkit::pki::Authority;
+use courser_testkit::servers::OpenBao;
+use serde_json::{Value, json};
+
+use crate::world::{Finished, World, run};
+
+const PIPELINE: &str = "\
+deploy:
+  id_tokens: {VAULT_ID_TOKEN: {aud: https://vault.example.com}}
+  secrets:
+    DB_PASSWORD: {vault: production/db/password@ops, token: $VAULT_ID_TOKEN}
+    NO_FIELD: {vault: production/db/user@ops, token: $VAULT_ID_TOKEN}
+    NO_RIGHT: {vault: staging/db/password@ops, token: $VAULT_ID_TOKEN}
+  script: [exit 1]
+plain:
+  script: [exit 1]
+";
+
+struct Scene {
+    world: World,
+    bao: OpenBao,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let world = World::new();
+        world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
+        let url = "https://gitlab.example.com/group/app.git";
+        world.git("work/project", &["remote", "add", "origin", url]);
+        let authority = Authority::root("Vault").issue();
+        let leaf = authority.server(&["127.0.0.1"]).issue();
+        let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+        bao.bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
+        for path in ["production/db", "staging/db"] {
+            let put = ["kv", "put", "-mount=ops", path, "-"];
+            bao.bao(&put, r#"{"password": "open sesame 42"}"#);
+        }
+        bao.policy(
+            "app",
+            "path \"ops/data/production/*\" { capabilities = [\"read\"] }",
+        );
+        let scene = Self { world, bao };
+        let written = run(scene
+            .world
+            .courser(["coordinator", "oidc", "vault", "--write"])
+            .args(["--aud", "https://vault.example.com", "--policy", "app"])
+            .current_dir(scene.world.path("work/project"))
+            .env("VAULT_ADDR", scene.bao.url())
+            .env("VAULT_TOKEN", scene.bao.root_token())
+            .env("VAULT_CACERT", scene.bao.ca_file()));
+        assert_eq!(written.code(), 0, "{}", written.all());
+        scene
+    }
+
+    fn secrets(&self, arguments: &[&str], trusting: bool) -> Finished {
+        let mut command = self.world.courser(["secrets"]);
+        command
+            .args(arguments)
+            .current_dir(self.world.path("work/project"));
+        if trusting {
+            command.env("VAULT_CACERT", self.bao.ca_file());
+        }
+        run(&mut command)
+    }
+
+    fn of_job(&self, words: &[&str], trusting: bool) -> Finished {
+        let url = format!("VAULT_SERVER_URL={}", self.bao.url());
+        let variables = [
+            "--variable",
+            &url,
+            "--variable",
+            "VAULT_AUTH_ROLE=group-app",
+        ];
+        self.secrets(&[words, &variables].concat(), trusting)
+    }
+}
+
+#[test]
+fn each_secret_of_a_job_is_tried_and_the_step_that_fails_says_what_to_change() {
+    let scene = Scene::new();
+    let before = scene.bao.accessors();
+    let checked = scene.of_job(&["check", "deploy"], true);
+    assert_eq!(checked.code(), 1, "{}", checked.all());
+    for text in [
+        "DB_PASSWORD  (vault)",
+        "✓ log in   role group-app at auth/jwt",
+        "✓ read     ops/data/production/db",
+        "✓ field    field password, 14 bytes",
+        "✗ field    field user: secret not found: NO_FIELD",
+        "✗ read     ops/data/staging/db: reading secret: reading from Vault: api error: status code 403",
+        "path \"ops/data/staging/db\" { capabilities = [\"read\"] }",
+        "given back: 3",
+    ] {
+        assert!(checked.stdout.contains(text), "{text}: {}", checked.all());
+    }
+    assert!(!checked.all().contains("open sesame"), "{}", checked.all());
+    assert_eq!(scene.bao.accessors(), before, "a token was left");
+
+    let json = scene.of_job(&["check", "deploy", "--json"], true);
+    assert_eq!(json.code(), 1, "{}", json.all());
+    let report: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(report["secrets"][0]["steps"][3]["state"], "passed");
+    assert_eq!(report["secrets"][2]["steps"][2]["state"], "failed");
+    assert_eq!(report["secrets"][2]["steps"][3]["state"], "not_reached");
+    assert_eq!(report["left"], json!([]));
+
+    // Without the CA nothing is sent.
+    let untrusted = scene.of_job(&["check", "deploy"], false);
+    assert_eq!(untrusted.code(), 1, "{}", untrusted.all());
+    assert!(
+        untrusted.stdout.contains("✗ connect")
+            && untrusted
+                .stdout
+                .contains("x509: certificate signed by unknown authority"),
+        "{}",
+        untrusted.all()
+    );
+
+    for (words, said) in [
+        (&["check", "plain"][..], "\"plain\" asks for no secrets"),
+        (&["check"][..], "neither a job is named nor a secret"),
+    ] {
+        let refused = scene.of_job(words, true);
+        assert!(refused.stderr.contains(said), "{}", refused.all());
+    }
+    let nowhere = scene.secrets(&["check", "deploy"], true);
+    assert_eq!(nowhere.code(), 1, "{}", nowhere.all());
+    assert!(
+        nowhere.stderr.contains("secrets_provider_not_found")
+            && nowhere.stderr.contains("VAULT_SERVER_URL"),
+        "{}",
+        nowhere.all()
+    );
+}
+
+#[test]
+fn one_value_is_given_out_and_its_token_is_gone() {
+    let scene = Scene::new();
+    let before = scene.bao.accessors();
+    let got = scene.of_job(&["get", "deploy", "DB_PASSWORD"], true);
+    assert_eq!(
+        (got.code(), got.stdout.as_str()),
+        (0, "open sesame 42"),
+        "{}",
+        got.all()
+    );
+    let file = scene.world.path("work/project/password.txt");
+    let written = scene.of_job(
+        &["get", "deploy", "DB_PASSWORD", "--output", "password.txt"],
+        true,
+    );
+    assert_eq!(
+        (written.code(), written.stdout.as_str()),
+        (0, ""),
+        "{}",
+        written.all()
+    );
+    assert_eq!(
+        std::fs::read_to_string(&file).expect("written"),
+        "open sesame 42"
+    );
+    let mode = std::fs::metadata(&file)
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = scene.of_job(
+        &["get", "deploy", "DB_PASSWORD", "--output", "password.txt"],
+        true,
+    );
+    assert_eq!(again.code(), 2, "it is not written over: {}", again.all());
+    let other = scene.of_job(&["get", "deploy", "PASSWORD"], true);
+    assert!(
+        other
+            .stderr
+            .contains("it has: DB_PASSWORD, NO_FIELD, NO_RIGHT"),
+        "{}",
+        other.all()
+    );
+    let missing = scene.of_job(&["get", "deploy", "NO_FIELD"], true);
+    assert_eq!(missing.code(), 1);
+    assert!(
+        missing.stderr.contains("secret not found: NO_FIELD"),
+        "{}",
+        missing.all()
+    );
+    assert_eq!(scene.bao.accessors(), before, "a token was left");
+}
+
+#[test]
+fn a_secret_and_a_token_that_no_job_has_are_looked_at() {
+    let scene = Scene::new();
+    scene.world.write(
+        "work/project/.gitlab-ci.yml",
+        "sign:\n  id_tokens: {TOKEN: {aud: https://vault.example.com}}\n  script: ['printf %s \"$TOKEN\" > \"$OUT\"']\n",
+    );
+    let token = scene.world.path("work/token.jwt");
+    let out = format!("OUT={}", token.display());
+    let signed = run(&mut scene
+        .world
+        .courser(["exec", "-C", "project", "--variable", &out]));
+    assert_eq!(signed.code(), 0, "{}", signed.all());
+    let url = scene.bao.url();
+    let token_file = token.display().to_string();
+    let flags = [
+        "check",
+        "--vault",
+        "production/db/password@ops",
+        "--server",
+        &url,
+        "--role",
+        "group-app",
+        "--token-file",
+        &token_file,
+    ];
+    let checked = scene.secrets(&flags, true);
+    assert_eq!(checked.code(), 0, "{}", checked.all());
+    assert!(
+        checked
+            .stdout
+            .contains("✓ field    field password, 14 bytes"),
+        "{}",
+        checked.all()
+    );
+    let ca = scene.bao.ca_file().display().to_string();
+    let with_ca = scene.secrets(&[&flags[..], &["--ca-file", &ca]].concat(), false);
+    assert_eq!(with_ca.code(), 0, "{}", with_ca.all());
+
+    let explained = scene.secrets(&["explain", &token_file], false);
+    assert_eq!(explained.code(), 0, "{}", explained.all());
+    let signature = scene.world.read("work/token.jwt");
+    let signature = signature
+        .rsplit('.')
+        .next()
+        .expect("three parts")
+        .to_owned();
+    assert!(!explained.all().contains(&signature));
+    for text in [
+        "\"https://vault.example.com\"",
+        "\"group/app\"",
+        "\"RS256\"",
+        "(no string: a glob never matches it)",
+    ] {
+        assert!(
+            explained.stdout.contains(text),
+            "{text}: {}",
+            explained.all()
+        );
+    }
+    let json = scene.secrets(&["explain", &token_file, "--json"], false);
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(json["claims"]["project_path"], "group/app");
+    assert_eq!(json["remarks"], json!([]));
+
+    scene.world.write("work/none.jwt", "$TOKEN");
+    let none = scene.world.path("work/none.jwt").display().to_string();
+    let refused = scene.secrets(&["explain", &none], false);
+    assert_eq!(refused.code(), 1, "{}", refused.all());
+    assert!(
+        refused.stderr.contains("a reference to a variable"),
+        "{}",
+        refused.all()
+    );
+}
