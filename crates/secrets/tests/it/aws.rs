@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::google::SUBJECT;
 use crate::scene::{Scene, issuer};
 
-const AUDIENCE: &str = "sts.amazonaws.com";
+pub(crate) const AUDIENCE: &str = "sts.amazonaws.com";
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/ci";
 
 /// An account with some secrets, reached by AWS' own names; the job has its token in `AWS_ID_TOKEN`.

@@ -6,6 +6,7 @@
 )]
 
 mod aws;
+mod aws_identity;
 mod aws_peers;
 mod azure;
 mod bad_days;
