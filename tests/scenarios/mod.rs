@@ -13,6 +13,7 @@ mod after_script;
 mod artifacts;
 mod caches;
 mod cancel;
+mod cloud_secrets;
 mod lifecycle;
 mod misbehaviour;
 mod refusals;
