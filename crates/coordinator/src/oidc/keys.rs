@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
@@ -18,15 +18,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use courser_protocol::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+use super::PublicKey;
 use crate::store::{private_dir, private_options};
 
-/// DER of an RSA public key (PKCS#1) of 2048 bits with the exponent 65537, around its modulus.
-const BEFORE_MODULUS: [u8; 9] = [0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00];
-const AFTER_MODULUS: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
-/// 65537, as a JWK has it.
-const EXPONENT: &str = "AQAB";
 /// Seconds by which clocks of those who check a token may be behind: what OpenBao and Vault allow.
 const SKEW: i64 = 60;
 /// Bytes of a key file that are read.
@@ -66,43 +61,6 @@ pub enum KeyError {
     /// The library refused.
     #[error("the token could not be signed")]
     Signature,
-}
-
-/// The public half of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicKey {
-    modulus: String,
-    spki: Vec<u8>,
-}
-
-impl PublicKey {
-    /// Its name in tokens and key sets: the thumbprint of RFC 7638.
-    pub fn kid(&self) -> String {
-        let canonical = format!(r#"{{"e":"{EXPONENT}","kty":"RSA","n":"{}"}}"#, self.modulus);
-        URL_SAFE_NO_PAD.encode(Sha256::digest(canonical))
-    }
-
-    /// As a JSON Web Key.
-    pub fn jwk(&self) -> Value {
-        json!({
-            "kty": "RSA", "kid": self.kid(), "use": "sig", "alg": "RS256",
-            "n": self.modulus, "e": EXPONENT,
-        })
-    }
-
-    /// As `-----BEGIN PUBLIC KEY-----`.
-    pub fn pem(&self) -> String {
-        let text = STANDARD.encode(&self.spki);
-        let mut pem = "-----BEGIN PUBLIC KEY-----\n".to_owned();
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(rest.len().min(64));
-            pem.push_str(line);
-            pem.push('\n');
-            rest = after;
-        }
-        pem + "-----END PUBLIC KEY-----\n"
-    }
 }
 
 /// A file of keys. Cheap to open: nothing is read before a key is needed.
@@ -377,17 +335,8 @@ impl StoredKey {
     fn load(&self) -> Option<Key> {
         let der = STANDARD.decode(self.pkcs8.expose()).ok()?;
         let pair = KeyPair::from_pkcs8(&der).ok()?;
-        let public = pair.public_key();
-        let modulus = public
-            .as_ref()
-            .strip_prefix(&BEFORE_MODULUS)?
-            .strip_suffix(&AFTER_MODULUS)?;
-        let spki: PublicKeyX509Der<'_> = public.as_der().ok()?;
         Some(Key {
-            public: PublicKey {
-                modulus: URL_SAFE_NO_PAD.encode(modulus),
-                spki: spki.as_ref().to_vec(),
-            },
+            public: PublicKey::of(pair.public_key())?,
             pair,
             retired_at: self.retired_at,
             longest_token: self.longest_token,
@@ -426,7 +375,7 @@ mod tests {
         let jwk = public[0].jwk();
         let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
         assert_eq!((modulus.len(), modulus[0] > 0x7f), (256, true));
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public[0].spki)
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public[0].spki())
             .verify(
                 message.as_bytes(),
                 &URL_SAFE_NO_PAD.decode(signature).unwrap(),

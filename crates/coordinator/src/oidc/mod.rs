@@ -6,6 +6,7 @@
 mod certificate;
 mod claims;
 mod keys;
+mod public_key;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +23,8 @@ use crate::variables::public;
 
 pub use certificate::certificate_of;
 pub(crate) use claims::{Claims, Occasion};
-pub use keys::{KeyError, Keys, PublicKey};
+pub use keys::{KeyError, Keys};
+pub use public_key::PublicKey;
 
 /// Where the discovery document is, below the issuer.
 pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
