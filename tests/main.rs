@@ -8,6 +8,7 @@ mod downstream;
 mod drill;
 mod exec;
 mod exec_again;
+mod exec_clouds;
 mod exec_events;
 mod exec_reports;
 mod exec_submodules;
