@@ -105,7 +105,7 @@ fn a_job_that_cannot_run_here_fails_at_once_and_says_why() {
     assert_eq!(finished.code(), 1, "{}", finished.all());
     for line in [
         "steps | ERROR: Job failed: `run` (CI steps) is not built yet",
-        "vault | ERROR: Job failed: `secrets` are not built yet",
+        "failed: secret KEY: vault needs the CI/CD variable VAULT_SERVER_URL",
     ] {
         assert!(finished.stdout.contains(line), "{line}: {}", finished.all());
     }

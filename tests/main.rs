@@ -11,6 +11,7 @@ mod exec_again;
 mod exec_clouds;
 mod exec_events;
 mod exec_reports;
+mod exec_secrets;
 mod exec_submodules;
 mod exec_user;
 mod id_tokens;

@@ -9,7 +9,7 @@ use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
 
 use super::scene::{Scene, failed, success};
-use crate::wire::gitlab::add;
+use crate::wire::gitlab::{Record, add};
 
 const AUDIENCE: &str = "https://vault.example.com";
 
@@ -83,7 +83,7 @@ impl Vault {
     }
 
     /// The log, without what differs from server to server.
-    fn log(&self, job: &crate::wire::gitlab::Record) -> String {
+    fn log(&self, job: &Record) -> String {
         self.scene.log(job).replace(&self.bao.url(), "<vault>")
     }
 }
@@ -223,4 +223,162 @@ fn s18_a_claim_that_is_not_bound_is_the_configurations_fault() {
     "#);
     assert_eq!(job.outcome(), failed("runner_configuration_error", 0));
     assert!(vault.bao.accessors().is_empty());
+}
+
+/// What is on the server while a job's script runs, and what is there when it has ended that way.
+fn revoked_when(end: impl FnOnce(&mut Vault), timeout: u64, script: &str) -> (Record, Vec<String>) {
+    let mut vault = Vault::new();
+    let script = format!("echo started; {script}");
+    let mut job = vault.job(
+        &[&script],
+        &[("MY_SECRET", "production/db", "password", Some(false))],
+    );
+    job["runner_info"]["timeout"] = json!(timeout);
+    vault.scene.gitlab.queue(&job);
+    vault.scene.runner();
+    vault
+        .scene
+        .gitlab
+        .wait(1, |job| shows(job, "O started") || job.end.is_some());
+    let before = vault.bao.accessors();
+    assert!(before.len() <= 1, "{before:?}");
+    end(&mut vault);
+    let job = vault.scene.gitlab.finished(1);
+    // A runner that was killed revokes beside the jobs that it tells of.
+    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
+    while !vault.bao.accessors().is_empty() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    (job, vault.bao.accessors())
+}
+
+#[test]
+fn tokens_end_with_a_job_whose_script_fails() {
+    let (job, left) = revoked_when(|_| (), 3600, "exit 3");
+    assert_eq!(job.outcome(), failed("script_failure", 3));
+    assert_eq!(left, [""; 0]);
+    assert!(job.text().contains("Revoked 1 token of this job's secrets"));
+}
+
+#[test]
+fn tokens_end_with_a_job_that_is_canceled() {
+    let cancel = |vault: &mut Vault| {
+        vault
+            .scene
+            .gitlab
+            .change(1, |job| "canceling".clone_into(&mut job.status));
+    };
+    let (job, left) = revoked_when(cancel, 3600, "sleep 60");
+    assert_eq!(job.outcome(), failed("unknown_failure", 0));
+    assert_eq!(left, [""; 0]);
+    assert!(job.text().contains("Revoked 1 token of this job's secrets"));
+}
+
+#[test]
+fn tokens_end_with_a_job_that_takes_too_long() {
+    let (job, left) = revoked_when(|_| (), 2, "sleep 60");
+    assert_eq!(job.outcome(), failed("job_execution_timeout", 0));
+    assert_eq!(left, [""; 0]);
+    assert!(job.text().contains("Revoked 1 token of this job's secrets"));
+}
+
+#[test]
+fn tokens_of_a_runner_that_is_killed_end_at_its_next_start() {
+    let kill = |vault: &mut Vault| {
+        assert_eq!(
+            vault.bao.accessors().len(),
+            1,
+            "the job runs, and its token lives"
+        );
+        vault.scene.runner().signal("KILL");
+        assert_eq!(vault.scene.runner_ends(), -1);
+        assert_eq!(vault.bao.accessors().len(), 1);
+        vault.scene.runner();
+    };
+    let (job, left) = revoked_when(kill, 3600, "sleep 60");
+    assert_eq!(job.outcome(), failed("runner_system_failure", 0));
+    assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn a_cancel_while_secrets_are_resolved_starts_no_script() {
+    let mut vault = Vault::new();
+    // A server that never answers: it takes connections and says nothing.
+    let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    let mut job = vault.job(
+        &["touch ran"],
+        &[("MY_SECRET", "production/db", "password", None)],
+    );
+    job["secrets"]["MY_SECRET"]["vault"]["server"]["url"] = json!(url);
+    vault.scene.gitlab.queue(&job);
+    vault.scene.runner();
+    vault
+        .scene
+        .gitlab
+        .wait(1, |job| shows(job, "secret resolver"));
+    vault
+        .scene
+        .gitlab
+        .change(1, |job| "canceling".clone_into(&mut job.status));
+    let job = vault.scene.gitlab.finished(1);
+    assert_eq!(job.outcome(), failed("unknown_failure", 0));
+    let text = job.text();
+    assert!(text.contains("ERROR: Job failed: canceled"), "{text}");
+    assert!(
+        !text.contains("Preparing") && !text.contains("touch"),
+        "{text}"
+    );
+}
+
+#[test]
+fn s01_without_secrets_nothing_is_resolved_and_without_a_provider_the_job_goes_on() {
+    let mut vault = Vault::new();
+    let mut job = vault.job(&["echo \"<$NOBODYS>\""], &[]);
+    job["secrets"] = json!({"NOBODYS": {"akeyless": {"name": "x"}}});
+    let job = vault.scene.run(&job);
+    let text = job.text();
+    assert!(text.contains("Resolving secret \"NOBODYS\"..."), "{text}");
+    assert!(
+        text.contains("WARNING: Not resolved: no resolver that can handle the secret"),
+        "{text}"
+    );
+    assert!(text.contains("<>"), "{text}");
+    assert_eq!(job.outcome(), success());
+    let plain = vault.scene.job(2, &["echo plain"]);
+    let plain = vault.scene.run(&plain);
+    assert!(!plain.text().contains("Resolving"), "{}", plain.text());
+}
+
+#[test]
+fn a_value_too_long_for_a_variable_is_a_file_or_a_named_error() {
+    let mut vault = Vault::new();
+    let long = "x".repeat(900_000);
+    let data = json!({"long": long}).to_string();
+    vault
+        .bao
+        .bao(&["kv", "put", "-mount=ops", "production/long", "-"], &data);
+    let job = vault.job(
+        &["wc -c < \"$LONG\""],
+        &[("LONG", "production/long", "long", None)],
+    );
+    let job = vault.scene.run(&job);
+    assert!(job.text().contains("900000"), "{}", job.text());
+    assert_eq!(job.outcome(), success());
+    let mut job = vault.job(
+        &["echo never"],
+        &[("LONG", "production/long", "long", Some(false))],
+    );
+    job["id"] = json!(2);
+    let job = vault.scene.run(&job);
+    let text = job.text();
+    assert!(
+        text.contains("resolving secrets: secret \"LONG\": its value of 900000 bytes is too long for a variable"),
+        "{text}"
+    );
+    assert!(text.contains("let the job have it as a file"), "{text}");
+}
+
+fn shows(job: &Record, text: &str) -> bool {
+    String::from_utf8_lossy(&job.log).contains(text)
 }

@@ -13,4 +13,5 @@ mod bad_days;
 mod google;
 mod openbao;
 mod scene;
+mod speed;
 mod world;

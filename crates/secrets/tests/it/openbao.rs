@@ -441,3 +441,26 @@ async fn without_the_ca_the_words_of_upstream_name_the_cause() {
          default configuration: Error loading CA File: open /none: no such file or directory"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s12_an_audience_list_a_second_mount_and_a_ca_directory_work_too() {
+    let scene = Scene::new();
+    let (bao, issuer) = (&scene.bao, &scene.issuer);
+    bao.enable_jwt("jwt_v2", issuer.url(), &issuer.public_key_pem());
+    bao.jwt_role("jwt_v2", "deploy", &json!({}));
+    let token = scene.token_with("aud", json!(["https://a.example.com", AUDIENCE]));
+    let mut secret = vault(
+        &bao.url(),
+        &token,
+        "deploy",
+        OPS,
+        "production/db",
+        "password",
+    );
+    secret["vault"]["server"]["auth"]["path"] = json!("jwt_v2");
+    let directory = bao.ca_file().parent().unwrap().to_str().unwrap().to_owned();
+    let own = surroundings(&[("BAO_CAPATH", &directory), ("VAULT_CACERT", "")]);
+    let found = resolved(&request(json!({"S": secret})), &own).await;
+    assert_eq!(found.values(), [("S", "this-is-a-password")]);
+    assert_eq!(found.leases.revoke(&own).await.tokens, 1);
+}
