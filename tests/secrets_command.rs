@@ -267,3 +267,66 @@ fn a_secret_and_a_token_that_no_job_has_are_looked_at() {
         refused.all()
     );
 }
+
+/// The commands of `docs/secrets.md`, as they stand there, from an empty server to a green job.
+#[test]
+fn the_page_leads_from_an_empty_server_to_a_green_job() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/secrets.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let blocks = |language: &str| {
+        let mut blocks = Vec::new();
+        let mut rest = page.as_str();
+        while let Some((_, after)) = rest.split_once(&format!("\n```{language}\n")) {
+            let (block, after) = after.split_once("\n```\n").expect("a block ends");
+            blocks.push(block.to_owned());
+            rest = after;
+        }
+        blocks
+    };
+    let world = World::new();
+    let authority = Authority::root("Vault").issue();
+    let leaf = authority.server(&["127.0.0.1"]).issue();
+    let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+    let [pipeline] = &blocks("yaml")[..] else {
+        panic!("one pipeline");
+    };
+    let pipeline = pipeline.replace("https://vault.example.com:8200", &bao.url());
+    world.repository("work/project", &[(".gitlab-ci.yml", &pipeline)]);
+    let script = blocks("sh").join("\n");
+    for words in [
+        "bao policy write",
+        "oidc vault --write",
+        "secrets check",
+        "courser exec",
+    ] {
+        assert!(script.contains(words), "{words}");
+    }
+    let programs = world.path("programs");
+    std::fs::create_dir(&programs).expect("a directory");
+    for (name, program) in [
+        ("bao", OpenBao::program()),
+        ("courser", env!("CARGO_BIN_EXE_courser").into()),
+    ] {
+        std::os::unix::fs::symlink(program, programs.join(name)).expect("a link");
+    }
+    let mut shell = world.program("bash");
+    shell
+        .args(["-euo", "pipefail", "-c", &script])
+        .current_dir(world.path("work/project"))
+        .env(
+            "PATH",
+            format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display()),
+        )
+        .env("VAULT_ADDR", bao.url())
+        .env("VAULT_TOKEN", bao.root_token())
+        .env("VAULT_CACERT", bao.ca_file());
+    let ran = run(&mut shell);
+    assert_eq!(ran.code(), 0, "{}", ran.all());
+    for text in [
+        "role app admits jobs",
+        "✓ field    field password, 18 bytes",
+        "Revoked 1 token of this job's secrets",
+    ] {
+        assert!(ran.all().contains(text), "{text}: {}", ran.all());
+    }
+}

@@ -97,6 +97,11 @@ impl OpenBao {
         format!("https://{}", self.daemon.address)
     }
 
+    /// The program `bao`, which is the server's client, too.
+    pub fn program() -> PathBuf {
+        program()
+    }
+
     /// The certificate of its authority, as a file.
     pub fn ca_file(&self) -> &Path {
         &self.ca
