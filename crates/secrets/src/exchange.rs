@@ -1,13 +1,14 @@
 //! A request to a provider and its answer: repeated where that may help and harms nobody, bounded in time and memory
 //! (`secrets.md` 14.4, 14.5).
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use courser_net::{Ambience, Answer, Call, CallError, Client, Redirects, Retry, Timeouts};
 use courser_protocol::Secret;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 const ATTEMPTS: u32 = 3;
@@ -27,21 +28,23 @@ pub(crate) struct Exchange {
     client: Client,
     ambience: Ambience,
     bounds: Arc<Bounds>,
+    /// No answer has to be given back: a request that is under way may be dropped.
+    lends_nothing: bool,
 }
 
 /// What the requests of a job share.
 #[derive(Default)]
 pub(crate) struct Bounds {
     received: AtomicUsize,
-    stopped: AtomicBool,
+    stopped: CancellationToken,
     /// Tokens that are sent.
     sent: Mutex<Vec<Secret>>,
 }
 
 impl Bounds {
-    /// Nothing new is asked from now on; what is under way ends by itself.
+    /// Nothing new is asked from now on. What is under way and may bring a token to give back ends by itself.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.stopped.cancel();
     }
 
     fn hide(&self, token: &str) {
@@ -112,6 +115,15 @@ impl Exchange {
             client,
             ambience,
             bounds,
+            lends_nothing: false,
+        }
+    }
+
+    /// One whose answers are never given back.
+    pub(crate) fn lending_nothing(self) -> Self {
+        Self {
+            lends_nothing: true,
+            ..self
         }
     }
 
@@ -143,10 +155,14 @@ impl Exchange {
         };
         let mut attempt = 1;
         loop {
-            if self.bounds.stopped.load(Ordering::Relaxed) {
-                return Err(CallError::Client("not asked any more".to_owned()));
+            let stopped = self.bounds.stopped.cancelled();
+            if self.bounds.stopped.is_cancelled() {
+                return Err(given_up());
             }
-            let result = self.once(call.clone()).await;
+            let result = tokio::select! {
+                result = self.once(call.clone()) => result,
+                () = stopped, if self.lends_nothing => return Err(given_up()),
+            };
             let again = match &result {
                 Ok(reply) => is_passing(reply.status, repeat) || passes(reply),
                 Err(error) => is_passing_error(error, repeat),
@@ -160,7 +176,10 @@ impl Exchange {
                 .and_then(|reply| retry_after(&reply.headers));
             let pause = ordered.unwrap_or_else(|| self.pause(attempt));
             tracing::info!(attempt, ?pause, "a request for a secret is repeated");
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.bounds.stopped.cancelled() => return Err(given_up()),
+            }
             attempt += 1;
         }
     }
@@ -224,6 +243,10 @@ impl Exchange {
             .min(LONGEST_PAUSE);
         longest.mul_f64((self.ambience.fraction)())
     }
+}
+
+fn given_up() -> CallError {
+    CallError::Client("not asked any more".to_owned())
 }
 
 /// Whether a status is one that passes.

@@ -110,8 +110,10 @@ impl<'a> Session<'a> {
 
     /// Requests to servers that are trusted as GitLab is: those of Google, Microsoft and Amazon.
     pub(crate) fn exchange(&self) -> &Exchange {
-        self.cloud
-            .get_or_init(|| self.exchange_of(self.surroundings.client()))
+        self.cloud.get_or_init(|| {
+            self.exchange_of(self.surroundings.client())
+                .lending_nothing()
+        })
     }
 
     /// Requests to Vault and OpenBao, which have trust of their own beside that of GitLab.

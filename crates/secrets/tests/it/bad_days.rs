@@ -261,6 +261,26 @@ async fn what_passes_is_waited_for_as_long_as_the_server_says() {
 }
 
 #[tokio::test]
+async fn who_is_given_up_is_not_waited_for() {
+    for (name, mut scene, provider) in Provider::all() {
+        if let Provider::Vault(_) | Provider::GitLab(_) = provider {
+            // A login that is under way may still bring a token, which has to be revoked.
+            continue;
+        }
+        scene.settings.timeout = Duration::from_secs(1);
+        let busy = Reply::text(429, "").header("Retry-After", "60");
+        for reply in [Reply::Stall, busy] {
+            provider.next(Step::Read, vec![reply]);
+            let start = Instant::now();
+            let told = scene.resolve(json!({"SECRET": provider.secret(0)})).await;
+            let text = "not all secrets came within 1s";
+            assert_eq!(told.failure().to_string(), text, "{name}");
+            assert!(start.elapsed() < Duration::from_secs(4), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_is_cut_is_made_again() {
     for (name, scene, provider) in Provider::all() {
         let faults = provider.steps().len();
