@@ -11,6 +11,7 @@ mod git;
 mod object_store;
 mod openbao;
 mod proxies;
+mod redis;
 mod registry;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -28,6 +29,7 @@ pub use git::{GitServer, GitServerOrder};
 pub use object_store::ObjectStore;
 pub use openbao::OpenBao;
 pub use proxies::{ForwardProxy, InterceptingProxy};
+pub use redis::Redis;
 pub use registry::Registry;
 
 /// Upper bound for a start. Under load an interpreter takes some seconds.

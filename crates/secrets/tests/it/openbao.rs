@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use courser_secrets::{FailureClass, Surroundings};
 use courser_testkit::id_token::Issuer;
 use courser_testkit::pki::Authority;
-use courser_testkit::servers::OpenBao;
+use courser_testkit::servers::{OpenBao, Redis};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -41,8 +41,7 @@ impl Scene {
             "deploy",
             "path \"ops/data/production/*\" { capabilities = [\"read\"] }\n\
              path \"legacy/*\" { capabilities = [\"read\"] }\n\
-             path \"totp/code/*\" { capabilities = [\"read\"] }\n\
-             path \"pki/*\" { capabilities = [\"read\", \"update\"] }",
+             path \"database/creds/*\" { capabilities = [\"read\"] }",
         );
         bao.jwt_role(
             "jwt",
@@ -121,40 +120,22 @@ async fn engines_fields_and_forms_are_read_with_one_login_and_revoked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_of_a_dynamic_secret_are_of_one_lease_which_is_revoked_with_its_token() {
     let scene = Scene::new();
-    let bao = &scene.bao;
-    bao.bao(&["secrets", "enable", "pki"], "");
-    bao.bao(
-        &[
-            "write",
-            "pki/root/generate/internal",
-            "common_name=root.test",
-        ],
-        "",
-    );
-    bao.bao(&["secrets", "enable", "totp"], "");
-    bao.bao(
-        &[
-            "write",
-            "totp/keys/k",
-            "generate=true",
-            "issuer=x",
-            "account_name=y",
-        ],
-        "",
-    );
-    let totp = ("generic", "totp");
-    let all = request(json!({
-        "ONE": scene.secret(totp, "code/k", "code"),
-        "CA": scene.secret(("generic", "pki"), "cert/ca", "certificate"),
-    }));
+    let redis = Redis::start(Ipv4Addr::LOCALHOST);
+    redis.serve_users(&scene.bao);
+    let jwt = scene.issuer.token(AUDIENCE);
+    let secret = |field: &str| {
+        let engine = ("generic", "database");
+        vault(&scene.bao.url(), &jwt, "deploy", engine, "creds/job", field)
+    };
+    let all = request(json!({"PASSWORD": secret("password"), "USER": secret("username")}));
     let resolved = resolved(&all, &scene.surroundings).await;
     let values = resolved.values();
-    assert!(values[0].1.starts_with("-----BEGIN CERTIFICATE-----"));
-    assert_eq!(values[1].1.len(), 6);
-    assert_eq!(
-        resolved.leases.revoke(&scene.surroundings).await.failures,
-        [""; 0]
-    );
+    assert!(values[1].1.starts_with("V_"), "{values:?}");
+    assert_eq!(scene.bao.leases("database/creds/job").len(), 1);
+    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    assert_eq!((revocation.tokens, revocation.leases), (1, 1));
+    assert_eq!(scene.bao.leases("database/creds/job"), [""; 0]);
+    assert!(scene.bao.accessors().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
