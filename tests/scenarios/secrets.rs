@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use courser_testkit::id_token::Issuer;
 use courser_testkit::pki::Authority;
-use courser_testkit::servers::OpenBao;
+use courser_testkit::servers::{OpenBao, Redis};
 use serde_json::{Value, json};
 
 use super::scene::{Scene, failed, success};
@@ -45,8 +45,7 @@ impl Vault {
         bao.policy(
             "deploy",
             "path \"ops/data/production/*\" { capabilities = [\"read\"] }\n\
-             path \"database/creds/*\" { capabilities = [\"read\"] }\n\
-             path \"pki/issue/*\" { capabilities = [\"read\", \"update\"] }",
+             path \"database/creds/*\" { capabilities = [\"read\"] }",
         );
         bao.jwt_role(
             "jwt",
@@ -228,11 +227,18 @@ fn s18_a_claim_that_is_not_bound_is_the_configurations_fault() {
 /// What is on the server while a job's script runs, and what is there when it has ended that way.
 fn revoked_when(end: impl FnOnce(&mut Vault), timeout: u64, script: &str) -> (Record, Vec<String>) {
     let mut vault = Vault::new();
+    let redis = Redis::start(Ipv4Addr::LOCALHOST);
+    redis.serve_users(&vault.bao);
     let script = format!("echo started; {script}");
     let mut job = vault.job(
         &[&script],
         &[("MY_SECRET", "production/db", "password", Some(false))],
     );
+    for field in ["username", "password"] {
+        let mut secret = vault.secret("creds/job", field, Some(false));
+        secret["vault"]["engine"] = json!({"name": "generic", "path": "database"});
+        job["secrets"][format!("DB_{field}")] = secret;
+    }
     job["runner_info"]["timeout"] = json!(timeout);
     vault.scene.gitlab.queue(&job);
     vault.scene.runner();
@@ -244,12 +250,16 @@ fn revoked_when(end: impl FnOnce(&mut Vault), timeout: u64, script: &str) -> (Re
     assert!(before.len() <= 1, "{before:?}");
     end(&mut vault);
     let job = vault.scene.gitlab.finished(1);
+    let leases = |vault: &Vault| vault.bao.leases("database/creds/job");
     // A runner that was killed revokes beside the jobs that it tells of.
     let deadline = std::time::Instant::now() + crate::world::PATIENCE;
-    while !vault.bao.accessors().is_empty() && std::time::Instant::now() < deadline {
+    while !(vault.bao.accessors().is_empty() && leases(&vault).is_empty())
+        && std::time::Instant::now() < deadline
+    {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    (job, vault.bao.accessors())
+    let left = [vault.bao.accessors(), leases(&vault)].concat();
+    (job, left)
 }
 
 #[test]
@@ -257,7 +267,10 @@ fn tokens_end_with_a_job_whose_script_fails() {
     let (job, left) = revoked_when(|_| (), 3600, "exit 3");
     assert_eq!(job.outcome(), failed("script_failure", 3));
     assert_eq!(left, [""; 0]);
-    assert!(job.text().contains("Revoked 1 token of this job's secrets"));
+    assert!(
+        job.text()
+            .contains("Revoked 1 token and 1 lease of this job's secrets")
+    );
 }
 
 #[test]
@@ -271,7 +284,10 @@ fn tokens_end_with_a_job_that_is_canceled() {
     let (job, left) = revoked_when(cancel, 3600, "sleep 60");
     assert_eq!(job.outcome(), failed("unknown_failure", 0));
     assert_eq!(left, [""; 0]);
-    assert!(job.text().contains("Revoked 1 token of this job's secrets"));
+    assert!(
+        job.text()
+            .contains("Revoked 1 token and 1 lease of this job's secrets")
+    );
 }
 
 #[test]
@@ -279,7 +295,10 @@ fn tokens_end_with_a_job_that_takes_too_long() {
     let (job, left) = revoked_when(|_| (), 2, "sleep 60");
     assert_eq!(job.outcome(), failed("job_execution_timeout", 0));
     assert_eq!(left, [""; 0]);
-    assert!(job.text().contains("Revoked 1 token of this job's secrets"));
+    assert!(
+        job.text()
+            .contains("Revoked 1 token and 1 lease of this job's secrets")
+    );
 }
 
 #[test]
@@ -290,6 +309,7 @@ fn tokens_of_a_runner_that_is_killed_end_at_its_next_start() {
             1,
             "the job runs, and its token lives"
         );
+        assert_eq!(vault.bao.leases("database/creds/job").len(), 1);
         vault.scene.runner().signal("KILL");
         assert_eq!(vault.scene.runner_ends(), -1);
         assert_eq!(vault.bao.accessors().len(), 1);
