@@ -10,7 +10,7 @@ use crate::BENCHMARKS;
 pub(crate) const USAGE: &str = "\
 courser-benches <courser> [BENCHMARK…] [options]
 
-Benchmarks: exec listing throughput idle sleeping start size trust trace archives docker (all of them when none is named)
+Benchmarks: exec listing throughput idle sleeping start size trust trace archives docker secrets (all of them when none is named)
 
   --gitlab-ci-local PATH  the peer of `exec` and `listing`; otherwise npm installs it in target/peers
   --gitlab-runner PATH    measure this gitlab-runner in `throughput`, `idle`, `sleeping`, `start`, `docker` too

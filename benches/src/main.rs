@@ -23,6 +23,7 @@ mod listing;
 mod memory;
 mod peers;
 mod resident;
+mod secrets;
 mod size;
 mod start;
 mod throughput;
@@ -41,7 +42,7 @@ use figure::Figure;
 type Benchmark = (&'static str, fn(&Arguments) -> Result<Vec<Figure>>);
 
 /// All of them, in the order of the table.
-const BENCHMARKS: [Benchmark; 11] = [
+const BENCHMARKS: [Benchmark; 12] = [
     ("exec", exec::figures),
     ("listing", listing::figures),
     ("throughput", throughput::figures),
@@ -53,6 +54,7 @@ const BENCHMARKS: [Benchmark; 11] = [
     ("trace", trace::figures),
     ("archives", archives::figures),
     ("docker", docker::figures),
+    ("secrets", secrets::figures),
 ];
 
 fn main() -> ExitCode {

@@ -116,6 +116,23 @@ pub(crate) async fn sweep_killed_runs(state: &ProjectState, session: &Session) {
     }
 }
 
+/// Jobs in a shell have the proxies of this environment; the coordinator is not behind them.
+fn not_by_proxy(variables: &Environment) -> Vec<String> {
+    let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+    let proxies = ["http_proxy", "https_proxy", "all_proxy"];
+    let has_proxy = proxies
+        .iter()
+        .any(|name| given(name).or(given(&name.to_ascii_uppercase())).is_some());
+    if !has_proxy {
+        return Vec::new();
+    }
+    // Programs look at one of the two, some at this one first, some at the other.
+    let direct = given("no_proxy").or(given("NO_PROXY"));
+    let direct: Vec<&str> = direct.into_iter().chain(["127.0.0.1", "localhost"]).collect();
+    let direct = direct.join(",");
+    vec![format!("NO_PROXY={direct}"), format!("no_proxy={direct}")]
+}
+
 /// Starts it.
 pub(super) fn start(
     coordinator: &Handle,
@@ -155,6 +172,7 @@ pub(super) fn start(
         url: coordinator.url().to_string(),
         token,
         executor: "shell".to_owned(),
+        environment: not_by_proxy(&session.environment.variables),
         custom_build_dir_enabled: ways.builds.as_ref().map(|_| true),
         builds_dir: path(ways.builds.unwrap_or_else(|| run.builds())),
         cache_dir: path(state.cache()),
@@ -235,4 +253,26 @@ pub(super) fn start(
         copies,
         kept,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coordinator_is_reached_without_a_proxy() {
+        let of = |variables: &[(&str, &str)]| {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            not_by_proxy(&Environment::new(variables.iter().map(owned))).join(" ")
+        };
+        assert_eq!(of(&[("NO_PROXY", "a")]), "");
+        assert_eq!(
+            of(&[("HTTPS_PROXY", "http://p:3128")]),
+            "NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost"
+        );
+        assert_eq!(
+            of(&[("https_proxy", "http://p:3128"), ("NO_PROXY", ".example,10.0.0.0/8")]),
+            "NO_PROXY=.example,10.0.0.0/8,127.0.0.1,localhost no_proxy=.example,10.0.0.0/8,127.0.0.1,localhost"
+        );
+    }
 }
