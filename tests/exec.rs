@@ -370,7 +370,8 @@ fn ctrl_c_and_a_closed_terminal_cancel_the_jobs_run_after_script_and_leave_no_pr
 /// Where a proxy answers, nothing would come of the coordinator.
 #[test]
 fn jobs_reach_the_coordinator_past_the_proxies_of_the_environment() {
-    let world = project("job:\n  script: [cat committed.txt]\n  artifacts: {paths: [committed.txt]}\n");
+    let world =
+        project("job:\n  script: [cat committed.txt]\n  artifacts: {paths: [committed.txt]}\n");
     for name in ["https_proxy", "HTTPS_PROXY"] {
         let finished = run(world.courser(["exec"]).env(name, "http://127.0.0.1:1"));
         assert_eq!(finished.code(), 0, "{name}: {}", finished.all());

@@ -56,11 +56,7 @@ async fn thirty_secrets_take_as_many_requests_as_logins_and_paths_side_by_side()
             requests,
             "one path: {one_path}"
         );
-        // At most 0.3 s where the machine has nothing else to do; one after the other they would take 1.5 s.
-        assert!(
-            took < Duration::from_millis(900),
-            "one path: {one_path}: {took:?}"
-        );
+        // What it has to take is measured in benches/ (`secrets`).
         println!("one path: {one_path}: {requests} requests in {took:?}");
     }
 }

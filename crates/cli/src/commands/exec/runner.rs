@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courser_config::{Config, RunnerConfig};
+use courser_config::{Config, Environment, RunnerConfig};
 use courser_coordinator::Handle;
 use courser_executor::Host;
 use courser_executor_docker::kept::{Keep, KeptJob};
@@ -128,7 +128,10 @@ fn not_by_proxy(variables: &Environment) -> Vec<String> {
     }
     // Programs look at one of the two, some at this one first, some at the other.
     let direct = given("no_proxy").or(given("NO_PROXY"));
-    let direct: Vec<&str> = direct.into_iter().chain(["127.0.0.1", "localhost"]).collect();
+    let direct: Vec<&str> = direct
+        .into_iter()
+        .chain(["127.0.0.1", "localhost"])
+        .collect();
     let direct = direct.join(",");
     vec![format!("NO_PROXY={direct}"), format!("no_proxy={direct}")]
 }
@@ -271,7 +274,10 @@ mod tests {
             "NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost"
         );
         assert_eq!(
-            of(&[("https_proxy", "http://p:3128"), ("NO_PROXY", ".example,10.0.0.0/8")]),
+            of(&[
+                ("https_proxy", "http://p:3128"),
+                ("NO_PROXY", ".example,10.0.0.0/8")
+            ]),
             "NO_PROXY=.example,10.0.0.0/8,127.0.0.1,localhost no_proxy=.example,10.0.0.0/8,127.0.0.1,localhost"
         );
     }
