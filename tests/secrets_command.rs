@@ -2,12 +2,15 @@
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use courser_testkit::pki::Authority;
+use courser_testkit::server::{FakeServer, Reply};
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
 
-use crate::world::{Finished, World, run};
+use crate::world::{Finished, Running, World, run};
 
 const PIPELINE: &str = "\
 deploy:
@@ -16,6 +19,8 @@ deploy:
     DB_PASSWORD: {vault: production/db/password@ops, token: $VAULT_ID_TOKEN}
     NO_FIELD: {vault: production/db/user@ops, token: $VAULT_ID_TOKEN}
     NO_RIGHT: {vault: staging/db/password@ops, token: $VAULT_ID_TOKEN}
+    NOTHING: {vault: production/nothing/password@ops, token: $VAULT_ID_TOKEN}
+    NO_ENGINE: {vault: {engine: {name: kv_v2, path: ops}, path: a, field: b}, token: $VAULT_ID_TOKEN}
   script: [exit 1]
 plain:
   script: [exit 1]
@@ -88,13 +93,15 @@ fn each_secret_of_a_job_is_tried_and_the_step_that_fails_says_what_to_change() {
     assert_eq!(checked.code(), 1, "{}", checked.all());
     for text in [
         "DB_PASSWORD  (vault)",
-        "✓ log in   role group-app at auth/jwt",
-        "✓ read     ops/data/production/db",
-        "✓ field    field password, 14 bytes",
-        "✗ field    field user: secret not found: NO_FIELD",
-        "✗ read     ops/data/staging/db: reading secret: reading from Vault: api error: status code 403",
+        "✓ log in    role group-app at auth/jwt",
+        "✓ read      ops/data/production/db",
+        "✓ field     field password, 14 bytes",
+        "✗ field     field user: secret not found: NO_FIELD",
+        "✗ read      ops/data/staging/db: reading secret: reading from Vault: api error: status code 403",
+        "✗ read      ops/data/production/nothing: secret not found: NOTHING",
+        "✗ settings  engine kv_v2: ",
         "path \"ops/data/staging/db\" { capabilities = [\"read\"] }",
-        "given back: 3",
+        "given back: 1",
     ] {
         assert!(checked.stdout.contains(text), "{text}: {}", checked.all());
     }
@@ -104,9 +111,9 @@ fn each_secret_of_a_job_is_tried_and_the_step_that_fails_says_what_to_change() {
     let json = scene.of_job(&["check", "deploy", "--json"], true);
     assert_eq!(json.code(), 1, "{}", json.all());
     let report: Value = serde_json::from_str(&json.stdout).expect("JSON");
-    assert_eq!(report["secrets"][0]["steps"][3]["state"], "passed");
-    assert_eq!(report["secrets"][2]["steps"][2]["state"], "failed");
-    assert_eq!(report["secrets"][2]["steps"][3]["state"], "not_reached");
+    assert_eq!(report["secrets"][0]["steps"][4]["state"], "passed");
+    assert_eq!(report["secrets"][2]["steps"][3]["state"], "failed");
+    assert_eq!(report["secrets"][2]["steps"][4]["state"], "not_reached");
     assert_eq!(report["left"], json!([]));
 
     // Without the CA nothing is sent.
@@ -178,7 +185,7 @@ fn one_value_is_given_out_and_its_token_is_gone() {
     assert!(
         other
             .stderr
-            .contains("it has: DB_PASSWORD, NO_FIELD, NO_RIGHT"),
+            .contains("it has: DB_PASSWORD, NO_FIELD, NO_RIGHT, NOTHING, NO_ENGINE"),
         "{}",
         other.all()
     );
@@ -223,7 +230,7 @@ fn a_secret_and_a_token_that_no_job_has_are_looked_at() {
     assert!(
         checked
             .stdout
-            .contains("✓ field    field password, 14 bytes"),
+            .contains("✓ field     field password, 14 bytes"),
         "{}",
         checked.all()
     );
@@ -266,6 +273,69 @@ fn a_secret_and_a_token_that_no_job_has_are_looked_at() {
         "{}",
         refused.all()
     );
+}
+
+#[test]
+fn ctrl_c_gives_the_token_back_and_leaves_nothing_here() {
+    let root = Authority::root("Vault").issue();
+    let leaf = root.server(&["127.0.0.1"]).issue();
+    let (told, requests) = std::sync::mpsc::channel();
+    let (told, reading) = (Mutex::new(told), Mutex::new(()));
+    let reading = Arc::new(reading);
+    let held = Arc::clone(&reading);
+    let held = held.lock().expect("free");
+    let of_server = Arc::clone(&reading);
+    let server = FakeServer::https(&leaf, move |request| {
+        let path = request.path.clone();
+        told.lock()
+            .expect("nobody panicked")
+            .send(path.clone())
+            .ok();
+        if path.ends_with("/login") {
+            return Reply::json(
+                200,
+                &json!({"auth": {"client_token": "s.t", "lease_duration": 600, "token_type": "service"}}),
+            );
+        }
+        if path.ends_with("/revoke-self") {
+            return Reply::status(204);
+        }
+        // It never answers.
+        drop(of_server.lock());
+        Reply::status(404)
+    });
+    let world = World::new();
+    world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
+    world.write("home/ca.pem", root.certificate_pem());
+    for words in [&["check", "deploy"][..], &["get", "deploy", "DB_PASSWORD"]] {
+        let mut command = world.courser(["secrets"]);
+        command
+            .args(words)
+            .args([
+                "--variable",
+                &format!("VAULT_SERVER_URL={}", server.url("")),
+            ])
+            .current_dir(world.path("work/project"))
+            .env("VAULT_CACERT", world.path("home/ca.pem"));
+        let mut running = Running::start(&mut command);
+        let next = || {
+            requests
+                .recv_timeout(Duration::from_secs(180))
+                .expect("a request")
+        };
+        assert_eq!(next(), "/v1/auth/jwt/login");
+        assert!(next().starts_with("/v1/ops/data/"));
+        running.signal("INT");
+        while next() != "/v1/auth/token/revoke-self" {}
+        assert_eq!(running.end().code(), Some(130), "{words:?}");
+        let state = world
+            .program("find")
+            .args([".", "-path", "*/runs/*"])
+            .output();
+        let state = state.expect("find").stdout;
+        assert!(state.is_empty(), "{}", String::from_utf8_lossy(&state));
+    }
+    drop(held);
 }
 
 /// The commands of `docs/secrets.md`, as they stand there, from an empty server to a green job.
@@ -324,7 +394,7 @@ fn the_page_leads_from_an_empty_server_to_a_green_job() {
     assert_eq!(ran.code(), 0, "{}", ran.all());
     for text in [
         "role app admits jobs",
-        "✓ field    field password, 18 bytes",
+        "✓ field     field password, 18 bytes",
         "Revoked 1 token of this job's secrets",
     ] {
         assert!(ran.all().contains(text), "{text}: {}", ran.all());

@@ -28,5 +28,5 @@ pub use courser_config::SecretsConfig;
 pub use environment::Environment;
 pub use failure::{Failure, FailureClass};
 pub use leases::{Leases, Obtained, Revocation};
-pub use resolve::{Request, resolve};
+pub use resolve::{Request, resolve, resolve_each};
 pub use surroundings::Surroundings;

@@ -271,6 +271,38 @@ async fn once(
     result
 }
 
+/// Looks at each secret of a request, for people: one that fails does not end the look at the others. One attempt, the
+/// same requests as [`resolve`]; after `stop` what has not come is told as a failure.
+pub async fn resolve_each(
+    request: &Request,
+    surroundings: &Surroundings,
+    leases: &Leases,
+    stop: &CancellationToken,
+) -> Vec<(String, Result<Option<JobVariable>, Failure>)> {
+    let session = Session::new(surroundings, leases);
+    let providers = Providers::new(&session);
+    let looking = request.secrets.iter().map(|(name, secret)| {
+        let providers = &providers;
+        async move {
+            let got = tokio::select! {
+                got = providers.get(secret) => got,
+                () = stop.cancelled() => Some(Err(Failure::system("canceled"))),
+            };
+            let looked = match got {
+                None => Ok(None),
+                Some(Err(failure)) => Err(failure),
+                Some(Ok(Resolution::Value(value))) => variable(name, secret, value).map(Some),
+                Some(Ok(Resolution::Missing(missing))) => {
+                    empty(name, &missing, true, &|_| {}).map(|_| None)
+                }
+            };
+            (name.clone(), looked)
+        }
+    });
+    let looking = futures_util::stream::iter(looking).buffered(SIDE_BY_SIDE);
+    looking.collect().await
+}
+
 /// The value of a secret that is missing, where that is allowed.
 fn empty(
     name: &str,

@@ -12,6 +12,7 @@ use courser_pipeline::JobWhen;
 use courser_protocol::JobResponse;
 use courser_runner::client::{Api, info};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::containers::ContainerOptions;
 use super::launch::{self, Request};
@@ -59,6 +60,7 @@ impl HandedOut {
     pub(crate) async fn of(
         job: &str,
         options: &PipelineOptions,
+        stop: &CancellationToken,
         session: &Session,
     ) -> Result<Self, Failure> {
         let mut names = vec![job.to_owned()];
@@ -86,7 +88,12 @@ impl HandedOut {
         let state = ProjectState::of(&session.environment, &request.target.project.root);
         let kept = |error| Failure::internal(format!("{}: {error}", state.root().display()));
         let run = state.begin_run(Timestamp::now()).map_err(kept)?;
-        match Box::pin(hand_out(job, request, &run, session)).await {
+        let handing_out = Box::pin(hand_out(job, request, &run, session));
+        let handed_out = tokio::select! {
+            handed_out = handing_out => handed_out,
+            () = stop.cancelled() => Err(Failure::new(Code::Interrupted, "interrupted")),
+        };
+        match handed_out {
             Ok((payload, coordinator)) => Ok(Self {
                 payload,
                 coordinator,

@@ -7,6 +7,7 @@ use courser_pipeline::VaultSecret as ShortForm;
 use courser_protocol::secrets::{VaultAuth, VaultEngine, VaultSecret, VaultServer};
 use courser_protocol::{JobSecret, JobSecrets, JobVariable, Secret};
 use courser_secrets::Surroundings;
+use tokio_util::sync::CancellationToken;
 
 use super::jwt;
 use crate::commands::exec::handed_out::{HandedOut, PipelineOptions};
@@ -71,6 +72,7 @@ impl Asked {
         pipeline: &PipelineOptions,
         vault: &VaultOptions,
         ca_file: Option<&str>,
+        stop: &CancellationToken,
         session: &Session,
     ) -> Result<Self, Failure> {
         let working_directory = &session.environment.working_directory;
@@ -80,7 +82,7 @@ impl Asked {
         };
         match (job, &vault.vault) {
             (Some(job), None) => {
-                let handed_out = HandedOut::of(job, pipeline, session).await?;
+                let handed_out = HandedOut::of(job, pipeline, stop, session).await?;
                 let Some(secrets) = handed_out.payload.secrets.clone() else {
                     handed_out.finish().await?;
                     let message = format!("{job:?} asks for no secrets: it has no `secrets:`");

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use courser_protocol::{JobSecret, JobSecrets};
-use courser_secrets::{Failure as Refused, Leases, Request, Revocation, resolve};
-use futures_util::future::join_all;
+use courser_protocol::{JobSecret, JobVariable};
+use courser_secrets::{Failure as Refused, Leases, Request, resolve_each};
 use tokio_util::sync::CancellationToken;
 
 use super::asked::{Asked, VaultOptions};
@@ -81,30 +80,36 @@ struct Report {
 }
 
 /// Runs it.
-pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    check: Check,
+    stop: &CancellationToken,
+    session: &Session,
+) -> Result<ExitCode, Failure> {
     let asked = Asked::of(
         check.job.as_deref(),
         &check.pipeline,
         &check.vault,
         check.ca_file.as_deref(),
+        stop,
         session,
     )
     .await?;
-    let looking = asked
-        .secrets
-        .iter()
-        .map(|(name, secret)| look(name, secret, &asked));
-    let (mut secrets, mut revoked, mut left) = (Vec::new(), 0, Vec::new());
-    for (looked, revocation) in join_all(looking).await {
-        secrets.push(looked);
-        revoked += revocation.tokens + revocation.leases;
-        left.extend(revocation.failures);
-    }
+    let request = Request::new(&asked.secrets, |text| asked.expand(text));
+    let leases = Leases::default();
+    let got = resolve_each(&request, &asked.surroundings, &leases, stop).await;
+    let revocation = leases.revoke(&asked.surroundings).await;
+    let secrets = asked.secrets.iter().zip(&got);
+    let secrets = secrets.map(|((name, secret), (_, got))| looked(name, secret, &asked, got));
+    let secrets = secrets.collect();
     asked.finish().await?;
+    if stop.is_cancelled() {
+        return Err(Failure::new(Code::Interrupted, "interrupted"));
+    }
+    let revoked = revocation.tokens + revocation.leases;
     let report = Report {
         secrets,
         revoked: (revoked > 0).then_some(revoked),
-        left,
+        left: revocation.failures,
     };
     if check.json {
         print_json(&report)?;
@@ -117,34 +122,28 @@ pub(super) async fn run(check: Check, session: &Session) -> Result<ExitCode, Fai
     })
 }
 
-/// Fetches one secret by itself: one that fails does not hide the next.
-async fn look(name: &str, secret: &JobSecret, asked: &Asked) -> (Looked, Revocation) {
-    let alone: JobSecrets = [(name.to_owned(), secret.clone())].into_iter().collect();
-    let request = Request::new(&alone, |text| asked.expand(text));
-    let leases = Leases::default();
-    let stop = CancellationToken::new();
-    let said = |_: &str| {};
-    let got = resolve(&request, &asked.surroundings, &leases, &stop, &said).await;
-    let logged_in = !leases.is_empty();
-    let size = got.map(|variables| {
-        let mut values = variables.iter();
-        values.next().map(|variable| variable.value.expose().len())
+/// What came of one secret.
+type Got = Result<Option<JobVariable>, Refused>;
+
+fn looked(name: &str, secret: &JobSecret, asked: &Asked, got: &Got) -> Looked {
+    let size = got.as_ref().map(|variable| {
+        let variable = variable.as_ref();
+        variable.map_or(0, |variable| variable.value.expose().len())
     });
     let steps = match provider(secret) {
-        Some("vault") => of_vault(secret, asked, size.as_ref(), logged_in),
-        Some(_) => vec![fetched(size.as_ref())],
+        Some("vault") => of_vault(secret, asked, size),
+        Some(_) => vec![fetched(size)],
         None => vec![Step::failed(
             "provider",
             "no provider that a runner knows",
             Vec::new(),
         )],
     };
-    let looked = Looked {
+    Looked {
         name: name.to_owned(),
         provider: provider(secret).unwrap_or("unknown"),
         steps,
-    };
-    (looked, leases.revoke(&asked.surroundings).await)
+    }
 }
 
 /// The keyword of `.gitlab-ci.yml`.
@@ -163,19 +162,19 @@ fn provider(secret: &JobSecret) -> Option<&'static str> {
     known.find_map(|(is_there, name)| is_there.then_some(name))
 }
 
-/// Bytes of the value; `None` where the secret is no provider's.
-type Size<'a> = Result<&'a Option<usize>, &'a Refused>;
+/// Bytes of the value.
+type Size<'a> = Result<usize, &'a Refused>;
 
 /// A provider whose login and read are one thing to its users.
 fn fetched(size: Size<'_>) -> Step {
     match size {
-        Ok(size) => Step::passed("fetch", bytes(size.unwrap_or(0))),
+        Ok(size) => Step::passed("fetch", bytes(size)),
         Err(refused) => Step::failed("fetch", refused.to_string(), refused.advice.clone()),
     }
 }
 
 /// Connection, login, read, field: by how far it came.
-fn of_vault(secret: &JobSecret, asked: &Asked, size: Size<'_>, logged_in: bool) -> Vec<Step> {
+fn of_vault(secret: &JobSecret, asked: &Asked, size: Size<'_>) -> Vec<Step> {
     let Some(vault) = &secret.vault else {
         return vec![fetched(size)];
     };
@@ -196,7 +195,9 @@ fn of_vault(secret: &JobSecret, asked: &Asked, size: Size<'_>, logged_in: bool) 
         asked.expand(&vault.path)
     );
     let field = format!("field {}", asked.expand(&vault.field));
+    let engine = format!("engine {}", asked.expand(&vault.engine.name));
     let plan = [
+        ("settings", engine),
         ("connect", server),
         ("log in", login),
         ("read", path),
@@ -204,7 +205,7 @@ fn of_vault(secret: &JobSecret, asked: &Asked, size: Size<'_>, logged_in: bool) 
     ];
     let (came, refused) = match size {
         Ok(_) => (plan.len(), None),
-        Err(refused) => (came_to(&refused.to_string(), logged_in), Some(refused)),
+        Err(refused) => (came_to(refused), Some(refused)),
     };
     let steps = plan
         .into_iter()
@@ -220,9 +221,7 @@ fn of_vault(secret: &JobSecret, asked: &Asked, size: Size<'_>, logged_in: bool) 
                 advice: Vec::new(),
             },
             _ => match (step, size) {
-                ("field", Ok(size)) => {
-                    Step::passed(step, format!("{detail}, {}", bytes(size.unwrap_or(0))))
-                }
+                ("field", Ok(size)) => Step::passed(step, format!("{detail}, {}", bytes(size))),
                 _ => Step::passed(step, detail),
             },
         });
@@ -230,19 +229,25 @@ fn of_vault(secret: &JobSecret, asked: &Asked, size: Size<'_>, logged_in: bool) 
 }
 
 /// The place of the step that failed.
-fn came_to(refused: &str, logged_in: bool) -> usize {
-    if logged_in {
-        // A path that is not there and a field that is not are one answer to the runner.
-        return if refused.contains("secret not found") {
-            3
-        } else {
-            2
-        };
+fn came_to(refused: &Refused) -> usize {
+    let text = refused.to_string();
+    let has = |part: &str| text.contains(part);
+    let nothing_there = || {
+        let mut advice = refused.advice.iter();
+        advice.any(|line| line.contains("there is nothing at"))
+    };
+    if has("authenticating Vault client: ") {
+        // The server said something, or there is no connection, or nobody trusts it.
+        let answered = has("api error: status code") || !has("writing to Vault");
+        return if answered { 2 } else { 1 };
     }
-    let answered = refused.contains("api error: status code")
-        || refused.contains("no result from Vault")
-        || !refused.contains("writing to Vault");
-    usize::from(answered)
+    if has("secret not found") && !nothing_there() {
+        return 4;
+    }
+    if has("reading secret") || has("secret not found") {
+        return 3;
+    }
+    0
 }
 
 fn bytes(count: usize) -> String {
@@ -293,9 +298,9 @@ impl Report {
                     State::NotReached => ("-", dim),
                 };
                 let detail = step.detail.split_whitespace().collect::<Vec<_>>().join(" ");
-                let _ = writeln!(text, "  {style}{mark}{style:#} {:7}  {detail}", step.step);
+                let _ = writeln!(text, "  {style}{mark}{style:#} {:8}  {detail}", step.step);
                 for advice in &step.advice {
-                    let _ = writeln!(text, "             → {advice}");
+                    let _ = writeln!(text, "              → {advice}");
                 }
             }
         }
@@ -306,44 +311,5 @@ impl Report {
             let _ = writeln!(text, "{bad}not given back{bad:#}: {left}");
         }
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_belongs_to_the_step_that_it_names() {
-        let preparing = "initializing Vault service: preparing authenticated client";
-        for (refused, logged_in, place) in [
-            (
-                "authenticating Vault client: writing to Vault: Put \"https://v\": tls: failed to verify certificate",
-                false,
-                0,
-            ),
-            (
-                "authenticating Vault client: writing to Vault: api error: status code 400: missing role",
-                false,
-                1,
-            ),
-            (
-                "initializing auth method factory: factory for auth method \"x\"",
-                false,
-                1,
-            ),
-            (
-                "reading secret: reading from Vault: api error: status code 403: x",
-                true,
-                2,
-            ),
-            ("secret not found: A", true, 3),
-        ] {
-            let refused = match logged_in {
-                true => refused.to_owned(),
-                false => format!("{preparing}: {refused}"),
-            };
-            assert_eq!(came_to(&refused, logged_in), place, "{refused}");
-        }
     }
 }

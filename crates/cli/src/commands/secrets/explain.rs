@@ -107,11 +107,12 @@ fn shown(name: &str, value: &Value) -> String {
 /// What a provider would stumble over.
 fn remarks(header: &Map<String, Value>, claims: &Map<String, Value>, now: i64) -> Vec<String> {
     let mut remarks = Vec::new();
-    let time = |name: &str| claims.get(name).and_then(Value::as_i64);
+    // A fraction of a second is nobody's concern here; what is no time at all is far away.
+    let time = |name: &str| claims.get(name).and_then(Value::as_f64).map(|at| at as i64);
     match time("exp") {
-        Some(end) if end + SKEW < now => remarks.push(format!(
+        Some(end) if end.saturating_add(SKEW) < now => remarks.push(format!(
             "it expired {} s ago: ID tokens are signed when a job is handed out and live as long as its timeout",
-            now - end
+            now.saturating_sub(end)
         )),
         Some(_) => {}
         None => remarks.push("it has no exp: Vault wants one of exp, nbf, iat".to_owned()),
@@ -121,7 +122,7 @@ fn remarks(header: &Map<String, Value>, claims: &Map<String, Value>, now: i64) -
     {
         remarks.push(format!(
             "it counts in {} s only (nbf): is this machine's clock right?",
-            begin - now
+            begin.saturating_sub(now)
         ));
     }
     let text = |values: &Map<String, Value>, name: &str| {
@@ -176,6 +177,9 @@ mod tests {
         assert!(with("exp", json!(900)).contains("expired 100 s ago"));
         assert_eq!(with("exp", json!(950)), "");
         assert!(with("exp", Value::Null).contains("no exp"));
+        assert_eq!(with("exp", json!(1e9)), "");
+        assert_eq!(with("exp", json!(i64::MAX)), "");
+        assert!(with("exp", json!(i64::MIN)).contains("expired"));
         assert!(with("nbf", json!(1_200)).contains("counts in 200 s"));
         assert!(with("iss", json!("gitlab.example")).contains("without a scheme"));
         assert!(with("aud", Value::Null).contains("bound_audiences"));

@@ -47,16 +47,21 @@ value is shown: a dynamic secret ends with it, and is refused.
 Exit codes: 0 here it is, 1 it cannot be had.";
 
 /// Runs it.
-pub(super) async fn run(get: Get, session: &Session) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    get: Get,
+    stop: &CancellationToken,
+    session: &Session,
+) -> Result<ExitCode, Failure> {
     let asked = Asked::of(
         get.job.as_deref(),
         &get.pipeline,
         &get.vault,
         get.ca_file.as_deref(),
+        stop,
         session,
     )
     .await?;
-    let got = fetch(&asked, get.name.as_deref()).await;
+    let got = fetch(&asked, get.name.as_deref(), stop).await;
     asked.finish().await?;
     let value = got?;
     match &get.output {
@@ -78,7 +83,11 @@ pub(super) async fn run(get: Get, session: &Session) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-async fn fetch(asked: &Asked, name: Option<&str>) -> Result<Secret, Failure> {
+async fn fetch(
+    asked: &Asked,
+    name: Option<&str>,
+    stop: &CancellationToken,
+) -> Result<Secret, Failure> {
     let mut all = asked.secrets.iter();
     let wanted = match name {
         None => all.next(),
@@ -97,12 +106,14 @@ async fn fetch(asked: &Asked, name: Option<&str>) -> Result<Secret, Failure> {
     let alone: JobSecrets = [(name.to_owned(), secret)].into_iter().collect();
     let request = Request::new(&alone, |text| asked.expand(text));
     let leases = Leases::default();
-    let stop = CancellationToken::new();
-    let got = resolve(&request, &asked.surroundings, &leases, &stop, &|_| {}).await;
+    let got = resolve(&request, &asked.surroundings, &leases, stop, &|_| {}).await;
     let is_leased = leases.held().iter().any(|held| !held.leases.is_empty());
     let revocation = leases.revoke(&asked.surroundings).await;
     for left in &revocation.failures {
         anstream::eprintln!("warning: not revoked: {left}");
+    }
+    if stop.is_cancelled() {
+        return Err(Failure::new(Code::Interrupted, "interrupted"));
     }
     let variables = got.map_err(|refused| {
         let failure = Failure::new(Code::Failed, refused.to_string());
