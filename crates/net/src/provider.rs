@@ -24,6 +24,22 @@ pub struct ProviderTls {
     pub(crate) server_name: Option<String>,
 }
 
+impl ProviderTls {
+    /// Whether there is a client certificate to show.
+    pub fn has_identity(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// The same trust for servers that are shown no client certificate.
+    #[must_use]
+    pub fn without_identity(&self) -> Self {
+        Self {
+            identity: None,
+            ..self.clone()
+        }
+    }
+}
+
 impl SecretsTrust {
     /// Reads what the variables name. Blocks.
     ///

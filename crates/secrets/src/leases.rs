@@ -8,15 +8,15 @@ use courser_protocol::Secret;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::exchange::Repeat;
+use crate::exchange::{Repeat, Reply};
 use crate::resolve::Session;
-use crate::vault::{Server, TOKEN};
+use crate::vault::{Server, TOKEN, error_list, without_user};
 use crate::{Failure, Surroundings};
 
 /// A token of a server, and what was made with it. Holds no secret value but the token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Obtained {
-    /// Base URL of the server.
+    /// Base URL of the server as the job gave it: not for texts, it may name a user with a password.
     pub server: String,
     /// Namespace of the login; empty is none.
     pub namespace: String,
@@ -68,32 +68,63 @@ async fn revoke(session: &Session<'_>, obtained: &Obtained) -> End {
         Err(failure) => return End::Failed(failure.to_string()),
     };
     if obtained.batch {
-        let mut leases = 0;
+        let mut failures = Vec::new();
         for lease in &obtained.leases {
             let body = serde_json::json!({"lease_id": lease}).to_string();
             match put(&server, obtained, "sys/leases/revoke", body.into_bytes()).await {
-                Ok(status) if status.is_success() => leases += 1,
-                Ok(status) => {
-                    return End::Failed(format!(
-                        "the lease {lease} of a batch token: status {}",
-                        status.as_u16()
+                Ok(reply) if reply.status.is_success() => {}
+                Ok(reply) => {
+                    let refused = refused(&reply, "sys/leases/revoke");
+                    failures.push(format!(
+                        "the lease {lease:.100?} of a batch token: {refused}"
                     ));
                 }
-                Err(failure) => return End::Failed(failure.to_string()),
+                Err(failure) => failures.push(failure.to_string()),
             }
         }
-        return End::Batch { leases };
+        let leases = obtained.leases.len();
+        return match failures.first() {
+            None => End::Batch { leases },
+            Some(first) => End::Failed(format!(
+                "{} of {leases} leases were not revoked: {first}",
+                failures.len()
+            )),
+        };
     }
     match put(&server, obtained, "auth/token/revoke-self", Vec::new()).await {
-        Ok(status) if status.is_success() => End::Revoked,
+        Ok(reply) if reply.status.is_success() => End::Revoked,
         // It is over or used up, and its leases with it.
-        Ok(StatusCode::FORBIDDEN) => End::Ended,
-        Ok(status) => End::Failed(format!(
-            "auth/token/revoke-self: status {}",
-            status.as_u16()
-        )),
+        Ok(reply) if is_of_bad_token(&reply) => End::Ended,
+        Ok(reply) => End::Failed(refused(&reply, "auth/token/revoke-self")),
         Err(failure) => End::Failed(failure.to_string()),
     }
+}
+
+/// Whether an answer says that there is no such token. What a policy forbids is called `permission denied` too, but
+/// as one of `1 error occurred:`.
+fn is_of_bad_token(reply: &Reply) -> bool {
+    if reply.status != StatusCode::FORBIDDEN {
+        return false;
+    }
+    let Some(errors) = error_list(reply) else {
+        return false;
+    };
+    let lines = || errors.iter().flat_map(|error| error.lines());
+    let says = |text: &str| {
+        lines().any(|line| line.trim_start_matches(['\t', ' ', '*']).trim_end() == text)
+    };
+    errors == ["permission denied"] || says("invalid token") || says("bad token")
+}
+
+/// An answer that is a refusal, with what lacks where it is a policy's.
+fn refused(reply: &Reply, path: &str) -> String {
+    let status = reply.status.as_u16();
+    if reply.status == StatusCode::FORBIDDEN && error_list(reply).is_some() {
+        return format!(
+            "{path}: status {status}: a policy of the role must allow it: path \"{path}\" {{ capabilities = [\"update\"] }}"
+        );
+    }
+    format!("{path}: status {status}")
 }
 
 async fn put(
@@ -101,11 +132,10 @@ async fn put(
     obtained: &Obtained,
     path: &str,
     body: Vec<u8>,
-) -> Result<StatusCode, Failure> {
+) -> Result<Reply, Failure> {
     let call = server.call(Method::PUT, path, &obtained.namespace)?;
     let call = Server::with_json(call, body).secret_header(TOKEN, obtained.token.expose());
-    let reply = server.send(call, Repeat::Always).await?;
-    Ok(reply.status)
+    server.send(call, Repeat::Always).await
 }
 
 /// Everything obtained for one job.
@@ -168,7 +198,8 @@ impl Leases {
                 End::Ended => sum.ended += 1,
                 End::Batch { leases } => sum.leases += leases,
                 End::Failed(why) => {
-                    sum.failures.push(format!("{}: {why}", obtained.server));
+                    sum.failures
+                        .push(format!("{}: {why}", without_user(&obtained.server)));
                     continue;
                 }
             }

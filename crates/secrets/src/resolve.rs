@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::aws::Aws;
 use crate::azure::Azure;
@@ -16,7 +17,8 @@ use crate::exchange::{Bounds, Exchange};
 use crate::expansion::expanded;
 use crate::gitlab_secrets_manager::GitLabSecretsManager;
 use crate::google::Google;
-use crate::vault::Vault;
+use crate::surroundings::VaultClients;
+use crate::vault::{Certificate, Vault};
 use crate::{Failure, FailureClass, Leases, Surroundings};
 
 /// Requests that are under way at the same time.
@@ -94,7 +96,7 @@ pub(crate) struct Session<'a> {
     pub(crate) leases: &'a Leases,
     bounds: Arc<Bounds>,
     cloud: OnceLock<Exchange>,
-    vault: OnceCell<Result<Exchange, Failure>>,
+    vault: OnceCell<Result<VaultClients, Failure>>,
 }
 
 impl<'a> Session<'a> {
@@ -117,12 +119,21 @@ impl<'a> Session<'a> {
     }
 
     /// Requests to Vault and OpenBao, which have trust of their own beside that of GitLab.
-    pub(crate) async fn vault_exchange(&self) -> Result<Exchange, Failure> {
-        let made = self.vault.get_or_init(|| async {
-            let client = self.surroundings.vault_client().await?;
-            Ok(self.exchange_of(client))
-        });
-        made.await.clone()
+    /// Says also what becomes of the runner's certificate there.
+    pub(crate) async fn vault_exchange(
+        &self,
+        server: Option<&Url>,
+    ) -> Result<(Exchange, Certificate), Failure> {
+        let made = self.vault.get_or_init(|| self.surroundings.vault_clients());
+        let clients = made.await.as_ref().map_err(Clone::clone)?;
+        let (client, certificate) = match (&clients.identified, server) {
+            (Some((Some(origin), client)), Some(server)) if *origin == server.origin() => {
+                (client, Certificate::Shown)
+            }
+            (Some(_), _) => (&clients.anonymous, Certificate::Withheld),
+            (None, _) => (&clients.anonymous, Certificate::None),
+        };
+        Ok((self.exchange_of(client.clone()), certificate))
     }
 
     /// Requests over a client with another trust.

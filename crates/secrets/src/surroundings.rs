@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use courser_config::SecretsConfig;
 use courser_net::{Ambience, Client, ClientSettings, Legs, ProxySettings, TlsOptions};
+use url::{Origin, Url};
 
 use crate::{Environment, Failure};
 
@@ -24,6 +25,15 @@ pub struct Surroundings {
     pub settings: SecretsConfig,
     /// Clock and randomness.
     pub ambience: Ambience,
+}
+
+/// Clients for Vault and OpenBao. The certificate that the runner's environment names is for the server that the
+/// environment names, too: any other is a job's choice, and with it a job could log in there as the runner's host.
+pub(crate) struct VaultClients {
+    /// Shows no certificate.
+    pub(crate) anonymous: Client,
+    /// Shows it, and only to this origin; nothing where there is none to show.
+    pub(crate) identified: Option<(Option<Origin>, Client)>,
 }
 
 impl Surroundings {
@@ -55,10 +65,10 @@ impl Surroundings {
         Client::with_ambience(self.client_settings(trust), self.ambience)
     }
 
-    /// A client for Vault and OpenBao: trusts what `VAULT_CACERT` and its siblings name beside all that others trust,
-    /// and goes through their proxy. The variables are read anew each time; a fault in them fails the secret, as
+    /// Clients for Vault and OpenBao: they trust what `VAULT_CACERT` and its siblings name beside all that others trust,
+    /// and go through their proxy. The variables are read anew each time; a fault in them fails the secret, as
     /// upstream.
-    pub(crate) async fn vault_client(&self) -> Result<Client, Failure> {
+    pub(crate) async fn vault_clients(&self) -> Result<VaultClients, Failure> {
         let failed = |text: String| {
             Failure::system(text).within("error encountered setting up default configuration")
         };
@@ -81,7 +91,16 @@ impl Surroundings {
                 no_proxy: None,
             };
         }
-        Ok(Client::of_provider(settings, self.ambience, provider))
+        let client = |provider| Client::of_provider(settings.clone(), self.ambience, provider);
+        let identified = provider.has_identity().then(|| {
+            let origin = self.variable_of_vault("ADDR");
+            let origin = origin.and_then(|address| Url::parse(address).ok());
+            (origin.map(|url| url.origin()), client(provider.clone()))
+        });
+        Ok(VaultClients {
+            anonymous: client(provider.without_identity()),
+            identified,
+        })
     }
 
     /// `BAO_<suffix>`, also where it is empty, else `VAULT_<suffix>`.

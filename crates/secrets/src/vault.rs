@@ -17,7 +17,7 @@ use crate::{Failure, FailureClass};
 use answer::Content;
 pub(crate) use answer::{Fields, text_of};
 use login::{Login, LoginKey, Token};
-pub(crate) use server::{Server, TOKEN, api_failure, clean};
+pub(crate) use server::{Certificate, Server, TOKEN, api_failure, clean, error_list, without_user};
 
 const READING: &str = "reading secret: reading from Vault";
 

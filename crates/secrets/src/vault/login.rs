@@ -130,12 +130,14 @@ struct LoginData {
 impl Login {
     /// Asks nothing yet.
     pub(super) async fn new(session: &Session<'_>, key: &LoginKey) -> Result<Self, Failure> {
-        let server = Server::new(session, &key.url).await;
-        let path = clean(&["auth", &key.mount, "login"]);
+        let preparing = |failure: Failure| failure.within(PREPARING);
+        let server = Server::new(session, &key.url).await.map_err(preparing)?;
+        let path = clean(&["auth", &key.mount, "login"]).map_err(preparing)?;
+        server.refuse_certificate_login(&path).map_err(preparing)?;
         Ok(Self {
             key: key.clone(),
-            server: server.map_err(|failure| failure.within(PREPARING))?,
-            path: path.map_err(|failure| failure.within(PREPARING))?,
+            server,
+            path,
             current: Mutex::default(),
         })
     }

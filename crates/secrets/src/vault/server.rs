@@ -22,6 +22,18 @@ pub(crate) struct Server {
     url: String,
     base: Base,
     exchange: Exchange,
+    certificate: Certificate,
+}
+
+/// What a server sees of the certificate that the runner's environment names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Certificate {
+    /// There is none.
+    None,
+    /// It is shown when the server asks.
+    Shown,
+    /// It is for another server than this one.
+    Withheld,
 }
 
 #[derive(Clone)]
@@ -37,24 +49,45 @@ enum Base {
 impl Server {
     /// A server by its URL. Fails with upstream's words for what Go cannot read as a URL.
     pub(crate) async fn new(session: &Session<'_>, url: &str) -> Result<Self, Failure> {
-        let exchange = session.vault_exchange().await;
-        let exchange = exchange.map_err(|failure| failure.within("creating new Vault client"))?;
         let base = base(url).map_err(|fault| {
-            let failure = Failure::new(FailureClass::System, format!("parse {url:?}: {fault}"));
+            let shown = without_user(url);
+            let failure = Failure::new(FailureClass::System, format!("parse {shown:?}: {fault}"));
             failure.within("creating new Vault client").advise(
                 "VAULT_SERVER_URL must be a URL with its scheme, such as https://vault.example.com:8200",
             )
-        })?;
+        });
+        let asked = match &base {
+            Ok(Base::Http(url)) => Some(url),
+            Ok(Base::Unsupported { .. }) | Err(_) => None,
+        };
+        let exchange = session.vault_exchange(asked).await;
+        let (exchange, certificate) =
+            exchange.map_err(|failure| failure.within("creating new Vault client"))?;
+        let base = base?;
         Ok(Self {
             url: url.to_owned(),
             base,
             exchange,
+            certificate,
         })
     }
 
-    /// Its URL as given.
+    /// Its URL as given: a secret where it names a user with a password.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Fails for logins that go by the runner's certificate: a job would be whom the runner's host is.
+    pub(crate) fn refuse_certificate_login(&self, path: &str) -> Result<(), Failure> {
+        let by_certificate = path.split('/').any(|segment| segment == "cert");
+        if self.certificate != Certificate::Shown || !by_certificate {
+            return Ok(());
+        }
+        let text = format!(
+            "{path:?} logs in by certificate, and the one that VAULT_CLIENT_CERT of the runner names is not the job's"
+        );
+        Err(Failure::new(FailureClass::Configuration, text)
+            .advise("VAULT_AUTH_PATH must be the mount of an auth method for JWTs, such as jwt"))
     }
 
     /// A call of a path below `/v1/`.
@@ -75,8 +108,13 @@ impl Server {
                 ));
             }
         };
+        let below = || ["v1"].into_iter().chain(path.split('/'));
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1").extend(path.split('/'));
+            segments.pop_if_empty().extend(below());
+        }
+        if !ends_with(&url, below()) {
+            let text = format!("the path {path:?} cannot be sent as it is");
+            return Err(Failure::new(FailureClass::Configuration, text));
         }
         let mut call = Call::new(method, url);
         call.headers
@@ -109,7 +147,17 @@ impl Server {
     pub(crate) async fn send(&self, call: Call, repeat: Repeat) -> Result<Reply, Failure> {
         let verb = go_verb(&call.method);
         let shown = courser_net::shown_url(&call.url);
-        let told = |error: &CallError| told(verb, &shown, error, repeat);
+        let told = |error: &CallError| {
+            let failure = told(verb, &shown, error, repeat);
+            let asked = error.to_string().contains("remote error: tls:");
+            if asked && self.certificate == Certificate::Withheld {
+                return failure.advise(
+                    "VAULT_CLIENT_CERT of the runner is shown only to the server that VAULT_ADDR of the runner names, \
+                     which is another one or not set",
+                );
+            }
+            failure
+        };
         let first = self.exchange.send(call.clone(), repeat).await;
         let first = first.map_err(|error| told(&error))?;
         if !matches!(first.status.as_u16(), 301 | 302 | 307 | 308) {
@@ -152,6 +200,24 @@ impl Server {
     }
 }
 
+/// A server's URL for texts: without user and password, also where it is no URL.
+pub(crate) fn without_user(url: &str) -> String {
+    let start = url.find("//").map_or(0, |at| at + 2);
+    let (before, rest) = url.split_at(start);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let from = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{before}{}", &rest[from..])
+}
+
+/// Whether the path of `url`, with its escapes undone, ends with these segments.
+fn ends_with<'a>(url: &Url, segments: impl DoubleEndedIterator<Item = &'a str>) -> bool {
+    let mut written = url.path().rsplit('/');
+    segments.rev().all(|segment| {
+        let written = written.next().unwrap_or_default();
+        percent_encoding::percent_decode_str(written).eq(segment.bytes())
+    })
+}
+
 fn told(verb: &str, shown: &str, error: &CallError, repeat: Repeat) -> Failure {
     let message = match error {
         CallError::Network { message, .. } => message.clone(),
@@ -180,7 +246,7 @@ fn base(url: &str) -> Result<Base, String> {
             return Err("first path segment in URL cannot contain colon".to_owned());
         }
         _ => {
-            let shown = url.trim_end_matches('/').to_owned();
+            let shown = without_user(url.trim_end_matches('/'));
             return Ok(Base::Unsupported {
                 shown,
                 scheme: String::new(),
@@ -195,7 +261,7 @@ fn base(url: &str) -> Result<Base, String> {
     }
     let host = rest.strip_prefix("//").unwrap_or_default();
     Ok(Base::Unsupported {
-        shown: format!("{scheme}://{}", host.trim_end_matches('/')),
+        shown: without_user(&format!("{scheme}://{}", host.trim_end_matches('/'))),
         scheme: scheme.to_owned(),
     })
 }
@@ -208,7 +274,8 @@ fn is_scheme(text: &str) -> bool {
 }
 
 /// One path out of parts: without empty segments and `.`. `..` is refused: it would lead out of the mount that the
-/// job names, upstream follows it.
+/// job names, upstream follows it. Control characters are refused: URLs drop some of them, and what is left of
+/// `.<tab>.` is `..`.
 pub(crate) fn clean(parts: &[&str]) -> Result<String, Failure> {
     let segments: Vec<_> = parts
         .iter()
@@ -220,6 +287,13 @@ pub(crate) fn clean(parts: &[&str]) -> Result<String, Failure> {
             "the path {:?} has \"..\", which would lead out of its mount",
             parts.join("/")
         );
+        return Err(Failure::new(FailureClass::Configuration, text));
+    }
+    if let Some(segment) = segments
+        .iter()
+        .find(|segment| segment.contains(char::is_control))
+    {
+        let text = format!("the path has a control character in {segment:?}");
         return Err(Failure::new(FailureClass::Configuration, text));
     }
     Ok(segments.join("/"))
@@ -245,16 +319,22 @@ pub(crate) fn api_failure(reply: &Reply) -> Failure {
     failure
 }
 
-/// The texts of an error, each on one line.
-pub(crate) fn errors(reply: &Reply) -> String {
+/// The texts of an error as Vault writes them; nothing where somebody else answers.
+pub(crate) fn error_list(reply: &Reply) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<String>,
     }
+    let Errors { errors } = serde_json::from_slice(&reply.body).ok()?;
+    Some(errors)
+}
+
+/// The texts of an error, each on one line.
+pub(crate) fn errors(reply: &Reply) -> String {
     const SHOWN: usize = 2000;
-    let texts = match serde_json::from_slice::<Errors>(&reply.body) {
-        Ok(Errors { errors }) => errors.join(", "),
-        Err(_) => String::from_utf8_lossy(&reply.body[..reply.body.len().min(SHOWN)]).into_owned(),
+    let texts = match error_list(reply) {
+        Some(errors) => errors.join(", "),
+        None => String::from_utf8_lossy(&reply.body[..reply.body.len().min(SHOWN)]).into_owned(),
     };
     let words: Vec<_> = texts.split_whitespace().collect();
     let mut line = words.join(" ");
@@ -310,6 +390,47 @@ mod tests {
             clean(&["ops", "", "a?version=3"]).unwrap(),
             "ops/a?version=3"
         );
-        assert!(clean(&["ops", "data", "../sys/x"]).is_err());
+        for path in ["../sys/x", ".\t./sys", "a/.\r./x", ".\n.", "a\u{85}b", "\0"] {
+            assert!(clean(&["ops", "data", path]).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_url_makes_of_a_path_is_the_path() {
+        let is_kept = |path: &str| {
+            let mut url = Url::parse("https://h.example/prefix/").unwrap();
+            url.path_segments_mut()
+                .unwrap()
+                .pop_if_empty()
+                .extend(path.split('/'));
+            ends_with(&url, path.split('/'))
+        };
+        for path in ["v1/ops/data/a", "v1/a b/ü?%2e#\\x", "v1/%2e%2e/x"] {
+            assert!(is_kept(path), "{path:?}");
+        }
+        for path in ["v1/a/../b", "v1/.\t./b", "v1/a\nb"] {
+            assert!(!is_kept(path), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn users_of_a_url_are_shown_nowhere() {
+        for (url, shown) in [
+            (
+                "https://me:pw@h.example:8200/p@q",
+                "https://h.example:8200/p@q",
+            ),
+            ("https://me:p@w@h x/", "https://h x/"),
+            ("me:pw@h.example", "h.example"),
+            ("https://h.example", "https://h.example"),
+        ] {
+            assert_eq!(without_user(url), shown);
+        }
+        for url in ["ftp://me:hunter2@h/", "//me:hunter2@h"] {
+            let Ok(Base::Unsupported { shown, .. }) = base(url) else {
+                panic!("{url}");
+            };
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
     }
 }

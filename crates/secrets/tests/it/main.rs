@@ -11,6 +11,7 @@ mod aws_peers;
 mod azure;
 mod bad_days;
 mod google;
+mod hostile;
 mod openbao;
 mod scene;
 mod speed;

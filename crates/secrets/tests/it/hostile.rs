@@ -1,0 +1,188 @@
+//! Jobs that name servers and paths which are not theirs, and servers that answer what no Vault answers.
+
+use courser_secrets::{FailureClass, Leases, Obtained, Surroundings};
+use courser_testkit::pki::{Authority, Issued};
+use courser_testkit::server::{FakeServer, Reply, Request};
+use serde_json::{Value, json};
+
+use crate::world::{request, resolved, surroundings, vault};
+
+fn secret(url: &str) -> Value {
+    vault(url, "a.b.c", "deploy", ("kv-v2", "ops"), "db", "value")
+}
+
+/// A Vault that takes any login.
+fn lax(request: &Request) -> Reply {
+    match request.path.as_str() {
+        path if path.ends_with("/login") => {
+            Reply::json(200, &json!({"auth": {"client_token": "s.token"}}))
+        }
+        _ => Reply::json(200, &json!({"data": {"data": {"value": "v"}}})),
+    }
+}
+
+/// Trusts `root` alone, with more variables.
+fn trusting(root: &Issued, more: &[(&str, &str)]) -> Surroundings {
+    let root = root.certificate_pem();
+    let mut variables = vec![("VAULT_CACERT_BYTES", root.as_str())];
+    variables.extend_from_slice(more);
+    surroundings(&variables)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runners_certificate_is_shown_to_the_runners_vault_alone() {
+    let root = Authority::root("Vault Root").issue();
+    let client = root.client("runner.example.com").issue();
+    let server = FakeServer::mutual_tls(&root.server(&["127.0.0.1"]).issue(), &root, lax);
+    let url = server.url("");
+    let other = url.replace("127.0.0.1", "127.0.0.2");
+    let (certificate, key) = (client.certificate_pem(), client.key_pem());
+    let job = async |address: Option<&str>, secret: Value| {
+        let mut variables = vec![
+            ("VAULT_CLIENT_CERT_BYTES", certificate.as_str()),
+            ("VAULT_CLIENT_KEY_BYTES", key.as_str()),
+        ];
+        variables.extend(address.map(|address| ("VAULT_ADDR", address)));
+        resolved(&request(json!({"A": secret})), &trusting(&root, &variables)).await
+    };
+    let with_path = format!("{url}/a/path");
+    for address in [url.as_str(), &with_path] {
+        let done = job(Some(address), secret(&url)).await;
+        assert_eq!(done.values(), [("A", "v")]);
+    }
+    let asked = server.requests().len();
+    for address in [None, Some(other.as_str()), Some("no url")] {
+        let done = job(address, secret(&url)).await;
+        let failure = done.failure();
+        assert!(
+            failure
+                .advice
+                .iter()
+                .any(|line| line.contains("VAULT_ADDR")),
+            "{address:?}: {failure} {:?}",
+            failure.advice
+        );
+    }
+    let mut by_certificate = secret(&url);
+    by_certificate["vault"]["server"]["auth"]["path"] = json!("team//cert/");
+    let inline = json!({"gitlab_secrets_manager": {
+        "server": {"url": url, "inline_auth": {"path": "auth/cert/login", "jwt": "a.b.c", "role": "r"}},
+        "engine": {"name": "kv-v2", "path": "ops"}, "path": "db", "field": "value",
+    }});
+    for secret in [by_certificate, inline] {
+        let done = job(Some(&url), secret).await;
+        let failure = done.failure();
+        assert_eq!(failure.class, FailureClass::Configuration);
+        assert!(
+            failure.to_string().contains("logs in by certificate"),
+            "{failure}"
+        );
+    }
+    assert_eq!(server.requests().len(), asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_has_ended_only_where_the_server_says_that_it_is_none() {
+    let root = Authority::root("Vault Root").issue();
+    let policy = "1 error occurred:\n\t* permission denied\n\n";
+    let both = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n";
+    let errors = |texts: &[&str]| Reply::json(403, &json!({"errors": texts}));
+    for (reply, ended, advice) in [
+        (errors(&["permission denied"]), true, false),
+        (errors(&["bad token"]), true, false),
+        (errors(&["invalid token"]), true, false),
+        (errors(&[both]), true, false),
+        (errors(&[policy]), false, true),
+        (errors(&[]), false, true),
+        (Reply::text(403, "<html>Forbidden</html>"), false, false),
+        (Reply::json(403, &json!({"message": "no"})), false, false),
+    ] {
+        let shown = format!("{reply:?}");
+        let server =
+            FakeServer::https(&root.server(&["127.0.0.1"]).issue(), move |_| reply.clone());
+        let url = server.url("").replace("https://", "https://me:hunter2@");
+        let leases = Leases::default().holding(vec![obtained(&url, false)]);
+        let done = leases.revoke(&trusting(&root, &[])).await;
+        assert_eq!(
+            (done.ended, leases.is_empty()),
+            (usize::from(ended), ended),
+            "{shown}"
+        );
+        let failures = done.failures.join("\n");
+        assert_eq!(failures.is_empty(), ended, "{shown}");
+        let capabilities = "path \"auth/token/revoke-self\" { capabilities = [\"update\"] }";
+        assert_eq!(failures.contains(capabilities), advice, "{failures}");
+        assert!(!failures.contains("hunter2"), "{failures}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_lease_that_stays_does_not_keep_the_others() {
+    let root = Authority::root("Vault Root").issue();
+    let server = FakeServer::https(&root.server(&["127.0.0.1"]).issue(), |request| {
+        match String::from_utf8_lossy(&request.body).contains("first") {
+            true => Reply::json(400, &json!({"errors": ["no"]})),
+            false => Reply::status(204),
+        }
+    });
+    let leases = Leases::default().holding(vec![obtained(&server.url(""), true)]);
+    let done = leases.revoke(&trusting(&root, &[])).await;
+    assert_eq!(server.requests().len(), 3);
+    assert_eq!(done.failures.len(), 1);
+    assert!(
+        done.failures[0].contains("1 of 3 leases"),
+        "{:?}",
+        done.failures
+    );
+    assert!(!leases.is_empty());
+}
+
+fn obtained(server: &str, batch: bool) -> Obtained {
+    Obtained {
+        server: server.to_owned(),
+        namespace: String::new(),
+        token: "s.token".into(),
+        batch,
+        expires: 0,
+        leases: ["first", "second", "third"].map(str::to_owned).to_vec(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_a_url_changes_is_not_asked_for() {
+    let root = Authority::root("Vault Root").issue();
+    let server = FakeServer::https(&root.server(&["127.0.0.1"]).issue(), lax);
+    for path in [".\t./.\n./sys/x", "..", "a/.\r./b"] {
+        let mut secret = secret(&server.url(""));
+        secret["vault"]["path"] = json!(path);
+        let done = resolved(&request(json!({"A": secret})), &trusting(&root, &[])).await;
+        assert_eq!(
+            done.failure().class,
+            FailureClass::Configuration,
+            "{path:?}"
+        );
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_a_url_is_told_nobody() {
+    let root = Authority::root("Vault Root").issue();
+    for url in [
+        "https://me:hunter2@127.0.0.1:1",
+        "https://me:hunter2@h x",
+        "https://me:hunter2@[::1",
+        "ftp://me:hunter2@h",
+        "https://me:hunter2@h:99999999",
+        "me:hunter2@h",
+    ] {
+        let done = resolved(&request(json!({"A": secret(url)})), &trusting(&root, &[])).await;
+        let told = format!(
+            "{} {:?} {:?}",
+            done.failure(),
+            done.failure().advice,
+            done.said
+        );
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
