@@ -12,6 +12,7 @@ mod jwt;
 
 use std::process::ExitCode;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -47,34 +48,44 @@ Examples:
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     match arguments.action {
-        Action::Check(check) => Box::pin(check::run(*check, &stop()?, session)).await,
-        Action::Get(get) => Box::pin(get::run(*get, &stop()?, session)).await,
+        Action::Check(check) => Box::pin(check::run(*check, &Stop::listen()?.asked, session)).await,
+        Action::Get(get) => Box::pin(get::run(*get, &Stop::listen()?.asked, session)).await,
         Action::Explain(explain) => explain::run(&explain),
     }
 }
 
-/// Cancelled by Ctrl-C and whatever else asks this program to end: tokens are to be given back first.
-fn stop() -> Result<CancellationToken, Failure> {
-    let failed = |error| Failure::internal(format!("cannot listen for signals: {error}"));
-    let mut interrupt = platform::interrupts().map_err(failed)?;
-    let mut terminate = platform::terminations().map_err(failed)?;
-    let mut hangup = platform::terminal_hangups().map_err(failed)?;
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    // It ends with the program.
-    drop(tokio::spawn(async move {
-        let hung_up = async {
-            match &mut hangup {
-                Some(hangup) => drop(hangup.recv().await),
-                None => std::future::pending().await,
+/// Ctrl-C and whatever else asks this program to end: tokens are to be given back first.
+struct Stop {
+    asked: CancellationToken,
+    _listening: JoinSet<()>,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::internal(format!("cannot listen for signals: {error}"));
+        let mut interrupt = platform::interrupts().map_err(failed)?;
+        let mut terminate = platform::terminations().map_err(failed)?;
+        let mut hangup = platform::terminal_hangups().map_err(failed)?;
+        let asked = CancellationToken::new();
+        let told = asked.clone();
+        let mut listening = JoinSet::new();
+        listening.spawn(async move {
+            let hung_up = async {
+                match &mut hangup {
+                    Some(hangup) => drop(hangup.recv().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                () = hung_up => drop(platform::leave_terminal()),
             }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = hung_up => drop(platform::leave_terminal()),
-        }
-        told.cancel();
-    }));
-    Ok(stop)
+            told.cancel();
+        });
+        Ok(Self {
+            asked,
+            _listening: listening,
+        })
+    }
 }

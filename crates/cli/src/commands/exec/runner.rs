@@ -122,12 +122,12 @@ fn not_by_proxy(variables: &Environment) -> Vec<String> {
     let proxies = ["http_proxy", "https_proxy", "all_proxy"];
     let has_proxy = proxies
         .iter()
-        .any(|name| given(name).or(given(&name.to_ascii_uppercase())).is_some());
+        .any(|name| given(name).is_some() || given(&name.to_ascii_uppercase()).is_some());
     if !has_proxy {
         return Vec::new();
     }
     // Programs look at one of the two, some at this one first, some at the other.
-    let direct = given("no_proxy").or(given("NO_PROXY"));
+    let direct = given("no_proxy").or_else(|| given("NO_PROXY"));
     let direct: Vec<&str> = direct
         .into_iter()
         .chain(["127.0.0.1", "localhost"])
