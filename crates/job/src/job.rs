@@ -296,7 +296,7 @@ impl Job {
             return phrases;
         }
         let secrets = self.secrets.iter().flatten();
-        phrases.extend(secrets.flat_map(|secret| derived(&secret.value)));
+        phrases.extend(derived(secrets.map(|secret| &secret.value)));
         longest_first(&mut phrases);
         phrases
     }

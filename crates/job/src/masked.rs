@@ -1,55 +1,92 @@
-//! What to mask of a secret beside its whole value: its lines, and what `base64` makes of it (`secrets.md` 4.4).
+//! What to mask of a secret beside its whole value: its lines, and what `base64` makes of it (`secrets.md` 4.4), alone
+//! or amid other text.
+
+use std::collections::{BTreeSet, HashSet};
 
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use courser_protocol::Secret;
+use zeroize::Zeroizing;
 
 /// Shorter ones occur by chance.
 const SHORTEST: usize = 8;
-/// Of longer values only the whole is masked: a search for all parts of a file of a megabyte would take more memory than
-/// the job.
-const LONGEST: usize = 64 * 1024;
+/// Bytes of all phrases of a job that are derived: the search takes about a hundred times as much memory. What does
+/// not fit is masked as a whole value only.
+const BUDGET: usize = 1024 * 1024;
 /// Columns of `base64` and of `openssl base64`.
 const COLUMNS: [usize; 2] = [76, 64];
 
-/// Lines, and encoded forms with and without a line's end, whole and wrapped.
-pub(crate) fn derived(value: &Secret) -> Vec<Secret> {
-    let value = value.expose();
-    if value.len() > LONGEST {
-        return Vec::new();
-    }
-    let mut phrases = Vec::new();
-    let mut add = |phrase: &str| {
-        if phrase.len() >= SHORTEST {
-            phrases.push(Secret::new(phrase));
-        }
+/// Lines, and encoded forms with and without a line's end, whole, wrapped, and amid other text. Lines come before
+/// encoded forms and short values before long ones, until [`BUDGET`] is spent.
+pub(crate) fn derived<'a>(values: impl Iterator<Item = &'a Secret>) -> Vec<Secret> {
+    let values: BTreeSet<&str> = values.map(Secret::expose).collect();
+    let mut values: Vec<&str> = values.into_iter().collect();
+    values.sort_by_key(|value| value.len());
+    let mut phrases = Phrases {
+        left: BUDGET,
+        found: HashSet::new(),
     };
-    let trimmed = value.trim();
-    if trimmed.contains(['\n', '\r']) {
-        trimmed
-            .split(['\n', '\r'])
-            .map(str::trim)
-            .for_each(&mut add);
+    for value in &values {
+        let value = value.trim();
+        if value.contains(['\n', '\r']) {
+            for line in value.split(['\n', '\r']) {
+                phrases.add(line.trim());
+            }
+        }
     }
-    for form in [value.to_owned(), trimmed.to_owned(), format!("{trimmed}\n")] {
-        let form = zeroize::Zeroizing::new(form);
-        for encoded in [
-            BASE64_STANDARD.encode(&*form),
-            BASE64_URL_SAFE.encode(&*form),
-        ] {
-            let encoded = zeroize::Zeroizing::new(encoded);
-            add(encoded.trim_end_matches('='));
-            for columns in COLUMNS {
-                if encoded.len() > columns {
+    for value in &values {
+        if phrases.left < SHORTEST {
+            break;
+        }
+        phrases.add_encoded(value);
+    }
+    phrases.found.into_iter().collect()
+}
+
+/// Derived phrases, each once.
+struct Phrases {
+    /// Bytes that may still be added.
+    left: usize,
+    found: HashSet<Secret>,
+}
+
+impl Phrases {
+    fn add(&mut self, phrase: &str) {
+        if (SHORTEST..=self.left).contains(&phrase.len()) && self.found.insert(Secret::new(phrase))
+        {
+            self.left -= phrase.len();
+        }
+    }
+
+    fn add_encoded(&mut self, value: &str) {
+        let trimmed = value.trim();
+        for before in 0..3 {
+            let mut bytes = Zeroizing::new(vec![0; before]);
+            bytes.extend_from_slice(trimmed.as_bytes());
+            for encoded in encodings(&bytes) {
+                // Only what does not depend on the neighbours: six bits a character.
+                self.add(&encoded[(before * 8).div_ceil(6)..bytes.len() * 8 / 6]);
+            }
+        }
+        let ended = Zeroizing::new(format!("{trimmed}\n"));
+        for form in [value, trimmed, &ended] {
+            for encoded in encodings(form.as_bytes()) {
+                self.add(&encoded);
+                for columns in COLUMNS {
                     // Base64 is ASCII.
                     for line in encoded.as_bytes().chunks(columns) {
-                        add(&String::from_utf8_lossy(line));
+                        self.add(&String::from_utf8_lossy(line));
                     }
                 }
             }
         }
     }
-    phrases
+}
+
+/// In the standard alphabet and that of URLs, without padding.
+fn encodings(bytes: &[u8]) -> [Zeroizing<String>; 2] {
+    [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD]
+        .map(|alphabet| Zeroizing::new(alphabet.encode(bytes)))
 }
 
 /// Orders phrases for the search, each once.
@@ -60,14 +97,20 @@ pub(crate) fn longest_first(phrases: &mut Vec<Secret>) {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
 
-    fn phrases(value: &str) -> Vec<String> {
-        let derived = derived(&Secret::new(value));
-        derived
+    fn phrases_of(values: &[Secret]) -> Vec<String> {
+        let found = derived(values.iter());
+        found
             .iter()
-            .map(|phrase| phrase.expose().to_owned())
+            .map(|found| found.expose().to_owned())
             .collect()
+    }
+
+    fn phrases(value: &str) -> Vec<String> {
+        phrases_of(&[Secret::new(value)])
     }
 
     #[test]
@@ -85,6 +128,42 @@ mod tests {
         let long = "x".repeat(100);
         let wrapped = &BASE64_STANDARD.encode(&long)[..76];
         assert!(phrases(&long).contains(&wrapped.to_owned()));
-        assert!(phrases(&"y".repeat(LONGEST + 1)).is_empty());
+    }
+
+    #[test]
+    fn an_encoding_amid_other_text_shows_at_most_the_characters_that_mix_with_it() {
+        for secret in ["hunter2hunter2", "hunter2?hunter2", "hunter2>>hunter2"] {
+            let found = phrases(secret);
+            for before in ["", "u", "me", "me:", "user:"] {
+                for after in ["", "x", "@h", "\n"] {
+                    let encoded = BASE64_STANDARD.encode(format!("{before}{secret}{after}"));
+                    let longest = found.iter().filter(|found| encoded.contains(*found));
+                    let longest = longest.map(String::len).max().unwrap_or(0);
+                    let wanted = secret.len() * 8 / 6 - 1;
+                    assert!(longest >= wanted, "{before}{secret}{after}: {longest}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_and_long_values_spend_a_budget_short_ones_first() {
+        let file: String = (0..300_000)
+            .map(|line| format!("line {line:07}\n"))
+            .collect();
+        let values = [Secret::new(&file), Secret::new("pass?word")];
+        let total = |found: &[String]| found.iter().map(String::len).sum::<usize>();
+        assert!(total(&phrases_of(&values)) <= BUDGET);
+        // Of a file of 100 KiB each line is masked still.
+        let file = &file[..100 * 1024 - 6];
+        let found = phrases_of(&[Secret::new(file), Secret::new("pass?word")]);
+        assert!(total(&found) <= BUDGET);
+        assert!(found.contains(&"cGFzcz93b3Jk".to_owned()));
+        for line in file.lines().filter(|line| line.len() == 12) {
+            assert!(found.contains(&line.to_owned()), "{line}");
+        }
+        // The same value many times is one.
+        let many = vec![Secret::new("y".repeat(5000)); 200];
+        assert_eq!(total(&phrases_of(&many)), total(&phrases_of(&many[..1])));
     }
 }

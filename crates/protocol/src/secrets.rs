@@ -110,7 +110,7 @@ payload! {
         file: Option<bool>,
         /// The token as the user wrote it. The runner reads the server block instead.
         #[serde(skip_serializing_if = "Option::is_none")]
-        token: Option<String>,
+        token: Option<Secret>,
     }
 }
 
@@ -381,6 +381,7 @@ mod tests {
             "A": {"gitlab_secrets_manager": {"server": {"inline_auth": {"jwt": "s3cr"}}}},
             "B": {"vault": {"server": {"auth": {"data": {"jwt": "s3cr"}}}}},
             "C": {"aws_secrets_manager": {"server": {"jwt": "s3cr"}}},
+            "D": {"token": "s3cr"},
         }))
         .unwrap();
         assert!(!format!("{secrets:?}").contains("s3cr"));

@@ -25,12 +25,29 @@ pub struct Masking {
 
 /// The secrets are too many or too long for a search; nothing may be printed then.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot prepare masking of {phrases} values")]
-pub struct MaskingError {
-    phrases: usize,
-    #[source]
-    source: aho_corasick::BuildError,
+pub enum MaskingError {
+    /// In number.
+    #[error("cannot prepare masking of {phrases} values")]
+    TooMany {
+        /// How many.
+        phrases: usize,
+        /// Cause.
+        #[source]
+        source: aho_corasick::BuildError,
+    },
+    /// In length: the search takes about a hundred times as much memory.
+    #[error(
+        "cannot mask {bytes} bytes of masked variables and secrets, at most {LONGEST} are possible: fetch large files in \
+         the job's script"
+    )]
+    TooLong {
+        /// How long all are together.
+        bytes: usize,
+    },
 }
+
+/// Bytes of all phrases of a job.
+const LONGEST: usize = 8 * 1024 * 1024;
 
 impl Masking {
     /// `phrases` are values to hide; `token_prefixes` are kinds of tokens beside [`Self::built_in_prefixes`]
@@ -41,6 +58,10 @@ impl Masking {
             .map(Secret::expose)
             .filter(|phrase| !phrase.is_empty())
             .collect();
+        let bytes = phrases.iter().map(|phrase| phrase.len()).sum();
+        if bytes > LONGEST {
+            return Err(MaskingError::TooLong { bytes });
+        }
         let prefixes: Vec<&str> = token_prefixes
             .iter()
             .map(|prefix| prefix.trim())
@@ -125,7 +146,7 @@ impl Matcher {
             .match_kind(MatchKind::Standard)
             .prefilter(false)
             .build(phrases)
-            .map_err(|source| MaskingError {
+            .map_err(|source| MaskingError::TooMany {
                 phrases: phrases.len(),
                 source,
             })?;

@@ -333,3 +333,17 @@ fn memory_stays_bounded_for_endless_lines() {
     assert!(phrases.held() <= 6);
     assert!(stream.first.capacity() + stream.second.capacity() < 1 << 20);
 }
+
+#[test]
+fn more_than_a_search_can_hold_is_an_error_that_says_so() {
+    let phrase =
+        |name: char| courser_protocol::Secret::new(name.to_string().repeat(3 * 1024 * 1024));
+    let phrases = ['a', 'b', 'c'].map(phrase);
+    let error = Masking::new(&phrases, &[]).expect_err("9 MiB");
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot mask 9437184 bytes of masked variables and secrets"),
+        "{error}"
+    );
+}

@@ -10,7 +10,7 @@ use courser_executor::{
 };
 use courser_job::state::{Action, Event, JobState, Outcome, Plan, StageExit, Timer};
 use courser_job::trace::Masking;
-use courser_job::{Job, JobTls, Stage, StageScript, messages};
+use courser_job::{Job, JobTls, Rejection, Stage, StageScript, messages};
 use courser_protocol::{FailureReason, JobVariable};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -63,7 +63,35 @@ struct Activity {
 /// How an activity ended.
 enum End {
     Event(Event),
-    Secrets(Result<Vec<JobVariable>, Unresolved>),
+    Secrets(Result<Resolved, Unresolved>),
+}
+
+/// A job's secrets, and what its log hides from then on.
+struct Resolved {
+    secrets: Vec<JobVariable>,
+    masking: Masking,
+}
+
+impl Resolved {
+    /// Large secrets take their time: others' jobs do not wait for it.
+    async fn new(job: Arc<Job>, secrets: Vec<JobVariable>) -> Result<Self, Unresolved> {
+        let broken = |message| Unresolved {
+            message,
+            reason: FailureReason::RunnerSystemFailure,
+        };
+        let making = tokio::task::spawn_blocking(move || {
+            let job = job.with_secrets(secrets.clone())?;
+            Ok((Masking::for_job(&job), secrets))
+        });
+        match making.await {
+            Ok(Ok((Ok(masking), secrets))) => Ok(Self { secrets, masking }),
+            Ok(Ok((Err(error), _))) => Err(broken(error.to_string())),
+            Ok(Err(Rejection {
+                message, reason, ..
+            })) => Err(Unresolved { message, reason }),
+            Err(error) => Err(broken(format!("cannot prepare masking: {error}"))),
+        }
+    }
 }
 
 impl Performer {
@@ -265,6 +293,10 @@ impl Performer {
                 Some(secrets) => secrets.resolve(&job, &log, &stopped).await,
                 None => Ok(Vec::new()),
             };
+            let result = match result {
+                Ok(secrets) => Resolved::new(job, secrets).await,
+                Err(unresolved) => Err(unresolved),
+            };
             (End::Secrets(result), None)
         };
         self.activity = Some(Activity {
@@ -275,22 +307,18 @@ impl Performer {
     }
 
     /// From here on the job has its secrets, and the log masks them.
-    fn take_secrets(&mut self, result: Result<Vec<JobVariable>, Unresolved>) -> Event {
+    fn take_secrets(&mut self, result: Result<Resolved, Unresolved>) -> Event {
         let failed = |message, reason| Event::SecretsFailed { message, reason };
-        let secrets = match result {
-            Ok(secrets) => secrets,
+        let Resolved { secrets, masking } = match result {
+            Ok(resolved) => resolved,
             Err(Unresolved { message, reason }) => return failed(message, reason),
         };
+        // Its certificates may have been exchanged meanwhile.
         let job = match self.job.with_secrets(secrets) {
             Ok(job) => job,
             Err(rejection) => return failed(rejection.message, rejection.reason),
         };
-        match Masking::for_job(&job) {
-            Ok(masking) => self.log.mask(masking),
-            Err(error) => {
-                return failed(error.to_string(), FailureReason::RunnerSystemFailure);
-            }
-        }
+        self.log.mask(masking);
         let known = self.job.warnings();
         let new = job
             .warnings()
