@@ -36,10 +36,47 @@ pub fn secrets_revoked(tokens: usize, leases: usize, ended: usize) -> String {
     plain(&text)
 }
 
-/// A server of secrets that does not take back what it gave.
-pub fn secrets_not_revoked(why: &str) -> String {
+/// A server of secrets that does not take back what it gave; whether that is tried `again`.
+pub fn secrets_not_revoked(why: &str, again: bool) -> String {
     let why: String = why.lines().next().unwrap_or_default().to_owned();
+    let then = if again {
+        "tried again later"
+    } else {
+        "it stays until it ends by itself"
+    };
     warning(&format!(
-        "Could not revoke a token of this job's secrets, tried again later: {why}"
+        "Could not revoke a token of this job's secrets, {then}: {why}"
     ))
+}
+
+/// The caches and artifacts of a job are saved by another process than its secrets were fetched by.
+pub fn saving_lacks_secrets() -> String {
+    warning(
+        "What is saved now is saved without this job's secrets: its runner does not have them any more",
+    )
+}
+
+/// Nor can they be, as their names are made of secrets.
+pub fn saving_needs_secrets(what: &str) -> String {
+    warning(&format!(
+        "Caches and artifacts are not saved: {what} is made of this job's secrets, which its runner does not have \
+         any more"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_will_revoke_is_not_promised_to_be() {
+        for (again, wanted) in [
+            (true, "tried again later"),
+            (false, "until it ends by itself"),
+        ] {
+            let text = secrets_not_revoked("https://v: status 500", again);
+            assert!(text.contains(wanted), "{text}");
+            assert_eq!(text.contains("again"), again, "{text}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The secrets of one job: resolved before its executor is prepared, given back when it is over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use courser_executor::StopSignal;
 use courser_job::{Job, messages};
@@ -14,6 +15,8 @@ use crate::log::JobLog;
 pub(crate) struct JobSecrets {
     surroundings: Surroundings,
     leases: Arc<Leases>,
+    /// What was obtained is on the disk: somebody will see to what stays.
+    written: Arc<AtomicBool>,
 }
 
 /// Why a job gets no secrets.
@@ -29,13 +32,20 @@ impl JobSecrets {
         let journal = log
             .lease_journal(job, surroundings.ca_file.clone())
             .filter(|_| surroundings.settings.revoke);
+        let written = Arc::new(AtomicBool::new(false));
         let leases = match journal {
-            Some(journal) => Leases::journaled(move |obtained| journal.write(obtained)),
+            Some(journal) => {
+                let written = Arc::clone(&written);
+                Leases::journaled(move |obtained| {
+                    written.store(journal.write(obtained), Ordering::Relaxed);
+                })
+            }
             None => Leases::default(),
         };
         Self {
             surroundings,
             leases: Arc::new(leases),
+            written,
         }
     }
 
@@ -76,7 +86,8 @@ impl JobSecrets {
             ));
         }
         for failure in &done.failures {
-            log.say(&messages::secrets_not_revoked(failure));
+            let again = self.written.load(Ordering::Relaxed);
+            log.say(&messages::secrets_not_revoked(failure, again));
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use courser_protocol::FailureReason;
 
 use super::journal::{self, FinalState, Read, Record};
-use super::{JOURNAL, LOCK, LOG, private_file, unfinished};
+use super::{JOURNAL, LOCK, LOG, leases, private_file, unfinished};
 
 /// A job that is kept.
 #[derive(Debug, Clone)]
@@ -82,7 +82,8 @@ pub fn kept_jobs(spool: &Path) -> io::Result<Vec<KeptJob>> {
     Ok(jobs)
 }
 
-/// Removes a job: its log, its state and its artifacts are not sent any more.
+/// Removes a job: its log, its state and its artifacts are not sent any more. What it obtained with its secrets is
+/// still revoked.
 ///
 /// # Errors
 ///
@@ -104,6 +105,7 @@ pub fn drop_kept(job: &KeptJob) -> Result<(), NotDropped> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
+    leases::leave(&job.directory).map_err(failed)?;
     std::fs::remove_dir_all(&job.directory).map_err(failed)
 }
 

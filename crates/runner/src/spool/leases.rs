@@ -3,9 +3,9 @@
 //! kept until it is revoked or over.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use courser_secrets::Obtained;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,10 @@ use super::{Spool, private_file};
 const LEASES: &str = "leases";
 /// Beginning and end of the names of those at the top.
 const NAME: (&str, &str) = ("leases-", ".json");
+/// End of the names of files that are being written, of both kinds.
+const PART: &str = "part";
+/// Bytes of a token or of a lease's name; longer ones are not written down.
+const LONGEST: usize = 16 * 1024;
 
 /// Where one job's leases are written down.
 #[derive(Debug, Clone)]
@@ -44,6 +48,9 @@ struct Content {
     job: i64,
     ca_file: Option<String>,
     obtained: Vec<Obtained>,
+    /// When the job left it, in seconds since 1970; before that its file's time.
+    #[serde(default)]
+    since: Option<u64>,
 }
 
 impl LeaseJournal {
@@ -56,35 +63,63 @@ impl LeaseJournal {
         }
     }
 
-    /// Writes down what there is now; without anything the file goes.
-    pub(crate) fn write(&self, obtained: &[Obtained]) {
+    /// Writes down what there is now; without anything the file goes. Whether all of it is written down.
+    pub(crate) fn write(&self, obtained: &[Obtained]) -> bool {
+        let (obtained, complete) = self.within_limits(obtained);
         let written = if obtained.is_empty() {
             removed(&self.path)
         } else {
             let content = Content {
                 job: self.job,
                 ca_file: self.ca_file.clone(),
-                obtained: obtained.to_vec(),
+                obtained,
+                since: None,
             };
             write(&self.path, &content)
         };
-        if let Err(error) = written {
+        if let Err(error) = &written {
             let path = self.path.display();
             tracing::error!(
                 job = self.job,
                 "cannot write {path}: {error}; should this process die, tokens stay until they end"
             );
         }
+        complete && written.is_ok()
+    }
+
+    /// What a server may make the disk hold, and whether that is all.
+    fn within_limits(&self, obtained: &[Obtained]) -> (Vec<Obtained>, bool) {
+        let mut complete = true;
+        let mut fits = |text: &str| {
+            let fits = text.len() <= LONGEST;
+            complete &= fits;
+            fits
+        };
+        let mut kept = obtained.to_vec();
+        kept.retain(|one| fits(one.token.expose()));
+        for one in &mut kept {
+            one.leases.retain(|lease| fits(lease));
+        }
+        if !complete {
+            tracing::error!(
+                job = self.job,
+                "a token or a lease is longer than {LONGEST} bytes and not written down: should it not be revoked \
+                 at the job's end, it stays until it ends"
+            );
+        }
+        (kept, complete)
     }
 }
 
 impl KeptLeases {
     /// Only these are left.
     pub(crate) fn keep(&self, obtained: Vec<Obtained>) {
+        let since = self.since.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let content = Content {
             job: self.job,
             ca_file: self.ca_file.clone(),
             obtained,
+            since: since.map(|since| since.as_secs()),
         };
         if let Err(error) = write(&self.path, &content) {
             tracing::warn!("cannot write {}: {error}", self.path.display());
@@ -93,8 +128,10 @@ impl KeptLeases {
 
     /// Nothing is left of it.
     pub(crate) fn forget(&self) {
-        if let Err(error) = removed(&self.path) {
-            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        for path in [self.path.with_extension(PART), self.path.clone()] {
+            if let Err(error) = removed(&path) {
+                tracing::warn!("cannot remove {}: {error}", path.display());
+            }
         }
     }
 }
@@ -106,9 +143,22 @@ impl Spool {
         let paths = entries.into_iter().flatten().flatten().filter(|entry| {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            name.starts_with(NAME.0) && name.ends_with(NAME.1)
+            name.starts_with(NAME.0) && (name.ends_with(NAME.1) || name.ends_with(PART))
         });
-        paths.filter_map(|entry| read(entry.path())).collect()
+        let mut paths: Vec<PathBuf> = paths.map(|entry| entry.path()).collect();
+        for path in &mut paths {
+            let whole = path.with_extension("json");
+            if path.extension().is_some_and(|end| end == PART) && !whole.exists() {
+                // Whoever wrote it was killed, or has just finished.
+                match whole_or_removed(path, &whole) {
+                    Ok(true) => *path = whole,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!("cannot keep {}: {error}", path.display()),
+                }
+            }
+        }
+        paths.retain(|path| path.extension().is_some_and(|end| end != PART));
+        paths.into_iter().filter_map(read).collect()
     }
 
     /// Waits until there are new ones.
@@ -117,39 +167,69 @@ impl Spool {
     }
 }
 
-/// The file of a job that is over, or whose process is, goes to the top of the spool, where it is looked for. Whether
-/// there was one.
-pub(super) fn leave(directory: &Path) -> bool {
-    let path = directory.join(LEASES);
-    let Some(spool) = directory.parent().filter(|_| path.exists()) else {
-        return false;
+/// The file of a job that is over, or whose process is, goes to the top of the spool, where it is looked for; so does
+/// one that its process was writing when it was killed. Whether there was any.
+///
+/// # Errors
+///
+/// Those of the file system: something stays where it is.
+pub(super) fn leave(directory: &Path) -> io::Result<bool> {
+    let Some(spool) = directory.parent() else {
+        return Ok(false);
     };
-    let name = format!("{}{}{}", NAME.0, uuid::Uuid::new_v4().simple(), NAME.1);
-    match fs::rename(&path, spool.join(name)) {
+    let kept = || {
+        let name = format!("{}{}{}", NAME.0, uuid::Uuid::new_v4().simple(), NAME.1);
+        spool.join(name)
+    };
+    let path = directory.join(LEASES);
+    let whole = match fs::rename(&path, kept()) {
         Ok(()) => true,
-        Err(error) => {
-            tracing::error!("cannot keep {}: {error}", path.display());
-            false
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    // It may hold a token that the other does not: who revokes it twice is told that it had ended.
+    Ok(whole_or_removed(&path.with_extension(PART), &kept())? || whole)
+}
+
+/// Gives a file its `name` that was being written; one that is not whole is removed. Whether there is one of that name.
+fn whole_or_removed(part: &Path, name: &Path) -> io::Result<bool> {
+    match content(part) {
+        Ok(_) => fs::rename(part, name).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // Cut off.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            removed(part).map(|()| false)
         }
+        Err(error) => Err(error),
     }
 }
 
+fn content(path: &Path) -> io::Result<Content> {
+    let mut text = Zeroizing::new(Vec::new());
+    private_file(path, false)?.read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
 fn read(path: PathBuf) -> Option<KeptLeases> {
-    let content = private_file(&path, false).and_then(|mut file| {
-        let mut text = Zeroizing::new(Vec::new());
-        io::Read::read_to_end(&mut file, &mut text)?;
-        Ok(serde_json::from_slice::<Content>(&text)?)
-    });
-    match content {
+    match content(&path) {
         Ok(Content {
             job,
             ca_file,
             obtained,
+            since,
         }) => Some(KeptLeases {
             job,
             ca_file,
             obtained,
-            since: fs::metadata(&path).and_then(|data| data.modified()).ok(),
+            since: match since {
+                Some(since) => UNIX_EPOCH.checked_add(Duration::from_secs(since)),
+                None => fs::metadata(&path).and_then(|data| data.modified()).ok(),
+            },
             path,
         }),
         // Another process has just done it.
@@ -163,10 +243,12 @@ fn read(path: PathBuf) -> Option<KeptLeases> {
 
 /// Whole under its name, or not there.
 fn write(path: &Path, content: &Content) -> io::Result<()> {
-    let part = path.with_extension("part");
+    let part = path.with_extension(PART);
     removed(&part)?;
     let text = Zeroizing::new(serde_json::to_vec(content)?);
-    private_file(&part, true)?.write_all(&text)?;
+    let mut file = private_file(&part, true)?;
+    file.write_all(&text)?;
+    file.sync_data()?;
     fs::rename(part, path)
 }
 
@@ -174,5 +256,125 @@ fn removed(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::journal::JobRecord;
+    use crate::spool::{SpoolLimits, drop_kept, kept_jobs};
+
+    fn obtained(token: &str) -> Obtained {
+        Obtained {
+            server: "https://vault".to_owned(),
+            namespace: String::new(),
+            token: token.into(),
+            batch: false,
+            expires: 0,
+            leases: vec!["database/creds/7".to_owned()],
+        }
+    }
+
+    fn spool() -> (tempfile::TempDir, Spool) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let limits = SpoolLimits {
+            job: u64::MAX,
+            total: u64::MAX,
+        };
+        let spool = Spool::open(directory.path().join("spool"), limits).expect("a spool");
+        (directory, spool)
+    }
+
+    fn tokens(spool: &Spool) -> Vec<String> {
+        let kept = spool.kept_leases().into_iter();
+        let kept = kept.flat_map(|kept| kept.obtained);
+        let mut tokens: Vec<_> = kept.map(|one| one.token.expose().to_owned()).collect();
+        tokens.sort_unstable();
+        tokens
+    }
+
+    /// The first write of a journal, cut off before it has its name.
+    fn killed_while_writing(directory: &Path, text: &[u8]) {
+        let path = directory.join(LEASES).with_extension(PART);
+        let mut file = private_file(&path, true).expect("a new file");
+        file.write_all(text).expect("it is written");
+    }
+
+    #[test]
+    fn what_was_being_written_when_the_process_died_is_taken_and_nothing_stays() {
+        let text = br#"{"job":7,"ca_file":null,"obtained":[{"server":"https://v","namespace":"","token":"half",
+            "batch":false,"expires":0,"leases":[]}]}"#;
+        for (written, part, wanted) in [
+            (None, &text[..], &["half"][..]),
+            (Some("whole"), text, &["half", "whole"]),
+            (Some("whole"), &text[..50], &["whole"]),
+            (None, &text[..50], &[]),
+            (None, b"", &[]),
+        ] {
+            let (_directory, spool) = spool();
+            let files = spool.begin(JobRecord::for_test()).expect("a job's files");
+            let directory = files.directory.clone();
+            if let Some(token) = written {
+                assert!(files.lease_journal(7, None).write(&[obtained(token)]));
+            }
+            killed_while_writing(&directory, part);
+            drop(files);
+            let mut left = spool.left_over();
+            assert_eq!(tokens(&spool), wanted);
+            left[0].files.remove();
+            assert!(!directory.exists());
+        }
+        // At the top too.
+        let (_directory, spool) = spool();
+        for (name, text) in [("leases-1.part", &text[..]), ("leases-2.part", &text[..9])] {
+            fs::write(spool.directory().join(name), text).expect("it is written");
+        }
+        assert_eq!(tokens(&spool), ["half"]);
+        assert!(!spool.directory().join("leases-1.part").exists());
+        assert!(!spool.directory().join("leases-2.part").exists());
+    }
+
+    #[test]
+    fn a_job_that_is_dropped_leaves_its_tokens_to_be_revoked() {
+        let (_directory, spool) = spool();
+        let files = spool.begin(JobRecord::for_test()).expect("a job's files");
+        files.lease_journal(7, None).write(&[obtained("t")]);
+        drop(files);
+        let jobs = kept_jobs(spool.directory()).expect("a job");
+        drop_kept(&jobs[0]).expect("it is dropped");
+        assert_eq!(tokens(&spool), ["t"]);
+        assert!(spool.left_over().is_empty());
+    }
+
+    #[test]
+    fn the_time_that_a_job_left_its_tokens_survives_attempts_to_revoke_them() {
+        let (_directory, spool) = spool();
+        let files = spool.begin(JobRecord::for_test()).expect("a job's files");
+        files.lease_journal(7, None).write(&[obtained("t")]);
+        files.leave_leases();
+        let kept = spool.kept_leases().pop().expect("the job's");
+        let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let file = fs::File::options().write(true).open(&kept.path);
+        file.and_then(|file| file.set_modified(long_ago))
+            .expect("an older file");
+        for _ in 0..2 {
+            let kept = spool.kept_leases().pop().expect("the job's");
+            assert_eq!(kept.since, Some(long_ago));
+            kept.keep(vec![obtained("t")]);
+        }
+    }
+
+    #[test]
+    fn tokens_and_leases_beyond_all_measure_are_not_written_down() {
+        let (_directory, spool) = spool();
+        let files = spool.begin(JobRecord::for_test()).expect("a job's files");
+        let long = "x".repeat(LONGEST + 1);
+        let mut one = obtained("t");
+        one.leases.push(long.clone());
+        assert!(!files.lease_journal(7, None).write(&[one, obtained(&long)]));
+        files.leave_leases();
+        let kept = spool.kept_leases().pop().expect("the job's");
+        assert_eq!(kept.obtained, [obtained("t")]);
     }
 }

@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 
 pub use inventory::{KeptJob, KeptState, NotDropped, drop_kept, kept_jobs};
 use journal::{JobRecord, Read, Record};
-pub(crate) use leases::LeaseJournal;
+pub(crate) use leases::{KeptLeases, LeaseJournal};
 pub(crate) use unfinished::Unfinished;
 
 use crate::dispatch::HeldNumbers;
@@ -225,6 +225,7 @@ impl Spool {
             Ok(journal) => journal,
             // Another process has just removed it, or was killed in the middle of that.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.shared.leave_leases(&directory);
                 clear(&directory);
                 return Ok(None);
             }
@@ -297,6 +298,19 @@ impl Spool {
             job: *job,
             records,
         }))
+    }
+}
+
+impl Shared {
+    fn leave_leases(&self, directory: &Path) {
+        match leases::leave(directory) {
+            Ok(false) => {}
+            Ok(true) => self.leases.notify_one(),
+            Err(error) => {
+                let directory = directory.display();
+                tracing::error!("cannot keep the tokens of a job in {directory}: {error}");
+            }
+        }
     }
 }
 
@@ -375,9 +389,7 @@ impl JobFiles {
 
     /// The job is over or given up: what it has not given back is looked after without it.
     pub(crate) fn leave_leases(&self) {
-        if leases::leave(&self.directory) {
-            self.spool.leases.notify_one();
-        }
+        self.spool.leave_leases(&self.directory);
     }
 
     /// What a power failure must not take.
