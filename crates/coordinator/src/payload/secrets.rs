@@ -102,7 +102,7 @@ impl Known<'_> {
         };
         let mut secret = JobSecret {
             file: spec.file,
-            token: spec.token.clone(),
+            token: spec.token.clone().map(Into::into),
             ..JobSecret::default()
         };
         match &spec.provider {
