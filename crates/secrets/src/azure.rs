@@ -86,6 +86,13 @@ impl<'a> Azure<'a> {
             let text = format!("{CONTEXT}: parameter name cannot be empty");
             return Err(Failure::new(FailureClass::Configuration, text));
         }
+        for part in [&secret.name, &secret.version] {
+            // A URL would leave them out, and with them what they stand for.
+            if matches!(part.as_str(), "." | "..") || part.contains(char::is_control) {
+                let text = format!("{CONTEXT}: {part:?} cannot be part of a secret's URL");
+                return Err(Failure::new(FailureClass::Configuration, text));
+            }
+        }
         let url = secret_url(&identity.vault, &secret.name, &secret.version);
         let key = (identity.clone(), url.clone());
         let value = self.secrets.get(key, || self.read(identity, url)).await?;

@@ -1,6 +1,7 @@
 //! A request to a provider and its answer: repeated where that may help and harms nobody, bounded in time and memory
 //! (`secrets.md` 14.4, 14.5).
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -96,9 +97,32 @@ pub(crate) struct Reply {
     pub(crate) headers: HeaderMap,
     /// May be a secret: zeroized when dropped.
     pub(crate) body: Zeroizing<Vec<u8>>,
+    bounds: Arc<Bounds>,
 }
 
 impl Reply {
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, body: Vec<u8>, sent: &[&str]) -> Self {
+        let bounds = Arc::new(Bounds::default());
+        for token in sent {
+            bounds.hide(token);
+        }
+        Self {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Zeroizing::new(body),
+            bounds,
+        }
+    }
+
+    /// A text of an answer without the tokens that were sent. The bodies of refusals have none.
+    pub(crate) fn without_tokens<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.bounds.without_tokens(text.as_bytes()) {
+            Some(shown) => Cow::Owned(String::from_utf8_lossy(&shown).into_owned()),
+            None => Cow::Borrowed(text),
+        }
+    }
+
     /// The type of the body, without its parameters.
     pub(crate) fn content_type(&self) -> &str {
         let value = self.headers.get(header::CONTENT_TYPE);
@@ -233,6 +257,7 @@ impl Exchange {
             status: answer.status,
             headers,
             body,
+            bounds: Arc::clone(&self.bounds),
         })
     }
 

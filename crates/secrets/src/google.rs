@@ -234,7 +234,15 @@ fn version_name(project: &str, name: &str, version: &str) -> String {
 }
 
 /// A path below a base URL of `config.toml`, or of ours. What a URL would take for query or escape is escaped.
+/// A path that a URL would change is refused: it would lead out of the project that it names.
 fn url_of(base: &str, path: &str) -> Result<Url, Failure> {
+    let is_odd = |segment: &str| {
+        matches!(segment, "." | "..") || segment.contains(|c: char| c.is_control() || c == '\\')
+    };
+    if path.split('/').any(is_odd) {
+        let text = format!("the name {path:?} cannot be sent as it is");
+        return Err(Failure::new(FailureClass::Configuration, text));
+    }
     let path = path
         .replace('%', "%25")
         .replace('?', "%3F")
@@ -353,6 +361,9 @@ mod tests {
             "https://h.example/v1/projects/1/secrets/a%3Fb%23c%252e/versions/1:access"
         );
         assert!(url_of("h.example", "v1/token").is_err());
+        for path in ["v1/a/../b", "v1/.\t./b", "v1/a\\..\\b", "v1/./b", "v1/a\nb"] {
+            assert!(url_of("https://h.example", path).is_err(), "{path:?}");
+        }
     }
 
     #[test]

@@ -73,9 +73,14 @@ pub(crate) fn unusable(reply: &Reply, why: &str) -> Failure {
     Failure::new(FailureClass::ExternalDependency, message)
 }
 
-/// A body for an error text: cut. Tokens that were sent are out of it already.
+/// A body for an error text: cut, and of control characters only with the ends of its lines. Tokens that were sent are out
+/// of it already.
 pub(crate) fn shown(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+    let mut text = String::from_utf8_lossy(body);
+    let is_odd = |c: char| c.is_control() && c != '\n';
+    if text.contains(is_odd) {
+        text.to_mut().retain(|c| !is_odd(c));
+    }
     match text.len() {
         ..=SHOWN => text.into_owned(),
         all => format!(
@@ -92,6 +97,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_short() {
         assert_eq!(shown(b"{\"error\":1}"), "{\"error\":1}");
+        assert_eq!(shown(b"a\x1b[2J\r\nb\tc\x07"), "a[2J\nbc");
         let long = shown("é".repeat(2000).as_bytes());
         assert!(long.ends_with("é [… 4000 bytes]") && long.len() < 2100);
     }

@@ -212,7 +212,7 @@ pub(super) fn field(text: &Secret, key: &str, id: &str) -> Result<Secret, Failur
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
+    use http::HeaderMap;
 
     use super::*;
 
@@ -221,11 +221,9 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        Reply {
-            status: StatusCode::BAD_REQUEST,
-            headers: map,
-            body: body.as_bytes().to_vec().into(),
-        }
+        let mut reply = Reply::of(400, body.as_bytes().to_vec(), &[]);
+        reply.headers = map;
+        reply
     }
 
     fn fault(code: &str, message: &str, request_id: &str) -> Fault {

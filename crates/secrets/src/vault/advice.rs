@@ -36,7 +36,15 @@ const SHOWN: [&str; 22] = [
 ];
 
 /// The line that a policy lacks.
+///
+/// The job chose the path: what a policy reads as a pattern or as the end of the line is not made ready to be pasted.
 pub(super) fn policy_line(path: &Path) -> String {
+    let is_special = |c: char| matches!(c, '*' | '+' | '"' | '\\') || c.is_control();
+    if path.as_str().contains(is_special) {
+        return "the policies of the role must allow it; the job's path has characters that mean more in a policy: if it is \
+                right, write the rule by hand"
+            .to_owned();
+    }
     format!(
         "the policies of the role must allow it: path \"{}\" {{ capabilities = [\"read\"] }}",
         path.as_str()
@@ -122,6 +130,33 @@ fn shown(claims: &Map<String, Value>, name: &str) -> String {
                 Value::Object(_) | Value::Null => "an object",
             };
             format!("the token's claim {name:?} is {value} ({kind})")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use courser_protocol::secrets::VaultEngine;
+
+    use super::*;
+
+    #[test]
+    fn a_job_does_not_write_policies() {
+        let line = |path: &str| {
+            let engine = VaultEngine {
+                name: "kv-v1".to_owned(),
+                path: "ops".to_owned(),
+            };
+            policy_line(&Path::of(&engine, path).unwrap())
+        };
+        assert!(line("db/a-b c").contains("path \"ops/db/a-b c\" { capabilities = [\"read\"] }"));
+        for path in [
+            "*",
+            "+/x",
+            "a\" { capabilities = [\"sudo\"] } path \"b",
+            "a\\b",
+        ] {
+            assert!(!line(path).contains("capabilities"), "{path}");
         }
     }
 }

@@ -23,6 +23,14 @@ pub(crate) struct Content {
     notes: Vec<String>,
 }
 
+/// How many of the texts of one answer are kept, and how long each, in characters.
+const NOTES: usize = 20;
+const NOTE_LENGTH: usize = 500;
+/// How much of a name is shown, in bytes.
+const SHOWN_NAME: usize = 100;
+/// Fields of one path. Vault's 1 MiB has room for more, nobody has use for them.
+const FIELDS: usize = 10_000;
+
 /// Why an answer has no data.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -32,6 +40,8 @@ pub(crate) enum Fault {
     NoJson(String),
     /// The data of kv-v2 is no object.
     NoObject,
+    /// So many fields.
+    TooMany(usize),
 }
 
 /// Values by name, as they came.
@@ -44,6 +54,10 @@ impl Fault {
             Self::NoJson(text) => Failure::system(text),
             Self::NoObject => Failure::system(format!(
                 "data for key {} cannot be coerced to 'map[string]any'",
+                path.as_str()
+            )),
+            Self::TooMany(fields) => Failure::system(format!(
+                "{} has {fields} fields, more than {FIELDS}",
                 path.as_str()
             )),
         }
@@ -94,11 +108,14 @@ fn take_apart(reply: &Reply, path: &Path) -> Result<(Option<Fields>, Content), F
         .any(|key| body.get(*key).is_some_and(|value| value.get() != "null"));
     let mut content = Content {
         lease: parsed(&body, "lease_id").unwrap_or_default(),
-        notes: parsed(&body, "warnings").unwrap_or_default(),
         ..Content::default()
     };
-    let errors: Vec<String> = parsed(&body, "errors").unwrap_or_default();
-    content.notes.extend(errors);
+    for key in ["warnings", "errors"] {
+        let texts: Vec<String> = parsed(&body, key).unwrap_or_default();
+        let left = NOTES - content.notes.len();
+        let notes = texts.iter().take(left);
+        content.notes.extend(notes.map(|text| note(reply, text)));
+    }
     let data: Option<Fields> = if is_envelope {
         parsed(&body, "data")
     } else {
@@ -111,7 +128,36 @@ fn take_apart(reply: &Reply, path: &Path) -> Result<(Option<Fields>, Content), F
         },
         (_, data) => data,
     };
+    if let Some(count) = data.as_ref().map(Fields::len)
+        && count > FIELDS
+    {
+        return Err(Fault::TooMany(count));
+    }
     Ok((data, content))
+}
+
+/// What a server says, on one line, cut, and without the tokens that were sent to it.
+fn note(reply: &Reply, text: &str) -> String {
+    let text = reply.without_tokens(text);
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let room = NOTE_LENGTH.saturating_sub(line.chars().count());
+        line.extend(word.chars().filter(|c| !c.is_control()).take(room));
+        if word.len() >= room {
+            break;
+        }
+    }
+    line
+}
+
+/// A name for a text.
+fn shown(name: &str) -> String {
+    let end = name.floor_char_boundary(SHOWN_NAME);
+    let more = if end < name.len() { "…" } else { "" };
+    format!("{:?}{more}", &name[..end])
 }
 
 /// Keys of Vault's own answers; a body with none of them is taken as data.
@@ -158,22 +204,15 @@ impl Content {
                 .fields
                 .keys()
                 .take(20)
-                .map(|name| format!("{name:?}"))
+                .map(|name| shown(name))
                 .collect();
-            format!("{path} has no field {field:?}; it has {}", names.join(", "))
+            let field = shown(field);
+            format!("{path} has no field {field}; it has {}", names.join(", "))
         } else {
             format!("there is nothing at {path}")
         }];
-        notes.extend(self.notes.iter().map(|note| {
-            let words: Vec<_> = note.split_whitespace().collect();
-            let line: String = words
-                .join(" ")
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(500)
-                .collect();
-            format!("the server says: {line}")
-        }));
+        let said = self.notes.iter();
+        notes.extend(said.map(|note| format!("the server says: {note}")));
         notes
     }
 }
@@ -215,6 +254,48 @@ fn compact(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn reply(body: &serde_json::Value) -> Reply {
+        Reply::of(200, body.to_string().into_bytes(), &["s.token"])
+    }
+
+    #[test]
+    fn what_a_server_says_is_short_and_has_no_tokens() {
+        let engine = courser_protocol::secrets::VaultEngine {
+            name: "kv-v1".to_owned(),
+            path: "ops".to_owned(),
+        };
+        let path = Path::of(&engine, "db").unwrap();
+        let long = format!(
+            "s.token \u{1b}[2J\t{} {}",
+            "a ".repeat(2000),
+            "ü".repeat(5000)
+        );
+        let name = "n".repeat(100_000);
+        let body = serde_json::json!({
+            "data": {name: 1},
+            "warnings": vec![long.as_str(); 5000],
+            "errors": [long.as_str()],
+        });
+        let content = Content::read(&reply(&body), &path).unwrap();
+        let notes = content.notes_on(path.as_str(), &"f".repeat(10_000));
+        assert_eq!(notes.len(), 1 + NOTES);
+        assert!(notes[0].len() < 300, "{}", notes[0]);
+        for note in &notes[1..] {
+            assert!(
+                note.starts_with("the server says: [MASKED] [2J a a"),
+                "{note}"
+            );
+            assert!(note.chars().count() <= 17 + NOTE_LENGTH);
+        }
+        let fields: serde_json::Map<_, _> = (0..=FIELDS)
+            .map(|number| (number.to_string(), 1.into()))
+            .collect();
+        let body = serde_json::json!({"data": fields});
+        let fault = Content::read(&reply(&body), &path).unwrap_err();
+        let told = fault.of(&reply(&body), &path).to_string();
+        assert_eq!(told, "ops/db has 10001 fields, more than 10000");
+    }
 
     #[test]
     fn values_become_text_without_losing_digits() {
