@@ -85,6 +85,7 @@ impl LocalOidcOptions {
     pub(crate) fn of_run(&self, environment: &ProcessEnvironment) -> OidcOfRun {
         let directory = local_directory(environment);
         let mut settings = self.tokens.settings(directory.clone());
+        settings.ids_of_names = true;
         settings.issuer = settings.issuer.or_else(|| {
             let default = match self.oidc_listen {
                 Some(address) => format!("https://localhost:{}", address.port()),

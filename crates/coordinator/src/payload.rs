@@ -288,10 +288,17 @@ fn id_tokens(
         return Ok(Vec::new());
     };
     let now = request.now.as_second();
+    let issuer = &request.server.issuer;
+    let is_child = context.upstream.as_ref().is_some_and(|by| by.child);
+    let file = context.known("CI_CONFIG_PATH").unwrap_or(CONFIG_PATH);
+    // A child's files may be made by jobs; an absolute path is outside of the project.
+    let is_own = !is_child && std::path::Path::new(file).is_relative();
     let claims = Claims::of(&Occasion {
         predefined: &predefined::all(request),
         project_path: &project.path,
         project_id: project.id,
+        project_url: &issuer.project_url(context.known("CI_PROJECT_URL"), &project.path),
+        config_path: is_own.then_some(file),
         ref_name: &context.ref_name,
         tag: context.tag,
         sha: &context.sha,
@@ -304,10 +311,7 @@ fn id_tokens(
     let sign = |(name, token): &(String, IdToken)| {
         let aud = secrets::audience(&token.aud, variables);
         let timeout = i64::try_from(timeout).unwrap_or(i64::MAX);
-        let token = request
-            .server
-            .issuer
-            .mint(claims.clone(), &aud, now, timeout);
+        let token = issuer.mint(claims.clone(), &aud, now, timeout);
         let token = token.map_err(|error| Undeliverable {
             reason: "unmet_prerequisites",
             message: format!("ID token {name}: {error}"),
@@ -370,6 +374,9 @@ fn git_info(
     }
 }
 
+/// The file of a project that says nothing else.
+pub(crate) const CONFIG_PATH: &str = ".gitlab-ci.yml";
+
 /// A merge request's ref is written in full: `refs/merge-requests/7/head`.
 pub(crate) fn is_merge_request(ref_name: &str) -> bool {
     ref_name.starts_with("refs/merge-requests/")
@@ -385,11 +392,15 @@ pub(crate) fn full_ref(ref_name: &str, tag: bool) -> String {
 }
 
 impl PipelineContext {
+    /// A variable that the pipeline was evaluated with.
+    fn known(&self, name: &str) -> Option<&str> {
+        let known = self.predefined.iter().find(|(key, _)| key == name);
+        known.map(|(_, value)| value.as_str())
+    }
+
     /// Whether the ref is protected, as the repository's facts say.
     pub(crate) fn is_protected(&self) -> bool {
-        self.predefined
-            .iter()
-            .any(|(key, value)| key == "CI_COMMIT_REF_PROTECTED" && value == "true")
+        self.known("CI_COMMIT_REF_PROTECTED") == Some("true")
     }
 }
 

@@ -55,6 +55,11 @@ pub(crate) struct Occasion<'a> {
     /// `group/project`.
     pub(crate) project_path: &'a str,
     pub(crate) project_id: i64,
+    /// Where a browser finds it.
+    pub(crate) project_url: &'a str,
+    /// The file of the project that the pipeline was made of; `None`: it was made of something else, such as the
+    /// files of a child pipeline.
+    pub(crate) config_path: Option<&'a str>,
     /// Branch or tag; of a merge request the full ref.
     pub(crate) ref_name: &'a str,
     pub(crate) tag: bool,
@@ -101,15 +106,6 @@ impl Claims {
         );
         let ref_path = format!("refs/{directory}/{branch}");
         let protected = if occasion.protected { "true" } else { "false" };
-        let project = known("CI_PROJECT_URL");
-        let config_uri = format!(
-            "{}//{}@{}",
-            project
-                .split_once("://")
-                .map_or(project, |(_, place)| place),
-            known("CI_CONFIG_PATH"),
-            crate::payload::full_ref(occasion.ref_name, occasion.tag)
-        );
         let mut claims = Map::new();
         let mut text = |name: &str, value: &str| {
             claims.insert(name.to_owned(), value.into());
@@ -140,10 +136,15 @@ impl Claims {
             ("runner_environment", "self-hosted"),
             ("sha", occasion.sha),
             ("project_visibility", known("CI_PROJECT_VISIBILITY")),
-            ("ci_config_ref_uri", &config_uri),
-            ("ci_config_sha", occasion.sha),
         ] {
             text(name, value);
+        }
+        if let Some(file) = occasion.config_path {
+            let project = occasion.project_url;
+            let place = project.split_once("://").map_or(project, |(_, rest)| rest);
+            let full_ref = crate::payload::full_ref(occasion.ref_name, occasion.tag);
+            text("ci_config_ref_uri", &format!("{place}//{file}@{full_ref}"));
+            text("ci_config_sha", occasion.sha);
         }
         if let Some(environment) = &occasion.environment {
             text("environment", &environment.environment);
@@ -172,6 +173,8 @@ mod tests {
             predefined,
             project_path: "group/sub/app",
             project_id: 42,
+            project_url: "https://host/group/sub/app",
+            config_path: Some("ci/main.yml"),
             ref_name: "main",
             tag: false,
             sha: "5a1",
@@ -188,8 +191,6 @@ mod tests {
         let predefined = [
             public("CI_PROJECT_NAMESPACE_ID", "3"),
             public("CI_PROJECT_VISIBILITY", "private"),
-            public("CI_PROJECT_URL", "https://host/group/sub/app"),
-            public("CI_CONFIG_PATH", ".gitlab-ci.yml"),
             public("CI_PIPELINE_SOURCE", "push"),
             public("GITLAB_USER_ID", "1"),
             public("GITLAB_USER_LOGIN", "root"),
@@ -209,7 +210,7 @@ mod tests {
                 "ref": "main", "ref_type": "branch", "ref_path": "refs/heads/main", "ref_protected": "true",
                 "runner_id": 9, "runner_environment": "self-hosted", "sha": "5a1",
                 "project_visibility": "private",
-                "ci_config_ref_uri": "host/group/sub/app//.gitlab-ci.yml@refs/heads/main", "ci_config_sha": "5a1",
+                "ci_config_ref_uri": "host/group/sub/app//ci/main.yml@refs/heads/main", "ci_config_sha": "5a1",
             })
         );
     }
@@ -252,6 +253,12 @@ mod tests {
                 json!(null)
             ]
         );
+        let of_file = ["ci_config_ref_uri", "ci_config_sha"];
+        let child = Occasion {
+            config_path: None,
+            ..occasion(&predefined)
+        };
+        assert_eq!(claims(child, &of_file), [json!(null), json!(null)]);
         let deploys = Occasion {
             environment: Some(Deployment {
                 environment: "review/x".to_owned(),

@@ -45,6 +45,9 @@ pub struct OidcSettings {
     /// Values of claims that are given, by name, instead of those that are found. They are texts, as nearly all claims
     /// are.
     pub claims: Vec<(String, String)>,
+    /// Whether ids of project, namespace and user are made of their names, because the numbers that the coordinator
+    /// knows are the same for all: that of a local run has one project only.
+    pub ids_of_names: bool,
 }
 
 impl OidcSettings {
@@ -55,6 +58,7 @@ impl OidcSettings {
             keys,
             subject: Subject::default(),
             claims: Vec::new(),
+            ids_of_names: false,
         }
     }
 }
@@ -101,10 +105,22 @@ impl FromStr for IssuerUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url =
-            Url::parse(text).map_err(|_| "no absolute URL: write https://HOST[:PORT][/PATH]")?;
-        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        const FORM: &str = "no absolute URL: write https://HOST[:PORT][/PATH]";
+        let url = Url::parse(text).map_err(|_| FORM)?;
+        // The parser mends these, but providers compare the bytes.
+        if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+            return Err("an issuer has no spaces, control characters and backslashes");
+        }
+        let Some((_, rest)) = text.split_once("://") else {
+            return Err(FORM);
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if url.query().is_some() || url.fragment().is_some() || authority.contains('@') {
             return Err("an issuer has no query, fragment or user");
+        }
+        let is_pattern = |part: &str| part.starts_with([':', '*']) || part.contains(['{', '}']);
+        if path.split('/').any(is_pattern) {
+            return Err("no part of an issuer's path begins with : or *, or has braces");
         }
         let is_loopback = match url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -182,6 +198,24 @@ pub(crate) struct Issuer {
     keys: Keys,
     subject: Subject,
     claims: Vec<(String, String)>,
+    ids_of_names: bool,
+}
+
+/// Ids, and the names that they are made of where the coordinator has none.
+const IDS: [(&str, &str); 5] = [
+    ("namespace_id", "namespace_path"),
+    ("project_id", "project_path"),
+    ("job_namespace_id", "job_namespace_path"),
+    ("job_project_id", "job_project_path"),
+    ("user_id", "user_email"),
+];
+
+/// A number from 1 to 2^31 - 1, the same for the same name.
+fn id_of(name: &str) -> u32 {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let number = digest.as_ref().iter().take(4);
+    let number = number.fold(0, |number: u32, byte| number << 8 | u32::from(*byte));
+    (number >> 1).max(1)
 }
 
 impl Issuer {
@@ -192,7 +226,13 @@ impl Issuer {
             keys: Keys::at(settings.keys),
             subject: settings.subject,
             claims: settings.claims,
+            ids_of_names: settings.ids_of_names,
         }
+    }
+
+    /// Where the project is, if Git does not tell: at the issuer, which is the same in all runs.
+    pub(crate) fn project_url(&self, known: Option<&str>, path: &str) -> String {
+        known.map_or_else(|| format!("{}/{path}", self.url), str::to_owned)
     }
 
     pub(crate) fn url(&self) -> &IssuerUrl {
@@ -228,6 +268,11 @@ impl Issuer {
         aud: &Audience,
     ) -> serde_json::Map<String, Value> {
         let mut claims = claims.into_map();
+        for (id, name) in IDS.iter().filter(|_| self.ids_of_names) {
+            let name = claims.get(*name).and_then(Value::as_str);
+            let number = id_of(name.unwrap_or_default()).to_string();
+            claims.insert((*id).to_owned(), number.into());
+        }
         for (name, value) in &self.claims {
             claims.insert(name.clone(), value.as_str().into());
         }
@@ -293,10 +338,13 @@ pub fn sample_claims(settings: OidcSettings, server: &Url, job: &SampleJob<'_>) 
         .map(|(key, value)| public(key, value.as_str()));
     let predefined: Vec<JobVariable> = of_server.chain(of_event).collect();
     let known = |key: &str| job.predefined.get(key).map(String::as_str);
+    let issuer = Issuer::new(settings, server);
     let claims = Claims::of(&Occasion {
         predefined: &predefined,
         project_path: job.project_path,
         project_id: 1,
+        project_url: &issuer.project_url(known("CI_PROJECT_URL"), job.project_path),
+        config_path: Some(known("CI_CONFIG_PATH").unwrap_or(crate::payload::CONFIG_PATH)),
         ref_name: job.ref_name,
         tag: job.tag,
         sha: known("CI_COMMIT_SHA").unwrap_or_default(),
@@ -306,9 +354,7 @@ pub fn sample_claims(settings: OidcSettings, server: &Url, job: &SampleJob<'_>) 
         runner_id: 1,
         environment: None,
     });
-    Issuer::new(settings, server)
-        .complete(claims, job.aud)
-        .into()
+    issuer.complete(claims, job.aud).into()
 }
 
 #[cfg(test)]
@@ -334,7 +380,21 @@ mod tests {
             "http://gitlab.example.com",
             "https://example.com?a=b",
             "https://u@example.com",
+            "https://@example.com",
+            "https://:p@example.com",
             "ftp://localhost",
+            "https:example.com",
+            "https:/example.com",
+            "https:///example.com",
+            " https://example.com",
+            "https://example.com/a b",
+            "https://example.com/a\n",
+            "https://exa\tmple.com",
+            "https:\\\\example.com",
+            "https://example.com\\a",
+            "https://example.com/:b",
+            "https://example.com/a/*b",
+            "https://example.com/{b}",
         ] {
             assert!(text.parse::<IssuerUrl>().is_err(), "{text}");
         }
@@ -347,6 +407,40 @@ mod tests {
         assert_eq!(
             (issuer.host().as_deref(), issuer.path().as_str()),
             (Some("::1"), "")
+        );
+    }
+
+    #[test]
+    fn ids_of_local_projects_differ_and_last() {
+        let claims = |path: &str, email: &str| {
+            let predefined = BTreeMap::from([("GITLAB_USER_EMAIL".to_owned(), email.to_owned())]);
+            let job = SampleJob {
+                project_path: path,
+                predefined: &predefined,
+                ref_name: "main",
+                tag: false,
+                aud: &Audience::One("a".to_owned()),
+            };
+            let settings = OidcSettings {
+                subject: "project_id,ref".parse().unwrap(),
+                issuer: Some("https://courser.localhost".parse().unwrap()),
+                ids_of_names: true,
+                ..OidcSettings::new("/keys.json".into())
+            };
+            let server = Url::parse("https://localhost:1/").unwrap();
+            sample_claims(settings, &server, &job)
+        };
+        let [one, other] = [claims("group/app", "a@x"), claims("group/b", "b@x")];
+        for name in ["project_id", "job_project_id", "user_id", "sub"] {
+            assert_ne!(one[name], other[name], "{name}");
+            assert_eq!(one[name], claims("group/app", "a@x")[name], "{name}");
+        }
+        assert_eq!(one["namespace_id"], other["job_namespace_id"]);
+        let id: u32 = one["project_id"].as_str().unwrap().parse().unwrap();
+        assert!((1..1 << 31).contains(&id), "{id}");
+        assert_eq!(
+            one["ci_config_ref_uri"],
+            "courser.localhost/group/app//.gitlab-ci.yml@refs/heads/main"
         );
     }
 

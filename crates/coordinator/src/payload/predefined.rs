@@ -175,7 +175,7 @@ fn of_project(server: &Url, id: i64, path: &str, full_ref: &str) -> Vec<(&'stati
             ),
         ),
         ("CI_PROJECT_URL", project_url),
-        ("CI_CONFIG_PATH", text(".gitlab-ci.yml")),
+        ("CI_CONFIG_PATH", text(super::CONFIG_PATH)),
         ("GITLAB_USER_ID", text("1")),
         ("GITLAB_USER_LOGIN", text("root")),
         ("GITLAB_USER_NAME", text("Administrator")),

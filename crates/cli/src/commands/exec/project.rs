@@ -86,9 +86,11 @@ impl Target {
         files.repository = repository;
         let files = files.including(includes);
         let ask_git = self.asks_for_changes(&files);
-        let event = options
+        let mut event = options
             .event(&files.repository, &occasion, variables, ask_git)
             .map_err(git_failed)?;
+        let file = self.project.file.clone();
+        event.predefined.insert("CI_CONFIG_PATH".to_owned(), file);
         let pipeline =
             courser_pipeline::evaluate(&self.project.file, &files, &event).map_err(|found| {
                 if let [only] = &*found.errors
