@@ -132,6 +132,130 @@ fn a_vault_that_was_given_the_key_admits_this_project_only() {
 }
 
 #[test]
+fn what_a_vault_has_of_this_issuer_is_added_to_and_of_others_left_alone() {
+    let scene = Scene::new();
+    let config = |mount: &str| {
+        let read = scene.bao.bao(
+            &["read", "-format=json", &format!("auth/{mount}/config")],
+            "",
+        );
+        serde_json::from_str::<Value>(&read).expect("JSON")["data"].clone()
+    };
+    let keys = || {
+        config("jwt")["jwt_validation_pubkeys"]
+            .as_array()
+            .map(Vec::len)
+    };
+    let pem = scene.oidc(&["keys", "--pem"]).stdout;
+
+    // A colleague's key for the same default issuer, and settings that are nobody's here.
+    let colleague = run(scene
+        .world
+        .courser(["coordinator", "oidc", "keys", "--pem"])
+        .current_dir(scene.world.path("work/project"))
+        .env("XDG_STATE_HOME", scene.world.path("colleague")))
+    .stdout;
+    assert_ne!(colleague, pem);
+    scene.bao.bao(&["auth", "enable", "jwt"], "");
+    let theirs = json!({
+        "bound_issuer": "https://courser.localhost", "jwt_validation_pubkeys": [colleague],
+        "default_role": "theirs",
+    });
+    scene
+        .bao
+        .bao(&["write", "auth/jwt/config", "-"], &theirs.to_string());
+    let written = scene.write(&["--policy", "app", "--bind", "ref=main"]);
+    assert_eq!(written.code(), 0, "{}", written.all());
+    assert_eq!(keys(), Some(2));
+    assert_eq!(config("jwt")["default_role"], "theirs");
+    assert!(
+        written
+            .stdout
+            .contains("group/app with aud https://vault.example.com and ref=main; policies app"),
+        "{}",
+        written.all()
+    );
+    // The same again, with fewer words, takes nothing away.
+    let written = scene.write(&[]);
+    assert_eq!(written.code(), 0, "{}", written.all());
+    assert!(
+        written
+            .stdout
+            .contains("and ref=main; policies app (it was there"),
+        "{}",
+        written.all()
+    );
+    assert!(
+        !written.stdout.contains("no policy yet"),
+        "{}",
+        written.all()
+    );
+    assert_eq!(keys(), Some(2));
+    let written = scene.write(&["--replace-keys", "--mount", "/jwt/"]);
+    assert_eq!(written.code(), 0, "{}", written.all());
+    assert_eq!(keys(), Some(1));
+
+    // Methods of others.
+    for (mount, found) in [
+        ("static", json!({"jwt_validation_pubkeys": [pem]})),
+        (
+            "refused",
+            json!({"bound_issuer": "https://other.localhost", "jwt_validation_pubkeys": [pem]}),
+        ),
+    ] {
+        scene
+            .bao
+            .bao(&["auth", "enable", &format!("-path={mount}"), "jwt"], "");
+        let place = format!("auth/{mount}/config");
+        scene.bao.bao(&["write", &place, "-"], &found.to_string());
+        let before = config(mount);
+        let refused = scene.write(&["--mount", mount]);
+        assert_eq!(refused.code(), 2, "{}", refused.all());
+        assert!(
+            refused.stderr.contains("--mount courser"),
+            "{}",
+            refused.all()
+        );
+        assert_eq!(config(mount), before);
+    }
+    // A role of others is found before anything is written.
+    let role = json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "a"});
+    scene
+        .bao
+        .bao(&["write", "auth/jwt/role/theirs", "-"], &role.to_string());
+    let before = config("jwt");
+    let refused = scene.write(&["--role", "theirs", "--oidc-claim", "project_id=1"]);
+    assert_eq!(refused.code(), 2, "{}", refused.all());
+    assert_eq!(config("jwt"), before);
+    // A method that could not be configured is not left behind: nobody publishes the keys.
+    let refused = scene.write(&["--mount", "gone", "--oidc-listen", "127.0.0.1:1"]);
+    assert_ne!(refused.code(), 0, "{}", refused.all());
+    assert!(
+        refused.stderr.contains("--oidc-listen while"),
+        "{}",
+        refused.all()
+    );
+    let methods = scene.bao.bao(&["auth", "list"], "");
+    assert!(!methods.contains("gone/"), "{methods}");
+
+    let refused = scene.write(&["--bind", "project_path=group/other"]);
+    assert!(refused.stderr.contains("always bound"), "{}", refused.all());
+    // After a rotation what is printed has both keys.
+    let rotated = scene.oidc(&["rotate"]);
+    assert!(
+        rotated.stdout.contains("given them again"),
+        "{}",
+        rotated.all()
+    );
+    let printed = scene.oidc(&["vault", "--role", "a;b"]).stdout;
+    assert_eq!(printed.matches("BEGIN PUBLIC KEY").count(), 2, "{printed}");
+    assert!(
+        printed.contains("vault write 'auth/jwt/role/a;b' - <<"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn a_vault_that_fetches_the_keys_follows_a_rotation() {
     let scene = Scene::new();
     // A port that is free now; nobody else of this machine's tests is given it again at once.
@@ -184,11 +308,34 @@ fn a_coordinator_is_an_issuer_over_its_own_https() {
         "{}",
         written.all()
     );
+    let left = scene.world.path("state/coordinator/oidc/issuer.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &left.metadata().expect("what it left").permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
     let shown = scene.oidc(&["show", "--json", "--state", &state]);
     let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
     assert_eq!(shown["issuer"], format!("https://{address}"));
     assert_eq!(shown["claims"]["project_path"], "group/app");
     assert_eq!(shown["claims"]["runner_id"], 1);
+}
+
+#[test]
+fn two_repositories_of_the_same_project_are_not_served() {
+    let world = World::new();
+    for name in ["one", "two"] {
+        let path = format!("work/{name}");
+        world.repository(&path, &[(".gitlab-ci.yml", PIPELINE)]);
+        let url = "https://gitlab.example.com/group/app.git";
+        world.git(&path, &["remote", "add", "origin", url]);
+    }
+    let refused = run(world
+        .courser(["coordinator", "serve", "--listen", "127.0.0.1:0"])
+        .args(["--repository", "one", "--repository", "two"])
+        .current_dir(world.path("work")));
+    assert_eq!(refused.code(), 2, "{}", refused.all());
+    let told = "--repository one and --repository two are both group/app";
+    assert!(refused.stderr.contains(told), "{}", refused.all());
 }
 
 #[test]

@@ -96,7 +96,17 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
     let mut projects = Vec::new();
     for (index, path) in serve.repositories.iter().enumerate() {
         let path = session.environment.working_directory.join(path);
-        projects.push(open(&path, index as i64 + 1, &state)?);
+        let opened = open(&path, index as i64 + 1, &state)?;
+        let same = |(_, other): &(ServedProject, Project)| other.path == opened.1.path;
+        if let Some(first) = projects.iter().position(same) {
+            let [first, second] = [first, index].map(|at| serve.repositories[at].display());
+            let text = format!(
+                "--repository {first} and --repository {second} are both {}: their jobs would have the same ID tokens",
+                opened.1.path
+            );
+            return Err(Failure::invalid(text));
+        }
+        projects.push(opened);
     }
     let served = projects.iter().map(|(served, _)| served.clone());
     let repositories = Arc::new(Repositories::new(served.collect()));

@@ -3,6 +3,7 @@
 mod clouds;
 mod vault;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -111,8 +112,17 @@ pub(super) fn leave(directory: &Path, coordinator: &Handle, state: &Path) -> Res
     platform::private_directory()
         .recursive(true)
         .create(directory)
-        .and_then(|()| std::fs::write(&path, text))
+        .and_then(|()| write_private(&path, &text))
         .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))
+}
+
+/// The whole file, its owner's only.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Runs it.
@@ -128,7 +138,7 @@ pub(super) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
         Action::Rotate => {
             let key = subject.keys.rotate(now()).map_err(|error| failed(&error))?;
             print_text(&format!(
-                "tokens are signed with {} from now on\n",
+                "tokens are signed with {} from now on\nwho was given the keys has to be given them again, as courser coordinator oidc vault, google, ... say\n",
                 key.kid()
             ))?;
         }

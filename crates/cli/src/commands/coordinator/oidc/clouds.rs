@@ -51,6 +51,11 @@ pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// Text for a comment, which it does not end.
+pub(super) fn commented(text: &str) -> String {
+    text.replace(char::is_control, "?")
+}
+
 const PUBLIC: &str = "# The issuer has to be reached over public HTTPS with a public certificate: ";
 
 impl Google {
@@ -62,19 +67,29 @@ impl Google {
             secret,
         } = self;
         let project = subject.claim("project_path");
-        let audience = format!(
-            "https://iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools/{pool}/providers/{provider}"
-        );
+        // Google takes the provider's own name as audience, unless it is told of others.
+        let (audience, allowed) = match &subject.audience {
+            Some(audience) => {
+                let allowed = quoted(&format!("--allowed-audiences={audience}"));
+                (audience.clone(), format!(" \\\n  {allowed}"))
+            }
+            None => (
+                format!(
+                    "https://iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools/{pool}/providers/{provider}"
+                ),
+                String::new(),
+            ),
+        };
         let condition = quoted(&format!("assertion.project_path=={project:?}"));
         format!(
             "# With the keys in a file Google need not reach the issuer; give the file again after a rotation.
 courser coordinator oidc keys > courser-jwks.json
-gcloud iam workload-identity-pools create {pool} --location=global
-gcloud iam workload-identity-pools providers create-oidc {provider} --location=global \\
-  --workload-identity-pool={pool} --issuer-uri={issuer} --jwk-json-path=courser-jwks.json \\
+gcloud iam workload-identity-pools create {pool_argument} --location=global
+gcloud iam workload-identity-pools providers create-oidc {provider_argument} --location=global \\
+  --workload-identity-pool={pool_argument} --issuer-uri={issuer} --jwk-json-path=courser-jwks.json \\
   --attribute-mapping={mapping} \\
-  --attribute-condition={condition}
-gcloud secrets add-iam-policy-binding {secret} --role=roles/secretmanager.secretAccessor \\
+  --attribute-condition={condition}{allowed}
+gcloud secrets add-iam-policy-binding {secret_argument} --role=roles/secretmanager.secretAccessor \\
   --member={member}
 
 # .gitlab-ci.yml
@@ -85,6 +100,14 @@ gcloud secrets add-iam-policy-binding {secret} --role=roles/secretmanager.secret
 #   GCP_WORKLOAD_IDENTITY_FEDERATION_POOL_ID={pool}
 #   GCP_WORKLOAD_IDENTITY_FEDERATION_PROVIDER_ID={provider}
 ",
+            pool_argument = quoted(pool),
+            provider_argument = quoted(provider),
+            secret_argument = quoted(secret),
+            audience = commented(&audience),
+            secret = commented(secret),
+            number = commented(number),
+            pool = commented(pool),
+            provider = commented(provider),
             issuer = quoted(subject.issuer.as_str()),
             mapping = quoted(
                 "google.subject=assertion.project_id + \"::\" + assertion.ref_type,attribute.project_path=assertion.project_path"
@@ -110,8 +133,8 @@ impl Azure {
         format!(
             "{PUBLIC}{issuer}
 # Issuer, subject and audience are compared as they are: one credential for each ref.
-az ad app federated-credential create --id {client_id} --parameters {credential}
-az keyvault set-policy --name {vault} --spn {client_id} --secret-permissions get
+az ad app federated-credential create --id {client_argument} --parameters {credential}
+az keyvault set-policy --name {vault_argument} --spn {client_argument} --secret-permissions get
 
 # .gitlab-ci.yml
 #   id_tokens: {{AZ_ID_TOKEN: {{aud: {audience}}}}}
@@ -122,7 +145,12 @@ az keyvault set-policy --name {vault} --spn {client_id} --secret-permissions get
 #   AZURE_TENANT_ID=...
 ",
             issuer = subject.issuer,
+            client_argument = quoted(client_id),
+            vault_argument = quoted(vault),
             credential = quoted(&credential.to_string()),
+            audience = commented(audience),
+            client_id = commented(client_id),
+            vault = commented(vault),
         )
     }
 }
@@ -148,7 +176,7 @@ impl Aws {
         format!(
             "{PUBLIC}{issuer}
 aws iam create-open-id-connect-provider --url {url} --client-id-list {client}
-aws iam create-role --role-name {role} --assume-role-policy-document {trust}
+aws iam create-role --role-name {role_argument} --assume-role-policy-document {trust}
 # and a policy of the role that allows secretsmanager:GetSecretValue
 
 # .gitlab-ci.yml
@@ -160,6 +188,10 @@ aws iam create-role --role-name {role} --assume-role-policy-document {trust}
 ",
             url = quoted(issuer),
             client = quoted(audience),
+            role_argument = quoted(role),
+            audience = commented(audience),
+            account = commented(account),
+            role = commented(role),
             trust = quoted(&trust.to_string()),
         )
     }
@@ -196,6 +228,40 @@ mod tests {
         ] {
             assert_eq!(quoted(text), shown);
         }
+    }
+
+    #[test]
+    fn whatever_is_given_is_quoted_and_ends_no_comment() {
+        let bad = "a;b\nc";
+        let subject = subject(Some(bad));
+        let (given, kept) = (|| bad.to_owned(), quoted(bad));
+        let google = Google {
+            project_number: given(),
+            pool: given(),
+            provider: given(),
+            secret: given(),
+        };
+        let azure = Azure {
+            client_id: given(),
+            vault: given(),
+        };
+        let aws = Aws {
+            account: given(),
+            role: given(),
+        };
+        for told in [
+            google.commands(&subject),
+            azure.commands(&subject),
+            aws.commands(&subject),
+        ] {
+            let rest = told.replace(&kept, "").replace(r"a;b\nc", "");
+            let quotes = rest.split('\'').step_by(2).collect::<String>();
+            assert!(!quotes.contains(bad), "{told}");
+        }
+        // Google is told of the audience that the token has.
+        let told = google.commands(&subject);
+        assert!(told.contains("'--allowed-audiences=a;b\nc'"), "{told}");
+        assert!(told.contains("{aud: a;b?c}"), "{told}");
     }
 
     #[test]

@@ -1,33 +1,29 @@
 //! Vault and OpenBao: the commands that make them trust the issuer, or doing it (`secrets.md` 11).
 //!
-//! A role always binds issuer and project. What is there of another issuer is left alone.
+//! A role always binds issuer and project. What is there of another issuer is left alone; of this one it is only
+//! added to.
+
+mod server;
 
 use std::path::Path;
-use std::time::Duration;
 
-use bytes::Bytes;
-use courser_net::{Body, Call, Client, ClientSettings, Retry, Timeouts};
-use http::{HeaderName, Method};
-use serde_json::{Value, json};
-use url::Url;
+use serde_json::{Map, Value, json};
 
-use super::clouds::quoted;
+use self::server::Server;
+use super::clouds::{commented, quoted};
 use super::{Subject, Trust};
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::session::Session;
 use crate::stdout::print_text;
-use crate::version;
 
-/// Bytes of an answer that are read.
-const LARGEST: usize = 1 << 20;
-/// For one call.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Claims that every role binds, to what issuer and project are.
+const ALWAYS_BOUND: [&str; 2] = ["iss", "project_path"];
 
 /// Arguments of `vault`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Where the JWT method is mounted (VAULT_AUTH_PATH)
-    #[arg(long, value_name = "PATH", default_value = "jwt")]
+    #[arg(long, value_name = "PATH", default_value = "jwt", value_parser = parse_mount)]
     mount: String,
     /// Role [default: the project's path with dashes]
     #[arg(long, value_name = "NAME")]
@@ -36,12 +32,32 @@ pub(super) struct Arguments {
     #[arg(long = "policy", value_name = "NAME")]
     policies: Vec<String>,
     /// Claim that the role binds, too, such as ref=main
-    #[arg(long = "bind", value_name = "NAME=VALUE", value_parser = super::parse_pair)]
+    #[arg(long = "bind", value_name = "NAME=VALUE", value_parser = parse_bound)]
     bound: Vec<(String, String)>,
     /// Write method and role to the server that VAULT_ADDR names, with VAULT_TOKEN (and VAULT_NAMESPACE,
-    /// VAULT_CACERT, ...; BAO_* come first)
+    /// VAULT_CACERT, ...; BAO_* come first); what is there of this issuer and project is added to
     #[arg(long)]
     write: bool,
+    /// Keys that the method already has for this issuer are no longer trusted
+    #[arg(long, requires = "write")]
+    replace_keys: bool,
+}
+
+fn parse_mount(text: &str) -> Result<String, &'static str> {
+    match text.trim_matches('/') {
+        "" => Err("name the path of the method, such as jwt"),
+        mount => Ok(mount.to_owned()),
+    }
+}
+
+fn parse_bound(text: &str) -> Result<(String, String), String> {
+    let (name, value) = super::parse_pair(text)?;
+    if ALWAYS_BOUND.contains(&name.as_str()) {
+        return Err(format!(
+            "{name} is always bound, to this issuer and project"
+        ));
+    }
+    Ok((name, value))
 }
 
 impl Arguments {
@@ -58,48 +74,37 @@ impl Arguments {
             .unwrap_or_else(|| subject.project.replace('/', "-"))
     }
 
-    fn role(&self, subject: &Subject, audience: &str) -> Value {
-        let mut bound: serde_json::Map<String, Value> = ["iss", "project_path"]
-            .map(|name| (name.to_owned(), subject.claim(name).into()))
-            .into_iter()
-            .collect();
-        for (name, value) in &self.bound {
-            bound.insert(name.clone(), value.as_str().into());
-        }
-        json!({
-            "role_type": "jwt", "user_claim": "project_path", "bound_audiences": [audience],
-            "bound_claims": bound, "token_policies": self.policies, "token_explicit_max_ttl": 3600,
-        })
-    }
-
     fn commands(&self, subject: &Subject) -> Result<String, Failure> {
         let (mount, role) = (&self.mount, self.role_name(subject));
         let issuer = quoted(subject.issuer.as_str());
+        let place = quoted(&format!("auth/{mount}/config"));
         let configuration = match &subject.trust {
             Trust::Discovery(authority) => {
                 let authority = authority.as_ref().map_or_else(String::new, |path| {
-                    let path = quoted(&path.display().to_string());
-                    format!(" \\\n  oidc_discovery_ca_pem=@{path}")
+                    let file = quoted(&format!("oidc_discovery_ca_pem=@{}", path.display()));
+                    format!(" \\\n  {file}")
                 });
                 format!(
                     "# Vault asks the issuer for its keys, now and later.
-vault write auth/{mount}/config oidc_discovery_url={issuer} bound_issuer={issuer}{authority}
+vault write {place} oidc_discovery_url={issuer} bound_issuer={issuer}{authority}
 "
                 )
             }
             Trust::Keys => format!(
-                "# Vault is given the key: it asks nobody. Again after a rotation.
-vault write auth/{mount}/config bound_issuer={issuer} jwt_validation_pubkeys=- <<'PEM'
-{}PEM
+                "# Vault is given the keys: it asks nobody. Again after a rotation. Keys that it has are replaced (--write adds to them).
+vault write {place} - <<'JSON'
+{}
+JSON
 ",
-                subject.key()?.pem()
+                shown(&json!({
+                    "bound_issuer": subject.issuer.as_str(), "jwt_validation_pubkeys": pems(subject)?,
+                }))
             ),
         };
-        let definition = serde_json::to_string_pretty(&self.role(subject, subject.audience()))
-            .unwrap_or_default();
+        let definition = shown(&self.role(subject, subject.audience(), None));
         Ok(format!(
-            "vault auth enable -path={mount} jwt
-{configuration}vault write auth/{mount}/role/{role} - <<'JSON'
+            "vault auth enable {path} jwt
+{configuration}vault write {role_place} - <<'JSON'
 {definition}
 JSON
 
@@ -112,186 +117,276 @@ JSON
 #   VAULT_AUTH_ROLE={role}
 #   VAULT_AUTH_PATH={mount}
 ",
-            role = quoted(&role),
-            mount = quoted(mount),
-            audience = subject.audience(),
+            path = quoted(&format!("-path={mount}")),
+            role_place = quoted(&format!("auth/{mount}/role/{role}")),
+            role = commented(&role),
+            mount = commented(mount),
+            audience = commented(subject.audience()),
         ))
     }
 
+    /// The role, which has all that it had before.
+    fn role(
+        &self,
+        subject: &Subject,
+        audience: &str,
+        before: Option<&Map<String, Value>>,
+    ) -> Value {
+        let mut role = before.map_or_else(
+            || {
+                let ours = json!({"user_claim": "project_path", "token_explicit_max_ttl": 3600});
+                ours.as_object().cloned().unwrap_or_default()
+            },
+            |before| {
+                let set = before.iter().filter(|(_, value)| !is_unset(value));
+                set.map(|(name, value)| (name.clone(), value.clone()))
+                    .collect()
+            },
+        );
+        let bound = role.get("bound_claims").and_then(Value::as_object);
+        let mut bound = bound.cloned().unwrap_or_default();
+        for name in ALWAYS_BOUND {
+            bound.insert(name.to_owned(), subject.claim(name).into());
+        }
+        for (name, value) in &self.bound {
+            bound.insert(name.clone(), value.as_str().into());
+        }
+        let audiences = union(role.get("bound_audiences"), [audience.to_owned()]);
+        let policies = union(role.get("token_policies"), self.policies.iter().cloned());
+        for (name, value) in [
+            ("role_type", "jwt".into()),
+            ("bound_audiences", audiences.into()),
+            ("bound_claims", bound.into()),
+            ("token_policies", policies.into()),
+        ] {
+            role.insert(name.to_owned(), value);
+        }
+        role.into()
+    }
+
+    /// Reads and refuses first, and writes only then.
     async fn write(&self, subject: &Subject, session: &Session) -> Result<(), Failure> {
         let server = Server::of(session)?;
-        let (mount, role) = (&self.mount, self.role_name(subject));
+        let (mount, role_name) = (&self.mount, self.role_name(subject));
         let audience = match &subject.audience {
             Some(audience) => audience.clone(),
             None => server.address.as_str().trim_end_matches('/').to_owned(),
         };
+        let (method, configuration) = (format!("sys/auth/{mount}"), format!("auth/{mount}/config"));
+        let role_place = format!("auth/{mount}/role/{role_name}");
         let mut done = Vec::new();
-        let issuer = subject.issuer.as_str();
-        let configuration = format!("auth/{mount}/config");
         let methods = server.read("sys/auth").await?.unwrap_or_default();
-        let method = &methods["data"][format!("{mount}/")]["type"];
-        match method.as_str() {
-            None => {
-                server
-                    .write(&format!("sys/auth/{mount}"), &json!({"type": "jwt"}))
-                    .await?;
-                done.push(format!("enabled the JWT method at auth/{mount}"));
-            }
-            Some("jwt" | "oidc") => {}
+        let is_enabled = match methods["data"][format!("{mount}/")]["type"].as_str() {
+            None => false,
+            Some("jwt" | "oidc") => true,
             Some(other) => {
                 let text = format!("auth/{mount} is of type {other:?}, and not jwt");
                 return Err(Failure::invalid(text).hint("choose another place: --mount PATH"));
             }
+        };
+        let (mut trusted, mut role) = (None, None);
+        if is_enabled {
+            trusted = server.read(&configuration).await?;
+            role = server.read(&role_place).await?;
         }
-        if let Some(found) = server.read(&configuration).await? {
-            let found = &found["data"];
-            let text = |key: &str| found[key].as_str().filter(|text| !text.is_empty());
-            let others = ["bound_issuer", "oidc_discovery_url", "jwks_url"].map(text);
-            let is_ours = |text: &str| text == issuer || text.starts_with(&format!("{issuer}/"));
-            if let Some(other) = others.into_iter().flatten().find(|text| !is_ours(text)) {
-                let text =
-                    format!("auth/{mount} trusts another issuer, {other}, and is left as it is");
-                return Err(Failure::invalid(text)
-                    .hint("choose another place, and set VAULT_AUTH_PATH to it: --mount courser"));
-            }
-        }
-        let mut trust = json!({"bound_issuer": issuer});
-        match &subject.trust {
-            Trust::Discovery(authority) => {
-                trust["oidc_discovery_url"] = issuer.into();
-                if let Some(authority) = authority {
-                    trust["oidc_discovery_ca_pem"] = text_of(authority)?.into();
-                }
-            }
-            Trust::Keys => {
-                let keys: Vec<String> = subject.keys()?.iter().map(|key| key.pem()).collect();
-                trust["jwt_validation_pubkeys"] = keys.into();
-            }
-        }
-        server.write(&configuration, &trust).await?;
-        done.push(format!("auth/{mount} trusts {issuer}"));
-        let path = format!("auth/{mount}/role/{role}");
-        if let Some(found) = server.read(&path).await? {
-            let bound = &found["data"]["bound_claims"];
-            if bound["iss"] != subject.claim("iss")
-                || bound["project_path"] != subject.claim("project_path")
-            {
+        let trusted = trusted.as_ref().and_then(|found| found["data"].as_object());
+        let trust = self.trust(subject, trusted, &mut done)?;
+        let before = role.as_ref().and_then(|found| found["data"].as_object());
+        if let Some(before) = before {
+            let is_ours = |name: &str| {
+                let bound = before.get("bound_claims");
+                bound.is_some_and(|bound| bound[name] == subject.claim(name))
+            };
+            if !ALWAYS_BOUND.into_iter().all(is_ours) {
                 let text = format!(
-                    "role {role:?} of auth/{mount} is another project's, and is left as it is"
+                    "role {role_name:?} of auth/{mount} is another project's, and is left as it is"
                 );
                 return Err(Failure::invalid(text).hint("choose another name: --role NAME"));
             }
         }
-        server.write(&path, &self.role(subject, &audience)).await?;
-        done.push(format!(
-            "role {role} admits jobs of {} with aud {audience}",
-            subject.claim("project_path")
-        ));
-        if self.policies.is_empty() {
+        let role = self.role(subject, &audience, before);
+
+        if !is_enabled {
+            server.write(&method, &json!({"type": "jwt"})).await?;
+        }
+        if let Err(failure) = server.write(&configuration, &trust).await {
+            // A method without configuration is of no use to anybody.
+            if !is_enabled {
+                server.delete(&method).await?;
+            }
+            return Err(match &subject.trust {
+                Trust::Discovery(_) => failure.hint(
+                    "the server fetches the keys now: from there the issuer has to be reached, with --oidc-listen while a job runs that has ID tokens",
+                ),
+                Trust::Keys => failure,
+            });
+        }
+        if !is_enabled {
+            done.insert(0, format!("enabled the JWT method at auth/{mount}"));
+        }
+        done.push(format!("auth/{mount} trusts {}", subject.issuer));
+        server.write(&role_place, &role).await?;
+        done.push(told(&role_name, &role, before.is_some()));
+        if role["token_policies"].as_array().is_none_or(Vec::is_empty) {
             done.push("its tokens have no policy yet: --policy NAME".to_owned());
         }
         print_text(&(done.join("\n") + "\n"))
     }
+
+    /// The method's configuration: `found` with this issuer, or a refusal if it is somebody else's.
+    fn trust(
+        &self,
+        subject: &Subject,
+        found: Option<&Map<String, Value>>,
+        done: &mut Vec<String>,
+    ) -> Result<Value, Failure> {
+        let (issuer, mount) = (subject.issuer.as_str(), &self.mount);
+        let none = Map::new();
+        let found = found.unwrap_or(&none);
+        let refused = |what: String| {
+            let text = format!("auth/{mount} {what}, and is left as it is");
+            Err(Failure::invalid(text)
+                .hint("choose another place, and set VAULT_AUTH_PATH to it: --mount courser"))
+        };
+        let text = |name: &str| {
+            let text = found.get(name).and_then(Value::as_str);
+            text.filter(|text| !text.is_empty())
+        };
+        let is_ours = |name: &str, text: &str| match name {
+            "jwks_url" => text.starts_with(&format!("{issuer}/")),
+            _ => text.trim_end_matches('/') == issuer,
+        };
+        for name in ["bound_issuer", "oidc_discovery_url", "jwks_url"] {
+            if let Some(other) = text(name).filter(|text| !is_ours(name, text)) {
+                return refused(format!("trusts another issuer, {other}"));
+            }
+        }
+        for name in ["oidc_client_id", "jwks_pairs"] {
+            if found.get(name).is_some_and(|value| !is_unset(value)) {
+                return refused(format!("is set up for something else ({name})"));
+            }
+        }
+        let mut keys = texts(found.get("jwt_validation_pubkeys"));
+        if !keys.is_empty() && text("bound_issuer").is_none() {
+            return refused("has keys of whatever issuer (no bound_issuer)".to_owned());
+        }
+        let own = pems(subject)?;
+        keys.retain(|key| !own.iter().any(|own| own.trim() == key.trim()));
+        let mut trust = found.clone();
+        trust.retain(|name, value| !is_unset(value) && !SOURCES.contains(&name.as_str()));
+        trust.insert("bound_issuer".to_owned(), issuer.into());
+        match &subject.trust {
+            Trust::Discovery(_) if !keys.is_empty() && !self.replace_keys => {
+                return refused(
+                    "was given other keys of this issuer (--replace-keys drops them)".to_owned(),
+                );
+            }
+            Trust::Discovery(authority) => {
+                trust.insert("oidc_discovery_url".to_owned(), issuer.into());
+                if let Some(authority) = authority {
+                    let pem = text_of(authority)?;
+                    trust.insert("oidc_discovery_ca_pem".to_owned(), pem.into());
+                }
+            }
+            Trust::Keys => {
+                if let Some(url) = text("oidc_discovery_url").or_else(|| text("jwks_url")) {
+                    return refused(format!("fetches the keys of this issuer from {url}"));
+                }
+                let mut all = own;
+                if self.replace_keys {
+                    keys.clear();
+                } else if !keys.is_empty() {
+                    done.push(format!(
+                        "keys of this issuer that auth/{mount} goes on to trust, a colleague's or rotated ones: {} (--replace-keys drops them)",
+                        keys.len()
+                    ));
+                }
+                all.append(&mut keys);
+                trust.insert("jwt_validation_pubkeys".to_owned(), all.into());
+            }
+        }
+        Ok(trust.into())
+    }
+}
+
+/// Fields of the configuration that say whom it trusts, and one that can only be read. Others are carried over.
+const SOURCES: [&str; 9] = [
+    "bound_issuer",
+    "oidc_discovery_url",
+    "oidc_discovery_ca_pem",
+    "oidc_client_id",
+    "jwks_url",
+    "jwks_ca_pem",
+    "jwks_pairs",
+    "jwt_validation_pubkeys",
+    "status",
+];
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn texts(value: Option<&Value>) -> Vec<String> {
+    let items = value.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn union(found: Option<&Value>, more: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut all = texts(found);
+    for text in more {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all
+}
+
+/// What the role that was written admits.
+fn told(name: &str, role: &Value, is_kept: bool) -> String {
+    let bound = role["bound_claims"].as_object().into_iter().flatten();
+    let others = bound.filter(|(claim, _)| !ALWAYS_BOUND.contains(&claim.as_str()));
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let others: Vec<String> = others
+        .map(|(claim, value)| format!("{claim}={}", text(value)))
+        .collect();
+    let mut line = format!(
+        "role {name} admits jobs of {} with aud {}",
+        text(&role["bound_claims"]["project_path"]),
+        texts(role.get("bound_audiences")).join(" or "),
+    );
+    if !others.is_empty() {
+        line.extend([" and ", &others.join(", ")]);
+    }
+    let policies = texts(role.get("token_policies"));
+    if !policies.is_empty() {
+        line.extend(["; policies ", &policies.join(", ")]);
+    }
+    if is_kept {
+        line += " (it was there: what it had stays)";
+    }
+    line
+}
+
+/// All keys of tokens that may be valid, as PEM.
+fn pems(subject: &Subject) -> Result<Vec<String>, Failure> {
+    Ok(subject.keys()?.iter().map(|key| key.pem()).collect())
+}
+
+fn shown(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
 fn text_of(path: &Path) -> Result<String, Failure> {
     let named = |error| Failure::invalid(format!("{}: {error}", path.display()));
     std::fs::read_to_string(path).map_err(named)
-}
-
-/// A server that is written to, as the environment names it.
-struct Server {
-    client: Client,
-    address: Url,
-    token: String,
-    namespace: Option<String>,
-}
-
-impl Server {
-    fn of(session: &Session) -> Result<Self, Failure> {
-        let variables = &session.environment.variables;
-        let given = |suffix: &str| {
-            let named = ["BAO", "VAULT"].map(|prefix| variables.get(&format!("{prefix}_{suffix}")));
-            named
-                .into_iter()
-                .flatten()
-                .find(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        let missing = |suffix: &str| {
-            Failure::new(
-                Code::Usage,
-                format!("--write needs VAULT_{suffix} (or BAO_{suffix})"),
-            )
-        };
-        let address = given("ADDR").ok_or_else(|| missing("ADDR"))?;
-        let address = Url::parse(&address)
-            .map_err(|error| Failure::new(Code::Usage, format!("VAULT_ADDR: {error}")))?;
-        let client = Client::new(ClientSettings {
-            trust: session.environment.legs().secrets().trust,
-            proxy: session.environment.proxy.clone(),
-            user_agent: version::user_agent(),
-            connection_max_age: Duration::ZERO,
-        });
-        Ok(Self {
-            client,
-            address,
-            token: given("TOKEN").ok_or_else(|| missing("TOKEN"))?,
-            namespace: given("NAMESPACE"),
-        })
-    }
-
-    /// `None`: there is nothing.
-    async fn read(&self, path: &str) -> Result<Option<Value>, Failure> {
-        let (status, body) = self.ask(Method::GET, path, None).await?;
-        match status {
-            200 => Ok(Some(body)),
-            404 => Ok(None),
-            _ => Err(self.refused(path, status, &body)),
-        }
-    }
-
-    async fn write(&self, path: &str, value: &Value) -> Result<(), Failure> {
-        let (status, body) = self.ask(Method::POST, path, Some(value)).await?;
-        match status {
-            200..=299 => Ok(()),
-            _ => Err(self.refused(path, status, &body)),
-        }
-    }
-
-    fn refused(&self, path: &str, status: u16, body: &Value) -> Failure {
-        let errors = body["errors"].as_array().into_iter().flatten();
-        let errors: Vec<&str> = errors.filter_map(Value::as_str).map(str::trim).collect();
-        let text = format!("{} at {path}: {status} {}", self.address, errors.join("; "));
-        Failure::new(Code::Surroundings, text)
-    }
-
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        value: Option<&Value>,
-    ) -> Result<(u16, Value), Failure> {
-        let mut url = self.address.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}/v1/{path}"));
-        let mut call = Call::new(method, url)
-            .secret_header(HeaderName::from_static("x-vault-token"), &self.token);
-        if let Some(namespace) = &self.namespace {
-            call = call.secret_header(HeaderName::from_static("x-vault-namespace"), namespace);
-        }
-        if let Some(value) = value {
-            call.body = Body::Bytes(Bytes::from(value.to_string()), "application/json");
-        }
-        call.retry = Retry::Never;
-        call.timeouts = Timeouts {
-            response_header: PATIENCE,
-            total: PATIENCE,
-        };
-        let failed = |error| Failure::from_error(Code::Surroundings, &error);
-        let answer = self.client.send(call).await.map_err(failed)?;
-        let status = answer.status.as_u16();
-        let body = answer.bytes(LARGEST).await.map_err(failed)?;
-        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
-    }
 }
