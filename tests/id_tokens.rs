@@ -333,7 +333,7 @@ fn two_repositories_of_the_same_project_are_not_served() {
         .courser(["coordinator", "serve", "--listen", "127.0.0.1:0"])
         .args(["--repository", "one", "--repository", "two"])
         .current_dir(world.path("work")));
-    assert_eq!(refused.code(), 2, "{}", refused.all());
+    assert_eq!(refused.code(), 1, "{}", refused.all());
     let told = "--repository one and --repository two are both group/app";
     assert!(refused.stderr.contains(told), "{}", refused.all());
 }

@@ -115,6 +115,9 @@ impl FromStr for IssuerUrl {
             return Err(FORM);
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if authority.is_empty() {
+            return Err(FORM);
+        }
         if url.query().is_some() || url.fragment().is_some() || authority.contains('@') {
             return Err("an issuer has no query, fragment or user");
         }
