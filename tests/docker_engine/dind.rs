@@ -94,7 +94,7 @@ fn a_dind_daemon_trusts_a_registry_of_the_private_ca_unless_that_is_off() {
 #[test]
 fn a_dind_service_that_does_not_start_is_shown_with_its_last_words() {
     let mut scene = scene();
-    scene.docker("wait_for_services_timeout = 5");
+    scene.docker("wait_for_services_timeout = 20");
     let mut job = job(&scene, 1, &[]);
     // One that fails later, as without its privileges, may have listened for a moment.
     job["services"][0]["command"] = json!(["--data-root=/proc/none"]);

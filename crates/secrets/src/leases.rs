@@ -176,7 +176,7 @@ impl Leases {
             .is_empty()
     }
 
-    /// Gives everything back, side by side, as far as that goes in [`LIMIT`]. What could not be given back stays here,
+    /// Gives everything back, side by side, as far as that goes in 20 s. What could not be given back stays here,
     /// and in the journal.
     pub async fn revoke(&self, surroundings: &Surroundings) -> Revocation {
         let all = self.held();

@@ -1,11 +1,11 @@
 //! Secrets of a job, fetched by the runner from Vault, OpenBao, GitLab Secrets Manager, Google, Azure and AWS.
 //!
 //! In: `secrets` of the payload, the job's variables to expand it with, and the [`Surroundings`], in which no job has
-//! a say (trust, proxies, environment, settings). Out: variables of the job ([`resolve`]), and in [`Leases`] what has
+//! a say (trust, proxies, environment, settings). Out: variables of the job ([`resolve()`]), and in [`Leases`] what has
 //! to be given back when the job is over. Secrets that share a login or a path share the request; independent ones
 //! are fetched side by side. Facts: `secrets.md` 3 to 9.
 //!
-//! Dropping the future of [`resolve`] stops it; what was obtained until then is in the [`Leases`].
+//! Dropping the future of [`resolve()`] stops it; what was obtained until then is in the [`Leases`].
 
 mod aws;
 mod azure;
