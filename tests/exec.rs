@@ -348,7 +348,14 @@ fn ctrl_c_and_a_closed_terminal_cancel_the_jobs_run_after_script_and_leave_no_pr
         let world = project(&format!(
             "job:\n  script: ['sleep {marker} & sleep {marker}; wait']\n  after_script: ['echo after $CI_JOB_STATUS']\n",
         ));
-        let mut running = Running::start(&mut world.courser(["exec"]));
+        // Whoever runs these tests may ignore what comes of a closed terminal.
+        let mut command = world.program("env");
+        command.args([
+            "--default-signal=HUP",
+            env!("CARGO_BIN_EXE_courser"),
+            "exec",
+        ]);
+        let mut running = Running::start(&mut command);
         running.wait_for(&format!("$ sleep {marker}"));
         running.signal(signal);
         running.wait_for("after canceled");
