@@ -22,7 +22,7 @@ use crate::exchange::{Repeat, Reply, is_passing};
 use crate::refusal::{refused, shown, unanswered, unusable};
 use crate::resolve::{Resolution, Session};
 use crate::shared::Shared;
-use crate::{Failure, FailureClass, claims};
+use crate::{Failure, FailureClass, Step, claims};
 
 use answers::{Fault, SecretValue, credentials, field};
 use signature::{Scope, sign};
@@ -109,11 +109,15 @@ impl<'a> Aws<'a> {
         let reading = self.values.get(key, || self.read(identity, version));
         let text = tokio::time::timeout(LIMIT, reading).await.unwrap_or_else(|_| {
             let text = format!("{READ}, https response error StatusCode: 0, RequestID: , canceled, context deadline exceeded");
-            Err(Failure::new(FailureClass::ExternalDependency, text).transient(true))
+            Err(Failure::new(FailureClass::ExternalDependency, text)
+                .at(Step::Read)
+                .transient(true))
         })?;
         let value = match secret.field.as_str() {
             "" => (*text).clone(),
-            key => field(&text, key, &secret.secret_id)?,
+            key => {
+                field(&text, key, &secret.secret_id).map_err(|failure| failure.at(Step::Field))?
+            }
         };
         Ok(Resolution::Value(value))
     }
@@ -127,6 +131,7 @@ impl<'a> Aws<'a> {
         let role = match (arn.is_empty(), server.jwt.is_empty()) {
             (false, true) => {
                 let failure = configuration(&format!("{LOGIN}, the ID token is empty"));
+                let failure = failure.at(Step::LogIn);
                 return Err(claims::advise(failure, &server.jwt));
             }
             (false, false) => Some(Role {
@@ -223,18 +228,22 @@ impl<'a> Aws<'a> {
         let exchange = self.session.exchange();
         let passes = |reply: &Reply| is_refusal(reply) && Fault::of_json(reply).may_pass();
         let reply = exchange.send_judged(call, Repeat::Always, passes).await;
-        let reply = reply.map_err(|error| unsent(READ, &unanswered(&error)))?;
+        let reply = reply.map_err(|error| unsent(READ, &unanswered(&error)).at(Step::Read))?;
         if reply.status == StatusCode::OK {
             // Emulators say `text/html` of it.
             let value: SecretValue = serde_json::from_slice(&reply.body)
-                .map_err(|_| unusable(&reply, "no secret").within(READ))?;
-            return value.text();
+                .map_err(|_| unusable(&reply, "no secret").within(READ).at(Step::Read))?;
+            return value.text().map_err(|failure| failure.at(Step::Field));
         }
         if !is_refusal(&reply) {
-            return Err(unusable(&reply, "no secret").within(READ));
+            return Err(unusable(&reply, "no secret").within(READ).at(Step::Read));
         }
         let fault = Fault::of_json(&reply);
-        let failure = told(READ, &reply, &fault);
+        let failure = told(READ, &reply, &fault).at(match fault.code.as_str() {
+            "AccessDeniedException" => Step::Policy,
+            "ResourceNotFoundException" => Step::Path,
+            _ => Step::Read,
+        });
         let who = identity
             .role
             .as_ref()
@@ -259,7 +268,9 @@ impl<'a> Aws<'a> {
     async fn log_in(&self, identity: &Identity) -> Result<Credentials, Failure> {
         match &identity.role {
             Some(role) => self.assume(identity, role).await,
-            None => identity::ambient(self, identity).await,
+            None => identity::ambient(self, identity)
+                .await
+                .map_err(|failure| failure.at(Step::LogIn)),
         }
     }
 
@@ -280,15 +291,24 @@ impl<'a> Aws<'a> {
         let exchange = self.session.exchange();
         let reply = exchange.send_judged(call, Repeat::Always, passes).await;
         let reply = reply.map_err(|error| unsent(LOGIN, &unanswered(&error)))?;
+        let unusable = || {
+            unusable(&reply, "no credentials")
+                .within(LOGIN)
+                .at(Step::LogIn)
+        };
         if reply.status == StatusCode::OK {
-            return credentials(&reply.body)
-                .ok_or_else(|| unusable(&reply, "no credentials").within(LOGIN));
+            return credentials(&reply.body).ok_or_else(unusable);
         }
         if !is_refusal(&reply) {
-            return Err(unusable(&reply, "no credentials").within(LOGIN));
+            return Err(unusable());
         }
         let fault = Fault::of_xml(&reply);
-        let failure = told(LOGIN, &reply, &fault);
+        let failure = told(LOGIN, &reply, &fault).at(match fault.code.as_str() {
+            "AccessDenied" | "ExpiredTokenException" | "IDPRejectedClaim" => Step::Claims,
+            // Issuer and audience that no provider has, or what is no token.
+            "InvalidIdentityToken" if claims::fault(&role.token).is_none() => Step::Claims,
+            _ => Step::LogIn,
+        });
         if failure.class != FailureClass::Configuration {
             return Err(failure);
         }
@@ -387,5 +407,7 @@ fn unsent(operation: &str, failure: &Failure) -> Failure {
     let text = format!(
         "{operation}, {attempts}https response error StatusCode: 0, RequestID: , request send failed, {failure}"
     );
-    Failure::new(failure.class, text).transient(failure.is_transient)
+    Failure::new(failure.class, text)
+        .at(failure.step)
+        .transient(failure.is_transient)
 }

@@ -15,10 +15,10 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::exchange::Repeat;
-use crate::refusal::{refused, unanswered, unusable};
+use crate::refusal::{refused, step_of_read, unanswered, unusable};
 use crate::resolve::{Missing, Resolution, Session};
 use crate::shared::Shared;
-use crate::{Failure, FailureClass, claims};
+use crate::{Failure, FailureClass, Step, claims};
 
 use challenge::Challenge;
 use refusal::response;
@@ -98,7 +98,7 @@ impl<'a> Azure<'a> {
         let value = self.secrets.get(key, || self.read(identity, url)).await?;
         Ok(match &*value {
             Some(value) => Resolution::Value(value.clone()),
-            None => Resolution::Missing(Missing::default()),
+            None => Resolution::Missing(Missing::at(Step::Field)),
         })
     }
 
@@ -119,7 +119,7 @@ impl<'a> Azure<'a> {
             call = call.secret_header(header::AUTHORIZATION, bearer.expose());
         }
         let reply = self.session.exchange().send(call, Repeat::Always).await;
-        let reply = reply.map_err(|error| unanswered(&error).within(CONTEXT))?;
+        let reply = reply.map_err(|error| unanswered(&error).within(CONTEXT).at(Step::Read))?;
         if reply.status != StatusCode::OK {
             let failure = if reply.status.is_redirection() {
                 unusable(&reply, "no secret").within(CONTEXT)
@@ -127,6 +127,7 @@ impl<'a> Azure<'a> {
                 let text = response(&Method::GET, &url, &reply);
                 refused(reply.status, format!("{CONTEXT}: {text}"))
             };
+            let failure = failure.at(step_of_read(&reply));
             return Err(match reply.status {
                 StatusCode::FORBIDDEN => failure.advise(format!(
                     "give the application {} the role \"Key Vault Secrets User\" on the vault, or the permission \"Get\" for \
@@ -138,7 +139,7 @@ impl<'a> Azure<'a> {
         }
         serde_json::from_slice::<Held>(&reply.body)
             .map(|held| held.value)
-            .map_err(|_| unusable(&reply, "no secret").within(CONTEXT))
+            .map_err(|_| unusable(&reply, "no secret").within(CONTEXT).at(Step::Read))
     }
 
     /// Asks without credentials what the vault demands.
@@ -150,16 +151,17 @@ impl<'a> Azure<'a> {
             StatusCode::OK => return Ok(Access::Open),
             StatusCode::UNAUTHORIZED => {}
             status if status.is_redirection() => {
-                return Err(unusable(&reply, "no challenge").within(CONTEXT));
+                let failure = unusable(&reply, "no challenge").within(CONTEXT);
+                return Err(failure.at(Step::Connect));
             }
             status => {
                 let text = response(&Method::GET, url, &reply);
-                return Err(refused(status, format!("{CONTEXT}: {text}")));
+                return Err(refused(status, format!("{CONTEXT}: {text}")).at(Step::Connect));
             }
         }
         let refusing = |text: String| {
             let text = format!("{CONTEXT}: {text}");
-            Failure::new(FailureClass::Configuration, text)
+            Failure::new(FailureClass::Configuration, text).at(Step::Connect)
         };
         let challenge = Challenge::of(&reply.headers).ok_or_else(|| {
             refusing(
@@ -190,7 +192,7 @@ impl<'a> Azure<'a> {
         const FAILED: &str = "ClientAssertionCredential authentication failed. ";
         if identity.token.is_empty() {
             let text = format!("{CONTEXT}: {FAILED}the ID token is empty");
-            let failure = Failure::new(FailureClass::Configuration, text);
+            let failure = Failure::new(FailureClass::Configuration, text).at(Step::LogIn);
             return Err(claims::advise(failure, &identity.token));
         }
         let authority = self.authority(challenge);
@@ -219,20 +221,28 @@ impl<'a> Azure<'a> {
         };
         let reply = self.session.exchange().send(call, Repeat::Always).await;
         let reply = reply.map_err(|error| {
-            unanswered(&error).within(&format!("{CONTEXT}: {}", FAILED.trim_end()))
+            unanswered(&error)
+                .within(&format!("{CONTEXT}: {}", FAILED.trim_end()))
+                .at(Step::LogIn)
         })?;
+        let unusable = || {
+            unusable(&reply, "no access token")
+                .within(CONTEXT)
+                .at(Step::LogIn)
+        };
         if reply.status == StatusCode::OK {
             let granted = serde_json::from_slice::<Granted>(&reply.body).ok();
             return granted
                 .map(|granted| granted.access_token)
                 .filter(|token| !token.is_empty())
-                .ok_or_else(|| unusable(&reply, "no access token").within(CONTEXT));
+                .ok_or_else(unusable);
         }
         if reply.status.is_redirection() {
-            return Err(unusable(&reply, "no access token").within(CONTEXT));
+            return Err(unusable());
         }
         let text = response(&Method::POST, &url, &reply);
-        let failure = refused(reply.status, format!("{CONTEXT}: {FAILED}\n{text}"));
+        let failure = refused(reply.status, format!("{CONTEXT}: {FAILED}\n{text}"))
+            .at(refusal::step_of_login(&reply));
         Err(match failure.class {
             FailureClass::Configuration => claims::advise(failure, &identity.token)
                 .advise("the federated credential of the application compares issuer, subject and audience exactly"),

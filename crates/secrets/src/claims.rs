@@ -9,37 +9,89 @@ use crate::Failure;
 
 /// Longest claim that is shown, in bytes.
 const SHOWN: usize = 300;
+/// Claims that may be shown in the log of a job: what names a person's address is not among them.
+const PUBLIC: [&str; 22] = [
+    "iss",
+    "aud",
+    "sub",
+    "exp",
+    "nbf",
+    "iat",
+    "namespace_id",
+    "namespace_path",
+    "project_id",
+    "project_path",
+    "job_project_path",
+    "user_login",
+    "user_access_level",
+    "pipeline_source",
+    "ref",
+    "ref_type",
+    "ref_path",
+    "ref_protected",
+    "environment",
+    "environment_protected",
+    "deployment_tier",
+    "runner_id",
+];
+
+/// What is wrong with a token before anybody has looked at its signature; nothing where it is a JWT.
+pub(crate) fn fault(token: &Secret) -> Option<&'static str> {
+    match IdToken::read(token) {
+        Ok(_) => None,
+        Err(NoIdToken::Empty) => Some(
+            "the ID token is empty: let `token:` name one that the job declares with `id_tokens:`",
+        ),
+        Err(_) => Some(
+            "the ID token is no JWT: `token:` takes a reference to a variable, with its `$`, such as `token: $ID_TOKEN`",
+        ),
+    }
+}
 
 /// Adds to a failure of a login what the token has to do with it.
 pub(crate) fn advise(failure: Failure, token: &Secret) -> Failure {
-    if token.is_empty() {
-        return failure.advise(
-            "the ID token is empty: let `token:` name one that the job declares with `id_tokens:`",
-        );
-    }
-    let Some(claims) = of(token) else {
-        return failure.advise(
-            "the ID token is no JWT: `token:` takes a reference to a variable, with its `$`, such as `token: $ID_TOKEN`",
-        );
+    let claims = match (fault(token), of(token)) {
+        (Some(fault), _) => return failure.advise(fault),
+        (None, claims) => claims.unwrap_or_default(),
     };
-    let shown = |name: &str| {
-        let text = match claims.get(name)? {
-            Value::String(text) => format!("{text:?}"),
-            other => other.to_string(),
-        };
-        Some(format!(
-            "{name} {}",
-            &text[..text.floor_char_boundary(SHOWN)]
-        ))
-    };
-    let said: Vec<_> = ["iss", "sub", "aud"]
-        .into_iter()
-        .filter_map(shown)
-        .collect();
+    let said = ["iss", "sub", "aud"].into_iter().filter_map(|name| {
+        let value = claims.get(name)?;
+        Some(format!("{name} {}", written(value)))
+    });
+    let said: Vec<_> = said.collect();
     let end = claims.get("exp").and_then(Value::as_i64);
     let end = end.and_then(|end| jiff::Timestamp::from_second(end).ok());
     let end = end.map_or_else(String::new, |end| format!(", valid until {end}"));
     failure.advise(format!("the ID token says: {}{end}", said.join(", ")))
+}
+
+/// What a token says of one claim, with its type, which counts where it is compared.
+pub(crate) fn shown(claims: &Map<String, Value>, name: &str) -> String {
+    let Some(value) = claims.get(name) else {
+        return format!("the token has no claim {name:?}");
+    };
+    if !PUBLIC.contains(&name) {
+        return format!("the token's claim {name:?} has another value");
+    }
+    let kind = match value {
+        Value::String(_) => "a string",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "a boolean",
+        Value::Array(_) => "a list",
+        Value::Object(_) | Value::Null => "an object",
+    };
+    format!("the token's claim {name:?} is {} ({kind})", written(value))
+}
+
+/// A value as it is written, cut.
+fn written(value: &Value) -> String {
+    let mut text = match value {
+        // Control characters are escaped.
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    };
+    text.truncate(text.floor_char_boundary(SHOWN));
+    text
 }
 
 /// The claims of a JWT, unverified.

@@ -26,6 +26,28 @@ impl FailureClass {
     }
 }
 
+/// What was under way when a secret could not be had. Whoever fails at one has been through those before it, but for
+/// [`Self::Read`], which says nothing of policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// What job, variables and runner say of the secret: nothing was asked yet.
+    Settings,
+    /// The way to the server that is asked first, and its TLS.
+    Connect,
+    /// The login: its method, its role, and whether the ID token is one of the issuer's.
+    LogIn,
+    /// What the ID token claims against what the role demands.
+    Claims,
+    /// The read, which brought no answer or none that is usable.
+    Read,
+    /// Whether the role may read the path.
+    Policy,
+    /// Whether there is something at the path.
+    Path,
+    /// The value: a field of what is there, as text, within the limits of a variable.
+    Field,
+}
+
 /// A secret that could not be had. `Display` is the text of upstream, without `resolving secrets: `; no value and no
 /// token is in it.
 #[derive(Debug, Clone)]
@@ -33,6 +55,8 @@ pub struct Failure {
     message: String,
     /// Whose fault it is.
     pub class: FailureClass,
+    /// How far it came.
+    pub step: Step,
     /// Whether another attempt may help.
     pub is_transient: bool,
     /// What to look at or to change, a line each.
@@ -40,11 +64,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that no other attempt mends.
+    /// A failure that no other attempt mends, before anything was asked.
     pub(crate) fn new(class: FailureClass, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             class,
+            step: Step::Settings,
             is_transient: false,
             advice: Vec::new(),
         }
@@ -53,6 +78,12 @@ impl Failure {
     /// [`FailureClass::System`].
     pub(crate) fn system(message: impl Into<String>) -> Self {
         Self::new(FailureClass::System, message)
+    }
+
+    /// As one of this step.
+    pub(crate) fn at(mut self, step: Step) -> Self {
+        self.step = step;
+        self
     }
 
     /// Another attempt may help.

@@ -9,10 +9,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::exchange::Repeat;
+use crate::refusal::step_of_read;
 use crate::resolve::{Missing, Resolution, Session};
 use crate::shared::Shared;
-use crate::vault::{Path, Server, api_failure};
-use crate::{Failure, FailureClass};
+use crate::vault::{Path, Server, api_failure, step_of_login};
+use crate::{Failure, FailureClass, Step};
 
 const AUTH_PATH: HeaderName = HeaderName::from_static("x-vault-inline-auth-path");
 const JWT: HeaderName = HeaderName::from_static("x-vault-inline-auth-parameter-jwt");
@@ -90,12 +91,13 @@ impl<'a> GitLabSecretsManager<'a> {
             return Ok(Resolution::Missing(Missing {
                 context: "getting secret: ",
                 notes: vec![format!("there is nothing at {}", key.path.as_str())],
+                ..Missing::at(Step::Path)
             }));
         };
         let field = &secret.field;
         let Some(raw) = fields.get(field) else {
             let text = format!("field {field:?} not found in secret");
-            return Err(Failure::system(text).within(GETTING));
+            return Err(Failure::system(text).within(GETTING).at(Step::Field));
         };
         let kind = match raw.get().as_bytes().first() {
             Some(b'"') => match crate::vault::text_of(raw) {
@@ -109,7 +111,7 @@ impl<'a> GitLabSecretsManager<'a> {
             _ => "json.Number",
         };
         let text = format!("field {field:?} has invalid type {kind} (expected string)");
-        Err(Failure::system(text).within(GETTING))
+        Err(Failure::system(text).within(GETTING).at(Step::Field))
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Fields>, Failure> {
@@ -130,15 +132,20 @@ impl<'a> GitLabSecretsManager<'a> {
         server.hide(&key.jwt);
         let reply = server.send(call, Repeat::Always).await;
         let reply = reply.map_err(|failure| failure.within(READING))?;
+        let not_logged_in = reply.headers.contains_key("x-vault-inline-auth-failed");
         if !reply.status.is_success()
-            && (reply.status != http::StatusCode::NOT_FOUND
-                || reply.headers.contains_key("x-vault-inline-auth-failed"))
+            && (reply.status != http::StatusCode::NOT_FOUND || not_logged_in)
         {
-            let mut failure = api_failure(&reply).within(READING);
+            let step = match not_logged_in {
+                true => step_of_login(&reply, &key.jwt),
+                false => step_of_read(&reply),
+            };
+            let mut failure = api_failure(&reply).within(READING).at(step);
             // Upstream counts all of them so.
             failure.class = FailureClass::System;
             return Err(failure);
         }
-        crate::vault::fields(&reply, &key.path).map_err(|failure| failure.within(READING))
+        crate::vault::fields(&reply, &key.path)
+            .map_err(|failure| failure.within(READING).at(Step::Read))
     }
 }

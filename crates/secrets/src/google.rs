@@ -16,10 +16,10 @@ use serde_json::json;
 use url::Url;
 
 use crate::exchange::{Repeat, Reply};
-use crate::refusal::{refused, shown, unanswered, unusable};
+use crate::refusal::{refused, shown, step_of_read, unanswered, unusable};
 use crate::resolve::{Missing, Resolution, Session};
 use crate::shared::Shared;
-use crate::{Failure, FailureClass, claims};
+use crate::{Failure, FailureClass, Step, claims};
 
 const STS: &str = "https://sts.googleapis.com";
 const SECRET_MANAGER: &str = "https://secretmanager.googleapis.com";
@@ -42,6 +42,19 @@ struct Identity {
 #[derive(Deserialize)]
 struct Exchanged {
     access_token: Secret,
+}
+
+/// What STS says where it gives no token.
+#[derive(Deserialize)]
+struct NotExchanged {
+    error: String,
+}
+
+impl NotExchanged {
+    /// Of the pool's provider and its attribute condition; the other codes say that the request is wrong.
+    fn is_of_claims(&self) -> bool {
+        matches!(self.error.as_str(), "invalid_grant" | "unauthorized_client")
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,7 +114,7 @@ impl<'a> Google<'a> {
             .await?;
         Ok(match &*version {
             Some(value) => Resolution::Value(value.clone()),
-            None => Resolution::Missing(Missing::default()),
+            None => Resolution::Missing(Missing::at(Step::Field)),
         })
     }
 
@@ -126,15 +139,19 @@ impl<'a> Google<'a> {
             } else {
                 "Unknown"
             };
-            failure.within(&format!(
-                "failed to get secret: rpc error: code = {code} desc = connection error"
-            ))
+            failure
+                .within(&format!(
+                    "failed to get secret: rpc error: code = {code} desc = connection error"
+                ))
+                .at(Step::Read)
         })?;
         if reply.status != StatusCode::OK {
             return Err(access_refused(&reply, &name));
         }
         let version: Version = serde_json::from_slice(&reply.body).map_err(|_| {
-            unusable(&reply, "no version of a secret").within("failed to get secret")
+            unusable(&reply, "no version of a secret")
+                .within("failed to get secret")
+                .at(Step::Read)
         })?;
         version
             .payload
@@ -146,7 +163,8 @@ impl<'a> Google<'a> {
         const CONTEXT: &str = "failed to exchange sts token";
         if identity.token.is_empty() {
             let failure = Failure::new(FailureClass::Configuration, "the ID token is empty");
-            return Err(claims::advise(failure.within(CONTEXT), &identity.token));
+            let failure = failure.within(CONTEXT).at(Step::LogIn);
+            return Err(claims::advise(failure, &identity.token));
         }
         let settings = &self.session.surroundings.settings.google;
         let base = settings.sts_url.as_ref().map_or(STS, Url::as_str);
@@ -173,7 +191,13 @@ impl<'a> Google<'a> {
                 reply.status.as_u16(),
                 shown(&reply.body)
             );
-            let failure = refused(reply.status, message).within(CONTEXT);
+            let said = serde_json::from_slice::<NotExchanged>(&reply.body);
+            let is_jwt = claims::fault(&identity.token).is_none();
+            let step = match said {
+                Ok(said) if is_jwt && said.is_of_claims() => Step::Claims,
+                _ => Step::LogIn,
+            };
+            let failure = refused(reply.status, message).within(CONTEXT).at(step);
             return Err(match failure.class {
                 FailureClass::Configuration => claims::advise(failure, &identity.token)
                     .advise(format!("it was presented to {}", identity.audience)),
@@ -186,7 +210,11 @@ impl<'a> Google<'a> {
                 reply.status == StatusCode::OK && !exchanged.access_token.is_empty()
             })
             .map(|exchanged| exchanged.access_token)
-            .ok_or_else(|| unusable(&reply, "no access token").within(CONTEXT))
+            .ok_or_else(|| {
+                unusable(&reply, "no access token")
+                    .within(CONTEXT)
+                    .at(Step::LogIn)
+            })
     }
 }
 
@@ -194,7 +222,7 @@ impl Payload {
     fn text(self, name: &str) -> Result<Secret, Failure> {
         let bytes = BASE64_STANDARD.decode(self.data.expose()).map_err(|_| {
             let text = "failed to get secret: the payload is no base64";
-            Failure::new(FailureClass::ExternalDependency, text)
+            Failure::new(FailureClass::ExternalDependency, text).at(Step::Field)
         })?;
         let bytes = zeroize::Zeroizing::new(bytes);
         // Upstream crashes where there is none.
@@ -206,6 +234,7 @@ impl Payload {
         if told.is_some_and(|told| told != Some(i64::from(checksum::crc32c(&bytes)))) {
             return Err(
                 Failure::new(FailureClass::ExternalDependency, "data corruption detected")
+                    .at(Step::Field)
                     .transient(true),
             );
         }
@@ -219,6 +248,7 @@ impl Payload {
                     error.valid_up_to()
                 );
                 Err(Failure::new(FailureClass::Configuration, text)
+                    .at(Step::Field)
                     .advise("store it as base64 and decode it in the job's script"))
             }
         }
@@ -260,7 +290,9 @@ fn url_of(base: &str, path: &str) -> Result<Url, Failure> {
 fn access_refused(reply: &Reply, name: &str) -> Failure {
     const CONTEXT: &str = "failed to get secret";
     if !(reply.status.is_client_error() || reply.status.is_server_error()) {
-        return unusable(reply, "no version of a secret").within(CONTEXT);
+        return unusable(reply, "no version of a secret")
+            .within(CONTEXT)
+            .at(Step::Read);
     }
     let refusal = serde_json::from_slice::<Refusal>(&reply.body).ok();
     let (code, message) = match refusal {
@@ -277,7 +309,7 @@ fn access_refused(reply: &Reply, name: &str) -> Failure {
         ),
     };
     let text = format!("{CONTEXT}: rpc error: code = {code} desc = {message}");
-    let failure = refused(reply.status, text);
+    let failure = refused(reply.status, text).at(step_of_read(reply));
     match reply.status {
         StatusCode::FORBIDDEN => failure.advise(format!(
             "grant roles/secretmanager.secretAccessor on {} to the principal of the ID token's subject, and see that the \

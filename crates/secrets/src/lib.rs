@@ -26,7 +26,7 @@ mod vault;
 pub use claims::{IdToken, NoIdToken};
 pub use courser_config::SecretsConfig;
 pub use environment::Environment;
-pub use failure::{Failure, FailureClass};
+pub use failure::{Failure, FailureClass, Step};
 pub use leases::{Leases, Obtained, Revocation};
 pub use resolve::{Request, resolve, resolve_each};
 pub use surroundings::Surroundings;

@@ -4,7 +4,7 @@ use courser_net::CallError;
 use http::{Method, StatusCode};
 
 use crate::exchange::{Repeat, Reply, is_passing, is_passing_error};
-use crate::{Failure, FailureClass};
+use crate::{Failure, FailureClass, Step};
 
 /// Longest part of an answer that is shown, in bytes.
 const SHOWN: usize = 2048;
@@ -18,6 +18,16 @@ pub(crate) fn refused(status: StatusCode, message: impl Into<String>) -> Failure
         _ => FailureClass::ExternalDependency,
     };
     Failure::new(class, message).transient(is_passing(status, Repeat::Always))
+}
+
+/// What a read that was answered so failed at. A page of somebody between says nothing of policies and paths.
+pub(crate) fn step_of_read(reply: &Reply) -> Step {
+    let is_page = reply.content_type() == "text/html";
+    match reply.status {
+        StatusCode::FORBIDDEN if !is_page => Step::Policy,
+        StatusCode::NOT_FOUND if !is_page => Step::Path,
+        _ => Step::Read,
+    }
 }
 
 /// A request that got no answer, in Go's words: `Post "https://host/path": …`.
@@ -34,9 +44,13 @@ pub(crate) fn unanswered(error: &CallError) -> Failure {
                 true => FailureClass::ExternalDependency,
                 false => FailureClass::Configuration,
             };
-            Failure::new(class, format!("{verb} \"{url}\": {message}")).transient(may_pass)
+            Failure::new(class, format!("{verb} \"{url}\": {message}"))
+                .at(Step::Connect)
+                .transient(may_pass)
         }
-        other => Failure::new(FailureClass::ExternalDependency, other.to_string()),
+        other => {
+            Failure::new(FailureClass::ExternalDependency, other.to_string()).at(Step::Connect)
+        }
     }
 }
 

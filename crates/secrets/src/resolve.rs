@@ -19,7 +19,7 @@ use crate::gitlab_secrets_manager::GitLabSecretsManager;
 use crate::google::Google;
 use crate::surroundings::VaultClients;
 use crate::vault::{Certificate, Vault};
-use crate::{Failure, FailureClass, Leases, Surroundings};
+use crate::{Failure, FailureClass, Leases, Step, Surroundings};
 
 /// Requests that are under way at the same time.
 const SIDE_BY_SIDE: usize = 32;
@@ -73,6 +73,17 @@ impl Request {
     }
 }
 
+impl Missing {
+    /// Of which the provider says nothing more.
+    pub(crate) fn at(step: Step) -> Self {
+        Self {
+            step,
+            context: "",
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// What one provider says of one secret.
 pub(crate) enum Resolution {
     /// Its value.
@@ -82,8 +93,10 @@ pub(crate) enum Resolution {
 }
 
 /// A secret that is not there.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Missing {
+    /// What is not there: [`Step::Path`] or [`Step::Field`].
+    pub(crate) step: Step,
     /// Stands before `secret not found: NAME`; ends with a colon and a blank where it is not empty.
     pub(crate) context: &'static str,
     /// What the provider says about it, a line each.
@@ -270,7 +283,8 @@ async fn once(
         () = stop.cancelled() => Err(Failure::system("canceled")),
         () = tokio::time::sleep_until(deadline) => {
             let text = format!("not all secrets came within {limit:?}");
-            Err(Failure::new(FailureClass::ExternalDependency, text).transient(true))
+            let failure = Failure::new(FailureClass::ExternalDependency, text);
+            Err(failure.at(Step::Read).transient(true))
         }
     };
     if result.is_err() {
@@ -323,7 +337,7 @@ fn empty(
 ) -> Result<Secret, Failure> {
     let text = format!("{}secret not found: {name}", missing.context);
     if fails {
-        let failure = Failure::system(text);
+        let failure = Failure::system(text).at(missing.step);
         return Err(missing
             .notes
             .iter()
@@ -344,7 +358,8 @@ fn variable(name: &str, secret: &JobSecret, value: Secret) -> Result<JobVariable
         let failure = Failure::new(
             FailureClass::Configuration,
             format!("secret {name:?}: {why}"),
-        );
+        )
+        .at(Step::Field);
         Err(failure.advise(format!(
             "let the job have it as a file: `file: true` for {name} in `secrets:`"
         )))

@@ -11,9 +11,11 @@ use courser_protocol::secrets::{VaultEngine, VaultSecret};
 use http::Method;
 
 use crate::exchange::{Repeat, Reply};
+use crate::refusal::step_of_read;
 use crate::resolve::{Missing, Resolution, Session};
 use crate::shared::Shared;
-use crate::{Failure, FailureClass};
+use crate::{Failure, FailureClass, Step};
+pub(crate) use advice::step_of_login;
 use answer::Content;
 pub(crate) use answer::{Fields, text_of};
 use login::{Login, LoginKey, Token};
@@ -99,8 +101,8 @@ impl<'a> Vault<'a> {
         match content.field(&secret.field) {
             Some(value) => Ok(Resolution::Value(value)),
             None => Ok(Resolution::Missing(Missing {
-                context: "",
                 notes: content.notes_on(path.as_str(), &secret.field),
+                ..Missing::at(content.lacking())
             })),
         }
     }
@@ -119,7 +121,7 @@ impl<'a> Vault<'a> {
             let call = call.map_err(|failure| failure.within(READING))?;
             let call = call.secret_header(TOKEN, token.secret().expose());
             let reply = login.server().send(call, path.repeat()).await;
-            let reply = reply.map_err(|failure| failure.within(READING))?;
+            let reply = reply.map_err(|failure| failure.within(READING).at(Step::Read))?;
             if reply.status == http::StatusCode::FORBIDDEN && !renewed && token.may_have_ended() {
                 login.forget(&token).await;
                 renewed = true;
@@ -131,8 +133,11 @@ impl<'a> Vault<'a> {
 
     fn judge(&self, reply: &Reply, token: &Token, path: &Path) -> Result<Content, Failure> {
         if reply.status == http::StatusCode::FORBIDDEN {
-            let failure = api_failure(reply).within(READING);
-            return Err(failure.advise(advice::policy_line(path)));
+            let failure = api_failure(reply).within(READING).at(step_of_read(reply));
+            return Err(match failure.step {
+                Step::Policy => failure.advise(advice::policy_line(path)),
+                _ => failure,
+            });
         }
         let content = Content::read(reply, path).map_err(|fault| {
             let context = if matches!(fault, answer::Fault::NoObject) {
@@ -140,7 +145,7 @@ impl<'a> Vault<'a> {
             } else {
                 READING
             };
-            fault.of(reply, path).within(context)
+            fault.of(reply, path).within(context).at(Step::Read)
         })?;
         if let Some(lease) = content.lease() {
             token.leased(self.session, lease);

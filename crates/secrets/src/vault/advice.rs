@@ -1,39 +1,12 @@
-//! What a refusal means and what to change where (`secrets.md` 5.8, 14.7). Shows claims that are no secrets, never a
-//! token.
+//! What a refusal means and what to change where (`secrets.md` 5.8, 14.7).
 
 use courser_protocol::Secret;
-use serde_json::{Map, Value};
+use http::StatusCode;
 
 use super::Path;
 use super::server::errors;
 use crate::exchange::Reply;
-use crate::{Failure, claims};
-
-/// Claims that may be shown.
-const SHOWN: [&str; 22] = [
-    "iss",
-    "aud",
-    "sub",
-    "exp",
-    "nbf",
-    "iat",
-    "namespace_id",
-    "namespace_path",
-    "project_id",
-    "project_path",
-    "job_project_path",
-    "user_login",
-    "user_access_level",
-    "pipeline_source",
-    "ref",
-    "ref_type",
-    "ref_path",
-    "ref_protected",
-    "environment",
-    "environment_protected",
-    "deployment_tier",
-    "runner_id",
-];
+use crate::{Failure, Step, claims};
 
 /// The line that a policy lacks.
 ///
@@ -51,62 +24,144 @@ pub(super) fn policy_line(path: &Path) -> String {
     )
 }
 
+/// Why a login was refused, as the texts of the server tell it (`secrets.md` 5.8).
+enum Refusal<'a> {
+    /// What was sent is no ID token; what it is instead.
+    NoToken(&'static str),
+    NoRole,
+    UnknownRole,
+    Issuer,
+    Audience,
+    Times,
+    BoundClaim(&'a str),
+    /// The role wants to know the user by it.
+    UserClaim(&'a str),
+    Signature,
+    KeysOutOfReach,
+    NoMethod,
+    Namespace,
+    Other,
+}
+
+impl<'a> Refusal<'a> {
+    fn of(status: StatusCode, text: &'a str, jwt: &Secret) -> Self {
+        let has = |part: &str| text.contains(part);
+        let is_about_form = ["missing token", "malformed jwt", "must have three parts"];
+        if let Some(fault) = claims::fault(jwt)
+            && (jwt.is_empty() || is_about_form.iter().any(|part| has(part)))
+        {
+            Self::NoToken(fault)
+        } else if has("missing role") {
+            Self::NoRole
+        } else if has("could not be found") {
+            Self::UnknownRole
+        } else if has("(iss)") {
+            Self::Issuer
+        } else if has("audience") {
+            Self::Audience
+        } else if has("(exp)") || has("(nbf)") || has("(iat)") {
+            Self::Times
+        } else if let Some(claim) = claim_of(text) {
+            match has("not found in token") || has("could not be converted") {
+                true => Self::UserClaim(claim),
+                false => Self::BoundClaim(claim),
+            }
+        } else if has("signature") {
+            Self::Signature
+        } else if has("fetching keys") || has("get keys failed") {
+            Self::KeysOutOfReach
+        } else if status == StatusCode::FORBIDDEN {
+            Self::NoMethod
+        } else if has("namespace not found") {
+            Self::Namespace
+        } else {
+            Self::Other
+        }
+    }
+
+    fn step(&self) -> Step {
+        match self {
+            Self::Issuer
+            | Self::Audience
+            | Self::Times
+            | Self::BoundClaim(_)
+            | Self::UserClaim(_) => Step::Claims,
+            _ => Step::LogIn,
+        }
+    }
+
+    fn advice(&self, jwt: &Secret, mount: &str) -> Option<String> {
+        let claims = claims::of(jwt).unwrap_or_default();
+        let shown = |name: &str| claims::shown(&claims, name);
+        Some(match self {
+            Self::NoToken(fault) => (*fault).to_owned(),
+            Self::NoRole => {
+                "set the CI/CD variable VAULT_AUTH_ROLE, or default_role of the auth method"
+                    .to_owned()
+            }
+            Self::UnknownRole => format!(
+                "VAULT_AUTH_ROLE must name a role of auth/{mount}: list auth/{mount}/role shows them"
+            ),
+            Self::Issuer => format!(
+                "{}; bound_issuer of auth/{mount}/config must be exactly this, with its scheme",
+                shown("iss")
+            ),
+            Self::Audience => format!(
+                "{}; bound_audiences of the role must have it, or aud in id_tokens another value",
+                shown("aud")
+            ),
+            Self::Times => format!(
+                "{}, {}; are the clocks right, and does the job wait long before it starts?",
+                shown("iat"),
+                shown("exp")
+            ),
+            Self::BoundClaim(claim) if !claims.contains_key(*claim) => {
+                let only_there = match claim.split('_').next() {
+                    Some("environment" | "deployment") => ": only a job with `environment:` has it",
+                    _ => "",
+                };
+                format!("{}, which bound_claims of the role demand{only_there}", shown(claim))
+            }
+            Self::UserClaim(claim) => format!(
+                "{}; user_claim of the role must name a claim that is there and is a string",
+                shown(claim)
+            ),
+            Self::BoundClaim(claim) => format!(
+                "{}; bound_claims of the role must allow this value, of this type",
+                shown(claim)
+            ),
+            Self::Signature => format!(
+                "{}; auth/{mount}/config must have the keys of this issuer",
+                shown("iss")
+            ),
+            Self::KeysOutOfReach => {
+                "the server cannot fetch the issuer's keys: it must reach and trust the issuer, or have \
+                 jwt_validation_pubkeys"
+                    .to_owned()
+            }
+            Self::NoMethod => format!(
+                "is an auth method enabled at auth/{mount}? VAULT_AUTH_PATH names it, VAULT_NAMESPACE its namespace"
+            ),
+            Self::Namespace => "VAULT_NAMESPACE must name a namespace of the server".to_owned(),
+            Self::Other => return None,
+        })
+    }
+}
+
 /// A login that was refused, with what to do.
 pub(super) fn of_login(failure: Failure, reply: &Reply, jwt: &Secret, mount: &str) -> Failure {
     let text = errors(reply);
-    let claims = claims::of(jwt).unwrap_or_default();
-    let has = |part: &str| text.contains(part);
-    let shown = |name: &str| shown(&claims, name);
-    let advice = if jwt.is_empty() || has("missing token") {
-        "the ID token is empty: the job must define it in id_tokens, and token: must name it"
-            .to_owned()
-    } else if has("malformed jwt") || has("must have three parts") {
-        "what was sent is no JWT: write token: with a dollar sign, such as token: $VAULT_ID_TOKEN"
-            .to_owned()
-    } else if has("missing role") {
-        "set the CI/CD variable VAULT_AUTH_ROLE, or default_role of the auth method".to_owned()
-    } else if has("could not be found") {
-        format!(
-            "VAULT_AUTH_ROLE must name a role of auth/{mount}: list auth/{mount}/role shows them"
-        )
-    } else if has("(iss)") {
-        format!(
-            "{}; bound_issuer of auth/{mount}/config must be exactly this, with its scheme",
-            shown("iss")
-        )
-    } else if has("audience") {
-        format!(
-            "{}; bound_audiences of the role must have it, or aud in id_tokens another value",
-            shown("aud")
-        )
-    } else if has("(exp)") || has("(nbf)") || has("(iat)") {
-        format!(
-            "{}, {}; are the clocks right, and does the job wait long before it starts?",
-            shown("iat"),
-            shown("exp")
-        )
-    } else if let Some(claim) = claim_of(&text) {
-        format!(
-            "{}; bound_claims of the role must allow this value, of this type",
-            shown(claim)
-        )
-    } else if has("signature") {
-        format!(
-            "{}; auth/{mount}/config must have the keys of this issuer",
-            shown("iss")
-        )
-    } else if has("fetching keys") || has("get keys failed") {
-        "the server cannot fetch the issuer's keys: it must reach and trust the issuer, or have jwt_validation_pubkeys".to_owned()
-    } else if reply.status == http::StatusCode::FORBIDDEN {
-        format!(
-            "is an auth method enabled at auth/{mount}? VAULT_AUTH_PATH names it, VAULT_NAMESPACE its namespace"
-        )
-    } else if has("namespace not found") {
-        "VAULT_NAMESPACE must name a namespace of the server".to_owned()
-    } else {
-        return failure;
-    };
-    failure.advise(advice)
+    let refusal = Refusal::of(reply.status, &text, jwt);
+    let failure = failure.at(refusal.step());
+    match refusal.advice(jwt, mount) {
+        Some(advice) => failure.advise(advice),
+        None => failure,
+    }
+}
+
+/// The step at which a login that came with the read was refused.
+pub(crate) fn step_of_login(reply: &Reply, jwt: &Secret) -> Step {
+    Refusal::of(reply.status, &errors(reply), jwt).step()
 }
 
 /// The claim in `claim "C" does not match …`.
@@ -115,30 +170,39 @@ fn claim_of(text: &str) -> Option<&str> {
     rest.split_once('"').map(|(claim, _)| claim)
 }
 
-fn shown(claims: &Map<String, Value>, name: &str) -> String {
-    if !SHOWN.contains(&name) {
-        return format!("the token's claim {name:?} has another value");
-    }
-    match claims.get(name) {
-        None => format!("the token has no claim {name:?}"),
-        Some(value) => {
-            let kind = match value {
-                Value::String(_) => "a string",
-                Value::Number(_) => "a number",
-                Value::Bool(_) => "a boolean",
-                Value::Array(_) => "a list",
-                Value::Object(_) | Value::Null => "an object",
-            };
-            format!("the token's claim {name:?} is {value} ({kind})")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use courser_protocol::secrets::VaultEngine;
 
     use super::*;
+
+    #[test]
+    fn refusals_of_logins_belong_to_steps() {
+        let step = |status: u16, text: &str, jwt: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Refusal::of(status, text, &jwt.into()).step()
+        };
+        for text in [
+            "error validating token: invalid issuer (iss) claim",
+            "audience claim found in JWT but no audiences bound to the role",
+            "invalid expiration time (exp) claim: token is expired",
+            "error validating claims: claim \"ref\" does not match any associated bound claim values",
+            "error validating claims: claim \"environment\" is missing",
+        ] {
+            assert_eq!(step(400, text, "a.b.c"), Step::Claims, "{text}");
+        }
+        for (status, text, jwt) in [
+            (400, "missing token", ""),
+            (400, "compact JWS format must have three parts", "TOKEN"),
+            (400, "missing role", "a.b.c"),
+            (400, "role \"x\" could not be found", "a.b.c"),
+            (400, "failed to verify id token signature", "a.b.c"),
+            (403, "permission denied", "a.b.c"),
+            (503, "Vault is sealed", "a.b.c"),
+        ] {
+            assert_eq!(step(status, text, jwt), Step::LogIn, "{text}");
+        }
+    }
 
     #[test]
     fn a_job_does_not_write_policies() {

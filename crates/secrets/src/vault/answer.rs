@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::server::api_failure;
 use super::{Engine, Path};
-use crate::Failure;
 use crate::exchange::Reply;
+use crate::{Failure, Step};
 
 /// The data of a path.
 #[derive(Debug, Default)]
@@ -195,6 +195,14 @@ impl Content {
     /// The lease that was made by reading.
     pub(super) fn lease(&self) -> Option<&str> {
         (!self.lease.is_empty()).then_some(self.lease.as_str())
+    }
+
+    /// What is missing where a field is not there.
+    pub(super) fn lacking(&self) -> Step {
+        match self.is_there {
+            true => Step::Field,
+            false => Step::Path,
+        }
     }
 
     /// What the server says about a path whose field is not there.

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::server::{Server, api_failure, clean};
 use super::{advice, required};
-use crate::Failure;
 use crate::exchange::Repeat;
 use crate::leases::Obtained;
 use crate::resolve::Session;
+use crate::{Failure, Step};
 
 const PREPARING: &str = "initializing Vault service: preparing authenticated client";
 const WRITING: &str = "authenticating Vault client: writing to Vault";
@@ -206,6 +206,7 @@ impl Login {
         let is_blank = reply.body.iter().all(u8::is_ascii_whitespace);
         let no_result = || {
             Failure::system("getting token from the authentication response: no result from Vault")
+                .at(Step::LogIn)
                 .within("authenticating Vault client")
         };
         if is_blank && (reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND) {
@@ -215,8 +216,8 @@ impl Login {
             let failure = advice::of_login(api_failure(&reply), &reply, &key.jwt, &key.mount);
             return Err(failure.within(WRITING));
         }
-        let answer: LoginAnswer =
-            super::answer::json(&reply).map_err(|text| Failure::system(text).within(WRITING))?;
+        let answer: LoginAnswer = super::answer::json(&reply)
+            .map_err(|text| Failure::system(text).within(WRITING).at(Step::LogIn))?;
         let auth = match answer {
             LoginAnswer {
                 auth: Some(auth), ..

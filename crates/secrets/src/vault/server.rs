@@ -10,7 +10,7 @@ use url::Url;
 use crate::exchange::{Exchange, Repeat, Reply, is_passing, is_passing_error};
 use crate::refusal::go_verb;
 use crate::resolve::Session;
-use crate::{Failure, FailureClass};
+use crate::{Failure, FailureClass, Step};
 
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -168,6 +168,7 @@ impl Server {
         let target = location.and_then(|location| call.url.join(location).ok());
         let refused = |why: &str| {
             Failure::system(format!("{verb} \"{shown}\": {why}"))
+                .at(Step::Connect)
                 .advise("set VAULT_SERVER_URL to the URL that answers itself")
         };
         let Some(target) = target else {
@@ -224,6 +225,7 @@ fn told(verb: &str, shown: &str, error: &CallError, repeat: Repeat) -> Failure {
         other => other.to_string(),
     };
     Failure::system(format!("{verb} \"{shown}\": {message}"))
+        .at(Step::Connect)
         .transient(is_passing_error(error, repeat))
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::google::SUBJECT;
 use crate::scene::{Scene, issuer};
 
-const AUDIENCE: &str = "api://AzureADTokenExchange";
+pub(crate) const AUDIENCE: &str = "api://AzureADTokenExchange";
 const VAULT: &str = "unit.vault.azure.net";
 
 /// A tenant with a vault, reached by Azure's own names; the job has its token in `AZ_ID_TOKEN`.

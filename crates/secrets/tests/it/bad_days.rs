@@ -200,8 +200,9 @@ async fn row(provider: &str, step: Step, name: &str, reply: &Reply) -> String {
         ""
     };
     format!(
-        "{step:?}, {name}: {} requests, {:?}{again}\n  {}\n",
+        "{step:?}, {name}: {} requests, {:?}, {:?}{again}\n  {}\n",
         provider.requests(),
+        failure.step,
         failure.class,
         text
     )

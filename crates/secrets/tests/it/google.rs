@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::scene::{Scene, issuer};
 
-const AUDIENCE: &str = "https://iam.googleapis.com/projects/1234/locations/global/workloadIdentityPools/pool/providers/prov";
+pub(crate) const AUDIENCE: &str = "https://iam.googleapis.com/projects/1234/locations/global/workloadIdentityPools/pool/providers/prov";
 pub(crate) const SUBJECT: &str = "project_path:group/project:ref_type:branch:ref:main";
 
 /// A project with some secrets, reached by Google's own names; the job has its token in `GCP_ID_TOKEN`.

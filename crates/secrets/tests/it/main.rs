@@ -15,4 +15,5 @@ mod hostile;
 mod openbao;
 mod scene;
 mod speed;
+mod steps;
 mod world;

@@ -199,7 +199,7 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
             ),
             FailureClass::Configuration,
             "compact JWS format must have three parts",
-            "write token: with a dollar sign",
+            "the ID token is no JWT: `token:` takes a reference",
         ),
         (
             vault(
