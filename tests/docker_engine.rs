@@ -20,5 +20,6 @@ mod services;
 mod shell;
 mod stages;
 mod trust_check;
+mod vault_trust;
 mod volumes;
 mod working_copies;

@@ -10,7 +10,7 @@ use courser_testkit::server::{FakeServer, Reply};
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
 
-use crate::world::{Finished, Running, World, run};
+use crate::world::{Finished, Running, World, documented, run};
 
 const PIPELINE: &str = "\
 deploy:
@@ -341,28 +341,16 @@ fn ctrl_c_gives_the_token_back_and_leaves_nothing_here() {
 /// The commands of `docs/secrets.md`, as they stand there, from an empty server to a green job.
 #[test]
 fn the_page_leads_from_an_empty_server_to_a_green_job() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/secrets.md");
-    let page = std::fs::read_to_string(page).expect("the page");
-    let blocks = |language: &str| {
-        let mut blocks = Vec::new();
-        let mut rest = page.as_str();
-        while let Some((_, after)) = rest.split_once(&format!("\n```{language}\n")) {
-            let (block, after) = after.split_once("\n```\n").expect("a block ends");
-            blocks.push(block.to_owned());
-            rest = after;
-        }
-        blocks
-    };
     let world = World::new();
     let authority = Authority::root("Vault").issue();
     let leaf = authority.server(&["127.0.0.1"]).issue();
     let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
-    let [pipeline] = &blocks("yaml")[..] else {
+    let [pipeline, _values_of_helm] = &documented("secrets.md", "yaml")[..] else {
         panic!("one pipeline");
     };
     let pipeline = pipeline.replace("https://vault.example.com:8200", &bao.url());
     world.repository("work/project", &[(".gitlab-ci.yml", &pipeline)]);
-    let script = blocks("sh").join("\n");
+    let script = documented("secrets.md", "sh").join("\n");
     for words in [
         "bao policy write",
         "oidc vault --write",

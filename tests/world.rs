@@ -178,6 +178,24 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Blocks of code in a language that a page of `docs/` shows, without the indentation of their list.
+pub(crate) fn documented(page: &str, language: &str) -> Vec<String> {
+    let path = format!("{}/../../docs/{page}", env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(fence) = lines.next() {
+        if fence.trim_start() != format!("```{language}") {
+            continue;
+        }
+        let indentation = fence.len() - fence.trim_start().len();
+        let block = lines.by_ref().take_while(|line| line.trim_start() != "```");
+        let block = block.map(|line| line.get(indentation..).unwrap_or_default().to_owned() + "\n");
+        blocks.push(block.collect());
+    }
+    blocks
+}
+
 /// A program that goes on, with its lines as they come. Killed when dropped.
 pub(crate) struct Running {
     child: Child,

@@ -17,6 +17,7 @@ pub(super) const BUSYBOX: &str = "courser.test/busybox:1";
 pub(super) const ALPINE: &str = "courser.test/alpine:3";
 pub(super) const STATIC: &str = "courser.test/static:1";
 pub(super) const DIND: &str = "courser.test/dind:1";
+pub(super) const SYSTEMD: &str = "courser.test/systemd:12";
 
 /// Tells the scenes of this process from each other; each has two projects.
 static NEXT: AtomicI64 = AtomicI64::new(1);
@@ -211,17 +212,30 @@ impl Scene {
 
     /// An image of a test's own, made from another one with these instructions of a Dockerfile.
     pub(super) fn image(&self, of: &str, instructions: &[&str]) -> OwnImage {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("courser.test/own-{}-{number}:1", std::process::id());
+        let own = self.own_image();
         let container = self.client(&["create", of, "sh"]);
         let changes = instructions.iter().flat_map(|change| ["--change", change]);
-        let ends = [container.trim(), &name];
+        let ends = [container.trim(), &own.name];
         let arguments: Vec<&str> = ["commit"].into_iter().chain(changes).chain(ends).collect();
         self.client(&arguments);
         self.client(&["rm", container.trim()]);
+        own
+    }
+
+    /// An image of a test's own, built of a directory of the world with a Dockerfile.
+    pub(super) fn built(&self, directory: &str) -> OwnImage {
+        let own = self.own_image();
+        let directory = self.world.path(directory);
+        let directory = directory.to_str().expect("a path in UTF-8");
+        self.client(&["build", "--quiet", "--tag", &own.name, directory]);
+        own
+    }
+
+    fn own_image(&self) -> OwnImage {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         OwnImage {
             engine: self.engine.clone(),
-            name,
+            name: format!("courser.test/own-{}-{number}:1", std::process::id()),
         }
     }
 
@@ -247,9 +261,10 @@ impl Scene {
         client(&self.engine, arguments)
     }
 
-    /// Has it do what may be too late.
-    pub(super) fn tried(&self, arguments: &[&str]) {
-        called(&self.engine, arguments);
+    /// Has it do what may be too late, or too early; gives what it says.
+    pub(super) fn tried(&self, arguments: &[&str]) -> String {
+        let output = called(&self.engine, arguments);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Names of things of this scene's jobs: containers, networks, volumes that go with a job.

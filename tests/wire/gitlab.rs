@@ -344,23 +344,27 @@ impl GitLab {
     }
 
     pub(crate) fn runner_command(&self, world: &World, more: &str) -> std::process::Command {
-        let url = self.url();
-        let executor = if more.trim_start().starts_with("executor = ") {
-            ""
-        } else {
-            "executor = \"shell\"\n"
-        };
-        let config = format!(
-            "concurrent = 2\ncheck_interval = 1\n[[runners]]\nname = \"wire\"\nurl = \"{url}\"\n\
-             token = \"{TOKEN}\"\n{executor}{more}\n"
-        );
-        let config = world.write("home/config.toml", config);
+        let config = world.write("home/config.toml", self.configuration(more));
         let mut command = world.courser(["run", "--config"]);
         command
             .arg(config)
             .arg("--working-directory")
             .arg(world.path("work"));
         command
+    }
+
+    /// The configuration of one runner of this server; `more` belongs to its table.
+    pub(crate) fn configuration(&self, more: &str) -> String {
+        let url = self.url();
+        let executor = if more.trim_start().starts_with("executor = ") {
+            ""
+        } else {
+            "executor = \"shell\"\n"
+        };
+        format!(
+            "concurrent = 2\ncheck_interval = 1\n[[runners]]\nname = \"wire\"\nurl = \"{url}\"\n\
+             token = \"{TOKEN}\"\n{executor}{more}\n"
+        )
     }
 
     /// Runs one job to its end.
