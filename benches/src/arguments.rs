@@ -14,6 +14,7 @@ Benchmarks: exec listing throughput idle sleeping start size trust trace archive
 
   --gitlab-ci-local PATH  the peer of `exec` and `listing`; otherwise npm installs it in target/peers
   --gitlab-runner PATH    measure this gitlab-runner in `throughput`, `idle`, `sleeping`, `start`, `docker` too
+  --docker-engine FILE    measure `docker` on the Engine that this file describes, as target/docker-engine/env does the tests'
   --json                  figures as JSON";
 
 /// How this program was called.
@@ -32,6 +33,8 @@ pub(crate) struct Arguments {
     pub(crate) gitlab_ci_local: Option<PathBuf>,
     /// The peer of the others.
     pub(crate) gitlab_runner: Option<PathBuf>,
+    /// Describes the Engine of `docker`; otherwise that of the tests.
+    pub(crate) docker_engine: Option<PathBuf>,
     /// JSON instead of a table.
     pub(crate) json: bool,
     names: Vec<String>,
@@ -55,6 +58,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Invocat
         courser: absolute(first)?,
         gitlab_ci_local: None,
         gitlab_runner: None,
+        docker_engine: None,
         json: false,
         names: Vec::new(),
     };
@@ -63,6 +67,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Invocat
         match word.to_str() {
             Some("--gitlab-ci-local") => arguments.gitlab_ci_local = Some(path()?),
             Some("--gitlab-runner") => arguments.gitlab_runner = Some(path()?),
+            Some("--docker-engine") => arguments.docker_engine = Some(path()?),
             Some("--json") => arguments.json = true,
             Some(name) if BENCHMARKS.iter().any(|(known, _)| *known == name) => {
                 arguments.names.push(name.to_owned());

@@ -35,7 +35,7 @@ const SCRIPT: &str = "echo hello";
 const FIRST_USES: usize = 5;
 
 pub(crate) fn figures(arguments: &Arguments) -> Result<Vec<Figure>> {
-    let engine = Engine::of_tests()?;
+    let engine = Engine::described_in(arguments.docker_engine.as_deref())?;
     let courser = &arguments.courser;
     let mut figures = one_at_a_time("", courser, &engine)?;
     figures.extend(trust(courser, &engine)?);

@@ -1,6 +1,7 @@
 //! The Docker Engine of the tests, by Docker's own client.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -22,8 +23,14 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn of_tests() -> Result<Self> {
-        let DockerEngine { host, gateway, .. } = DockerEngine::running();
+    /// The one of that file, or of the tests.
+    pub(super) fn described_in(file: Option<&Path>) -> Result<Self> {
+        let engine = match file {
+            Some(file) => DockerEngine::described(file)
+                .with_context(|| format!("{}: describes no Engine", file.display()))?,
+            None => DockerEngine::running(),
+        };
+        let DockerEngine { host, gateway, .. } = engine;
         Ok(Self {
             host,
             gateway: gateway.parse().context("the gateway")?,

@@ -44,7 +44,8 @@ impl DockerEngine {
         engine
     }
 
-    fn described(env: &Path) -> Option<Self> {
+    /// The one of a file as `cargo xtask docker-up` and `private-engine start` write it; `None`: it describes none.
+    pub fn described(env: &Path) -> Option<Self> {
         let text = fs::read_to_string(env).ok()?;
         let value = |name: &str| {
             text.lines()
