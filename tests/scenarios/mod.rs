@@ -7,6 +7,7 @@
 mod canaries;
 mod rendered;
 mod scene;
+mod vault;
 mod watched;
 
 mod after_script;
@@ -14,6 +15,7 @@ mod artifacts;
 mod caches;
 mod cancel;
 mod cloud_secrets;
+mod leases;
 mod lifecycle;
 mod misbehaviour;
 mod refusals;

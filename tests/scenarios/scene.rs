@@ -1,7 +1,7 @@
 //! One scenario: a world, a strict GitLab, a runner, and what has to hold after everything else was asserted.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use courser_testkit::pki::Authority;
 use serde_json::{Value, json};
@@ -180,12 +180,17 @@ impl Scene {
 
     /// Waits for the end of the runner; gives its exit code, -1 for a signal.
     pub(super) fn runner_ends(&mut self) -> i32 {
+        self.runner_exits().code().unwrap_or(-1)
+    }
+
+    /// Waits for the end of the runner.
+    pub(super) fn runner_exits(&mut self) -> ExitStatus {
         let (mut running, watch) = self.runner.take().expect("a runner");
-        let code = running.end().code().unwrap_or(-1);
+        let status = running.end();
         self.gitlab.runner_is_gone();
         self.printed.push(running.rest());
         self.arguments.extend(watch.seen());
-        code
+        status
     }
 
     /// Runs a job with `run-single`; gives what is known of both.

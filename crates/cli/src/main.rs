@@ -64,6 +64,9 @@ fn main() -> ExitCode {
         Invocation::Misused(misuse) => misuse.report(),
         Invocation::Run(options, command) => {
             let kind = command.kind();
+            if kind.holds_secrets() {
+                platform::keep_memory_private();
+            }
             let log = match logging::start(&options, kind) {
                 Ok(log) => log,
                 Err(failure) => return failure.report(kind),

@@ -59,6 +59,17 @@ pub(crate) fn user() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
+/// Keeps this process' memory out of core dumps, and away from other processes of the user, such as jobs. Root can
+/// still look; programs that it starts are not affected. Elsewhere than on Linux the user's limit for core files counts.
+pub(crate) fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // The kernel takes this value from anybody.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
+    }
+}
+
 /// Name of this machine.
 pub(crate) fn host_name(_variable: impl Fn(&'static str) -> Option<String>) -> String {
     let name = rustix::system::uname();

@@ -61,6 +61,12 @@ impl Kind {
         matches!(self, Self::Runner | Self::Daemon)
     }
 
+    /// Whether secrets of several jobs or of the machine are in its memory. What runs beside a job is the job's, and
+    /// a runner of the same user has to recognise it (`/proc/PID/environ`).
+    pub(crate) fn holds_secrets(self) -> bool {
+        matches!(self, Self::Daemon | Self::Local)
+    }
+
     /// The runtime it wants: start-up time matters for what runs once.
     pub(crate) fn runtime(self) -> Result<runtime::Runtime, Failure> {
         let mut builder = match self {
