@@ -60,6 +60,9 @@ impl Phrases {
 
     fn add_encoded(&mut self, value: &str) {
         let trimmed = value.trim();
+        if trimmed.is_empty() {
+            return;
+        }
         for before in 0..3 {
             let mut bytes = Zeroizing::new(vec![0; before]);
             bytes.extend_from_slice(trimmed.as_bytes());
@@ -165,5 +168,15 @@ mod tests {
         // The same value many times is one.
         let many = vec![Secret::new("y".repeat(5000)); 200];
         assert_eq!(total(&phrases_of(&many)), total(&phrases_of(&many[..1])));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_has_phrases_a_blank_one_none(value in "\\PC{0,12}|[ \n\r\t]{0,40}|(?s).{0,200}") {
+            for phrase in phrases(&value) {
+                proptest::prop_assert!(phrase.len() >= SHORTEST);
+            }
+            proptest::prop_assert!(!value.trim().is_empty() || phrases(&value).is_empty());
+        }
     }
 }

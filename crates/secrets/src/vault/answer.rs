@@ -1,6 +1,6 @@
 //! What a read answers (`secrets.md` 5.3, 5.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use courser_protocol::Secret;
 use serde::Deserialize;
@@ -17,6 +17,8 @@ use crate::{Failure, Step};
 pub(crate) struct Content {
     /// By name, as text; null is absent.
     fields: BTreeMap<String, Secret>,
+    /// Names of fields that are null.
+    nulls: BTreeSet<String>,
     /// Whether there was any data.
     is_there: bool,
     lease: String,
@@ -180,10 +182,16 @@ impl Content {
     pub(super) fn read(reply: &Reply, path: &Path) -> Result<Self, Fault> {
         let (fields, mut content) = take_apart(reply, path)?;
         content.is_there = fields.is_some();
-        let fields = fields.into_iter().flatten();
-        content.fields = fields
-            .filter_map(|(name, raw)| Some((name, text_of(&raw)?)))
-            .collect();
+        for (name, raw) in fields.into_iter().flatten() {
+            match text_of(&raw) {
+                Some(text) => {
+                    content.fields.insert(name, text);
+                }
+                None => {
+                    content.nulls.insert(name);
+                }
+            }
+        }
         Ok(content)
     }
 
@@ -214,8 +222,12 @@ impl Content {
                 .take(20)
                 .map(|name| shown(name))
                 .collect();
-            let field = shown(field);
-            format!("{path} has no field {field}; it has {}", names.join(", "))
+            let (shown, is_null) = (shown(field), self.nulls.contains(field));
+            match (is_null, names.join(", ")) {
+                (true, _) => format!("the field {shown} of {path} is null"),
+                (false, names) if names.is_empty() => format!("{path} has no fields"),
+                (false, names) => format!("{path} has no field {shown}; it has {names}"),
+            }
         } else {
             format!("there is nothing at {path}")
         }];

@@ -6,6 +6,7 @@ use courser_protocol::Secret;
 use courser_protocol::secrets::VaultServer;
 use http::Method;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -203,21 +204,28 @@ impl Login {
         self.server.hide(&key.jwt);
         let reply = self.server.send(call, Repeat::Always).await;
         let reply = reply.map_err(|failure| failure.within(WRITING))?;
-        let is_blank = reply.body.iter().all(u8::is_ascii_whitespace);
         let no_result = || {
             Failure::system("getting token from the authentication response: no result from Vault")
                 .at(Step::LogIn)
                 .within("authenticating Vault client")
         };
-        if is_blank && (reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND) {
-            return Err(no_result());
-        }
+        let no_json = |text| Failure::system(text).within(WRITING).at(Step::LogIn);
+        let is_blank = reply.body.iter().all(u8::is_ascii_whitespace);
         if !reply.status.is_success() {
+            // A page that says 404 is no answer of Vault's; an empty one is (`secrets.md` 5.1).
+            if reply.status == http::StatusCode::NOT_FOUND && !reply.body.is_empty() {
+                if is_blank {
+                    return Err(no_result());
+                }
+                super::answer::json::<IgnoredAny>(&reply).map_err(no_json)?;
+            }
             let failure = advice::of_login(api_failure(&reply), &reply, &key.jwt, &key.mount);
             return Err(failure.within(WRITING));
         }
-        let answer: LoginAnswer = super::answer::json(&reply)
-            .map_err(|text| Failure::system(text).within(WRITING).at(Step::LogIn))?;
+        if is_blank {
+            return Err(no_result());
+        }
+        let answer: LoginAnswer = super::answer::json(&reply).map_err(no_json)?;
         let auth = match answer {
             LoginAnswer {
                 auth: Some(auth), ..

@@ -16,4 +16,5 @@ mod openbao;
 mod scene;
 mod speed;
 mod steps;
+mod vault_answers;
 mod world;
