@@ -15,6 +15,7 @@ mod artifacts;
 mod caches;
 mod cancel;
 mod cloud_secrets;
+mod late_logins;
 mod leases;
 mod lifecycle;
 mod misbehaviour;

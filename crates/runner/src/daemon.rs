@@ -143,7 +143,11 @@ impl Runner {
             phase.wait_for(forceful).await.ok();
             tokio::time::sleep(timeout).await;
         };
-        let finished = async { while self.dispatchers.join_next().await.is_some() {} };
+        let spool = self.settings.spool.clone();
+        let finished = async {
+            while self.dispatchers.join_next().await.is_some() {}
+            spool.late_answers().await;
+        };
         tokio::select! {
             () = finished => Ended::Clean,
             () = forced => Ended::JobsLeft,

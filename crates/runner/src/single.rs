@@ -53,12 +53,33 @@ pub async fn run_single(
         runners: vec![runner.clone()],
         ..config
     }));
+    let spool = settings.spool.clone();
     let mut resumption = Resumption::new(settings, config.subscribe());
     resumption.look().await;
+    let serve_to_end = async {
+        let ended = serve(Arc::new(entry), limits, shutdown).await;
+        if ended == Ended::Clean {
+            tokio::select! {
+                () = spool.late_answers() => {}
+                () = forced(shutdown, limits.shutdown_timeout) => {}
+            }
+        }
+        ended
+    };
     tokio::select! {
-        ended = serve(Arc::new(entry), limits, shutdown) => Ok(ended),
+        ended = serve_to_end => Ok(ended),
         () = resumption.run() => Ok(Ended::JobsLeft),
     }
+}
+
+/// Returns when the time is over that a forceful request leaves.
+async fn forced(shutdown: &Shutdown, timeout: Duration) {
+    let mut phase = shutdown.subscribe();
+    let forceful = |phase: &Phase| matches!(phase, Phase::Forceful(_));
+    if phase.wait_for(forceful).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    sleep(timeout).await;
 }
 
 async fn serve(entry: Arc<Entry>, limits: SingleLimits, shutdown: &Shutdown) -> Ended {
@@ -77,17 +98,9 @@ async fn serve(entry: Arc<Entry>, limits: SingleLimits, shutdown: &Shutdown) -> 
             () = waited_out => return Ended::Clean,
             _ = phase.changed() => continue,
         };
-        let mut forced = shutdown.subscribe();
-        let timeout = async {
-            let forceful = |phase: &Phase| matches!(phase, Phase::Forceful(_));
-            if forced.wait_for(forceful).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            sleep(limits.shutdown_timeout).await;
-        };
         tokio::select! {
             () = run_job(task) => {}
-            () = timeout => return Ended::JobsLeft,
+            () = forced(shutdown, limits.shutdown_timeout) => return Ended::JobsLeft,
         }
         jobs += 1;
         last_job = Instant::now();

@@ -8,6 +8,7 @@ mod answers;
 mod identity;
 mod signature;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use courser_net::{Body, Call};
@@ -20,7 +21,8 @@ use url::form_urlencoded::Serializer;
 
 use crate::exchange::{Repeat, Reply, is_passing};
 use crate::refusal::{refused, shown, unanswered, unusable};
-use crate::resolve::{Resolution, Session};
+use crate::resolve::Resolution;
+use crate::session::Session;
 use crate::shared::Shared;
 use crate::{Failure, FailureClass, Step, claims};
 
@@ -82,18 +84,18 @@ struct Version {
 }
 
 /// The secrets of one job there.
-pub(crate) struct Aws<'a> {
-    session: &'a Session<'a>,
+pub(crate) struct Aws {
+    session: Arc<Session>,
     logins: Shared<Identity, Credentials>,
     values: Shared<(Identity, Version), Secret>,
 }
 
-impl<'a> Aws<'a> {
-    pub(crate) fn new(session: &'a Session<'a>) -> Self {
+impl Aws {
+    pub(crate) fn new(session: &Arc<Session>) -> Self {
         Self {
-            session,
-            logins: Shared::default(),
-            values: Shared::default(),
+            session: Arc::clone(session),
+            logins: Shared::new(session),
+            values: Shared::new(session),
         }
     }
 
@@ -195,7 +197,7 @@ impl<'a> Aws<'a> {
     async fn read(&self, identity: Identity, version: Version) -> Result<Secret, Failure> {
         let key = identity.clone();
         let credentials = self.logins.get(key, || self.log_in(&identity)).await?;
-        let surroundings = self.session.surroundings;
+        let surroundings = &self.session.surroundings;
         let url = self.endpoint("secretsmanager", &identity)?;
         let mut body = json!({"SecretId": version.secret_id});
         for (name, value) in [("VersionId", version.id), ("VersionStage", version.stage)] {

@@ -6,6 +6,8 @@
 mod challenge;
 mod refusal;
 
+use std::sync::Arc;
+
 use courser_net::{Body, Call};
 use courser_protocol::Secret;
 use courser_protocol::secrets::{AzureSecret, AzureServer};
@@ -16,7 +18,8 @@ use url::form_urlencoded::Serializer;
 
 use crate::exchange::Repeat;
 use crate::refusal::{refused, step_of_read, unanswered, unusable};
-use crate::resolve::{Missing, Resolution, Session};
+use crate::resolve::{Missing, Resolution};
+use crate::session::Session;
 use crate::shared::Shared;
 use crate::{Failure, FailureClass, Step, claims};
 
@@ -37,8 +40,8 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 const CONTEXT: &str = "getting secret failed";
 
 /// The secrets of one job there.
-pub(crate) struct Azure<'a> {
-    session: &'a Session<'a>,
+pub(crate) struct Azure {
+    session: Arc<Session>,
     vaults: Shared<Url, Access>,
     logins: Shared<Identity, Secret>,
     secrets: Shared<(Identity, Url), Option<Secret>>,
@@ -69,13 +72,13 @@ struct Held {
     value: Option<Secret>,
 }
 
-impl<'a> Azure<'a> {
-    pub(crate) fn new(session: &'a Session<'a>) -> Self {
+impl Azure {
+    pub(crate) fn new(session: &Arc<Session>) -> Self {
         Self {
-            session,
-            vaults: Shared::default(),
-            logins: Shared::default(),
-            secrets: Shared::default(),
+            session: Arc::clone(session),
+            vaults: Shared::new(session),
+            logins: Shared::new(session),
+            secrets: Shared::new(session),
         }
     }
 
@@ -252,7 +255,7 @@ impl<'a> Azure<'a> {
 
     /// Of the settings, of the process, of the challenge where it is Microsoft's.
     fn authority(&self, challenge: &Challenge) -> String {
-        let surroundings = self.session.surroundings;
+        let surroundings = &self.session.surroundings;
         if let Some(url) = &surroundings.settings.azure.authority_url {
             return url.to_string();
         }

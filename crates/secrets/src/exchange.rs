@@ -9,7 +9,7 @@ use std::time::Duration;
 use courser_net::{Ambience, Answer, Call, CallError, Client, Redirects, Retry, Timeouts};
 use courser_protocol::Secret;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use zeroize::Zeroizing;
 
 const ATTEMPTS: u32 = 3;
@@ -43,9 +43,9 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Nothing new is asked from now on. What is under way and may bring a token to give back ends by itself.
-    pub(crate) fn stop(&self) {
-        self.stopped.cancel();
+    /// Once this is dropped, nothing new is asked. What is under way and may bring a token to give back ends by itself.
+    pub(crate) fn stopping(&self) -> DropGuard {
+        self.stopped.clone().drop_guard()
     }
 
     fn hide(&self, token: &str) {
@@ -294,6 +294,13 @@ pub(crate) fn is_passing_error(error: &CallError, repeat: Repeat) -> bool {
     !of_trust && (repeat == Repeat::Always || before_sending)
 }
 
+/// Whether the server may have done what it was asked for, although no answer of it can be used.
+pub(crate) fn may_be_processed(error: &CallError) -> bool {
+    let was_sent = is_passing_error(error, Repeat::Always)
+        && !is_passing_error(error, Repeat::WhenNotProcessed);
+    was_sent || matches!(error, CallError::TooLarge { .. })
+}
+
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
     let seconds = value.trim().parse().ok()?;
@@ -324,6 +331,7 @@ mod tests {
         let cut = error("connection reset by peer");
         assert!(is_passing_error(&cut, Repeat::Always));
         assert!(!is_passing_error(&cut, Repeat::WhenNotProcessed));
+        assert!(may_be_processed(&cut) && !may_be_processed(&refused));
         let untrusted = error(
             "tls: failed to verify certificate: x509: certificate signed by unknown authority",
         );

@@ -59,6 +59,8 @@ pub struct Failure {
     pub step: Step,
     /// Whether another attempt may help.
     pub is_transient: bool,
+    /// The server may have done what was asked for: there was no answer.
+    pub(crate) may_be_processed: bool,
     /// What to look at or to change, a line each.
     pub advice: Vec<String>,
 }
@@ -71,6 +73,7 @@ impl Failure {
             class,
             step: Step::Settings,
             is_transient: false,
+            may_be_processed: false,
             advice: Vec::new(),
         }
     }
@@ -89,6 +92,12 @@ impl Failure {
     /// Another attempt may help.
     pub(crate) fn transient(mut self, is_transient: bool) -> Self {
         self.is_transient = is_transient;
+        self
+    }
+
+    /// The server may have done what was asked for.
+    pub(crate) fn processed(mut self, may_be: bool) -> Self {
+        self.may_be_processed = may_be;
         self
     }
 

@@ -1,6 +1,8 @@
 //! GitLab Secrets Manager: an OpenBao that is logged in to with each request (`secrets.md` 6). No token is made, and
 //! nothing is left to revoke.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use courser_protocol::secrets::{GitLabSecret, InlineAuth};
@@ -10,7 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::exchange::Repeat;
 use crate::refusal::step_of_read;
-use crate::resolve::{Missing, Resolution, Session};
+use crate::resolve::{Missing, Resolution};
+use crate::session::Session;
 use crate::shared::Shared;
 use crate::vault::{Path, Server, api_failure, step_of_login};
 use crate::{Failure, FailureClass, Step};
@@ -23,8 +26,8 @@ const GETTING: &str = "getting secret";
 const READING: &str = "getting secret: get secret data: reading from Vault";
 
 /// The secrets of one job there.
-pub(crate) struct GitLabSecretsManager<'a> {
-    session: &'a Session<'a>,
+pub(crate) struct GitLabSecretsManager {
+    session: Arc<Session>,
     reads: Shared<Key, Option<Fields>>,
 }
 
@@ -39,11 +42,11 @@ struct Key {
     path: Path,
 }
 
-impl<'a> GitLabSecretsManager<'a> {
-    pub(crate) fn new(session: &'a Session<'a>) -> Self {
+impl GitLabSecretsManager {
+    pub(crate) fn new(session: &Arc<Session>) -> Self {
         Self {
-            session,
-            reads: Shared::default(),
+            session: Arc::clone(session),
+            reads: Shared::new(session),
         }
     }
 
@@ -115,7 +118,7 @@ impl<'a> GitLabSecretsManager<'a> {
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Fields>, Failure> {
-        let server = Server::new(self.session, &key.url).await;
+        let server = Server::new(&self.session, &key.url).await;
         let server = server.map_err(|failure| failure.within(CREATING))?;
         let login = server.refuse_certificate_login(&key.login);
         login.map_err(|failure| failure.within(CREATING))?;
@@ -140,7 +143,7 @@ impl<'a> GitLabSecretsManager<'a> {
                 true => step_of_login(&reply, &key.jwt),
                 false => step_of_read(&reply),
             };
-            let mut failure = api_failure(&reply).within(READING).at(step);
+            let mut failure = api_failure(&reply, Repeat::Always).within(READING).at(step);
             // Upstream counts all of them so.
             failure.class = FailureClass::System;
             return Err(failure);

@@ -5,6 +5,8 @@
 
 mod checksum;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use courser_net::{Body, Call};
@@ -17,7 +19,8 @@ use url::Url;
 
 use crate::exchange::{Repeat, Reply};
 use crate::refusal::{refused, shown, step_of_read, unanswered, unusable};
-use crate::resolve::{Missing, Resolution, Session};
+use crate::resolve::{Missing, Resolution};
+use crate::session::Session;
 use crate::shared::Shared;
 use crate::{Failure, FailureClass, Step, claims};
 
@@ -25,8 +28,8 @@ const STS: &str = "https://sts.googleapis.com";
 const SECRET_MANAGER: &str = "https://secretmanager.googleapis.com";
 
 /// The secrets of one job there.
-pub(crate) struct Google<'a> {
-    session: &'a Session<'a>,
+pub(crate) struct Google {
+    session: Arc<Session>,
     logins: Shared<Identity, Secret>,
     versions: Shared<(Identity, String), Option<Secret>>,
 }
@@ -85,12 +88,12 @@ struct Status {
     status: String,
 }
 
-impl<'a> Google<'a> {
-    pub(crate) fn new(session: &'a Session<'a>) -> Self {
+impl Google {
+    pub(crate) fn new(session: &Arc<Session>) -> Self {
         Self {
-            session,
-            logins: Shared::default(),
-            versions: Shared::default(),
+            session: Arc::clone(session),
+            logins: Shared::new(session),
+            versions: Shared::new(session),
         }
     }
 

@@ -1,15 +1,18 @@
 //! What was obtained for a job and is given back when the job is over: tokens, and leases made with them.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use courser_protocol::Secret;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::exchange::{Repeat, Reply};
-use crate::resolve::Session;
+use crate::session::Session;
 use crate::vault::{Server, TOKEN, error_list, without_user};
 use crate::{Failure, Surroundings};
 
@@ -41,8 +44,14 @@ pub struct Revocation {
     pub ended: usize,
     /// What could not be revoked and why, a line each, without tokens.
     pub failures: Vec<String>,
+    /// Requests that were still under way; what they bring stays, see [`Leases::settled`].
+    pub under_way: usize,
+    /// Servers of logins that got no answer: had they made tokens, these are known to nobody.
+    pub lost: Vec<String>,
 }
 
+/// For answers that are under way when a job ends.
+const MOMENT: Duration = Duration::from_secs(2);
 /// For all that a job's end waits for.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -58,7 +67,7 @@ enum End {
     Failed(String),
 }
 
-async fn revoke(session: &Session<'_>, obtained: &Obtained) -> End {
+async fn revoke(session: &Session, obtained: &Obtained) -> End {
     let now = (session.surroundings.ambience.now)().as_second();
     if obtained.expires != 0 && obtained.expires <= now {
         return End::Ended;
@@ -138,13 +147,84 @@ async fn put(
     server.send(call, Repeat::Always).await
 }
 
-/// Everything obtained for one job.
-pub struct Leases {
-    list: Mutex<Vec<Obtained>>,
+/// Everything obtained for one job, and what it may still obtain. Copies are the same.
+#[derive(Clone)]
+pub struct Leases(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    /// Something that was asked for has come to its end.
+    answered: Notify,
     journal: Box<Journal>,
 }
 
-type Journal = dyn Fn(&[Obtained]) + Send + Sync;
+#[derive(Debug, Default)]
+struct State {
+    obtained: Vec<Obtained>,
+    unanswered: Vec<Unanswered>,
+    /// Servers of requests that got no answer and may have been processed.
+    lost: Vec<String>,
+}
+
+/// A request under way that may bring something to give back.
+#[derive(Debug)]
+struct Unanswered {
+    id: u64,
+    server: String,
+    /// What it was sent with; nothing for a login.
+    token: Option<Secret>,
+}
+
+/// What is written down of a job's leases.
+#[derive(Debug)]
+pub struct Account<'a> {
+    /// What it has.
+    pub obtained: &'a [Obtained],
+    /// Servers of logins under way, without users: should nobody see the answers, their tokens are known to nobody.
+    pub logins: &'a [String],
+}
+
+type Journal = dyn Fn(&Account<'_>) + Send + Sync;
+
+/// A request that may bring something to give back; dropped when nothing more can come of it.
+pub(crate) struct Asking {
+    leases: Leases,
+    id: u64,
+}
+
+impl Asking {
+    /// It brought this.
+    pub(crate) fn obtained(self, obtained: Obtained) {
+        let id = self.id;
+        self.leases.change(|state| {
+            state.unanswered.retain(|one| one.id != id);
+            state.obtained.push(obtained);
+        });
+    }
+
+    /// It brought no answer, and may have been processed.
+    pub(crate) fn lost(self) {
+        let mut state = self.leases.state();
+        let server = state.unanswered.iter().find(|one| one.id == self.id);
+        let server = server.map(|one| one.server.clone());
+        state.lost.extend(server);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut state = self.leases.state();
+        let position = state.unanswered.iter().position(|one| one.id == self.id);
+        if let Some(position) = position {
+            let ended = state.unanswered.swap_remove(position);
+            if ended.token.is_none() {
+                self.leases.write_down(&state);
+            }
+        }
+        drop(state);
+        self.leases.0.answered.notify_waiters();
+    }
+}
 
 impl Default for Leases {
     fn default() -> Self {
@@ -154,35 +234,49 @@ impl Default for Leases {
 
 impl Leases {
     /// `journal` is handed everything at each change, before what was obtained is used.
-    pub fn journaled(journal: impl Fn(&[Obtained]) + Send + Sync + 'static) -> Self {
-        Self {
-            list: Mutex::default(),
+    pub fn journaled(journal: impl Fn(&Account<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            state: Mutex::default(),
+            answered: Notify::new(),
             journal: Box::new(journal),
-        }
+        }))
     }
 
     /// Those of another process.
     #[must_use]
     pub fn holding(self, obtained: Vec<Obtained>) -> Self {
-        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = obtained;
+        self.state().obtained = obtained;
         self
     }
 
-    /// Whether there is nothing to give back.
+    /// Whether there is nothing to give back, and nothing under way.
     pub fn is_empty(&self) -> bool {
-        self.list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
+        let state = self.state();
+        state.obtained.is_empty() && state.unanswered.is_empty() && state.lost.is_empty()
+    }
+
+    /// Waits until nothing that was asked for is under way any more: some more than the 30 s of a request at the
+    /// longest, once nothing new is asked for.
+    pub async fn settled(&self) {
+        loop {
+            let mut answered = pin!(self.0.answered.notified());
+            answered.as_mut().enable();
+            if self.state().unanswered.is_empty() {
+                return;
+            }
+            answered.await;
+        }
     }
 
     /// Gives everything back, side by side, as far as that goes in 20 s. What could not be given back stays here,
-    /// and in the journal.
+    /// and in the journal; so does what is still under way after a moment that is left for it.
     pub async fn revoke(&self, surroundings: &Surroundings) -> Revocation {
-        let all = self.held();
-        let session = Session::new(surroundings, self);
+        // Nearly always it comes in this time, and the end is told where people look.
+        tokio::time::timeout(MOMENT, self.settled()).await.ok();
+        let idle = self.idle();
+        let session = Session::new(surroundings.clone(), self.clone());
         let session = &session;
-        let ends = all.iter().map(|obtained| async move {
+        let ends = idle.iter().map(|obtained| async move {
             let revoking = tokio::time::timeout(LIMIT, revoke(session, obtained)).await;
             let end =
                 revoking.unwrap_or_else(|_| End::Failed(format!("no answer within {LIMIT:?}")));
@@ -203,29 +297,88 @@ impl Leases {
                     continue;
                 }
             }
-            self.change(|all| all.retain(|held| held.token != obtained.token));
+            self.change(|state| state.obtained.retain(|held| held.token != obtained.token));
         }
+        let mut state = self.state();
+        sum.under_way = state.unanswered.len();
+        sum.lost = std::mem::take(&mut state.lost);
         sum
     }
 
     /// What is held.
     pub fn held(&self) -> Vec<Obtained> {
-        self.list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.state().obtained.clone()
     }
 
-    /// Changes what is held, and journals it.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<Obtained>)) {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut list);
-        (self.journal)(&list);
+    /// Hands everything to the journal, which writes to another place than before.
+    pub fn write_again(&self) {
+        self.write_down(&self.state());
+    }
+
+    /// Tokens that no request under way uses: what such a request makes would not end with its token.
+    fn idle(&self) -> Vec<Obtained> {
+        let state = self.state();
+        let is_idle = |obtained: &&Obtained| {
+            let token = Some(&obtained.token);
+            state
+                .unanswered
+                .iter()
+                .all(|one| one.token.as_ref() != token)
+        };
+        state.obtained.iter().filter(is_idle).cloned().collect()
+    }
+
+    /// A request begins that may bring a token, or a lease of `token`.
+    pub(crate) fn ask(&self, server: &str, token: Option<&Secret>) -> Asking {
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        state.unanswered.push(Unanswered {
+            id,
+            server: without_user(server),
+            token: token.cloned(),
+        });
+        if token.is_none() {
+            self.write_down(&state);
+        }
+        Asking {
+            leases: self.clone(),
+            id,
+        }
+    }
+
+    /// A lease was made with this token.
+    pub(crate) fn leased(&self, token: &Secret, lease: &str) {
+        self.change(|state| {
+            let mut all = state.obtained.iter_mut();
+            if let Some(obtained) = all.find(|obtained| obtained.token == *token) {
+                obtained.leases.push(lease.to_owned());
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        self.write_down(&state);
+    }
+
+    fn write_down(&self, state: &State) {
+        let logins = state.unanswered.iter().filter(|one| one.token.is_none());
+        let logins: Vec<String> = logins.map(|one| one.server.clone()).collect();
+        (self.0.journal)(&Account {
+            obtained: &state.obtained,
+            logins: &logins,
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Leases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Leases").field(&self.list).finish()
+        f.debug_tuple("Leases").field(&self.state()).finish()
     }
 }

@@ -5,7 +5,8 @@
 //! to be given back when the job is over. Secrets that share a login or a path share the request; independent ones
 //! are fetched side by side. Facts: `secrets.md` 3 to 9.
 //!
-//! Dropping the future of [`resolve()`] stops it; what was obtained until then is in the [`Leases`].
+//! Dropping the future of [`resolve()`] stops it. What was obtained until then is in the [`Leases`], and what comes of
+//! requests that are still under way appears there: [`Leases::settled`].
 
 mod aws;
 mod azure;
@@ -19,6 +20,7 @@ mod google;
 mod leases;
 mod refusal;
 mod resolve;
+mod session;
 mod shared;
 mod surroundings;
 mod vault;
@@ -27,6 +29,6 @@ pub use claims::{IdToken, NoIdToken};
 pub use courser_config::SecretsConfig;
 pub use environment::Environment;
 pub use failure::{Failure, FailureClass, Step};
-pub use leases::{Leases, Obtained, Revocation};
+pub use leases::{Account, Leases, Obtained, Revocation};
 pub use resolve::{Request, resolve, resolve_each};
 pub use surroundings::Surroundings;

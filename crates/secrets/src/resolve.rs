@@ -1,37 +1,32 @@
 //! All secrets of a job, fetched side by side and told of in order.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use courser_job::{Job, messages};
 use courser_protocol::{JobSecret, JobSecrets, JobVariable, Secret};
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::OnceCell;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::aws::Aws;
 use crate::azure::Azure;
-use crate::exchange::{Bounds, Exchange};
 use crate::expansion::expanded;
 use crate::gitlab_secrets_manager::GitLabSecretsManager;
 use crate::google::Google;
-use crate::surroundings::VaultClients;
-use crate::vault::{Certificate, Vault};
+use crate::session::Session;
+use crate::vault::Vault;
 use crate::{Failure, FailureClass, Leases, Step, Surroundings};
 
 /// Requests that are under way at the same time.
 const SIDE_BY_SIDE: usize = 32;
 /// What Linux passes to a program in one variable, `NAME=value` and its end included (`MAX_ARG_STRLEN`).
 const VARIABLE_LIMIT: usize = 128 * 1024;
-/// For requests that are under way when the rest is given up: a token that is being made must be known to be revoked.
-const WIND_UP: Duration = Duration::from_secs(5);
 
 /// The secrets of a job, and what its settings say of them.
 #[derive(Debug, Clone)]
 pub struct Request {
-    secrets: Vec<(String, JobSecret)>,
+    secrets: Arc<[(String, JobSecret)]>,
     /// `SECRETS_RETRIEVAL_ATTEMPTS`.
     pub attempts: u32,
     /// `FF_SECRET_RESOLVING_FAILS_IF_MISSING`: else a secret that is missing is empty.
@@ -103,69 +98,17 @@ pub(crate) struct Missing {
     pub(crate) notes: Vec<String>,
 }
 
-/// One attempt to get all secrets of a job.
-pub(crate) struct Session<'a> {
-    pub(crate) surroundings: &'a Surroundings,
-    pub(crate) leases: &'a Leases,
-    bounds: Arc<Bounds>,
-    cloud: OnceLock<Exchange>,
-    vault: OnceCell<Result<VaultClients, Failure>>,
+/// What there is of a job's secrets, by provider: a further attempt asks for the rest.
+struct Providers {
+    vault: Vault,
+    google: Google,
+    azure: Azure,
+    aws: Aws,
+    gitlab: GitLabSecretsManager,
 }
 
-impl<'a> Session<'a> {
-    pub(crate) fn new(surroundings: &'a Surroundings, leases: &'a Leases) -> Self {
-        Self {
-            surroundings,
-            leases,
-            bounds: Arc::default(),
-            cloud: OnceLock::new(),
-            vault: OnceCell::new(),
-        }
-    }
-
-    /// Requests to servers that are trusted as GitLab is: those of Google, Microsoft and Amazon.
-    pub(crate) fn exchange(&self) -> &Exchange {
-        self.cloud.get_or_init(|| {
-            self.exchange_of(self.surroundings.client())
-                .lending_nothing()
-        })
-    }
-
-    /// Requests to Vault and OpenBao, which have trust of their own beside that of GitLab.
-    /// Says also what becomes of the runner's certificate there.
-    pub(crate) async fn vault_exchange(
-        &self,
-        server: Option<&Url>,
-    ) -> Result<(Exchange, Certificate), Failure> {
-        let made = self.vault.get_or_init(|| self.surroundings.vault_clients());
-        let clients = made.await.as_ref().map_err(Clone::clone)?;
-        let (client, certificate) = match (&clients.identified, server) {
-            (Some((Some(origin), client)), Some(server)) if *origin == server.origin() => {
-                (client, Certificate::Shown)
-            }
-            (Some(_), _) => (&clients.anonymous, Certificate::Withheld),
-            (None, _) => (&clients.anonymous, Certificate::None),
-        };
-        Ok((self.exchange_of(client.clone()), certificate))
-    }
-
-    /// Requests over a client with another trust.
-    fn exchange_of(&self, client: courser_net::Client) -> Exchange {
-        Exchange::new(client, self.surroundings.ambience, Arc::clone(&self.bounds))
-    }
-}
-
-/// The providers of one attempt.
-struct Providers<'a> {
-    vault: Vault<'a>,
-    google: Google<'a>,
-    azure: Azure<'a>,
-    aws: Aws<'a>,
-    gitlab: GitLabSecretsManager<'a>,
-}
-
-impl<'a> Providers<'a> {
-    fn new(session: &'a Session<'a>) -> Self {
+impl Providers {
+    fn new(session: &Arc<Session>) -> Self {
         Self {
             vault: Vault::new(session),
             google: Google::new(session),
@@ -210,10 +153,37 @@ fn resolver(secret: &JobSecret) -> Option<&'static str> {
         .find_map(|(is_there, name)| is_there.then_some(name))
 }
 
+/// What a provider says of one secret; nothing where no provider of ours is meant.
+type Fetched = Option<Result<Resolution, Failure>>;
+
+/// Fetches all, in a task of its own: whoever gives up on the results does not take a request back that may have made
+/// a token, and its answer is still waited for and kept in the [`Leases`].
+fn fetch(
+    providers: &Arc<Providers>,
+    secrets: &Arc<[(String, JobSecret)]>,
+) -> mpsc::UnboundedReceiver<Fetched> {
+    let (tell, told) = mpsc::unbounded_channel();
+    let (providers, secrets) = (Arc::clone(providers), Arc::clone(secrets));
+    tokio::spawn(async move {
+        let fetching: Vec<_> = secrets
+            .iter()
+            .map(|(_, secret)| Box::pin(providers.get(secret)))
+            .collect();
+        let mut fetched = futures_util::stream::iter(fetching).buffered(SIDE_BY_SIDE);
+        while let Some(one) = fetched.next().await {
+            // The rest comes to its end all the same.
+            tell.send(one).ok();
+        }
+    });
+    told
+}
+
 /// Fetches the secrets of a job: its variables, in the order of the payload. What was obtained for it is in `leases`,
-/// also after a failure. Each line for the job's log goes to `say`, complete with its end.
+/// also after a failure and what comes after this has returned. Each line for the job's log goes to `say`, complete
+/// with its end.
 ///
-/// Fails with the first secret, in order, that cannot be had. Returns soon after `stop`, with a failure that nobody
+/// Fails with the first secret, in order, that cannot be had. Another attempt is made where that may help: what has
+/// come is not asked for again, and what is under way goes on. Returns at once after `stop`, with a failure that nobody
 /// needs to see.
 pub async fn resolve(
     request: &Request,
@@ -222,9 +192,13 @@ pub async fn resolve(
     stop: &CancellationToken,
     say: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Vec<JobVariable>, Failure> {
+    let session = Arc::new(Session::new(surroundings.clone(), leases.clone()));
+    let _stopping = session.stopping();
+    let providers = Arc::new(Providers::new(&session));
     let mut attempt = 1;
     loop {
-        let failure = match once(request, surroundings, leases, stop, say).await {
+        let fetched = fetch(&providers, &request.secrets);
+        let failure = match once(request, surroundings, fetched, stop, say).await {
             Ok(variables) => return Ok(variables),
             Err(failure) => failure,
         };
@@ -238,6 +212,7 @@ pub async fn resolve(
             () = stop.cancelled() => return Err(failure),
         }
         say(&messages::stage_title("Resolving secrets"));
+        session.begin_attempt();
         attempt += 1;
     }
 }
@@ -245,29 +220,20 @@ pub async fn resolve(
 async fn once(
     request: &Request,
     surroundings: &Surroundings,
-    leases: &Leases,
+    mut fetched: mpsc::UnboundedReceiver<Fetched>,
     stop: &CancellationToken,
     say: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Vec<JobVariable>, Failure> {
-    let session = Session::new(surroundings, leases);
-    let providers = Providers::new(&session);
-    let mut fetching: Vec<BoxFuture<'_, _>> = Vec::with_capacity(request.secrets.len());
-    for (_, secret) in &request.secrets {
-        fetching.push(providers.get(secret).boxed());
-    }
-    let mut fetched = futures_util::stream::iter(fetching).buffered(SIDE_BY_SIDE);
     let limit = surroundings.settings.timeout;
-    let deadline = tokio::time::Instant::now() + limit;
     let in_order = async {
         let mut variables = Vec::with_capacity(request.secrets.len());
-        for (name, secret) in &request.secrets {
+        for (name, secret) in request.secrets.iter() {
             say(&messages::resolving_secret(name));
             match resolver(secret) {
                 Some(resolver) => say(&messages::using_resolver(resolver)),
                 None => say(&messages::secret_not_resolved()),
             }
-            // There is one result a secret.
-            let Some(result) = fetched.next().await.flatten() else {
+            let Some(result) = fetched.recv().await.unwrap_or_else(broken) else {
                 continue;
             };
             let value = match result? {
@@ -278,22 +244,15 @@ async fn once(
         }
         Ok(variables)
     };
-    let result = tokio::select! {
+    tokio::select! {
         result = in_order => result,
-        () = stop.cancelled() => Err(Failure::system("canceled")),
-        () = tokio::time::sleep_until(deadline) => {
+        () = stop.cancelled() => Err(canceled()),
+        () = tokio::time::sleep(limit) => {
             let text = format!("not all secrets came within {limit:?}");
             let failure = Failure::new(FailureClass::ExternalDependency, text);
             Err(failure.at(Step::Read).transient(true))
         }
-    };
-    if result.is_err() {
-        session.bounds.stop();
-        let winding_up = async { while fetched.next().await.is_some() {} };
-        // What does not end in time is dropped.
-        let _: Result<(), _> = tokio::time::timeout(WIND_UP, winding_up).await;
     }
-    result
 }
 
 /// Looks at each secret of a request, for people: one that fails does not end the look at the others. One attempt, the
@@ -304,28 +263,36 @@ pub async fn resolve_each(
     leases: &Leases,
     stop: &CancellationToken,
 ) -> Vec<(String, Result<Option<JobVariable>, Failure>)> {
-    let session = Session::new(surroundings, leases);
-    let providers = Providers::new(&session);
-    let looking = request.secrets.iter().map(|(name, secret)| {
-        let providers = &providers;
-        async move {
-            let got = tokio::select! {
-                got = providers.get(secret) => got,
-                () = stop.cancelled() => Some(Err(Failure::system("canceled"))),
-            };
-            let looked = match got {
-                None => Ok(None),
-                Some(Err(failure)) => Err(failure),
-                Some(Ok(Resolution::Value(value))) => variable(name, secret, value).map(Some),
-                Some(Ok(Resolution::Missing(missing))) => {
-                    empty(name, &missing, true, &|_| {}).map(|_| None)
-                }
-            };
-            (name.clone(), looked)
-        }
-    });
-    let looking = futures_util::stream::iter(looking).buffered(SIDE_BY_SIDE);
-    looking.collect().await
+    let session = Arc::new(Session::new(surroundings.clone(), leases.clone()));
+    let _stopping = session.stopping();
+    let mut fetched = fetch(&Arc::new(Providers::new(&session)), &request.secrets);
+    let mut all = Vec::with_capacity(request.secrets.len());
+    for (name, secret) in request.secrets.iter() {
+        let got = tokio::select! {
+            biased;
+            got = fetched.recv() => got.unwrap_or_else(broken),
+            () = stop.cancelled() => Some(Err(canceled())),
+        };
+        let looked = match got {
+            None => Ok(None),
+            Some(Err(failure)) => Err(failure),
+            Some(Ok(Resolution::Value(value))) => variable(name, secret, value).map(Some),
+            Some(Ok(Resolution::Missing(missing))) => {
+                empty(name, &missing, true, &|_| {}).map(|_| None)
+            }
+        };
+        all.push((name.clone(), looked));
+    }
+    all
+}
+
+fn canceled() -> Failure {
+    Failure::system("canceled")
+}
+
+/// The task that fetches came to no end: a fault of ours.
+fn broken() -> Fetched {
+    Some(Err(Failure::system("fetching secrets broke off")))
 }
 
 /// The value of a secret that is missing, where that is allowed.

@@ -6,13 +6,16 @@ mod answer;
 mod login;
 mod server;
 
+use std::sync::Arc;
+
 use courser_protocol::Secret;
 use courser_protocol::secrets::{VaultEngine, VaultSecret};
 use http::Method;
 
 use crate::exchange::{Repeat, Reply};
 use crate::refusal::step_of_read;
-use crate::resolve::{Missing, Resolution, Session};
+use crate::resolve::{Missing, Resolution};
+use crate::session::Session;
 use crate::shared::Shared;
 use crate::{Failure, FailureClass, Step};
 pub(crate) use advice::step_of_login;
@@ -24,8 +27,8 @@ pub(crate) use server::{Certificate, Server, TOKEN, api_failure, clean, error_li
 const READING: &str = "reading secret: reading from Vault";
 
 /// The secrets of one job at Vault and OpenBao.
-pub(crate) struct Vault<'a> {
-    session: &'a Session<'a>,
+pub(crate) struct Vault {
+    session: Arc<Session>,
     logins: Shared<LoginKey, Login>,
     reads: Shared<(LoginKey, Path), Content>,
 }
@@ -72,6 +75,11 @@ impl Path {
         &self.path
     }
 
+    /// Whether its data may come with a lease.
+    fn may_lend(&self) -> bool {
+        self.engine != Engine::KvV2
+    }
+
     fn repeat(&self) -> Repeat {
         match self.engine {
             Engine::KvV2 | Engine::KvV1 => Repeat::Always,
@@ -80,12 +88,12 @@ impl Path {
     }
 }
 
-impl<'a> Vault<'a> {
-    pub(crate) fn new(session: &'a Session<'a>) -> Self {
+impl Vault {
+    pub(crate) fn new(session: &Arc<Session>) -> Self {
         Self {
-            session,
-            logins: Shared::default(),
-            reads: Shared::default(),
+            session: Arc::clone(session),
+            logins: Shared::new(session),
+            reads: Shared::new(session),
         }
     }
 
@@ -110,16 +118,20 @@ impl<'a> Vault<'a> {
     async fn read(&self, key: &LoginKey, path: &Path) -> Result<Content, Failure> {
         let login = self
             .logins
-            .get(key.clone(), || Login::new(self.session, key));
+            .get(key.clone(), || Login::new(&self.session, key));
         let login = login.await?;
         let mut renewed = false;
         loop {
-            let token = login.token(self.session).await?;
+            let token = login.token(&self.session).await?;
             let call = login
                 .server()
                 .call(Method::GET, path.as_str(), &key.namespace);
             let call = call.map_err(|failure| failure.within(READING))?;
             let call = call.secret_header(TOKEN, token.secret().expose());
+            // What comes of it ends with its token, which therefore outlives the request.
+            let _asking = path
+                .may_lend()
+                .then(|| self.session.leases.ask(&key.url, Some(token.secret())));
             let reply = login.server().send(call, path.repeat()).await;
             let reply = reply.map_err(|failure| failure.within(READING).at(Step::Read))?;
             if reply.status == http::StatusCode::FORBIDDEN && !renewed && token.may_have_ended() {
@@ -133,7 +145,9 @@ impl<'a> Vault<'a> {
 
     fn judge(&self, reply: &Reply, token: &Token, path: &Path) -> Result<Content, Failure> {
         if reply.status == http::StatusCode::FORBIDDEN {
-            let failure = api_failure(reply).within(READING).at(step_of_read(reply));
+            let failure = api_failure(reply, path.repeat())
+                .within(READING)
+                .at(step_of_read(reply));
             return Err(match failure.step {
                 Step::Policy => failure.advise(advice::policy_line(path)),
                 _ => failure,
@@ -148,7 +162,7 @@ impl<'a> Vault<'a> {
             fault.of(reply, path).within(context).at(Step::Read)
         })?;
         if let Some(lease) = content.lease() {
-            token.leased(self.session, lease);
+            self.session.leases.leased(token.secret(), lease);
         }
         Ok(content)
     }

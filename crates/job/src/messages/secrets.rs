@@ -49,6 +49,21 @@ pub fn secrets_not_revoked(why: &str, again: bool) -> String {
     ))
 }
 
+/// A login that got no answer, at this server.
+pub fn login_not_answered(server: &str) -> String {
+    warning(&format!(
+        "A login at {server} got no answer: had it made a token, this ends by itself"
+    ))
+}
+
+/// The server of secrets takes its time: so many requests are under way.
+pub fn revoked_later(requests: usize) -> String {
+    let plural = if requests == 1 { " is" } else { "s are" };
+    plain(&format!(
+        "{requests} request{plural} still under way for this job's secrets: what comes of it is revoked when it comes"
+    ))
+}
+
 /// The caches and artifacts of a job are saved by another process than its secrets were fetched by.
 pub fn saving_lacks_secrets() -> String {
     warning(

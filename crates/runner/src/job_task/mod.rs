@@ -199,6 +199,7 @@ async fn accepted(
         entry.surroundings(),
         job.payload().id,
         &log,
+        entry.settings.spool.clone(),
     ))
     .leaving(entry.settings.spool.remains_of(job.payload().id));
     let state = JobState::new(Plan::of(&job));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use courser_executor::StopSignal;
 use courser_job::{Job, messages};
@@ -9,12 +10,19 @@ use courser_protocol::{FailureReason, JobVariable};
 use courser_secrets::{Leases, Request, Surroundings, resolve};
 
 use crate::log::JobLog;
+use crate::spool::{LeaseJournal, Spool};
+
+/// For answers that a job does not live to see: that of a request comes in 30 s, or not at all.
+const LATE: Duration = Duration::from_secs(35);
 
 /// What resolving needs beside the job.
 #[derive(Clone)]
 pub(crate) struct JobSecrets {
     surroundings: Surroundings,
-    leases: Arc<Leases>,
+    leases: Leases,
+    journal: Option<Arc<LeaseJournal>>,
+    spool: Spool,
+    job: i64,
     /// What was obtained is on the disk: somebody will see to what stays.
     written: Arc<AtomicBool>,
 }
@@ -28,23 +36,27 @@ pub(super) struct Unresolved {
 
 impl JobSecrets {
     /// What is obtained is written down where the log is kept, if it is to be revoked.
-    pub(crate) fn new(surroundings: Surroundings, job: i64, log: &JobLog) -> Self {
+    pub(crate) fn new(surroundings: Surroundings, job: i64, log: &JobLog, spool: Spool) -> Self {
         let journal = log
             .lease_journal(job, surroundings.ca_file.clone())
-            .filter(|_| surroundings.settings.revoke);
+            .filter(|_| surroundings.settings.revoke)
+            .map(Arc::new);
         let written = Arc::new(AtomicBool::new(false));
-        let leases = match journal {
+        let leases = match journal.clone() {
             Some(journal) => {
                 let written = Arc::clone(&written);
-                Leases::journaled(move |obtained| {
-                    written.store(journal.write(obtained), Ordering::Relaxed);
+                Leases::journaled(move |account| {
+                    written.store(journal.write(account), Ordering::Relaxed);
                 })
             }
             None => Leases::default(),
         };
         Self {
             surroundings,
-            leases: Arc::new(leases),
+            leases,
+            journal,
+            spool,
+            job,
             written,
         }
     }
@@ -89,5 +101,54 @@ impl JobSecrets {
             let again = self.written.load(Ordering::Relaxed);
             log.say(&messages::secrets_not_revoked(failure, again));
         }
+        for server in &done.lost {
+            log.say(&messages::login_not_answered(server));
+        }
+        if done.under_way > 0 {
+            log.say(&messages::revoked_later(done.under_way));
+            self.revoke_late();
+        }
+    }
+
+    /// What is still under way is waited for without the job, and revoked when it comes.
+    fn revoke_late(&self) {
+        if let Some(journal) = &self.journal {
+            journal.outlive_job();
+            self.leases.write_again();
+        }
+        let this = self.clone();
+        self.spool.spawn_late(async move {
+            let Self {
+                surroundings,
+                leases,
+                journal,
+                job,
+                ..
+            } = this;
+            // Whatever has not come by then never will.
+            tokio::time::timeout(LATE, leases.settled()).await.ok();
+            let done = leases.revoke(&surroundings).await;
+            tracing::info!(
+                job,
+                tokens = done.tokens,
+                leases = done.leases,
+                ended = done.ended,
+                "revoked what came for a job's secrets after its end"
+            );
+            for server in done.lost {
+                tracing::warn!(
+                    job,
+                    "a login at {server} got no answer: had it made a token, this ends by itself"
+                );
+            }
+            for failure in &done.failures {
+                tracing::warn!(job, "a token of a job was not revoked: {failure}");
+            }
+            if let Some(journal) = journal {
+                // What could not be revoked.
+                journal.release();
+                leases.write_again();
+            }
+        });
     }
 }

@@ -58,6 +58,16 @@ async fn revoke_kept(kept: KeptLeases, surroundings: &Surroundings) -> bool {
         ca_file: kept.ca_file.clone(),
         ..surroundings.clone()
     };
+    for server in &kept.logins {
+        tracing::warn!(
+            job,
+            "the runner ended while a login of a job at {server} was under way: had it made a token, this ends by itself"
+        );
+    }
+    if kept.obtained.is_empty() {
+        kept.forget();
+        return true;
+    }
     let leases = Leases::default().holding(kept.obtained.clone());
     let done = leases.revoke(&surroundings).await;
     tracing::info!(

@@ -5,13 +5,14 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use courser_secrets::Obtained;
+use courser_secrets::{Account, Obtained};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Spool, private_file};
+use super::{Shared, Spool, private_file};
 
 /// Name of the file of a job that runs.
 const LEASES: &str = "leases";
@@ -23,11 +24,22 @@ const PART: &str = "part";
 const LONGEST: usize = 16 * 1024;
 
 /// Where one job's leases are written down.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct LeaseJournal {
-    path: PathBuf,
+    place: Mutex<Place>,
     job: i64,
     ca_file: Option<String>,
+    spool: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Where it lay while the job was there; to be removed.
+    before: Option<PathBuf>,
+    /// The job is over, and requests of it are under way: the files that were written since, locked, so that nobody
+    /// else looks after them. Each, as they replace one another under one name.
+    locked: Option<Vec<fs::File>>,
 }
 
 /// What a job left.
@@ -38,6 +50,8 @@ pub(crate) struct KeptLeases {
     pub(crate) ca_file: Option<String>,
     /// Tokens and leases.
     pub(crate) obtained: Vec<Obtained>,
+    /// Servers of logins whose answers the job's process did not live to see.
+    pub(crate) logins: Vec<String>,
     /// When the job left it.
     pub(crate) since: Option<SystemTime>,
     path: PathBuf,
@@ -48,6 +62,9 @@ struct Content {
     job: i64,
     ca_file: Option<String>,
     obtained: Vec<Obtained>,
+    /// Servers of logins under way.
+    #[serde(default)]
+    logins: Vec<String>,
     /// When the job left it, in seconds since 1970; before that its file's time.
     #[serde(default)]
     since: Option<u64>,
@@ -55,36 +72,83 @@ struct Content {
 
 impl LeaseJournal {
     /// In the directory of a job.
-    pub(super) fn new(directory: &Path, job: i64, ca_file: Option<String>) -> Self {
+    pub(super) fn new(
+        directory: &Path,
+        job: i64,
+        ca_file: Option<String>,
+        spool: &Arc<Shared>,
+    ) -> Self {
         Self {
-            path: directory.join(LEASES),
+            place: Mutex::new(Place {
+                path: directory.join(LEASES),
+                before: None,
+                locked: None,
+            }),
             job,
             ca_file,
+            spool: Arc::clone(spool),
         }
     }
 
     /// Writes down what there is now; without anything the file goes. Whether all of it is written down.
-    pub(crate) fn write(&self, obtained: &[Obtained]) -> bool {
-        let (obtained, complete) = self.within_limits(obtained);
-        let written = if obtained.is_empty() {
-            removed(&self.path)
+    pub(crate) fn write(&self, account: &Account<'_>) -> bool {
+        let mut place = self.place();
+        let Place {
+            path,
+            before,
+            locked,
+        } = &mut *place;
+        let (obtained, complete) = self.within_limits(account.obtained);
+        let written = if obtained.is_empty() && account.logins.is_empty() {
+            removed(path)
         } else {
             let content = Content {
                 job: self.job,
                 ca_file: self.ca_file.clone(),
                 obtained,
+                logins: account
+                    .logins
+                    .iter()
+                    .filter(|server| server.len() <= LONGEST)
+                    .cloned()
+                    .collect(),
                 since: None,
             };
-            write(&self.path, &content)
+            write(path, &content, locked.as_mut())
         };
+        // Only now: there is always one.
+        let written =
+            written.and_then(|()| before.take().map_or(Ok(()), |before| removed(&before)));
         if let Err(error) = &written {
-            let path = self.path.display();
+            let path = path.display();
             tracing::error!(
                 job = self.job,
                 "cannot write {path}: {error}; should this process die, tokens stay until they end"
             );
         }
         complete && written.is_ok()
+    }
+
+    /// The job is over, its directory will go: what is written from now on lies at the top of the spool. Others leave it
+    /// alone until [`Self::release`], or until this process is gone.
+    pub(crate) fn outlive_job(&self) {
+        let mut place = self.place();
+        let path = self.spool.directory.join(kept_name());
+        place.before = Some(std::mem::replace(&mut place.path, path));
+        place.locked = Some(Vec::new());
+    }
+
+    /// What is there is for whoever looks after jobs that are over.
+    pub(crate) fn release(&self) {
+        for file in self.place().locked.take().into_iter().flatten() {
+            // By name: a process that is being started just now holds the file, too.
+            file.unlock().ok();
+        }
+        self.spool.leases.notify_one();
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a server may make the disk hold, and whether that is all.
@@ -114,14 +178,15 @@ impl LeaseJournal {
 impl KeptLeases {
     /// Only these are left.
     pub(crate) fn keep(&self, obtained: Vec<Obtained>) {
-        let since = self.since.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let content = Content {
             job: self.job,
             ca_file: self.ca_file.clone(),
             obtained,
-            since: since.map(|since| since.as_secs()),
+            // They are told of once.
+            logins: Vec::new(),
+            since: self.since.and_then(seconds),
         };
-        if let Err(error) = write(&self.path, &content) {
+        if let Err(error) = write(&self.path, &content, None) {
             tracing::warn!("cannot write {}: {error}", self.path.display());
         }
     }
@@ -161,6 +226,26 @@ impl Spool {
         paths.into_iter().filter_map(read).collect()
     }
 
+    /// Runs what waits for answers that jobs do not live to see.
+    pub(crate) fn spawn_late(&self, waiting: impl Future<Output = ()> + Send + 'static) {
+        self.shared.late.spawn(waiting);
+    }
+
+    /// Waits until there are no such answers to come any more, some more than 30 s at the longest.
+    pub async fn late_answers(&self) {
+        let late = &self.shared.late;
+        if late.is_empty() {
+            return;
+        }
+        tracing::info!(
+            jobs = late.len(),
+            "waiting for logins of jobs that are over: their tokens are to be revoked"
+        );
+        late.close();
+        late.wait().await;
+        late.reopen();
+    }
+
     /// Waits until there are new ones.
     pub(crate) async fn new_leases(&self) {
         self.shared.leases.notified().await;
@@ -177,10 +262,7 @@ pub(super) fn leave(directory: &Path) -> io::Result<bool> {
     let Some(spool) = directory.parent() else {
         return Ok(false);
     };
-    let kept = || {
-        let name = format!("{}{}{}", NAME.0, uuid::Uuid::new_v4().simple(), NAME.1);
-        spool.join(name)
-    };
+    let kept = || spool.join(kept_name());
     let path = directory.join(LEASES);
     let whole = match fs::rename(&path, kept()) {
         Ok(()) => true,
@@ -189,6 +271,16 @@ pub(super) fn leave(directory: &Path) -> io::Result<bool> {
     };
     // It may hold a token that the other does not: who revokes it twice is told that it had ended.
     Ok(whole_or_removed(&path.with_extension(PART), &kept())? || whole)
+}
+
+/// A new one at the top of the spool.
+fn kept_name() -> String {
+    format!("{}{}{}", NAME.0, uuid::Uuid::new_v4().simple(), NAME.1)
+}
+
+fn seconds(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
 }
 
 /// Gives a file its `name` that was being written; one that is not whole is removed. Whether there is one of that name.
@@ -211,7 +303,15 @@ fn whole_or_removed(part: &Path, name: &Path) -> io::Result<bool> {
 
 fn content(path: &Path) -> io::Result<Content> {
     let mut text = Zeroizing::new(Vec::new());
-    private_file(path, false)?.read_to_end(&mut text)?;
+    let mut file = private_file(path, false)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        // The process of its job still waits for more.
+        Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
+        Err(fs::TryLockError::Error(error)) => return Err(error),
+    }
+    file.read_to_end(&mut text)?;
+    file.unlock()?;
     Ok(serde_json::from_slice(&text)?)
 }
 
@@ -221,19 +321,28 @@ fn read(path: PathBuf) -> Option<KeptLeases> {
             job,
             ca_file,
             obtained,
+            logins,
             since,
         }) => Some(KeptLeases {
             job,
             ca_file,
             obtained,
+            logins,
             since: match since {
                 Some(since) => UNIX_EPOCH.checked_add(Duration::from_secs(since)),
                 None => fs::metadata(&path).and_then(|data| data.modified()).ok(),
             },
             path,
         }),
-        // Another process has just done it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        // Another process has just done it, or will.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy
+            ) =>
+        {
+            None
+        }
         Err(error) => {
             tracing::error!("cannot read {}: {error}", path.display());
             None
@@ -241,14 +350,20 @@ fn read(path: PathBuf) -> Option<KeptLeases> {
     }
 }
 
-/// Whole under its name, or not there.
-fn write(path: &Path, content: &Content) -> io::Result<()> {
+/// Whole under its name, or not there; locked where that is asked for.
+fn write(path: &Path, content: &Content, locked: Option<&mut Vec<fs::File>>) -> io::Result<()> {
     let part = path.with_extension(PART);
     removed(&part)?;
     let text = Zeroizing::new(serde_json::to_vec(content)?);
     let mut file = private_file(&part, true)?;
     file.write_all(&text)?;
-    file.sync_data()?;
+    if !content.obtained.is_empty() {
+        file.sync_data()?;
+    }
+    if let Some(locked) = locked {
+        file.lock()?;
+        locked.push(file);
+    }
     fs::rename(part, path)
 }
 
@@ -273,6 +388,13 @@ mod tests {
             batch: false,
             expires: 0,
             leases: vec!["database/creds/7".to_owned()],
+        }
+    }
+
+    fn account(obtained: &[Obtained]) -> Account<'_> {
+        Account {
+            obtained,
+            logins: &[],
         }
     }
 
@@ -316,7 +438,11 @@ mod tests {
             let files = spool.begin(JobRecord::for_test()).expect("a job's files");
             let directory = files.directory.clone();
             if let Some(token) = written {
-                assert!(files.lease_journal(7, None).write(&[obtained(token)]));
+                assert!(
+                    files
+                        .lease_journal(7, None)
+                        .write(&account(&[obtained(token)]))
+                );
             }
             killed_while_writing(&directory, part);
             drop(files);
@@ -339,7 +465,9 @@ mod tests {
     fn a_job_that_is_dropped_leaves_its_tokens_to_be_revoked() {
         let (_directory, spool) = spool();
         let files = spool.begin(JobRecord::for_test()).expect("a job's files");
-        files.lease_journal(7, None).write(&[obtained("t")]);
+        files
+            .lease_journal(7, None)
+            .write(&account(&[obtained("t")]));
         drop(files);
         let jobs = kept_jobs(spool.directory()).expect("a job");
         drop_kept(&jobs[0]).expect("it is dropped");
@@ -351,7 +479,9 @@ mod tests {
     fn the_time_that_a_job_left_its_tokens_survives_attempts_to_revoke_them() {
         let (_directory, spool) = spool();
         let files = spool.begin(JobRecord::for_test()).expect("a job's files");
-        files.lease_journal(7, None).write(&[obtained("t")]);
+        files
+            .lease_journal(7, None)
+            .write(&account(&[obtained("t")]));
         files.leave_leases();
         let kept = spool.kept_leases().pop().expect("the job's");
         let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000);
@@ -366,13 +496,45 @@ mod tests {
     }
 
     #[test]
+    fn what_outlives_its_job_is_its_processs_own_until_that_lets_it_go() {
+        let (_directory, spool) = spool();
+        let mut files = spool.begin(JobRecord::for_test()).expect("a job's files");
+        let journal = files.lease_journal(7, None);
+        let servers = ["https://v".to_owned()];
+        let waiting = |obtained| Account {
+            obtained,
+            logins: &servers,
+        };
+        let kept = |spool: &Spool| {
+            let kept = spool.kept_leases().into_iter();
+            let kept: Vec<_> = kept.map(|one| (one.obtained.len(), one.logins)).collect();
+            kept
+        };
+        assert!(journal.write(&waiting(&[])));
+        journal.outlive_job();
+        assert!(journal.write(&waiting(&[])));
+        files.remove();
+        assert_eq!(kept(&spool), []);
+        let late = [obtained("late")];
+        assert!(journal.write(&waiting(&late)));
+        assert_eq!(kept(&spool), []);
+        // As when the process is killed.
+        drop(journal);
+        assert_eq!(kept(&spool), [(1, servers.to_vec())]);
+    }
+
+    #[test]
     fn tokens_and_leases_beyond_all_measure_are_not_written_down() {
         let (_directory, spool) = spool();
         let files = spool.begin(JobRecord::for_test()).expect("a job's files");
         let long = "x".repeat(LONGEST + 1);
         let mut one = obtained("t");
         one.leases.push(long.clone());
-        assert!(!files.lease_journal(7, None).write(&[one, obtained(&long)]));
+        assert!(
+            !files
+                .lease_journal(7, None)
+                .write(&account(&[one, obtained(&long)]))
+        );
         files.leave_leases();
         let kept = spool.kept_leases().pop().expect("the job's");
         assert_eq!(kept.obtained, [obtained("t")]);

@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 pub use inventory::{KeptJob, KeptState, NotDropped, drop_kept, kept_jobs};
 use journal::{JobRecord, Read, Record};
@@ -78,6 +79,8 @@ struct Shared {
     remains: Notify,
     /// A job left tokens that could not be revoked.
     leases: Notify,
+    /// Those that wait for answers that came too late for their jobs.
+    late: TaskTracker,
     boot: String,
     /// Of left-over jobs that still need their working copies.
     held: HeldNumbers,
@@ -134,6 +137,7 @@ impl Spool {
                 handed_over: Notify::new(),
                 remains: Notify::new(),
                 leases: Notify::new(),
+                late: TaskTracker::new(),
                 boot: boot.trim().to_owned(),
                 held: HeldNumbers::default(),
             }),
@@ -384,7 +388,7 @@ impl JobFiles {
 
     /// Where the job's tokens and leases are written down.
     pub(crate) fn lease_journal(&self, job: i64, ca_file: Option<String>) -> LeaseJournal {
-        LeaseJournal::new(&self.directory, job, ca_file)
+        LeaseJournal::new(&self.directory, job, ca_file, &self.spool)
     }
 
     /// The job is over or given up: what it has not given back is looked after without it.

@@ -37,7 +37,7 @@ struct Lent {
 }
 
 /// The credentials of the first source that is there.
-pub(super) async fn ambient(aws: &Aws<'_>, identity: &Identity) -> Result<Credentials, Failure> {
+pub(super) async fn ambient(aws: &Aws, identity: &Identity) -> Result<Credentials, Failure> {
     let environment = &aws.session.surroundings.environment;
     let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     if let (Some(access_key), Some(secret_key)) = (
@@ -97,7 +97,7 @@ pub(super) async fn ambient(aws: &Aws<'_>, identity: &Identity) -> Result<Creden
 }
 
 /// The role of the instance (IMDSv2).
-async fn instance(aws: &Aws<'_>, base: &str) -> Result<Credentials, Failure> {
+async fn instance(aws: &Aws, base: &str) -> Result<Credentials, Failure> {
     let base = base.trim_end_matches('/');
     let mut call = near(Method::PUT, &format!("{base}/latest/api/token"))?;
     call.headers
@@ -139,7 +139,7 @@ fn near(method: Method, url: &str) -> Result<Call, Failure> {
     })
 }
 
-async fn ask(aws: &Aws<'_>, call: Call) -> Result<Reply, Failure> {
+async fn ask(aws: &Aws, call: Call) -> Result<Reply, Failure> {
     let reply = aws.session.exchange().send(call, Repeat::Always).await;
     let reply = reply.map_err(|error| unanswered(&error))?;
     match reply.status {

@@ -52,7 +52,7 @@ pub(crate) type Fields = BTreeMap<String, Box<RawValue>>;
 impl Fault {
     pub(super) fn of(self, reply: &Reply, path: &Path) -> Failure {
         match self {
-            Self::Api => api_failure(reply),
+            Self::Api => api_failure(reply, path.repeat()),
             Self::NoJson(text) => Failure::system(text),
             Self::NoObject => Failure::system(format!(
                 "data for key {} cannot be coerced to 'map[string]any'",

@@ -1,5 +1,6 @@
 //! Logging in with an ID token: the tokens of one role, made when they are needed.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use courser_protocol::Secret;
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 use super::server::{Server, api_failure, clean};
 use super::{advice, required};
 use crate::exchange::Repeat;
-use crate::leases::Obtained;
-use crate::resolve::Session;
+use crate::leases::{Asking, Obtained};
+use crate::session::Session;
 use crate::{Failure, Step};
 
 const PREPARING: &str = "initializing Vault service: preparing authenticated client";
@@ -65,8 +66,8 @@ pub(crate) struct Login {
 #[derive(Default)]
 struct Current {
     token: Option<(Token, Uses)>,
-    /// A login that failed is not tried again.
-    failure: Option<Failure>,
+    /// A login that failed is not tried again, but in another attempt and if it may pass; with the attempt's number.
+    failure: Option<(Failure, u32)>,
 }
 
 /// How many requests a token is still good for.
@@ -92,16 +93,6 @@ impl Token {
     /// Whether a refusal may mean that it is used up or over, not that it may not do this.
     pub(super) fn may_have_ended(&self) -> bool {
         self.is_counted || self.ends.is_some_and(|end| Instant::now() + MARGIN >= end)
-    }
-
-    /// A lease was made with it.
-    pub(super) fn leased(&self, session: &Session<'_>, lease: &str) {
-        session.leases.change(|all| {
-            let mut all = all.iter_mut();
-            if let Some(obtained) = all.find(|obtained| obtained.token == self.secret) {
-                obtained.leases.push(lease.to_owned());
-            }
-        });
     }
 }
 
@@ -130,7 +121,7 @@ struct LoginData {
 
 impl Login {
     /// Asks nothing yet.
-    pub(super) async fn new(session: &Session<'_>, key: &LoginKey) -> Result<Self, Failure> {
+    pub(super) async fn new(session: &Session, key: &LoginKey) -> Result<Self, Failure> {
         let preparing = |failure: Failure| failure.within(PREPARING);
         let server = Server::new(session, &key.url).await.map_err(preparing)?;
         let path = clean(&["auth", &key.mount, "login"]).map_err(preparing)?;
@@ -148,9 +139,12 @@ impl Login {
     }
 
     /// A token for one request: the one that is there, or a new one.
-    pub(super) async fn token(&self, session: &Session<'_>) -> Result<Token, Failure> {
+    pub(super) async fn token(&self, session: &Session) -> Result<Token, Failure> {
         let mut current = self.current.lock().await;
-        if let Some(failure) = &current.failure {
+        let attempt = session.attempt().load(Ordering::Relaxed);
+        if let Some((failure, then)) = &current.failure
+            && (*then == attempt || !failure.is_transient)
+        {
             return Err(failure.clone());
         }
         if let Some((token, uses)) = &mut current.token
@@ -176,7 +170,7 @@ impl Login {
             }
             Err(failure) => {
                 let failure = failure.within(PREPARING);
-                current.failure = Some(failure.clone());
+                current.failure = Some((failure.clone(), attempt));
                 Err(failure)
             }
         }
@@ -192,7 +186,7 @@ impl Login {
         }
     }
 
-    async fn log_in(&self, session: &Session<'_>) -> Result<(Token, Uses), Failure> {
+    async fn log_in(&self, session: &Session) -> Result<(Token, Uses), Failure> {
         let key = &self.key;
         let mut body = json!({"jwt": key.jwt.expose()});
         if let Some(role) = &key.role {
@@ -202,8 +196,17 @@ impl Login {
         let call = call.map_err(|failure| failure.within(WRITING))?;
         let call = Server::with_json(call, body.to_string().into_bytes());
         self.server.hide(&key.jwt);
-        let reply = self.server.send(call, Repeat::Always).await;
-        let reply = reply.map_err(|failure| failure.within(WRITING))?;
+        // Before it is sent: whoever gives the job up waits for the answer, or can tell that there was none.
+        let asking = session.leases.ask(self.server.url(), None);
+        let reply = match self.server.send(call, Repeat::Always).await {
+            Ok(reply) => reply,
+            Err(failure) => {
+                if failure.may_be_processed {
+                    asking.lost();
+                }
+                return Err(failure.within(WRITING));
+            }
+        };
         let no_result = || {
             Failure::system("getting token from the authentication response: no result from Vault")
                 .at(Step::LogIn)
@@ -219,7 +222,12 @@ impl Login {
                 }
                 super::answer::json::<IgnoredAny>(&reply).map_err(no_json)?;
             }
-            let failure = advice::of_login(api_failure(&reply), &reply, &key.jwt, &key.mount);
+            let failure = advice::of_login(
+                api_failure(&reply, Repeat::Always),
+                &reply,
+                &key.jwt,
+                &key.mount,
+            );
             return Err(failure.within(WRITING));
         }
         if is_blank {
@@ -241,10 +249,10 @@ impl Login {
         if auth.client_token.is_empty() {
             return Err(no_result());
         }
-        Ok(self.obtained(session, auth))
+        Ok(self.obtained(session, asking, auth))
     }
 
-    fn obtained(&self, session: &Session<'_>, auth: Auth) -> (Token, Uses) {
+    fn obtained(&self, session: &Session, asking: Asking, auth: Auth) -> (Token, Uses) {
         let lives = Duration::from_secs(auth.lease_duration);
         let now = (session.surroundings.ambience.now)();
         let expires = match auth.lease_duration {
@@ -254,15 +262,13 @@ impl Login {
                 .saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)),
         };
         // Before it is used: whoever ends this process now leaves a token that is known.
-        session.leases.change(|all| {
-            all.push(Obtained {
-                server: self.server.url().to_owned(),
-                namespace: self.key.namespace.clone(),
-                token: auth.client_token.clone(),
-                batch: auth.token_type == "batch",
-                expires,
-                leases: Vec::new(),
-            });
+        asking.obtained(Obtained {
+            server: self.server.url().to_owned(),
+            namespace: self.key.namespace.clone(),
+            token: auth.client_token.clone(),
+            batch: auth.token_type == "batch",
+            expires,
+            leases: Vec::new(),
         });
         let token = Token {
             secret: auth.client_token,

@@ -7,9 +7,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
-use crate::exchange::{Exchange, Repeat, Reply, is_passing, is_passing_error};
+use crate::exchange::{Exchange, Repeat, Reply, is_passing, is_passing_error, may_be_processed};
 use crate::refusal::go_verb;
-use crate::resolve::Session;
+use crate::session::Session;
 use crate::{Failure, FailureClass, Step};
 
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -48,7 +48,7 @@ enum Base {
 
 impl Server {
     /// A server by its URL. Fails with upstream's words for what Go cannot read as a URL.
-    pub(crate) async fn new(session: &Session<'_>, url: &str) -> Result<Self, Failure> {
+    pub(crate) async fn new(session: &Session, url: &str) -> Result<Self, Failure> {
         let base = base(url).map_err(|fault| {
             let shown = without_user(url);
             let failure = Failure::new(FailureClass::System, format!("parse {shown:?}: {fault}"));
@@ -227,6 +227,7 @@ fn told(verb: &str, shown: &str, error: &CallError, repeat: Repeat) -> Failure {
     Failure::system(format!("{verb} \"{shown}\": {message}"))
         .at(Step::Connect)
         .transient(is_passing_error(error, repeat))
+        .processed(may_be_processed(error))
 }
 
 /// Go's reading of a server's URL.
@@ -301,8 +302,9 @@ pub(crate) fn clean(parts: &[&str]) -> Result<String, Failure> {
     Ok(segments.join("/"))
 }
 
-/// An answer that is an error (`secrets.md` 5.5): `api error: status code CODE: E1, E2`.
-pub(crate) fn api_failure(reply: &Reply) -> Failure {
+/// An answer that is an error (`secrets.md` 5.5): `api error: status code CODE: E1, E2`. It passes where what was asked
+/// for may be repeated.
+pub(crate) fn api_failure(reply: &Reply, repeat: Repeat) -> Failure {
     let status = reply.status;
     let class = match status.as_u16() {
         400 | 401 | 403 | 404 => FailureClass::Configuration,
@@ -314,7 +316,7 @@ pub(crate) fn api_failure(reply: &Reply) -> Failure {
         status.as_u16(),
         errors(reply)
     );
-    let failure = Failure::new(class, text).transient(is_passing(status, Repeat::Always));
+    let failure = Failure::new(class, text).transient(is_passing(status, repeat));
     if status == StatusCode::SERVICE_UNAVAILABLE && errors(reply).contains("sealed") {
         return failure.advise("the server is sealed: its operators have to unseal it");
     }

@@ -16,5 +16,6 @@ mod openbao;
 mod scene;
 mod speed;
 mod steps;
+mod under_way;
 mod vault_answers;
 mod world;

@@ -1,0 +1,82 @@
+//! What all requests for the secrets of one job share, whichever provider they go to.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::OnceCell;
+use tokio_util::sync::DropGuard;
+use url::Url;
+
+use crate::exchange::{Bounds, Exchange};
+use crate::surroundings::VaultClients;
+use crate::vault::Certificate;
+use crate::{Failure, Leases, Surroundings};
+
+/// All attempts to get the secrets of one job.
+pub(crate) struct Session {
+    pub(crate) surroundings: Surroundings,
+    pub(crate) leases: Leases,
+    attempt: Arc<AtomicU32>,
+    bounds: Arc<Bounds>,
+    cloud: OnceLock<Exchange>,
+    vault: OnceCell<Result<VaultClients, Failure>>,
+}
+
+impl Session {
+    pub(crate) fn new(surroundings: Surroundings, leases: Leases) -> Self {
+        Self {
+            surroundings,
+            leases,
+            attempt: Arc::default(),
+            bounds: Arc::default(),
+            cloud: OnceLock::new(),
+            vault: OnceCell::new(),
+        }
+    }
+
+    /// Number of the attempt that is being made, as it changes.
+    pub(crate) fn attempt(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.attempt)
+    }
+
+    /// What failed and may pass is asked for again from now on.
+    pub(crate) fn begin_attempt(&self) {
+        self.attempt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks for nothing new once this is dropped.
+    pub(crate) fn stopping(&self) -> DropGuard {
+        self.bounds.stopping()
+    }
+
+    /// Requests to servers that are trusted as GitLab is: those of Google, Microsoft and Amazon.
+    pub(crate) fn exchange(&self) -> &Exchange {
+        self.cloud.get_or_init(|| {
+            self.exchange_of(self.surroundings.client())
+                .lending_nothing()
+        })
+    }
+
+    /// Requests to Vault and OpenBao, which have trust of their own beside that of GitLab.
+    /// Says also what becomes of the runner's certificate there.
+    pub(crate) async fn vault_exchange(
+        &self,
+        server: Option<&Url>,
+    ) -> Result<(Exchange, Certificate), Failure> {
+        let made = self.vault.get_or_init(|| self.surroundings.vault_clients());
+        let clients = made.await.as_ref().map_err(Clone::clone)?;
+        let (client, certificate) = match (&clients.identified, server) {
+            (Some((Some(origin), client)), Some(server)) if *origin == server.origin() => {
+                (client, Certificate::Shown)
+            }
+            (Some(_), _) => (&clients.anonymous, Certificate::Withheld),
+            (None, _) => (&clients.anonymous, Certificate::None),
+        };
+        Ok((self.exchange_of(client.clone()), certificate))
+    }
+
+    /// Requests over a client with another trust.
+    fn exchange_of(&self, client: courser_net::Client) -> Exchange {
+        Exchange::new(client, self.surroundings.ambience, Arc::clone(&self.bounds))
+    }
+}
