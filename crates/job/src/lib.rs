@@ -38,6 +38,7 @@ mod job_variables;
 mod masked;
 pub mod messages;
 mod moa;
+mod quoted;
 mod refusal;
 mod script;
 mod settings;

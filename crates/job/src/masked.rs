@@ -1,31 +1,48 @@
-//! What to mask of a secret beside its whole value: its lines, and what `base64` makes of it (`secrets.md` 4.4), alone
-//! or amid other text.
+//! What to mask of a secret beside its whole value (`secrets.md` 4.4): its lines, the texts in it where it is JSON, how
+//! tools write it ([`crate::quoted`]), and what `base64` makes of it, alone or amid other text.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use courser_protocol::Secret;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
+
+use crate::quoted;
 
 /// Shorter ones occur by chance.
 const SHORTEST: usize = 8;
 /// Bytes of all phrases of a job that are derived: the search takes about a hundred times as much memory. What does
 /// not fit is masked as a whole value only.
 const BUDGET: usize = 1024 * 1024;
+/// Bytes of a JSON document that is looked into: longer ones are data, not secrets.
+const LONGEST_JSON: usize = 256 * 1024;
 /// Columns of `base64` and of `openssl base64`.
 const COLUMNS: [usize; 2] = [76, 64];
 
-/// Lines, and encoded forms with and without a line's end, whole, wrapped, and amid other text. Lines come before
-/// encoded forms and short values before long ones, until [`BUDGET`] is spent.
+/// Lines, texts in JSON, quoted forms, and encoded forms with and without a line's end, whole, wrapped, and amid other
+/// text. What shows a secret as it is comes before what encodes it, and short values before long ones, until [`BUDGET`]
+/// is spent.
 pub(crate) fn derived<'a>(values: impl Iterator<Item = &'a Secret>) -> Vec<Secret> {
-    let values: BTreeSet<&str> = values.map(Secret::expose).collect();
-    let mut values: Vec<&str> = values.into_iter().collect();
-    values.sort_by_key(|value| value.len());
     let mut phrases = Phrases {
         left: BUDGET,
         found: HashSet::new(),
     };
+    let values: BTreeSet<&str> = values.map(Secret::expose).collect();
+    let texts: Vec<Secret> = values
+        .iter()
+        .flat_map(|value| texts_in_json(value))
+        .collect();
+    let texts = texts.iter().map(Secret::expose);
+    for text in texts.clone() {
+        phrases.add(text.trim());
+    }
+    let values: BTreeSet<&str> = values.into_iter().chain(texts).collect();
+    let mut values: Vec<&str> = values.into_iter().collect();
+    values.sort_by_key(|value| value.len());
     for value in &values {
         let value = value.trim();
         if value.contains(['\n', '\r']) {
@@ -38,9 +55,88 @@ pub(crate) fn derived<'a>(values: impl Iterator<Item = &'a Secret>) -> Vec<Secre
         if phrases.left < SHORTEST {
             break;
         }
+        for form in quoted::forms(value.trim()) {
+            phrases.add(&form);
+        }
+    }
+    for value in &values {
+        if phrases.left < SHORTEST {
+            break;
+        }
         phrases.add_encoded(value);
     }
     phrases.found.into_iter().collect()
+}
+
+/// The texts of a JSON document, such as the key of a service account: `jq -r` prints them alone.
+fn texts_in_json(value: &str) -> Vec<Secret> {
+    let text = value.trim();
+    let mut texts = Vec::new();
+    if text.len() <= LONGEST_JSON && text.starts_with(['{', '[', '"']) {
+        let mut document = serde_json::Deserializer::from_str(text);
+        let read = Texts(&mut texts).deserialize(&mut document);
+        if read.and_then(|()| document.end()).is_err() {
+            texts.clear();
+        }
+    }
+    texts.retain(|text| text.expose().len() >= SHORTEST);
+    texts
+}
+
+/// Takes the texts out of a document; names of fields are none.
+struct Texts<'a>(&'a mut Vec<Secret>);
+
+impl<'de> DeserializeSeed<'de> for Texts<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Texts<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.push(Secret::new(text));
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Texts(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value_seed(Texts(self.0))?;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 /// Derived phrases, each once.
@@ -131,6 +227,33 @@ mod tests {
         let long = "x".repeat(100);
         let wrapped = &BASE64_STANDARD.encode(&long)[..76];
         assert!(phrases(&long).contains(&wrapped.to_owned()));
+    }
+
+    #[test]
+    fn texts_in_json_are_masked_as_values_are() {
+        let key = "-----BEGIN KEY-----\nMIIabcdefgh\n-----END KEY-----\n";
+        let json = serde_json::json!({"private_key": key, "id": 12_345_678_901_i64, "short": "abc",
+            "users": [{"password": "hunter2 hunter2"}, true, null, 1.5]});
+        let found = phrases(&json.to_string());
+        for text in [
+            key.trim(),
+            "MIIabcdefgh",
+            "hunter2 hunter2",
+            "hunter2%20hunter2",
+        ] {
+            assert!(found.contains(&text.to_owned()), "{text}: {found:?}");
+        }
+        // As `jq .private_key` shows it.
+        let escaped = "-----BEGIN KEY-----\\nMIIabcdefgh\\n-----END KEY-----";
+        assert!(found.contains(&escaped.to_owned()), "{found:?}");
+        for text in ["private_key", "abc", "12345678901"] {
+            assert!(!found.contains(&text.to_owned()), "{text}");
+        }
+        // What is no JSON is a value as it is, however much it looks like some.
+        assert!(
+            !phrases("{\"password\": \"hunter2hunter2\"").contains(&"hunter2hunter2".to_owned())
+        );
+        assert!(phrases("\"hunter2hunter2\"").contains(&"hunter2hunter2".to_owned()));
     }
 
     #[test]
