@@ -158,6 +158,11 @@ type Fetched = Option<Result<Resolution, Failure>>;
 
 /// Fetches all, in a task of its own: whoever gives up on the results does not take a request back that may have made
 /// a token, and its answer is still waited for and kept in the [`Leases`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends by itself soon after nobody wants its results, as its requests are limited in time; ended with its owner it \
+              would lose tokens that are being made"
+)]
 fn fetch(
     providers: &Arc<Providers>,
     secrets: &Arc<[(String, JobSecret)]>,

@@ -16,7 +16,7 @@ pub struct SecretsConfig {
     pub timeout: Duration,
     /// `revoke`: tokens and leases end with the job; default true.
     pub revoke: bool,
-    /// `mask_parts`: lines and base64 forms of secrets are masked too; default true.
+    /// `mask_parts`: lines, texts in JSON, quoted and base64 forms of secrets are masked too; default true.
     pub mask_parts: bool,
     /// `[runners.secrets.google]`.
     pub google: GoogleConfig,
