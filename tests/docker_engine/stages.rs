@@ -88,21 +88,37 @@ fn users_other_than_root_share_the_files_of_the_job() {
     let sha = scene.repository(&[("a", "1\n")]);
     let script = [
         "id -u",
-        "cat a \"$SECRET_FILE\"",
+        "cat a \"$OPEN_FILE\"",
+        "stat -c %a:%u:%s \"$SECRET_FILE\" \"$OPEN_FILE\"",
         "echo 2 > a",
         "mkdir made",
         "touch made/b",
     ];
     let mut job = scene.with_sources(scene.job_in(1, DEBIAN, &script), &sha);
     job["image"]["executor_opts"] = json!({"docker": {"user": "1234:1234"}});
-    let file = json!({"key": "SECRET_FILE", "value": "of a file", "file": true});
-    job["variables"].as_array_mut().expect("a list").push(file);
-    let job = after_script(job, &["id -u; cat a; ls made"]);
+    job["variables"].as_array_mut().expect("a list").extend([
+        json!({"key": "OPEN_FILE", "value": "of a file", "file": true}),
+        json!({"key": "SECRET_FILE", "value": "for one user", "file": true, "masked": true}),
+    ]);
+    let job = after_script(
+        job,
+        &["id -u; cat a; ls made; stat -c after:%a:%u:%s \"$SECRET_FILE\""],
+    );
     let done = scene.run(&job);
     assert_eq!(done.outcome(), success(), "{}", done.text());
     says(
         &done,
-        &["O 1234", "O 1", "O of a file", "O 1234", "O 2", "O b"],
+        &[
+            "O 1234",
+            "O 1",
+            "O of a file",
+            "O 600:1234:12",
+            "O 666:",
+            "O 1234",
+            "O 2",
+            "O b",
+            "O after:600:1234:12",
+        ],
     );
 
     // The next one finds its tree and can clean it.

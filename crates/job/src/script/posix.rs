@@ -60,7 +60,8 @@ impl Dialect for Posix {
         Self::end_command(style, text);
     }
 
-    /// Files are made 0600 in a directory 0700, or open where users share them.
+    /// Files are made 0600 in a directory 0700. Where users share them they are open; masked ones are made anew by each
+    /// user, for that one alone.
     fn export_variables(
         &self,
         style: &Style,
@@ -75,9 +76,11 @@ impl Dialect for Posix {
             .iter()
             .filter(|variable| style.shell.cannot_export(&variable.key).is_none())
             .collect();
-        let files: Vec<&&JobVariable> = exported.iter().filter(|variable| variable.file).collect();
+        let files = exported.iter().copied().filter(|variable| variable.file);
+        let (secret, open): (Vec<_>, Vec<_>) =
+            files.partition(|file| style.open_files && file.masked);
         let umask = if style.open_files { "000" } else { "077" };
-        if !files.is_empty() {
+        if !(secret.is_empty() && open.is_empty()) {
             text.push_str("(umask ");
             text.push_str(umask);
             text.push('\n');
@@ -86,13 +89,17 @@ impl Dialect for Posix {
                 "[ -d {directory} ] || mkdir -p {directory}; [ -e {environment_file} ] || : > {environment_file}\n"
             );
             text.push_str(&line);
-            for file in &files {
-                let line = format!(
-                    "printf %s {} > {}\n",
-                    quote(file.value.expose()),
-                    quote(&variables.file_path(&file.key))
-                );
-                text.push_str(&line);
+            let path = |file: &JobVariable| quote(&variables.file_path(&file.key));
+            let write = |file: &JobVariable| {
+                let content = quote(file.value.expose());
+                format!("printf %s {content} > {}\n", path(file))
+            };
+            text.extend(open.into_iter().map(write));
+            if !secret.is_empty() {
+                text.push_str("rm -f");
+                text.extend(secret.iter().map(|file| format!(" {}", path(file))));
+                text.push_str(" || :\numask 077\n");
+                text.extend(secret.into_iter().map(write));
             }
             text.push_str(")\n");
         }
