@@ -121,6 +121,50 @@ impl Provider {
         }
     }
 
+    /// What a Vault says to a job that has not been provided for (`secrets.md` 5.4, 5.8; a real one says it in `openbao`).
+    fn refusals(&self) -> Vec<(Step, &'static str, Reply)> {
+        let errors = |status, text: &str| Reply::json(status, &json!({"errors": [text]}));
+        let logins = [
+            (
+                "wrong claim",
+                "error validating claims: claim \"ref\" does not match any associated bound claim values",
+            ),
+            (
+                "wrong audience",
+                "error validating token: invalid audience (aud) claim: audience claim does not match any expected audience",
+            ),
+            (
+                "expired token",
+                "error validating token: invalid expiration time (exp) claim: token is expired",
+            ),
+        ];
+        let reads = [
+            (
+                "policy without data/",
+                errors(403, "1 error occurred:\n\t* permission denied\n\n"),
+            ),
+            ("exhausted uses", errors(403, "permission denied")),
+            ("missing path", Reply::json(404, &json!({"errors": []}))),
+            ("missing field", vault::content(&json!({"other": "v0"}))),
+            ("value null", vault::content(&json!({"value": null}))),
+            (
+                "bytes that are no UTF-8",
+                Reply::with(
+                    "application/json",
+                    200,
+                    b"{\"data\":{\"data\":{\"value\":\"\xff\xfe\"}}}",
+                ),
+            ),
+        ];
+        let reads = reads.map(|(name, reply)| (Step::Read, name, reply));
+        let logins = logins.map(|(name, text)| (Step::Login, name, errors(400, text)));
+        match self {
+            Self::Vault(_) => logins.into_iter().chain(reads).collect(),
+            Self::GitLab(_) => reads.into(),
+            _ => Vec::new(),
+        }
+    }
+
     fn steps(&self) -> &'static [Step] {
         match self {
             Self::GitLab(_) => &[Step::Read],
@@ -162,17 +206,22 @@ async fn table(provider: &str) -> String {
     ];
     let (_, it) = Provider::start(provider);
     if let Provider::Vault(_) | Provider::GitLab(_) = it {
-        let sealed = json!({"errors": ["Vault is sealed"]});
-        faults.push(("sealed", Reply::json(503, &sealed)));
+        let errors = |status, text: &str| Reply::json(status, &json!({"errors": [text]}));
+        faults.push(("sealed", errors(503, "Vault is sealed")));
     }
-    let rows = it
-        .steps()
-        .iter()
-        .flat_map(|step| {
-            faults
-                .iter()
-                .map(move |(name, reply)| (*step, *name, reply))
-        })
+    let mut rows = Vec::new();
+    for step in it.steps() {
+        let of_step = faults.iter().map(|(name, reply)| (*step, *name, reply));
+        rows.extend(of_step);
+    }
+    let refusals = it.refusals();
+    rows.extend(
+        refusals
+            .iter()
+            .map(|(step, name, reply)| (*step, *name, reply)),
+    );
+    let rows = rows
+        .into_iter()
         .map(|(step, name, reply)| row(provider, step, name, reply));
     futures_util::future::join_all(rows).await.concat()
 }
@@ -332,7 +381,7 @@ async fn two_hundred_secrets_are_one_login_and_two_hundred_reads() {
         let told = scene.resolve(Value::Object(secrets)).await;
         let expected: Vec<_> = (0..200).map(|number| format!("v{number}")).collect();
         assert_eq!(told.values(), expected, "{name}");
-        assert_eq!(told.holds, name == "vault", "{name}");
+        assert_eq!(!told.leases.is_empty(), name == "vault", "{name}");
         assert_eq!(provider.requests(), provider.logins() + 200, "{name}");
     }
 }
@@ -354,7 +403,7 @@ async fn a_megabyte_fits_into_a_file_and_not_into_a_variable() {
              file: `file: true` for LARGE in `secrets:`",
             "{name}"
         );
-        assert!(!told.log.contains("xxx"));
+        assert!(!told.log().contains("xxx"));
     }
 }
 
@@ -413,9 +462,9 @@ async fn the_first_failure_in_order_is_told_and_the_rest_is_not_asked_for() {
             provider.requests()
         );
         assert!(
-            told.log.contains("Resolving secret \"S000\"...") && !told.log.contains("S001"),
+            told.log().contains("Resolving secret \"S000\"...") && !told.log().contains("S001"),
             "{}",
-            told.log
+            told.log()
         );
     }
 }
@@ -455,7 +504,7 @@ async fn a_provider_that_repeats_what_it_was_sent_is_not_quoted() {
             if name == "gitlab" && matches!(step, Step::Login) {
                 continue;
             }
-            let all = format!("{} {:?} {}", told.told(), told.failure(), told.log);
+            let all = format!("{} {:?} {}", told.told(), told.failure(), told.log());
             for secret in sent
                 .split(' ')
                 .filter(|secret| name != "gitlab" || secret.starts_with("header."))

@@ -5,10 +5,10 @@ use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::server::{FakeServer, Reply, Request};
 use serde_json::{Value, json};
 
-use crate::world::{request, resolved, surroundings, vault};
+use crate::scene::{request, resolved, secret_at, surroundings};
 
 fn secret(url: &str) -> Value {
-    vault(url, "a.b.c", "deploy", ("kv-v2", "ops"), "db", "value")
+    secret_at(url, "a.b.c", "deploy", ("kv-v2", "ops"), "db", "value")
 }
 
 /// A Vault that takes any login.
@@ -48,7 +48,7 @@ async fn the_runners_certificate_is_shown_to_the_runners_vault_alone() {
     let with_path = format!("{url}/a/path");
     for address in [url.as_str(), &with_path] {
         let done = job(Some(address), secret(&url)).await;
-        assert_eq!(done.values(), [("A", "v")]);
+        assert_eq!(done.pairs(), [("A", "v")]);
     }
     let asked = server.requests().len();
     for address in [None, Some(other.as_str()), Some("no url")] {

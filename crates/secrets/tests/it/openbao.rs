@@ -2,25 +2,27 @@
 
 use std::net::Ipv4Addr;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use courser_secrets::{FailureClass, Surroundings};
+use courser_testkit::World;
 use courser_testkit::id_token::Issuer;
 use courser_testkit::pki::Authority;
 use courser_testkit::servers::{OpenBao, Redis};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::world::{request, resolved, surroundings, vault};
+use crate::scene::{request, resolved, secret_at, surroundings, vault_secret};
 
 const AUDIENCE: &str = "https://vault.example.com";
 const OPS: (&str, &str) = ("kv-v2", "ops");
 
-struct Scene {
+struct Server {
     bao: OpenBao,
     issuer: Issuer,
     surroundings: Surroundings,
 }
 
-impl Scene {
+impl Server {
     fn new() -> Self {
         let root = Authority::root("Vault Root").issue();
         let leaf = root.server(&["127.0.0.1"]).issue();
@@ -62,7 +64,7 @@ impl Scene {
     }
 
     fn secret(&self, engine: (&str, &str), path: &str, field: &str) -> Value {
-        vault(
+        secret_at(
             &self.bao.url(),
             &self.issuer.token(AUDIENCE),
             "deploy",
@@ -72,19 +74,18 @@ impl Scene {
         )
     }
 
-    fn token_with(&self, name: &str, value: Value) -> String {
-        let mut claims = self.issuer.claims(AUDIENCE, Timestamp::now());
-        claims[name] = value;
-        self.issuer.sign(&claims)
+    fn token_with(&self, altered: Value) -> String {
+        self.issuer.token_with(AUDIENCE, &altered)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_fields_and_forms_are_read_with_one_login_and_revoked() {
-    let scene = Scene::new();
-    let jwt = scene.issuer.token(AUDIENCE);
-    let url = scene.bao.url();
-    let secret = |engine, path: &str, field: &str| vault(&url, &jwt, "deploy", engine, path, field);
+    let server = Server::new();
+    let jwt = server.issuer.token(AUDIENCE);
+    let url = server.bao.url();
+    let secret =
+        |engine, path: &str, field: &str| secret_at(&url, &jwt, "deploy", engine, path, field);
     let all = request(json!({
         "PASSWORD": secret(OPS, "production/db", "password"),
         "PORT": secret(OPS, "/production//db/", "port"),
@@ -92,9 +93,9 @@ async fn engines_fields_and_forms_are_read_with_one_login_and_revoked() {
         "OLD": secret(("kv-v1", "legacy"), "app", "token"),
         "GENERIC": secret(("generic", "legacy"), "app", "token"),
     }));
-    let resolved = resolved(&all, &scene.surroundings).await;
+    let resolved = resolved(&all, &server.surroundings).await;
     assert_eq!(
-        resolved.values(),
+        resolved.pairs(),
         [
             ("GENERIC", "abc"),
             ("OBJECT", r#"{"a":"x","b":1}"#),
@@ -110,47 +111,54 @@ async fn engines_fields_and_forms_are_read_with_one_login_and_revoked() {
             "Using \"vault\" secret resolver...",
         ]
     );
-    assert_eq!(scene.bao.accessors().len(), 1);
-    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    assert_eq!(server.bao.accessors().len(), 1);
+    let revocation = resolved.leases.revoke(&server.surroundings).await;
     assert_eq!((revocation.tokens, revocation.failures.len()), (1, 0));
-    assert!(scene.bao.accessors().is_empty());
+    assert!(server.bao.accessors().is_empty());
     assert!(resolved.leases.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_of_a_dynamic_secret_are_of_one_lease_which_is_revoked_with_its_token() {
-    let scene = Scene::new();
+    let server = Server::new();
     let redis = Redis::start(Ipv4Addr::LOCALHOST);
-    redis.serve_users(&scene.bao);
-    let jwt = scene.issuer.token(AUDIENCE);
+    redis.serve_users(&server.bao);
+    let jwt = server.issuer.token(AUDIENCE);
     let secret = |field: &str| {
         let engine = ("generic", "database");
-        vault(&scene.bao.url(), &jwt, "deploy", engine, "creds/job", field)
+        secret_at(
+            &server.bao.url(),
+            &jwt,
+            "deploy",
+            engine,
+            "creds/job",
+            field,
+        )
     };
     let all = request(json!({"PASSWORD": secret("password"), "USER": secret("username")}));
-    let resolved = resolved(&all, &scene.surroundings).await;
-    let values = resolved.values();
+    let resolved = resolved(&all, &server.surroundings).await;
+    let values = resolved.pairs();
     assert!(values[1].1.starts_with("V_"), "{values:?}");
-    assert_eq!(scene.bao.leases("database/creds/job").len(), 1);
-    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    assert_eq!(server.bao.leases("database/creds/job").len(), 1);
+    let revocation = resolved.leases.revoke(&server.surroundings).await;
     assert_eq!((revocation.tokens, revocation.leases), (1, 1));
-    assert_eq!(scene.bao.leases("database/creds/job"), [""; 0]);
-    assert!(scene.bao.accessors().is_empty());
+    assert_eq!(server.bao.leases("database/creds/job"), [""; 0]);
+    assert!(server.bao.accessors().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
-    let scene = Scene::new();
-    let denied = || scene.secret(OPS, "staging/db", "password");
+    let server = Server::new();
+    let denied = || server.secret(OPS, "staging/db", "password");
     let cases = [
         (
-            scene.secret(OPS, "production/db", "user"),
+            server.secret(OPS, "production/db", "user"),
             FailureClass::System,
             "secret not found: S",
             "has no field \"user\"; it has \"obj\", \"password\", \"port\"",
         ),
         (
-            scene.secret(OPS, "production/none", "user"),
+            server.secret(OPS, "production/none", "user"),
             FailureClass::System,
             "secret not found: S",
             "there is nothing at ops/data/production/none",
@@ -162,9 +170,9 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
             "path \"ops/data/staging/db\" { capabilities = [\"read\"] }",
         ),
         (
-            vault(
-                &scene.bao.url(),
-                &scene.token_with("project_id", json!("7")),
+            secret_at(
+                &server.bao.url(),
+                &server.token_with(json!({"project_id": "7"})),
                 "deploy",
                 OPS,
                 "production/db",
@@ -176,9 +184,9 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
             "the token's claim \"project_id\" is \"7\" (a string)",
         ),
         (
-            vault(
-                &scene.bao.url(),
-                &scene.issuer.token("https://other"),
+            secret_at(
+                &server.bao.url(),
+                &server.issuer.token("https://other"),
                 "deploy",
                 OPS,
                 "production/db",
@@ -189,8 +197,8 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
             "the token's claim \"aud\" is \"https://other\" (a string)",
         ),
         (
-            vault(
-                &scene.bao.url(),
+            secret_at(
+                &server.bao.url(),
                 "VAULT_ID_TOKEN",
                 "deploy",
                 OPS,
@@ -202,8 +210,8 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
             "the ID token is no JWT: `token:` takes a reference",
         ),
         (
-            vault(
-                &scene.bao.url(),
+            secret_at(
+                &server.bao.url(),
                 "",
                 "deploy",
                 OPS,
@@ -215,9 +223,9 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
             "the ID token is empty",
         ),
         (
-            vault(
-                &scene.bao.url(),
-                &scene.issuer.token(AUDIENCE),
+            secret_at(
+                &server.bao.url(),
+                &server.issuer.token(AUDIENCE),
                 "nobody",
                 OPS,
                 "production/db",
@@ -228,9 +236,9 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
             "VAULT_AUTH_ROLE must name a role of auth/jwt",
         ),
         (
-            vault(
-                &scene.bao.url(),
-                &scene.token_with("exp", json!(1_000_000)),
+            secret_at(
+                &server.bao.url(),
+                &server.token_with(json!({"exp": 1_000_000})),
                 "deploy",
                 OPS,
                 "production/db",
@@ -242,7 +250,7 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
         ),
     ];
     for (secret, class, text, advice) in cases {
-        let resolved = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
+        let resolved = resolved(&request(json!({"S": secret})), &server.surroundings).await;
         let failure = resolved.failure();
         let message = failure.to_string();
         assert!(message.contains(text), "{message}");
@@ -255,11 +263,11 @@ async fn what_is_not_there_and_what_is_not_allowed_say_what_to_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_secret_is_empty_where_the_flag_says_so() {
-    let scene = Scene::new();
-    let mut all = request(json!({"S": scene.secret(OPS, "production/none", "x")}));
+    let server = Server::new();
+    let mut all = request(json!({"S": server.secret(OPS, "production/none", "x")}));
     all.missing_fails = false;
-    let resolved = resolved(&all, &scene.surroundings).await;
-    assert_eq!(resolved.values(), [("S", "")]);
+    let resolved = resolved(&all, &server.surroundings).await;
+    assert_eq!(resolved.pairs(), [("S", "")]);
     assert!(
         resolved.said[2].contains("WARNING: secret not found: S"),
         "{:?}",
@@ -269,56 +277,56 @@ async fn a_missing_secret_is_empty_where_the_flag_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_with_few_uses_are_made_again() {
-    let scene = Scene::new();
-    scene.bao.jwt_role(
+    let server = Server::new();
+    server.bao.jwt_role(
         "jwt",
         "once",
         &json!({"token_policies": ["deploy"], "token_num_uses": 1}),
     );
     for number in 1..=3 {
         let path = format!("production/{number}");
-        scene
+        server
             .bao
             .bao(&["kv", "put", "-mount=ops", &path, "v=x"], "");
     }
-    let jwt = scene.issuer.token(AUDIENCE);
-    let secret = |path: &str| vault(&scene.bao.url(), &jwt, "once", OPS, path, "v");
+    let jwt = server.issuer.token(AUDIENCE);
+    let secret = |path: &str| secret_at(&server.bao.url(), &jwt, "once", OPS, path, "v");
     let all = request(json!({
         "A": secret("production/1"), "B": secret("production/2"), "C": secret("production/3"),
     }));
-    let resolved = resolved(&all, &scene.surroundings).await;
-    assert_eq!(resolved.values(), [("A", "x"), ("B", "x"), ("C", "x")]);
-    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    let resolved = resolved(&all, &server.surroundings).await;
+    assert_eq!(resolved.pairs(), [("A", "x"), ("B", "x"), ("C", "x")]);
+    let revocation = resolved.leases.revoke(&server.surroundings).await;
     assert_eq!((revocation.tokens, revocation.ended), (0, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_tokens_work_and_are_left_to_end() {
-    let scene = Scene::new();
-    scene.bao.jwt_role(
+    let server = Server::new();
+    server.bao.jwt_role(
         "jwt",
         "batch",
         &json!({"token_policies": ["deploy"], "token_type": "batch"}),
     );
-    let secret = vault(
-        &scene.bao.url(),
-        &scene.issuer.token(AUDIENCE),
+    let secret = secret_at(
+        &server.bao.url(),
+        &server.issuer.token(AUDIENCE),
         "batch",
         OPS,
         "production/db",
         "password",
     );
-    let resolved = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
-    assert_eq!(resolved.values(), [("S", "this-is-a-password")]);
-    let revocation = resolved.leases.revoke(&scene.surroundings).await;
+    let resolved = resolved(&request(json!({"S": secret})), &server.surroundings).await;
+    assert_eq!(resolved.pairs(), [("S", "this-is-a-password")]);
+    let revocation = resolved.leases.revoke(&server.surroundings).await;
     assert_eq!(revocation, courser_secrets::Revocation::default());
     assert!(resolved.leases.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_is_used_for_login_reading_and_revocation() {
-    let scene = Scene::new();
-    let bao = &scene.bao;
+    let server = Server::new();
+    let bao = &server.bao;
     bao.bao(&["namespace", "create", "team1"], "");
     let within = |arguments: &[&str], input: &str| {
         let (command, rest) = arguments.split_at(if arguments[0] == "write" { 1 } else { 2 });
@@ -331,7 +339,7 @@ async fn a_namespace_is_used_for_login_reading_and_revocation() {
         bao.bao(&all, input);
     };
     within(&["auth", "enable", "jwt"], "");
-    let config = json!({"jwt_validation_pubkeys": [scene.issuer.public_key_pem()], "bound_issuer": scene.issuer.url()});
+    let config = json!({"jwt_validation_pubkeys": [server.issuer.public_key_pem()], "bound_issuer": server.issuer.url()});
     within(&["write", "auth/jwt/config", "-"], &config.to_string());
     let role = json!({"role_type": "jwt", "user_claim": "user_email", "bound_audiences": [AUDIENCE], "token_policies": ["p"]});
     within(&["write", "auth/jwt/role/deploy", "-"], &role.to_string());
@@ -344,13 +352,13 @@ async fn a_namespace_is_used_for_login_reading_and_revocation() {
         &["kv", "put", "-mount=ops", "db", "password=of-the-team"],
         "",
     );
-    let mut secret = scene.secret(OPS, "db", "password");
+    let mut secret = server.secret(OPS, "db", "password");
     secret["vault"]["server"]["namespace"] = json!("/team1/");
-    let found = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
-    assert_eq!(found.values(), [("S", "of-the-team")]);
-    assert_eq!(found.leases.revoke(&scene.surroundings).await.tokens, 1);
+    let found = resolved(&request(json!({"S": secret})), &server.surroundings).await;
+    assert_eq!(found.pairs(), [("S", "of-the-team")]);
+    assert_eq!(found.leases.revoke(&server.surroundings).await.tokens, 1);
     secret["vault"]["server"]["namespace"] = json!("none");
-    let lost = resolved(&request(json!({"S": secret})), &scene.surroundings).await;
+    let lost = resolved(&request(json!({"S": secret})), &server.surroundings).await;
     assert!(
         lost.failure().to_string().contains("404: "),
         "{}",
@@ -360,20 +368,20 @@ async fn a_namespace_is_used_for_login_reading_and_revocation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gitlab_secrets_manager_logs_in_with_the_request() {
-    let scene = Scene::new();
+    let server = Server::new();
     let secret = |field: &str, role: &str| {
         json!({"S": {"file": false, "gitlab_secrets_manager": {
             "engine": {"name": "kv-v2", "path": "ops"}, "path": "production/db", "field": field,
-            "server": {"url": scene.bao.url(), "inline_auth": {"path": "auth/jwt/login", "jwt": scene.issuer.token(AUDIENCE), "role": role}},
+            "server": {"url": server.bao.url(), "inline_auth": {"path": "auth/jwt/login", "jwt": server.issuer.token(AUDIENCE), "role": role}},
         }}})
     };
-    let found = resolved(&request(secret("password", "deploy")), &scene.surroundings).await;
-    assert_eq!(found.values(), [("S", "this-is-a-password")]);
+    let found = resolved(&request(secret("password", "deploy")), &server.surroundings).await;
+    assert_eq!(found.pairs(), [("S", "this-is-a-password")]);
     assert_eq!(
         found.said[1],
         "Using \"gitlab_secrets_manager\" secret resolver..."
     );
-    assert!(found.leases.is_empty() && scene.bao.accessors().is_empty());
+    assert!(found.leases.is_empty() && server.bao.accessors().is_empty());
     for (secret, text) in [
         (
             secret("none", "deploy"),
@@ -392,7 +400,7 @@ async fn gitlab_secrets_manager_logs_in_with_the_request() {
             "creating vault client: configuring inline auth: inline auth JWT is required\ninline auth role is required",
         ),
     ] {
-        let lost = resolved(&request(secret), &scene.surroundings).await;
+        let lost = resolved(&request(secret), &server.surroundings).await;
         let message = lost.failure().to_string();
         assert!(message.contains(text), "{message}");
         assert_eq!(lost.failure().class, FailureClass::System);
@@ -401,13 +409,13 @@ async fn gitlab_secrets_manager_logs_in_with_the_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_ca_the_words_of_upstream_name_the_cause() {
-    let scene = Scene::new();
-    let all = request(json!({"S": scene.secret(OPS, "production/db", "password")}));
+    let server = Server::new();
+    let all = request(json!({"S": server.secret(OPS, "production/db", "password")}));
     let lost = resolved(&all, &surroundings(&[])).await;
     let text = format!(
         "initializing Vault service: preparing authenticated client: authenticating Vault client: writing to Vault: \
          Put \"{}/v1/auth/jwt/login\": tls: failed to verify certificate: x509: certificate signed by unknown authority",
-        scene.bao.url()
+        server.bao.url()
     );
     assert!(
         lost.failure().to_string().starts_with(&text),
@@ -425,12 +433,12 @@ async fn without_the_ca_the_words_of_upstream_name_the_cause() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s12_an_audience_list_a_second_mount_and_a_ca_directory_work_too() {
-    let scene = Scene::new();
-    let (bao, issuer) = (&scene.bao, &scene.issuer);
+    let server = Server::new();
+    let (bao, issuer) = (&server.bao, &server.issuer);
     bao.enable_jwt("jwt_v2", issuer.url(), &issuer.public_key_pem());
     bao.jwt_role("jwt_v2", "deploy", &json!({}));
-    let token = scene.token_with("aud", json!(["https://a.example.com", AUDIENCE]));
-    let mut secret = vault(
+    let token = server.token_with(json!({"aud": ["https://a.example.com", AUDIENCE]}));
+    let mut secret = secret_at(
         &bao.url(),
         &token,
         "deploy",
@@ -442,6 +450,103 @@ async fn s12_an_audience_list_a_second_mount_and_a_ca_directory_work_too() {
     let directory = bao.ca_file().parent().unwrap().to_str().unwrap().to_owned();
     let own = surroundings(&[("BAO_CAPATH", &directory), ("VAULT_CACERT", "")]);
     let found = resolved(&request(json!({"S": secret})), &own).await;
-    assert_eq!(found.values(), [("S", "this-is-a-password")]);
+    assert_eq!(found.pairs(), [("S", "this-is-a-password")]);
     assert_eq!(found.leases.revoke(&own).await.tokens, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s10_without_a_role_the_default_of_the_method_counts() {
+    let server = Server::new();
+    let mut secret = server.secret(OPS, "production/db", "password");
+    let data = secret.pointer_mut("/vault/server/auth/data").unwrap();
+    data.as_object_mut().unwrap().remove("role");
+    let all = request(json!({"S": secret}));
+    let lost = resolved(&all, &server.surroundings).await;
+    let message = lost.failure().to_string();
+    assert!(
+        message.ends_with("status code 400: missing role"),
+        "{message}"
+    );
+    let config = json!({
+        "jwt_validation_pubkeys": [server.issuer.public_key_pem()], "bound_issuer": server.issuer.url(), "default_role": "deploy",
+    });
+    let write = ["write", "auth/jwt/config", "-"];
+    server.bao.bao(&write, &config.to_string());
+    let found = resolved(&all, &server.surroundings).await;
+    assert_eq!(found.values(), ["this-is-a-password"]);
+    found.leases.revoke(&server.surroundings).await;
+
+    // The request has none: an empty one would not be what older servers take for none.
+    let (scene, vault) = crate::scene::vault();
+    let found = scene.resolve(json!({"S": vault_secret("s1")})).await;
+    assert_eq!(found.values(), ["v1"]);
+    let login: Value = serde_json::from_slice(&vault.requests()[0].body).unwrap();
+    let fields: Vec<_> = login.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["jwt"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_text_are_what_the_server_made_of_them() {
+    let server = Server::new();
+    let bytes = b"\x00\xff\xfe\x80key";
+    let files = World::new();
+    let raw = format!("raw=@{}", files.write("key", bytes).display());
+    let encoded = format!("encoded={}", BASE64_STANDARD.encode(bytes));
+    let put = ["kv", "put", "-mount=ops", "production/key", &raw, &encoded];
+    server.bao.bao(&put, "");
+    let get = |field: &str| {
+        let field = format!("-field={field}");
+        server
+            .bao
+            .bao(&["kv", "get", &field, "-mount=ops", "production/key"], "")
+    };
+    let mut raw = server.secret(OPS, "production/key", "raw");
+    raw["file"] = json!(true);
+    let encoded = server.secret(OPS, "production/key", "encoded");
+    let all = request(json!({"ENCODED": encoded, "RAW": raw}));
+    let found = resolved(&all, &server.surroundings).await;
+    let values = found.values();
+    assert_eq!(BASE64_STANDARD.decode(values[0]).unwrap(), bytes);
+    // JSON has no bytes: `bao` itself shows what is left of them.
+    assert_eq!(values[1], get("raw"));
+    assert_eq!(values[1], "\0\u{fffd}\u{fffd}\u{fffd}key");
+    raw["file"] = json!(false);
+    let lost = resolved(&request(json!({"RAW": raw})), &server.surroundings).await;
+    assert_eq!(
+        lost.failure().to_string(),
+        "secret \"RAW\": its value has NUL bytes, which no variable can hold"
+    );
+    assert_eq!(lost.failure().class, FailureClass::Configuration);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_server_is_an_outage_and_a_policy_without_data_is_named() {
+    let server = Server::new();
+    server.bao.policy(
+        "deploy",
+        "path \"ops/production/*\" { capabilities = [\"read\"] }",
+    );
+    let all = request(json!({"S": server.secret(OPS, "production/db", "password")}));
+    let lost = resolved(&all, &server.surroundings).await;
+    let told = lost.told();
+    assert_eq!(lost.failure().class, FailureClass::Configuration, "{told}");
+    let line = "path \"ops/data/production/db\" { capabilities = [\"read\"] }";
+    assert!(
+        told.contains("permission denied") && told.contains(line),
+        "{told}"
+    );
+    lost.leases.revoke(&server.surroundings).await;
+
+    server.bao.bao(&["operator", "seal"], "");
+    let lost = resolved(&all, &server.surroundings).await;
+    let told = lost.told();
+    assert_eq!(
+        lost.failure().class,
+        FailureClass::ExternalDependency,
+        "{told}"
+    );
+    assert!(
+        told.contains("status code 503: ") && told.contains("sealed"),
+        "{told}"
+    );
 }

@@ -1,10 +1,10 @@
-//! A runner's surroundings and a job's variables, and what comes of resolving.
+//! A runner's surroundings and a job's secrets, and what comes of resolving.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use courser_net::{Ambience, Legs, ProxySettings};
+use courser_net::{Ambience, Legs, ProxySettings, SystemRoots};
 use courser_protocol::{JobSecrets, JobVariable};
 use courser_secrets::{
     Environment, Failure, Leases, Request, SecretsConfig, Surroundings, resolve,
@@ -38,10 +38,11 @@ pub(crate) struct Scene {
 
 /// What comes of it.
 pub(crate) struct Told {
-    /// Whether something has to be given back.
-    pub(crate) holds: bool,
     pub(crate) result: Result<Vec<JobVariable>, Failure>,
-    pub(crate) log: String,
+    /// What has to be given back.
+    pub(crate) leases: Arc<Leases>,
+    /// The lines of the log, without colours.
+    pub(crate) said: Vec<String>,
 }
 
 impl Scene {
@@ -86,56 +87,43 @@ impl Scene {
         let mut request = Request::new(&secrets, |text| courser_job::expand(text, lookup));
         request.missing_fails = self.missing_fails;
         let environment = self.environment.iter();
-        let environment: Vec<_> = environment
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
+        let environment = environment.map(|(name, value)| (*name, value.as_str()));
+        let proxy = self.proxy.as_ref();
+        let proxy = proxy.map(|proxy| format!("http://{}", proxy.address()));
         let surroundings = Surroundings {
             legs: Legs::only(Some(self.root.certificate_pem()), "/".into()),
-            ca_file: None,
             proxy: ProxySettings {
-                https: self
-                    .proxy
-                    .as_ref()
-                    .map(|proxy| format!("http://{}", proxy.address())),
+                https: proxy,
                 ..ProxySettings::default()
             },
-            user_agent: "courser test".to_owned(),
-            environment: Environment::collect(environment),
             settings: self.settings.clone(),
-            ambience: Ambience {
-                // No pauses between attempts but those that servers ask for.
-                fraction: || 0.0,
-                ..Ambience::default()
-            },
+            ..surroundings(&environment.collect::<Vec<_>>())
         };
-        let log = Mutex::new(String::new());
-        let leases = Leases::default();
-        let result = resolve(
-            &request,
-            &surroundings,
-            &leases,
-            &CancellationToken::new(),
-            &|line| log.lock().unwrap().push_str(line),
-        )
-        .await;
-        Told {
-            result,
-            holds: !leases.is_empty(),
-            log: log.into_inner().unwrap(),
-        }
+        resolved(&request, &surroundings).await
     }
 }
 
 impl Told {
     /// The values, in order.
     pub(crate) fn values(&self) -> Vec<&str> {
-        match &self.result {
-            Ok(variables) => variables
-                .iter()
-                .map(|variable| variable.value.expose())
-                .collect(),
+        let pairs = self.pairs().into_iter();
+        pairs.map(|(_, value)| value).collect()
+    }
+
+    /// Names and values.
+    pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
+        let variables = match &self.result {
+            Ok(variables) => variables.iter(),
             Err(failure) => panic!("{failure}\n{}", failure.advice.join("\n")),
-        }
+        };
+        variables
+            .map(|variable| (variable.key.as_str(), variable.value.expose()))
+            .collect()
+    }
+
+    /// The log.
+    pub(crate) fn log(&self) -> String {
+        self.said.join("\n")
     }
 
     /// The failure.
@@ -155,6 +143,51 @@ impl Told {
     }
 }
 
+/// A runner whose environment has these variables and which trusts nobody else. It does not wait between attempts.
+pub(crate) fn surroundings(variables: &[(&str, &str)]) -> Surroundings {
+    let legs = Legs::new(SystemRoots::None, None, "/".into());
+    Surroundings {
+        legs: legs.with_variables(variables.iter().copied()),
+        ca_file: None,
+        proxy: ProxySettings::default(),
+        user_agent: "courser-test".to_owned(),
+        environment: Environment::collect(variables.iter().copied()),
+        settings: SecretsConfig::default(),
+        ambience: Ambience {
+            fraction: || 0.0,
+            ..Ambience::default()
+        },
+    }
+}
+
+/// A job with these secrets and no variables.
+pub(crate) fn request(secrets: Value) -> Request {
+    let secrets: JobSecrets = serde_json::from_value(secrets).expect("secrets");
+    Request::new(&secrets, str::to_owned)
+}
+
+/// Resolves the secrets of a job.
+pub(crate) async fn resolved(request: &Request, surroundings: &Surroundings) -> Told {
+    let leases = Arc::new(Leases::default());
+    let said = Mutex::new(Vec::new());
+    let say = |line: &str| said.lock().expect("nobody panics").push(plain(line));
+    let stop = CancellationToken::new();
+    let result = resolve(request, surroundings, &leases, &stop, &say).await;
+    Told {
+        result,
+        leases,
+        said: said.into_inner().expect("nobody panics"),
+    }
+}
+
+fn plain(line: &str) -> String {
+    let mut text = line.to_owned();
+    for code in ["\u{1b}[0K", "\u{1b}[0;m", "\u{1b}[0;33m", "\u{1b}[36;1m"] {
+        text = text.replace(code, "");
+    }
+    text.trim_end().to_owned()
+}
+
 /// A Vault with 200 secrets, reached by a name of its own.
 pub(crate) fn vault() -> (Scene, Vault) {
     let mut scene = Scene::new();
@@ -169,6 +202,26 @@ pub(crate) fn vault() -> (Scene, Vault) {
     (scene, vault)
 }
 
+/// A secret of a Vault anywhere as GitLab sends it, with `file: false`.
+pub(crate) fn secret_at(
+    url: &str,
+    jwt: &str,
+    role: &str,
+    engine: (&str, &str),
+    path: &str,
+    field: &str,
+) -> Value {
+    json!({
+        "vault": {
+            "server": {"url": url, "namespace": null,
+                "auth": {"name": "jwt", "path": "jwt", "data": {"jwt": jwt, "role": role}}},
+            "engine": {"name": engine.0, "path": engine.1}, "path": path, "field": field,
+        },
+        "file": false,
+    })
+}
+
+/// A secret of the Vault with 200.
 pub(crate) fn vault_secret(path: &str) -> Value {
     json!({"vault": {
         "server": {"url": "https://vault.example.com", "namespace": null,

@@ -6,7 +6,7 @@ use courser_testkit::pki::Authority;
 use courser_testkit::server::{FakeServer, Reply};
 use serde_json::{Value, json};
 
-use crate::world::{request, resolved, surroundings, vault};
+use crate::scene::{request, resolved, secret_at, surroundings};
 
 /// A server whose answers take 50 ms.
 fn slow_server() -> (FakeServer, String) {
@@ -42,15 +42,16 @@ async fn thirty_secrets_take_as_many_requests_as_logins_and_paths_side_by_side()
                     format!("p{n}")
                 };
                 let field = format!("f{n}");
-                let secret = vault(&server.url(""), "jwt", "r", ("kv-v2", "ops"), &path, &field);
+                let secret =
+                    secret_at(&server.url(""), "jwt", "r", ("kv-v2", "ops"), &path, &field);
                 (format!("S{n:02}"), secret)
             })
             .collect();
         let started = Instant::now();
         let found = resolved(&request(Value::Object(all)), &surroundings).await;
         let took = started.elapsed();
-        assert_eq!(found.values().len(), 30);
-        assert_eq!(found.values()[29], ("S29", "v29"));
+        assert_eq!(found.pairs().len(), 30);
+        assert_eq!(found.pairs()[29], ("S29", "v29"));
         assert_eq!(
             server.requests().len() - before,
             requests,
@@ -69,7 +70,7 @@ async fn a_redirect_to_another_server_is_not_shown_the_token() {
     let there = other.url("/v1/auth/jwt/login");
     let server = FakeServer::https(&leaf, move |_| Reply::redirect(307, &there));
     let surroundings = surroundings(&[("VAULT_CACERT_BYTES", &root.certificate_pem())]);
-    let secret = vault(
+    let secret = secret_at(
         &server.url(""),
         "eyJhbGciOiJSUzI1NiJ9.e30.c2ln",
         "r",

@@ -11,7 +11,7 @@ use courser_testkit::server::{FakeServer, Reply, Request};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{request, resolved, surroundings, vault};
+use crate::scene::{request, resolved, secret_at, surroundings};
 
 /// Holds answers back until it is opened.
 #[derive(Clone, Default)]
@@ -90,7 +90,7 @@ async fn a_login_under_way_is_written_down_waited_for_and_revoked() {
         written.lock().expect("nobody panics").push(line);
     });
     let url = server.url("").replace("https://", "https://me:hunter2@");
-    let secret = vault(&url, "a.b.c", "deploy", ("kv-v2", "ops"), "db", "value");
+    let secret = secret_at(&url, "a.b.c", "deploy", ("kv-v2", "ops"), "db", "value");
     given_up(secret, &server, &root, 1, &leases).await;
     assert!(leases.held().is_empty() && !leases.is_empty());
     let done = leases.revoke(&trusting(&root)).await;
@@ -129,7 +129,7 @@ async fn a_token_outlives_the_request_that_may_make_a_lease_of_it() {
         );
     let leases = Leases::default();
     let engine = ("generic", "database");
-    let secret = vault(&server.url(""), "a.b.c", "deploy", engine, "creds", "value");
+    let secret = secret_at(&server.url(""), "a.b.c", "deploy", engine, "creds", "value");
     given_up(secret, &server, &root, 2, &leases).await;
     let done = leases.revoke(&trusting(&root)).await;
     assert_eq!((done.tokens, done.under_way), (0, 1));
@@ -143,7 +143,7 @@ async fn a_token_outlives_the_request_that_may_make_a_lease_of_it() {
 async fn a_login_without_an_answer_is_told_of() {
     let root = Authority::root("Vault Root").issue();
     let server = FakeServer::https(&root.server(&["127.0.0.1"]).issue(), |_| Reply::Close);
-    let secret = vault(
+    let secret = secret_at(
         &server.url(""),
         "a.b.c",
         "deploy",
@@ -177,7 +177,7 @@ async fn another_attempt_asks_only_for_what_is_missing() {
         }
     });
     let url = server.url("");
-    let secret = |engine, path| vault(&url, "a.b.c", "deploy", engine, path, "value");
+    let secret = |engine, path| secret_at(&url, "a.b.c", "deploy", engine, path, "value");
     let mut all = request(json!({
         "BUSY": secret(("kv-v2", "ops"), "busy"),
         "DYNAMIC": secret(("generic", "database"), "creds"),
@@ -187,7 +187,7 @@ async fn another_attempt_asks_only_for_what_is_missing() {
     all.long_backoff = false;
     let done = resolved(&all, &trusting(&root)).await;
     assert_eq!(
-        done.values(),
+        done.pairs(),
         [("BUSY", "v"), ("DYNAMIC", "d"), ("THERE", "v")]
     );
     let asked = server.requests();
@@ -215,7 +215,7 @@ async fn what_no_repeat_mends_or_may_have_made_something_is_not_tried_again() {
             true => login(),
             false => Reply::json(status, &json!({"errors": ["no"]})),
         });
-        let secret = vault(&server.url(""), "a.b.c", "deploy", engine, "x", "value");
+        let secret = secret_at(&server.url(""), "a.b.c", "deploy", engine, "x", "value");
         let mut request = request(json!({"A": secret}));
         request.attempts = 2;
         request.long_backoff = false;

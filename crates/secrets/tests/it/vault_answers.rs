@@ -66,7 +66,7 @@ async fn what_a_login_answers() {
             expected,
             "{shown}"
         );
-        assert!(!told.holds, "{shown}");
+        assert!(told.leases.is_empty(), "{shown}");
     }
 }
 
