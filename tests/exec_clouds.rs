@@ -155,4 +155,48 @@ fn three_clouds_believe_the_local_issuer() {
         "{}",
         sessions[0].name
     );
+
+    let check = |more: &[&str]| {
+        run(world
+            .courser([
+                "secrets",
+                "check",
+                "read",
+                "-C",
+                "project",
+                "--oidc-issuer",
+                ISSUER,
+            ])
+            .args(more)
+            .env("SSL_CERT_FILE", world.path("home/clouds.pem"))
+            .env("HTTPS_PROXY", format!("http://{}", proxy.address()))
+            .env("NO_PROXY", "127.0.0.1"))
+    };
+    let checked = check(&[]);
+    assert_eq!(checked.code(), 0, "{}", checked.all());
+    for text in [
+        "GOOGLE_KEY  (gcp_secret_manager)\n  ✓ settings  project 1234\n",
+        "  ✓ log in    provider prov of pool pool\n",
+        "  ✓ policy    secretmanager.versions.access on projects/1234/secrets/api-key\n",
+        "  ✓ path      projects/1234/secrets/api-key/versions/1\n  ✓ field     value, 9 bytes, as a variable\n",
+        "AZURE_CERT  (azure_key_vault)\n  ✓ settings  tenant tenant\n  ✓ connect   https://unit.vault.azure.net/\n",
+        "  ✓ path      secret cert\n  ✓ field     value, 8 bytes, as a file\n",
+        "AWS_PASSWORD  (aws_secrets_manager)\n  ✓ settings  region eu-west-1\n",
+        "  ✓ log in    role arn:aws:iam::123456789012:role/ci\n",
+        "  ✓ path      secret app/db\n  ✓ field     key password, 6 bytes, as a variable\n",
+    ] {
+        assert!(checked.stdout.contains(text), "{text}: {}", checked.all());
+    }
+    // Another subject: each says so in its own way, and one does not end the look at the others.
+    let refused = check(&["--oidc-claim", "sub=project_path:group/other"]);
+    assert_eq!(refused.code(), 1, "{}", refused.all());
+    for text in [
+        "✗ policy    secretmanager.versions.access on projects/1234/secrets/api-key: failed to get secret: ",
+        "✗ claims    sub project_path:group/other, aud https://clouds.example.com: getting secret failed: ",
+        "AADSTS700213",
+        "✗ claims    sub project_path:group/other, aud https://clouds.example.com: operation error Secrets Manager",
+        "the trust policy of arn:aws:iam::123456789012:role/ci must allow",
+    ] {
+        assert!(refused.stdout.contains(text), "{text}: {}", refused.all());
+    }
 }

@@ -24,6 +24,27 @@ deploy:
   script: [exit 1]
 plain:
   script: [exit 1]
+flagged:
+  variables: {ENGINE: kv-v2, FF_SECRET_RESOLVING_FAILS_IF_MISSING: 'false'}
+  id_tokens: {VAULT_ID_TOKEN: {aud: https://vault.example.com}}
+  secrets:
+    VALUE: {vault: {engine: {name: $ENGINE, path: ops}, path: production/db, field: password}, token: $VAULT_ID_TOKEN, file: false}
+    MISSING: {vault: production/nothing/password@ops, token: $VAULT_ID_TOKEN}
+  script: [exit 1]
+namespaced:
+  variables: {VAULT_NAMESPACE: team/}
+  id_tokens: {VAULT_ID_TOKEN: {aud: https://vault.example.com}}
+  secrets:
+    DB_PASSWORD: {vault: production/db/password@ops, token: $VAULT_ID_TOKEN}
+  script: [exit 1]
+everywhere:
+  id_tokens: {ID_TOKEN: {aud: https://vault.example.com}}
+  secrets:
+    ONE: {vault: production/db/password@ops, token: $ID_TOKEN}
+    TWO: {vault: production/db/user@ops, token: $ID_TOKEN}
+    KEY: {gcp_secret_manager: {name: key}, token: $ID_TOKEN}
+    CERT: {azure_key_vault: {name: cert}, token: $ID_TOKEN}
+  script: [exit 1]
 ";
 
 struct Scene {
@@ -94,11 +115,13 @@ fn each_secret_of_a_job_is_tried_and_the_step_that_fails_says_what_to_change() {
     for text in [
         "DB_PASSWORD  (vault)",
         "✓ log in    role group-app at auth/jwt",
-        "✓ read      ops/data/production/db",
-        "✓ field     field password, 14 bytes",
+        "✓ claims    sub project_path:group/app:ref_type:branch:ref:main, aud https://vault.example.com",
+        "✓ policy    read on ops/data/production/db",
+        "✓ path      ops/data/production/db",
+        "✓ field     field password, 14 bytes, as a file",
         "✗ field     field user: secret not found: NO_FIELD",
-        "✗ read      ops/data/staging/db: reading secret: reading from Vault: api error: status code 403",
-        "✗ read      ops/data/production/nothing: secret not found: NOTHING",
+        "✗ policy    read on ops/data/staging/db: reading secret: reading from Vault: api error: status code 403",
+        "✗ path      ops/data/production/nothing: secret not found: NOTHING",
         "✗ settings  engine kv_v2: ",
         "path \"ops/data/staging/db\" { capabilities = [\"read\"] }",
         "given back: 1",
@@ -111,9 +134,16 @@ fn each_secret_of_a_job_is_tried_and_the_step_that_fails_says_what_to_change() {
     let json = scene.of_job(&["check", "deploy", "--json"], true);
     assert_eq!(json.code(), 1, "{}", json.all());
     let report: Value = serde_json::from_str(&json.stdout).expect("JSON");
-    assert_eq!(report["secrets"][0]["steps"][4]["state"], "passed");
-    assert_eq!(report["secrets"][2]["steps"][3]["state"], "failed");
-    assert_eq!(report["secrets"][2]["steps"][4]["state"], "not_reached");
+    assert_eq!(report["secrets"][0]["steps"][6]["state"], "passed");
+    let steps = &report["secrets"][2]["steps"];
+    assert_eq!(
+        (&steps[4]["step"], &steps[4]["state"]),
+        (&json!("policy"), &json!("failed"))
+    );
+    assert_eq!(steps[5]["state"], "not_reached");
+    assert_eq!(steps[2]["step"], "log_in");
+    let reason = steps[4]["reason"].as_str().expect("a reason");
+    assert!(reason.ends_with("permission denied"), "{reason}");
     assert_eq!(report["left"], json!([]));
 
     // Without the CA nothing is sent.
@@ -135,14 +165,135 @@ fn each_secret_of_a_job_is_tried_and_the_step_that_fails_says_what_to_change() {
         let refused = scene.of_job(words, true);
         assert!(refused.stderr.contains(said), "{}", refused.all());
     }
-    let nowhere = scene.secrets(&["check", "deploy"], true);
-    assert_eq!(nowhere.code(), 1, "{}", nowhere.all());
-    assert!(
-        nowhere.stderr.contains("secrets_provider_not_found")
-            && nowhere.stderr.contains("VAULT_SERVER_URL"),
-        "{}",
-        nowhere.all()
+}
+
+#[test]
+fn variables_that_providers_need_are_told_all_at_once() {
+    let world = World::new();
+    world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
+    let checked = run(&mut world.courser(["secrets", "check", "everywhere", "-C", "project"]));
+    assert_eq!(checked.code(), 1, "{}", checked.all());
+    for text in [
+        "secrets_provider_not_found: secrets ONE, TWO: vault needs the CI/CD variable VAULT_SERVER_URL, ",
+        "; secret KEY: gcp_secret_manager needs the CI/CD variables GCP_PROJECT_NUMBER, \
+         GCP_WORKLOAD_IDENTITY_FEDERATION_POOL_ID, GCP_WORKLOAD_IDENTITY_FEDERATION_PROVIDER_ID, ",
+        "; secret CERT: azure_key_vault needs the CI/CD variables AZURE_KEY_VAULT_SERVER_URL, AZURE_CLIENT_ID, AZURE_TENANT_ID, ",
+        "--variable VAULT_SERVER_URL=VALUE",
+    ] {
+        assert!(checked.stderr.contains(text), "{text}: {}", checked.all());
+    }
+}
+
+#[test]
+fn flags_and_variables_of_the_job_count() {
+    let scene = Scene::new();
+    let checked = scene.of_job(&["check", "flagged"], true);
+    assert_eq!(checked.code(), 0, "{}", checked.all());
+    for text in [
+        "✓ settings  engine kv-v2",
+        "✓ field     field password, 14 bytes, as a variable",
+        "! path      ops/data/production/nothing: secret not found: MISSING",
+        "→ the job's variable is empty: FF_SECRET_RESOLVING_FAILS_IF_MISSING is false",
+    ] {
+        assert!(checked.stdout.contains(text), "{text}: {}", checked.all());
+    }
+    let elsewhere = scene.of_job(&["check", "namespaced"], true);
+    assert_eq!(elsewhere.code(), 1, "{}", elsewhere.all());
+    for text in [
+        "✗ log in    role group-app at auth/jwt in namespace team: ",
+        "VAULT_NAMESPACE",
+        "- claims ",
+    ] {
+        assert!(
+            elsewhere.stdout.contains(text),
+            "{text}: {}",
+            elsewhere.all()
+        );
+    }
+}
+
+#[test]
+fn claims_that_a_role_refuses_are_compared_with_what_it_binds() {
+    let scene = Scene::new();
+    scene.bao.jwt_role(
+        "jwt",
+        "strict",
+        &json!({"bound_audiences": "https://vault.example.com", "bound_claims_type": "glob", "token_policies": ["app"],
+            "bound_claims": {"ref": ["release/*", "hotfix"], "project_path": "group/*", "environment": "prod"}}),
     );
+    let url = format!("VAULT_SERVER_URL={}", scene.bao.url());
+    let check = |json: bool| {
+        let mut command = scene.world.courser(["secrets", "check", "namespaced"]);
+        command
+            .args([
+                "--variable",
+                &url,
+                "--variable",
+                "VAULT_AUTH_ROLE=strict",
+                "--variable",
+                "VAULT_NAMESPACE=",
+            ])
+            .args(json.then_some("--json"))
+            .current_dir(scene.world.path("work/project"))
+            .env("VAULT_CACERT", scene.bao.ca_file());
+        command
+    };
+    let alone = run(&mut check(false));
+    assert_eq!(alone.code(), 1, "{}", alone.all());
+    for text in [
+        "✓ log in    role strict at auth/jwt",
+        "✗ claims    sub project_path:group/app:ref_type:branch:ref:main",
+        "error validating claims: claim \"",
+        "→ what the role binds is compared with the token where VAULT_ADDR is this server",
+        "- policy ",
+    ] {
+        assert!(alone.stdout.contains(text), "{text}: {}", alone.all());
+    }
+    let address = scene.bao.url();
+    let as_admin = |mut command: std::process::Command, address: &str, token: &str| {
+        run(command.env("VAULT_ADDR", address).env("VAULT_TOKEN", token))
+    };
+    let compared = as_admin(check(false), &address, scene.bao.root_token());
+    for text in [
+        "→ bound_claims of strict wants environment to be \"prod\", the token has none",
+        "→ bound_claims of strict wants ref to be \"release/*\" or \"hotfix\", the token has \"main\"",
+        "→ what fits: iss, aud, project_path",
+    ] {
+        assert!(compared.stdout.contains(text), "{text}: {}", compared.all());
+    }
+    let json = as_admin(check(true), &address, scene.bao.root_token());
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let claims = &json["secrets"][0]["steps"][3];
+    assert_eq!(
+        (&claims["step"], &claims["state"]),
+        (&json!("claims"), &json!("failed"))
+    );
+    assert_eq!(
+        claims["advice"].as_array().map(Vec::len),
+        Some(4),
+        "{claims}"
+    );
+    let denied = as_admin(check(false), &address, "s.unknown");
+    assert!(
+        denied
+            .stdout
+            .contains("→ what the role binds is not known: ")
+            && denied.stdout.contains(": 403"),
+        "{}",
+        denied.all()
+    );
+    assert!(!denied.all().contains("s.unknown"));
+    // The token is for the server that VAULT_ADDR names, and for no other.
+    let other = FakeServer::http(|_| Reply::status(500));
+    let other_server = as_admin(check(false), &other.url(""), scene.bao.root_token());
+    assert!(
+        other_server
+            .stdout
+            .contains("→ what the role binds is compared with"),
+        "{}",
+        other_server.all()
+    );
+    assert!(other.requests().is_empty());
 }
 
 #[test]
@@ -382,7 +533,7 @@ fn the_page_leads_from_an_empty_server_to_a_green_job() {
     assert_eq!(ran.code(), 0, "{}", ran.all());
     for text in [
         "role app admits jobs",
-        "✓ field     field password, 18 bytes",
+        "✓ field     field password, 18 bytes, as a file",
         "Revoked 1 token of this job's secrets",
     ] {
         assert!(ran.all().contains(text), "{text}: {}", ran.all());

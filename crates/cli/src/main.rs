@@ -40,6 +40,7 @@ mod session;
 mod stdout;
 mod suggestion;
 mod transfer;
+mod vault_server;
 mod version;
 
 use std::io::Write as _;

@@ -30,5 +30,5 @@ pub use courser_config::SecretsConfig;
 pub use environment::Environment;
 pub use failure::{Failure, FailureClass, Step};
 pub use leases::{Account, Leases, Obtained, Revocation};
-pub use resolve::{Request, resolve, resolve_each};
+pub use resolve::{Looked, Request, resolve, resolve_each};
 pub use surroundings::Surroundings;

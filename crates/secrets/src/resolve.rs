@@ -61,6 +61,12 @@ impl Request {
         })
     }
 
+    /// The secrets, with their references replaced.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &JobSecret)> {
+        let secrets = self.secrets.iter();
+        secrets.map(|(name, secret)| (name.as_str(), secret))
+    }
+
     /// Wait after attempt number `failed` (1-based): 5 s doubling to 5 min, or 1 s doubling to 5 s.
     fn backoff(&self, failed: u32) -> Duration {
         let (first, longest) = if self.long_backoff { (5, 300) } else { (1, 5) };
@@ -69,6 +75,14 @@ impl Request {
 }
 
 impl Missing {
+    /// A failure, where it is one.
+    fn failure(&self, name: &str) -> Failure {
+        let text = format!("{}secret not found: {name}", self.context);
+        let notes = self.notes.iter();
+        let failure = Failure::system(text).at(self.step);
+        notes.fold(failure, |failure, note| failure.advise(note))
+    }
+
     /// Of which the provider says nothing more.
     pub(crate) fn at(step: Step) -> Self {
         Self {
@@ -260,6 +274,17 @@ async fn once(
     }
 }
 
+/// What a look at a secret found.
+#[derive(Debug)]
+pub enum Looked {
+    /// The variable that the job gets.
+    There(JobVariable),
+    /// It is missing, for this reason, and the job's variable is empty: so its feature flag wants it.
+    Empty(Failure),
+    /// No provider of ours is meant.
+    Unknown,
+}
+
 /// Looks at each secret of a request, for people: one that fails does not end the look at the others. One attempt, the
 /// same requests as [`resolve`]; after `stop` what has not come is told as a failure.
 pub async fn resolve_each(
@@ -267,7 +292,7 @@ pub async fn resolve_each(
     surroundings: &Surroundings,
     leases: &Leases,
     stop: &CancellationToken,
-) -> Vec<(String, Result<Option<JobVariable>, Failure>)> {
+) -> Vec<Result<Looked, Failure>> {
     let session = Arc::new(Session::new(surroundings.clone(), leases.clone()));
     let _stopping = session.stopping();
     let mut fetched = fetch(&Arc::new(Providers::new(&session)), &request.secrets);
@@ -278,15 +303,15 @@ pub async fn resolve_each(
             got = fetched.recv() => got.unwrap_or_else(broken),
             () = stop.cancelled() => Some(Err(canceled())),
         };
-        let looked = match got {
-            None => Ok(None),
+        all.push(match got {
+            None => Ok(Looked::Unknown),
             Some(Err(failure)) => Err(failure),
-            Some(Ok(Resolution::Value(value))) => variable(name, secret, value).map(Some),
-            Some(Ok(Resolution::Missing(missing))) => {
-                empty(name, &missing, true, &|_| {}).map(|_| None)
-            }
-        };
-        all.push((name.clone(), looked));
+            Some(Ok(Resolution::Value(value))) => variable(name, secret, value).map(Looked::There),
+            Some(Ok(Resolution::Missing(missing))) => match missing.failure(name) {
+                failure if request.missing_fails => Err(failure),
+                failure => Ok(Looked::Empty(failure)),
+            },
+        });
     }
     all
 }
@@ -307,18 +332,14 @@ fn empty(
     fails: bool,
     say: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Secret, Failure> {
-    let text = format!("{}secret not found: {name}", missing.context);
+    let failure = missing.failure(name);
     if fails {
-        let failure = Failure::system(text).at(missing.step);
-        return Err(missing
-            .notes
-            .iter()
-            .fold(failure, |failure, note| failure.advise(note)));
+        return Err(failure);
     }
     say(&messages::warning(&format!(
-        "{text}; the variable is empty"
+        "{failure}; the variable is empty"
     )));
-    for note in &missing.notes {
+    for note in &failure.advice {
         say(&messages::plain(note));
     }
     Ok(Secret::default())

@@ -37,7 +37,7 @@ pub(super) fn audience(aud: &Audience, variables: &[JobVariable]) -> Audience {
 ///
 /// # Errors
 ///
-/// A provider's variable is missing, or the provider itself.
+/// Variables of providers are missing, or a provider itself: all of them are named.
 pub(super) fn secrets(
     secrets: &[(String, SecretSpec)],
     tokens: &[(String, IdToken)],
@@ -47,16 +47,33 @@ pub(super) fn secrets(
         return Ok(None);
     }
     let known = Known(variables);
-    let translated = secrets.iter().map(|(name, spec)| {
-        let secret = known.secret(spec, tokens);
-        secret
-            .map(|secret| (name.clone(), secret))
-            .map_err(|why| Undeliverable {
-                reason: "secrets_provider_not_found",
-                message: format!("secret {name}: {why}"),
-            })
+    let mut translated = Vec::new();
+    // Why, and the secrets of which it is true.
+    let mut faults: Vec<(String, Vec<&str>)> = Vec::new();
+    for (name, spec) in secrets {
+        match known.secret(spec, tokens) {
+            Ok(secret) => translated.push((name.clone(), secret)),
+            Err(why) => match faults.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(name),
+                None => faults.push((why, vec![name])),
+            },
+        }
+    }
+    if faults.is_empty() {
+        return Ok(Some(translated.into_iter().collect()));
+    }
+    let told = faults.iter().map(|(why, names)| {
+        let noun = if names.len() == 1 {
+            "secret"
+        } else {
+            "secrets"
+        };
+        format!("{noun} {}: {why}", names.join(", "))
     });
-    translated.collect::<Result<JobSecrets, _>>().map(Some)
+    Err(Undeliverable {
+        reason: "secrets_provider_not_found",
+        message: told.collect::<Vec<_>>().join("; "),
+    })
 }
 
 /// Variables by name; an empty one counts as missing.

@@ -111,9 +111,13 @@ pub(crate) fn missing_variables(
         if missing.is_empty() || !providers.insert(keyword) {
             continue;
         }
+        let (noun, it) = match missing.len() {
+            1 => ("variable", "it"),
+            _ => ("variables", "them"),
+        };
         let missing = missing.join(", ");
         let what = format!(
-            "{keyword} needs the CI/CD variable {missing}: without it the job fails (secrets_provider_not_found)"
+            "{keyword} needs the CI/CD {noun} {missing}: without {it} the job fails (secrets_provider_not_found)"
         );
         found.push((name.clone(), what));
     }

@@ -319,7 +319,7 @@ fn variables_that_a_provider_needs_are_missed_once_a_provider() {
         warnings_for(&push_to_main(), root),
         [
             "5:3: jobs:j:secrets:S vault needs the CI/CD variable VAULT_SERVER_URL: without it the job fails (secrets_provider_not_found)",
-            "5:3: jobs:j:secrets:A azure_key_vault needs the CI/CD variable AZURE_KEY_VAULT_SERVER_URL, AZURE_CLIENT_ID: without it the job fails (secrets_provider_not_found)",
+            "5:3: jobs:j:secrets:A azure_key_vault needs the CI/CD variables AZURE_KEY_VAULT_SERVER_URL, AZURE_CLIENT_ID: without them the job fails (secrets_provider_not_found)",
         ]
     );
 }

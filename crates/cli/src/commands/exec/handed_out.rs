@@ -106,10 +106,15 @@ impl HandedOut {
         }
     }
 
+    /// Where the job would be, which is gone after [`finish`](Self::finish).
+    pub(crate) fn directory(&self) -> String {
+        self.run.root().display().to_string()
+    }
+
     /// Forgets the job.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
+        let root = self.directory();
         self.coordinator.stop().await;
-        let root = self.run.root().display().to_string();
         let kept = |error| Failure::internal(format!("{root}: {error}"));
         self.run.discard().map_err(kept)
     }
@@ -182,13 +187,22 @@ async fn hand_out(
     let snapshot = coordinator.snapshot(began.pipeline).await;
     let ended = snapshot.and_then(|snapshot| snapshot.jobs.into_iter().next());
     let why = ended.and_then(|ended| {
-        let reason = ended.end.failure_reason.unwrap_or_default();
-        Some(format!("{}: {}", reason, ended.end.message?))
+        Some((
+            ended.end.failure_reason.unwrap_or_default(),
+            ended.end.message?,
+        ))
     });
     coordinator.stop().await;
-    let message = match why {
-        Some(why) => format!("GitLab would give {job:?} to no runner: {why}"),
-        None => format!("{job:?} was given to no runner"),
+    let Some((reason, why)) = why else {
+        let message = format!("{job:?} was given to no runner");
+        return Err(Failure::new(Code::Failed, message));
     };
-    Err(Failure::new(Code::Failed, message))
+    let message = format!("GitLab would give {job:?} to no runner: {reason}: {why}");
+    let failure = Failure::new(Code::Failed, message);
+    Err(match reason.as_str() {
+        "secrets_provider_not_found" => failure.hint(
+            "what the project has in GitLab, --variable gives here, once for each: --variable VAULT_SERVER_URL=VALUE",
+        ),
+        _ => failure,
+    })
 }

@@ -1,12 +1,12 @@
 //! Which secrets are meant: those of a job of this pipeline, or one that flags describe.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
+use courser_job::{DirectoryLayout, Job, RunnerContext};
 use courser_pipeline::VaultSecret as ShortForm;
 use courser_protocol::secrets::{VaultAuth, VaultEngine, VaultSecret, VaultServer};
-use courser_protocol::{JobSecret, JobSecrets, JobVariable, Secret};
-use courser_secrets::Surroundings;
+use courser_protocol::{JobSecret, Secret};
+use courser_secrets::{Request, Surroundings};
 use tokio_util::sync::CancellationToken;
 
 use super::jwt;
@@ -58,9 +58,8 @@ const OF_FLAGS: &str = "secret";
 
 /// What was asked for.
 pub(super) struct Asked {
-    pub(super) secrets: JobSecrets,
-    /// Expanded, for references in them.
-    variables: HashMap<String, Secret>,
+    /// As the runner would resolve it.
+    pub(super) request: Request,
     pub(super) surroundings: Surroundings,
     handed_out: Option<HandedOut>,
 }
@@ -83,26 +82,28 @@ impl Asked {
         match (job, &vault.vault) {
             (Some(job), None) => {
                 let handed_out = HandedOut::of(job, pipeline, stop, session).await?;
-                let Some(secrets) = handed_out.payload.secrets.clone() else {
-                    handed_out.finish().await?;
-                    let message = format!("{job:?} asks for no secrets: it has no `secrets:`");
-                    return Err(Failure::new(Code::Failed, message));
-                };
+                match request_of(&handed_out, job) {
+                    Ok(request) => Ok(Self {
+                        request,
+                        surroundings,
+                        handed_out: Some(handed_out),
+                    }),
+                    Err(failure) => {
+                        handed_out.finish().await?;
+                        Err(failure)
+                    }
+                }
+            }
+            (None, Some(short)) => {
+                let secret = (OF_FLAGS.to_owned(), vault.secret(short)?);
+                let secrets = [secret].into_iter().collect();
                 Ok(Self {
-                    secrets,
-                    variables: expanded(&handed_out.payload.variables),
+                    // What flags say is meant as it stands.
+                    request: Request::new(&secrets, str::to_owned),
                     surroundings,
-                    handed_out: Some(handed_out),
+                    handed_out: None,
                 })
             }
-            (None, Some(short)) => Ok(Self {
-                secrets: [(OF_FLAGS.to_owned(), vault.secret(short)?)]
-                    .into_iter()
-                    .collect(),
-                variables: HashMap::new(),
-                surroundings,
-                handed_out: None,
-            }),
             (None, None) => {
                 let message = "neither a job is named nor a secret";
                 Err(Failure::new(Code::Usage, message)
@@ -115,17 +116,6 @@ impl Asked {
         }
     }
 
-    /// The value of a reference.
-    pub(super) fn expand(&self, text: &str) -> String {
-        // What flags say is meant as it stands.
-        if self.handed_out.is_none() {
-            return text.to_owned();
-        }
-        courser_job::expand(text, |name| {
-            self.variables.get(name).map(|value| value.expose().into())
-        })
-    }
-
     /// The issuer of its tokens may go.
     pub(super) async fn finish(self) -> Result<(), Failure> {
         match self.handed_out {
@@ -133,6 +123,26 @@ impl Asked {
             None => Ok(()),
         }
     }
+}
+
+/// The secrets of a job with its variables and feature flags, read as the runner reads them.
+fn request_of(handed_out: &HandedOut, name: &str) -> Result<Request, Failure> {
+    let context = RunnerContext {
+        directories: DirectoryLayout {
+            builds: handed_out.directory(),
+            cache: handed_out.directory(),
+            shared_builds: false,
+        },
+        ..RunnerContext::default()
+    };
+    let job = Job::accept(handed_out.payload.clone(), context).map_err(|rejected| {
+        let message = format!("a runner would refuse {name:?}: {}", rejected.message);
+        Failure::new(Code::Failed, message)
+    })?;
+    Request::of(&job).ok_or_else(|| {
+        let message = format!("{name:?} asks for no secrets: it has no `secrets:`");
+        Failure::new(Code::Failed, message)
+    })
 }
 
 impl VaultOptions {
@@ -169,24 +179,4 @@ impl VaultOptions {
             ..JobSecret::default()
         })
     }
-}
-
-/// A job's variables by name, each expanded once with the others, as the runner does.
-fn expanded(variables: &[JobVariable]) -> HashMap<String, Secret> {
-    let plain: HashMap<&str, &str> = variables
-        .iter()
-        .map(|variable| (variable.key.as_str(), variable.value.expose()))
-        .collect();
-    let look_up = |name: &str| plain.get(name).map(|value| (*value).into());
-    variables
-        .iter()
-        .map(|variable| {
-            let value = variable.value.expose();
-            let value = match variable.raw {
-                true => value.to_owned(),
-                false => courser_job::expand(value, look_up),
-            };
-            (variable.key.clone(), Secret::new(value))
-        })
-        .collect()
 }

@@ -88,13 +88,13 @@ async fn fetch(
     name: Option<&str>,
     stop: &CancellationToken,
 ) -> Result<Secret, Failure> {
-    let mut all = asked.secrets.iter();
+    let mut all = asked.request.secrets();
     let wanted = match name {
         None => all.next(),
         Some(name) => all.find(|(known, _)| *known == name),
     };
     let Some((name, secret)) = wanted else {
-        let names: Vec<&str> = asked.secrets.iter().map(|(name, _)| name).collect();
+        let names: Vec<&str> = asked.request.secrets().map(|(name, _)| name).collect();
         let message = format!("the job has no secret {:?}", name.unwrap_or_default());
         return Err(
             Failure::new(Code::Usage, message).hint(format!("it has: {}", names.join(", ")))
@@ -104,7 +104,8 @@ async fn fetch(
     // What is too long for a variable is none here.
     secret.file = Some(true);
     let alone: JobSecrets = [(name.to_owned(), secret)].into_iter().collect();
-    let request = Request::new(&alone, |text| asked.expand(text));
+    // Its references are replaced already.
+    let request = Request::new(&alone, str::to_owned);
     let leases = Leases::default();
     let got = resolve(&request, &asked.surroundings, &leases, stop, &|_| {}).await;
     let is_leased = leases.held().iter().any(|held| !held.leases.is_empty());

@@ -3,18 +3,16 @@
 //! A role always binds issuer and project. What is there of another issuer is left alone; of this one it is only
 //! added to.
 
-mod server;
-
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use self::server::Server;
 use super::clouds::{commented, quoted};
 use super::{Subject, Trust};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::stdout::print_text;
+use crate::vault_server::VaultServer;
 
 /// Claims that every role binds, to what issuer and project are.
 const ALWAYS_BOUND: [&str; 2] = ["iss", "project_path"];
@@ -166,7 +164,7 @@ JSON
 
     /// Reads and refuses first, and writes only then.
     async fn write(&self, subject: &Subject, session: &Session) -> Result<(), Failure> {
-        let server = Server::of(session)?;
+        let server = VaultServer::of(session, "--write")?;
         let (mount, role_name) = (&self.mount, self.role_name(subject));
         let audience = match &subject.audience {
             Some(audience) => audience.clone(),

@@ -1,4 +1,4 @@
-//! The Vault or OpenBao that is written to, as the environment names it.
+//! The Vault or OpenBao that the environment names, asked as whoever has the token in it.
 
 use std::time::Duration;
 
@@ -17,16 +17,17 @@ const LARGEST: usize = 1 << 20;
 /// For one call.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server that is written to, as the environment names it.
-pub(super) struct Server {
+/// A server with somebody's token.
+pub(crate) struct VaultServer {
     client: Client,
-    pub(super) address: Url,
+    pub(crate) address: Url,
     token: String,
     namespace: Option<String>,
 }
 
-impl Server {
-    pub(super) fn of(session: &Session) -> Result<Self, Failure> {
+impl VaultServer {
+    /// That of `VAULT_ADDR`, with `VAULT_TOKEN` and `VAULT_NAMESPACE`; `BAO_*` come first. `what` needs it.
+    pub(crate) fn of(session: &Session, what: &str) -> Result<Self, Failure> {
         let variables = &session.environment.variables;
         let given = |suffix: &str| {
             let named = ["BAO", "VAULT"].map(|prefix| variables.get(&format!("{prefix}_{suffix}")));
@@ -39,7 +40,7 @@ impl Server {
         let missing = |suffix: &str| {
             Failure::new(
                 Code::Usage,
-                format!("--write needs VAULT_{suffix} (or BAO_{suffix})"),
+                format!("{what} needs VAULT_{suffix} (or BAO_{suffix})"),
             )
         };
         let address = given("ADDR").ok_or_else(|| missing("ADDR"))?;
@@ -59,8 +60,17 @@ impl Server {
         })
     }
 
+    /// The same in another namespace; empty: in none.
+    pub(crate) fn in_namespace(self, namespace: &str) -> Self {
+        let namespace = namespace.trim_matches('/');
+        Self {
+            namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+            ..self
+        }
+    }
+
     /// `None`: there is nothing.
-    pub(super) async fn read(&self, path: &str) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn read(&self, path: &str) -> Result<Option<Value>, Failure> {
         let (status, body) = self.ask(Method::GET, path, None).await?;
         match status {
             200 => Ok(Some(body)),
@@ -69,7 +79,7 @@ impl Server {
         }
     }
 
-    pub(super) async fn write(&self, path: &str, value: &Value) -> Result<(), Failure> {
+    pub(crate) async fn write(&self, path: &str, value: &Value) -> Result<(), Failure> {
         let (status, body) = self.ask(Method::POST, path, Some(value)).await?;
         match status {
             200..=299 => Ok(()),
@@ -77,7 +87,7 @@ impl Server {
         }
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Result<(), Failure> {
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         let (status, body) = self.ask(Method::DELETE, path, None).await?;
         match status {
             200..=299 => Ok(()),
