@@ -1,20 +1,17 @@
-//! `courser exec` of a pipeline with secrets of Google, Azure and AWS: strict fakes, reached by the clouds' own names,
-//! verify the ID tokens that the local issuer signs.
+//! `courser exec` of a job with secrets of Google, Azure and AWS beside those of a Vault: strict fakes, reached by the
+//! clouds' own names, and a real OpenBao verify the ID tokens that the local issuer signs.
 
-use courser_testkit::clouds::aws::{Account, Aws, Content};
-use courser_testkit::clouds::azure::{Azure, Tenant};
-use courser_testkit::clouds::google::{Google, Project};
-use courser_testkit::clouds::{aws, azure, google};
+use std::net::Ipv4Addr;
+
 use courser_testkit::id_token::Federation;
 use courser_testkit::pki::Authority;
 use courser_testkit::proxy::FakeProxy;
+use courser_testkit::servers::OpenBao;
 
+use crate::clouds::{AUDIENCE, Clouds, VAULT};
 use crate::world::{World, run};
 
 const ISSUER: &str = "https://courser.example.com";
-const AUDIENCE: &str = "https://clouds.example.com";
-const SUBJECT: &str = "project_path:group/app:ref_type:branch:ref:main";
-const ROLE: &str = "arn:aws:iam::123456789012:role/ci";
 
 const PIPELINE: &str = "\
 variables:
@@ -26,6 +23,7 @@ variables:
   AZURE_TENANT_ID: tenant
   AWS_REGION: eu-west-1
   AWS_ROLE_ARN: arn:aws:iam::123456789012:role/ci
+  VAULT_AUTH_ROLE: app
 read:
   id_tokens:
     CLOUD_ID_TOKEN: {aud: https://clouds.example.com}
@@ -41,12 +39,17 @@ read:
       aws_secrets_manager: app/db#password
       file: false
       token: $CLOUD_ID_TOKEN
+    VAULT_PASSWORD:
+      vault: app/password@ops
+      file: false
+      token: $CLOUD_ID_TOKEN
   script:
-    - test \"$GOOGLE_KEY $(cat \"$AZURE_CERT\") $AWS_PASSWORD\" = \"of-google of-azure of-\"\"aws\" && echo all three
+    - test \"$GOOGLE_KEY $(cat \"$AZURE_CERT\")\" = \"value-of-\"\"google value-of-\"\"azure\"
+    - test \"$AWS_PASSWORD $VAULT_PASSWORD\" = \"value-of-\"\"aws value-of-\"\"vault\" && echo all four
 ";
 
 #[test]
-fn three_clouds_believe_the_local_issuer() {
+fn s02_each_provider_is_asked_for_its_own_secret() {
     let world = World::new();
     world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
     let url = "https://gitlab.example.com/group/app.git";
@@ -58,74 +61,19 @@ fn three_clouds_believe_the_local_issuer() {
         audiences: vec![AUDIENCE.to_owned()],
         keys: serde_json::from_str(&keys.stdout).expect("a key set"),
     };
-
-    let root = Authority::root("Root of the clouds").issue();
-    let [sts, secrets_manager] = Aws::names("eu-west-1");
-    let mut names = vec![
-        Azure::AUTHORITY,
-        "unit.vault.azure.net",
-        &sts,
-        &secrets_manager,
-    ];
-    names.extend(Google::NAMES);
-    let leaf = root.server(&names).issue();
-    let google = Google::start(
-        &leaf,
-        Project {
-            number: "1234".to_owned(),
-            pool: "pool".to_owned(),
-            provider: "prov".to_owned(),
-            federation: federation.clone(),
-            project_path: Some("group/app".to_owned()),
-            secrets: vec![google::Secret {
-                name: "projects/1234/secrets/api-key".to_owned(),
-                versions: vec![Some(b"of-google".to_vec())],
-                readers: vec![SUBJECT.to_owned()],
-            }],
-        },
-    );
-    let azure = Azure::start(
-        &leaf,
-        Tenant {
-            id: "tenant".to_owned(),
-            client_id: "client".to_owned(),
-            federation: federation.clone(),
-            subject: SUBJECT.to_owned(),
-            vault: "unit.vault.azure.net".to_owned(),
-            resource: "https://vault.azure.net".to_owned(),
-            secrets: vec![azure::Secret {
-                name: "cert".to_owned(),
-                versions: vec![("v1".to_owned(), Some("of-azure".to_owned()))],
-            }],
-            may_read: true,
-        },
-    );
-    let aws = Aws::start(
-        &leaf,
-        Account {
-            region: "eu-west-1".to_owned(),
-            federation,
-            role_arn: ROLE.to_owned(),
-            subjects: vec![SUBJECT.to_owned()],
-            user: None,
-            secrets: vec![aws::Secret {
-                name: "app/db".to_owned(),
-                arn: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app/db-AbCdEf"
-                    .to_owned(),
-                versions: vec![(
-                    "v1".to_owned(),
-                    Content::Text(r#"{"password":"of-aws"}"#.to_owned()),
-                )],
-                readable: true,
-            }],
-        },
-    );
+    let Clouds {
+        root,
+        google,
+        azure,
+        aws,
+    } = Clouds::start(&federation, "group/app", VAULT);
     let routes = [google.routes(), azure.routes(), aws.routes()].concat();
     let routes: Vec<_> = routes
         .iter()
         .map(|(name, address)| (name.as_str(), *address))
         .collect();
     let proxy = FakeProxy::start(&routes, None);
+    let bao = vault(&world);
 
     let ended = run(world
         .courser(["exec", "-C", "project", "--oidc-issuer", ISSUER])
@@ -134,18 +82,41 @@ fn three_clouds_believe_the_local_issuer() {
             world.write("home/clouds.pem", root.certificate_pem()),
         )
         .env("HTTPS_PROXY", format!("http://{}", proxy.address()))
+        .args(["--variable", &format!("VAULT_SERVER_URL={}", bao.url())])
+        .env("VAULT_CACERT", bao.ca_file())
         .env("NO_PROXY", "127.0.0.1"));
     assert_eq!(ended.code(), 0, "{}", ended.all());
-    assert!(ended.stdout.contains("all three"), "{}", ended.all());
-    for secret in ["of-google of", "eyJ", "ya29.", "fake-entra", "fake-aws"] {
-        assert!(
-            !ended
-                .all()
-                .replace("\"of-google of-azure of-\"", "")
-                .contains(secret),
-            "{}",
-            ended.all()
-        );
+    assert!(ended.stdout.contains("all four"), "{}", ended.all());
+    for (secret, resolver) in [
+        ("GOOGLE_KEY", "gcp_secret_manager"),
+        ("AZURE_CERT", "azure-key-vault"),
+        ("AWS_PASSWORD", "aws_secrets_manager"),
+        ("VAULT_PASSWORD", "vault"),
+    ] {
+        let lines = ended
+            .stdout
+            .lines()
+            .map(|line| line.trim_start_matches("read | "));
+        let mut lines =
+            lines.skip_while(|line| *line != format!("Resolving secret \"{secret}\"..."));
+        let next = format!("Using \"{resolver}\" secret resolver...");
+        assert_eq!(lines.nth(1), Some(next.as_str()), "{}", ended.all());
+    }
+    // A login and a read each; Azure's vault is asked first what it wants.
+    let requests = [google.requests(), azure.requests(), aws.requests()];
+    assert_eq!(requests.map(|all| all.len()), [2, 3, 2]);
+    assert_eq!(bao.accessors(), [""; 0]);
+    for secret in [
+        "value-of-google",
+        "value-of-azure",
+        "value-of-aws",
+        "value-of-vault",
+        "eyJ",
+        "ya29.",
+        "fake-entra",
+        "fake-aws",
+    ] {
+        assert!(!ended.all().contains(secret), "{secret}: {}", ended.all());
     }
     // AWS takes the job's number, its project's and the host for the session.
     let sessions = aws.sessions();
@@ -199,4 +170,24 @@ fn three_clouds_believe_the_local_issuer() {
     ] {
         assert!(refused.stdout.contains(text), "{text}: {}", refused.all());
     }
+}
+
+/// A server that has been told of the project's issuer, and has one secret for it.
+fn vault(world: &World) -> OpenBao {
+    let authority = Authority::root("Vault").issue();
+    let leaf = authority.server(&["127.0.0.1"]).issue();
+    let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+    bao.bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
+    let put = ["kv", "put", "-mount=ops", "app", "password=value-of-vault"];
+    bao.bao(&put, "");
+    bao.policy("app", "path \"ops/data/app\" { capabilities = [\"read\"] }");
+    let written = run(world
+        .courser(["coordinator", "oidc", "vault", "--write", "-C", "project"])
+        .args(["--role", "app", "--policy", "app", "--aud", AUDIENCE])
+        .args(["--oidc-issuer", ISSUER])
+        .env("VAULT_ADDR", bao.url())
+        .env("VAULT_TOKEN", bao.root_token())
+        .env("VAULT_CACERT", bao.ca_file()));
+    assert_eq!(written.code(), 0, "{}", written.all());
+    bao
 }

@@ -1,10 +1,11 @@
 //! `courser exec` of a pipeline with `id_tokens:` and `secrets:` against a real OpenBao: what the two commands of
-//! `courser coordinator oidc vault --write` and `courser exec` make of it (S2 to S6, S8 to S16, S26).
+//! `courser coordinator oidc vault --write` and `courser exec` make of it (S3 to S6, S8 to S14, S17, S26).
 
 use std::net::Ipv4Addr;
 
 use courser_testkit::pki::Authority;
 use courser_testkit::servers::OpenBao;
+use serde_json::{Value, json};
 
 use crate::world::{Finished, World, run};
 
@@ -16,17 +17,18 @@ short:
     DB_PASSWORD: {vault: production/db/password@ops, file: false, token: $VAULT_ID_TOKEN}
     DB_FILE: {vault: production/db/password@ops, token: $VAULT_ID_TOKEN}
     OF_DEFAULT_ENGINE: {vault: some/where/field, file: false}
-    GENERIC: {vault: {engine: {name: generic, path: legacy}, path: app, field: token}, file: false}
+    ARTIFACTORY: {vault: {engine: {name: generic, path: artifactory}, path: production/jfrog, field: access_token}, file: false}
+    OLD: {vault: {engine: {name: kv-v1, path: legacy}, path: app, field: token}, file: false}
   script:
     - test \"$DB_PASSWORD\" = \"$(cat \"$DB_FILE\")\" && echo same
-    - test \"${#DB_PASSWORD} ${#OF_DEFAULT_ENGINE} ${#GENERIC}\" = \"18 5 3\" && echo lengths
+    - test \"${#DB_PASSWORD} ${#OF_DEFAULT_ENGINE} ${#ARTIFACTORY} ${#OLD}\" = \"18 5 4 3\" && echo lengths
     - echo \"the password is $DB_PASSWORD\"
 without:
   script: test -z \"$DB_PASSWORD$DB_FILE\" && echo none
 ";
 
 #[test]
-fn s03_s04_s05_s06_s08_to_s14_secrets_of_a_local_pipeline_come_from_a_real_server() {
+fn s03_s04_s05_s06_s08_to_s14_s17_s26_secrets_of_a_local_pipeline_come_from_a_real_server() {
     let world = World::new();
     world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
     let url = "https://gitlab.example.com/group/app.git";
@@ -34,7 +36,12 @@ fn s03_s04_s05_s06_s08_to_s14_secrets_of_a_local_pipeline_come_from_a_real_serve
     let authority = Authority::root("Vault").issue();
     let leaf = authority.server(&["127.0.0.1"]).issue();
     let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
-    for (mount, version) in [("ops", "2"), ("kv-v2", "2"), ("legacy", "1")] {
+    for (mount, version) in [
+        ("ops", "2"),
+        ("kv-v2", "2"),
+        ("legacy", "1"),
+        ("artifactory", "1"),
+    ] {
         let path = format!("-path={mount}");
         bao.bao(
             &[
@@ -62,6 +69,10 @@ fn s03_s04_s05_s06_s08_to_s14_secrets_of_a_local_pipeline_come_from_a_real_serve
         "",
     );
     bao.bao(&["kv", "put", "-mount=legacy", "app", "token=abc"], "");
+    bao.bao(
+        &["write", "artifactory/production/jfrog", "access_token=abcd"],
+        "",
+    );
     // S26: the documented cross-check of the short form.
     let checked = bao.bao(
         &[
@@ -78,7 +89,8 @@ fn s03_s04_s05_s06_s08_to_s14_secrets_of_a_local_pipeline_come_from_a_real_serve
         "app",
         "path \"ops/data/production/*\" { capabilities = [\"read\"] }\n\
          path \"kv-v2/data/*\" { capabilities = [\"read\"] }\n\
-         path \"legacy/*\" { capabilities = [\"read\"] }",
+         path \"legacy/*\" { capabilities = [\"read\"] }\n\
+         path \"artifactory/production/*\" { capabilities = [\"read\"] }",
     );
     let oidc = [
         "coordinator",
@@ -124,6 +136,16 @@ fn s03_s04_s05_s06_s08_to_s14_secrets_of_a_local_pipeline_come_from_a_real_serve
         "{}",
         failed.all()
     );
+    // With one on the server it is that role's policies that count.
+    let config = bao.bao(&["read", "-format=json", "auth/jwt/config"], "");
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    let config = json!({
+        "jwt_validation_pubkeys": config["data"]["jwt_validation_pubkeys"],
+        "bound_issuer": config["data"]["bound_issuer"], "default_role": "group-app",
+    });
+    bao.bao(&["write", "auth/jwt/config", "-"], &config.to_string());
+    let done = exec(&[]);
+    assert_eq!(done.code(), 0, "S10: {}", done.all());
     let refused = exec(&[
         "--variable",
         "VAULT_AUTH_ROLE=group-app",

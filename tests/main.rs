@@ -2,6 +2,7 @@
 //!
 //! One test crate, because every test binary costs link time. Nothing here reaches beyond loopback.
 
+mod clouds;
 mod coordinator_serve;
 mod docker_engine;
 mod downstream;

@@ -1,99 +1,37 @@
 //! `secrets:` of jobs from Google, Azure and AWS, which strict fakes stand for (`secrets.md` 7 to 9).
 
 use courser_testkit::World;
-use courser_testkit::clouds::aws::{Account, Aws, Content};
-use courser_testkit::clouds::azure::{Azure, Tenant};
-use courser_testkit::clouds::google::{Google, Project};
-use courser_testkit::clouds::{aws, azure, google};
 use courser_testkit::id_token::Issuer;
-use courser_testkit::pki::Authority;
 use serde_json::{Value, json};
 
 use super::scene::{Scene, failed, success};
+use crate::clouds::{self, AUDIENCE, ROLE};
 use crate::wire::gitlab::add;
-
-const AUDIENCE: &str = "https://clouds.example.com";
-const SUBJECT: &str = "project_path:group/project:ref_type:branch:ref:main";
-const ROLE: &str = "arn:aws:iam::123456789012:role/ci";
 
 /// A scene with one cloud of each kind, of which the runner's configuration knows.
 struct Clouds {
     scene: Scene,
-    google: Google,
-    azure: Azure,
-    aws: Aws,
+    there: clouds::Clouds,
     token: String,
     _files: World,
 }
 
 impl Clouds {
     fn new() -> Self {
-        let root = Authority::root("Root of the clouds").issue();
-        let leaf = root.server(&["127.0.0.1"]).issue();
         let issuer = Issuer::new("https://gitlab.example.com");
         let federation = issuer.federation(&[AUDIENCE]);
-        let google = Google::start(
-            &leaf,
-            Project {
-                number: "1234".to_owned(),
-                pool: "pool".to_owned(),
-                provider: "prov".to_owned(),
-                federation: federation.clone(),
-                project_path: Some("group/project".to_owned()),
-                secrets: vec![google::Secret {
-                    name: "projects/1234/secrets/api-key".to_owned(),
-                    versions: vec![Some(b"value-of-google".to_vec())],
-                    readers: vec![SUBJECT.to_owned()],
-                }],
-            },
-        );
-        let azure = Azure::start(
-            &leaf,
-            Tenant {
-                id: "tenant".to_owned(),
-                client_id: "client".to_owned(),
-                federation: federation.clone(),
-                subject: SUBJECT.to_owned(),
-                vault: "127.0.0.1".to_owned(),
-                resource: "https://vault.azure.net".to_owned(),
-                secrets: vec![azure::Secret {
-                    name: "cert".to_owned(),
-                    versions: vec![("v1".to_owned(), Some("value-of-azure".to_owned()))],
-                }],
-                may_read: true,
-            },
-        );
-        let secret = |name: &str, readable: bool| aws::Secret {
-            name: name.to_owned(),
-            arn: format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf"),
-            versions: vec![(
-                "v1".to_owned(),
-                Content::Text(r#"{"password":"value-of-aws","port":1000000}"#.to_owned()),
-            )],
-            readable,
-        };
-        let aws = Aws::start(
-            &leaf,
-            Account {
-                region: "eu-west-1".to_owned(),
-                federation,
-                role_arn: ROLE.to_owned(),
-                subjects: vec![SUBJECT.to_owned()],
-                user: None,
-                secrets: vec![secret("app/db", true), secret("forbidden", false)],
-            },
-        );
+        let there = clouds::Clouds::start(&federation, "group/project", "127.0.0.1");
         let mut scene = Scene::new();
         let files = World::new();
-        let ca = files.write("ca.pem", root.certificate_pem());
+        let ca = files.write("ca.pem", there.root.certificate_pem());
         scene.configure(&format!(
             "  tls-ca-file = \"{}\"\n[runners.trust]\njob_tools = false\n[runners.secrets.google]\nsts_url = \"{google}\"\nsecret_manager_url = \"{google}\"\n\
              [runners.secrets.azure]\nauthority_url = \"{azure}\"\ntrusted_vaults = [\"{azure}\"]\n\
              [runners.secrets.aws]\nsts_url = \"{aws}\"\nsecrets_manager_url = \"{aws}\"\n",
             ca.display(),
-            google = google.url(),
-            azure = azure.url(),
-            aws = aws.url(),
+            google = there.google.url(),
+            azure = there.azure.url(),
+            aws = there.aws.url(),
         ));
         let token = issuer.token(AUDIENCE);
         scene.secret("the ID token", &token);
@@ -107,9 +45,7 @@ impl Clouds {
         }
         Self {
             scene,
-            google,
-            azure,
-            aws,
+            there,
             token,
             _files: files,
         }
@@ -143,7 +79,7 @@ fn a_job_has_secrets_of_three_clouds() {
         "AWS_PASSWORD": Clouds::aws_secret("app/db", "password"),
         "AWS_PORT": Clouds::aws_secret("app/db", "port"),
         "AZURE_FILE": {"azure_key_vault": {"name": "cert", "version": null, "server": {
-            "url": clouds.azure.url(), "client_id": "client", "tenant_id": "tenant", "jwt": "$CLOUD_ID_TOKEN",
+            "url": clouds.there.azure.url(), "client_id": "client", "tenant_id": "tenant", "jwt": "$CLOUD_ID_TOKEN",
         }}},
         "GOOGLE_KEY": {"gcp_secret_manager": {"name": "api-key", "version": "latest", "server": {
             "project_number": "1234", "workload_identity_federation_pool_id": "pool",
@@ -189,12 +125,12 @@ fn a_job_has_secrets_of_three_clouds() {
     . <green>Job succeeded</>
     "#);
     assert_eq!(job.outcome(), success());
-    let sessions = clouds.aws.sessions();
+    let sessions = clouds.there.aws.sessions();
     assert_eq!((sessions.len(), sessions[0].name.as_str()), (1, "ci-1"));
     let requests = [
-        clouds.google.requests().len(),
-        clouds.azure.requests().len(),
-        clouds.aws.requests().len(),
+        clouds.there.google.requests().len(),
+        clouds.there.azure.requests().len(),
+        clouds.there.aws.requests().len(),
     ];
     assert_eq!(requests, [2, 3, 2]);
 }
@@ -236,5 +172,5 @@ fn the_machines_identity_is_not_a_jobs() {
     );
     assert!(!text.contains("never"), "{text}");
     assert_eq!(job.outcome(), failed("runner_configuration_error", 0));
-    assert!(clouds.aws.requests().is_empty());
+    assert!(clouds.there.aws.requests().is_empty());
 }

@@ -324,15 +324,15 @@ async fn batch_tokens_work_and_are_left_to_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_is_used_for_login_reading_and_revocation() {
+async fn s12_s26_a_namespace_is_that_of_login_read_revocation_and_cross_check() {
     let server = Server::new();
     let bao = &server.bao;
-    bao.bao(&["namespace", "create", "team1"], "");
+    bao.bao(&["namespace", "create", "admin"], "");
     let within = |arguments: &[&str], input: &str| {
         let (command, rest) = arguments.split_at(if arguments[0] == "write" { 1 } else { 2 });
         let all: Vec<&str> = command
             .iter()
-            .chain(&["-namespace=team1"])
+            .chain(&["-namespace=admin"])
             .chain(rest)
             .copied()
             .collect();
@@ -349,14 +349,29 @@ async fn a_namespace_is_used_for_login_reading_and_revocation() {
     );
     within(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
     within(
-        &["kv", "put", "-mount=ops", "db", "password=of-the-team"],
+        &[
+            "kv",
+            "put",
+            "-mount=ops",
+            "production/db",
+            "password=of-the-team",
+        ],
         "",
     );
-    let mut secret = server.secret(OPS, "db", "password");
-    secret["vault"]["server"]["namespace"] = json!("/team1/");
+    let mut secret = server.secret(OPS, "production/db", "password");
+    secret["vault"]["server"]["namespace"] = json!("/admin/");
     let found = resolved(&request(json!({"S": secret})), &server.surroundings).await;
     assert_eq!(found.pairs(), [("S", "of-the-team")]);
     assert_eq!(found.leases.revoke(&server.surroundings).await.tokens, 1);
+    let documented = [
+        "kv",
+        "get",
+        "-field=password",
+        "-namespace=admin",
+        "-mount=ops",
+        "production/db",
+    ];
+    assert_eq!(bao.bao(&documented, "").trim_end(), "of-the-team");
     secret["vault"]["server"]["namespace"] = json!("none");
     let lost = resolved(&request(json!({"S": secret})), &server.surroundings).await;
     assert!(

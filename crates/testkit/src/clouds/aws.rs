@@ -1,7 +1,6 @@
 //! AWS: the security token service (web identity) and Secrets Manager (`secrets.md` 9).
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -9,11 +8,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::sigv4::{claim, is_signed};
-use super::{Faults, field, form, is_for};
+use super::{Cloud, Faults, Listening, field, form, is_for};
 use crate::http_message::Request;
 use crate::id_token::{Federation, TokenFault};
 use crate::pki::Issued;
-use crate::server::{FakeServer, Reply, locked};
+use crate::server::{Reply, locked};
 
 const REQUEST_ID: &str = "4b6ad5a0-0000-4000-8000-000000000000";
 const TARGET: &str = "secretsmanager.GetSecretValue";
@@ -69,12 +68,10 @@ pub enum Content {
 }
 
 /// A running fake.
-pub struct Aws {
-    server: FakeServer,
-    inner: Arc<Inner>,
-}
+pub type Aws = Listening<Services>;
 
-struct Inner {
+/// Token service and Secrets Manager of one account.
+pub struct Services {
     account: Account,
     faults: Faults<Step>,
     sessions: Mutex<Vec<Session>>,
@@ -96,16 +93,12 @@ pub struct Session {
 impl Aws {
     /// Starts it with a certificate for [`Self::names`].
     pub fn start(leaf: &Issued, account: Account) -> Self {
-        let inner = Arc::new(Inner {
+        let services = Services {
             account,
             faults: Faults::default(),
             sessions: Mutex::default(),
-        });
-        let shared = Arc::clone(&inner);
-        Self {
-            server: FakeServer::https(leaf, move |request| shared.answer(request)),
-            inner,
-        }
+        };
+        Self::over_tls(leaf, services)
     }
 
     /// The hosts of a region.
@@ -113,40 +106,23 @@ impl Aws {
         ["sts", "secretsmanager"].map(|service| format!("{service}.{region}.amazonaws.com"))
     }
 
-    /// `host:port`s that lead here.
-    pub fn routes(&self) -> Vec<(String, SocketAddr)> {
-        Self::names(&self.inner.account.region)
-            .map(|host| (format!("{host}:443"), self.server.address()))
-            .into()
-    }
-
-    /// Its base URL, for both services.
-    pub fn url(&self) -> String {
-        self.server.url("")
-    }
-
-    /// Answers the next requests of a step so.
-    pub fn next(&self, step: Step, replies: Vec<Reply>) {
-        self.inner.faults.queue(step, replies);
-    }
-
-    /// Answers all requests of a step so.
-    pub fn always(&self, step: Step, reply: Reply) {
-        self.inner.faults.keep(step, reply);
-    }
-
-    /// What was received.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
     /// Sessions that were given out.
     pub fn sessions(&self) -> Vec<Session> {
-        locked(&self.inner.sessions).clone()
+        locked(&self.cloud.sessions).clone()
     }
 }
 
-impl Inner {
+impl Cloud for Services {
+    type Step = Step;
+
+    fn faults(&self) -> &Faults<Step> {
+        &self.faults
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        Aws::names(&self.account.region).into()
+    }
+
     fn answer(&self, request: &Request) -> Reply {
         let [sts, secrets_manager] = Aws::names(&self.account.region);
         if (request.method.as_str(), request.path.as_str()) != ("POST", "/") {
@@ -165,7 +141,9 @@ impl Inner {
             Reply::status(404)
         }
     }
+}
 
+impl Services {
     fn assume(&self, request: &Request) -> Reply {
         let Some(form) = form(request) else {
             return sts_error(400, "MalformedInput", "Request is not a form");

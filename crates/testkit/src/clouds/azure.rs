@@ -1,16 +1,15 @@
 //! Azure: the token endpoint of Entra ID (federated credentials) and Key Vault (`secrets.md` 8).
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Faults, field, form, is_for};
+use super::{Cloud, Faults, Listening, field, form, is_for};
 use crate::http_message::Request;
 use crate::id_token::{Federation, TokenFault};
 use crate::pki::Issued;
-use crate::server::{FakeServer, Reply, locked};
+use crate::server::{Reply, locked};
 
 const ENTRA: &str = "login.microsoftonline.com";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -57,12 +56,10 @@ pub struct Secret {
 }
 
 /// A running fake.
-pub struct Azure {
-    server: FakeServer,
-    inner: Arc<Inner>,
-}
+pub type Azure = Listening<Services>;
 
-struct Inner {
+/// Token endpoint and vault of one tenant.
+pub struct Services {
     tenant: Tenant,
     faults: Faults<Step>,
     /// Access tokens that were given out, with their scope.
@@ -75,53 +72,32 @@ impl Azure {
 
     /// Starts it with a certificate for [`Self::AUTHORITY`], the vault and 127.0.0.1.
     pub fn start(leaf: &Issued, tenant: Tenant) -> Self {
-        let inner = Arc::new(Inner {
+        let services = Services {
             tenant,
             faults: Faults::default(),
             tokens: Mutex::default(),
-        });
-        let shared = Arc::clone(&inner);
-        Self {
-            server: FakeServer::https(leaf, move |request| shared.answer(request)),
-            inner,
-        }
-    }
-
-    /// `host:port`s that lead here.
-    pub fn routes(&self) -> Vec<(String, SocketAddr)> {
-        [ENTRA, &self.inner.tenant.vault]
-            .map(|host| (format!("{host}:443"), self.server.address()))
-            .into()
-    }
-
-    /// Its base URL, for both services.
-    pub fn url(&self) -> String {
-        self.server.url("")
-    }
-
-    /// Answers the next requests of a step so.
-    pub fn next(&self, step: Step, replies: Vec<Reply>) {
-        self.inner.faults.queue(step, replies);
-    }
-
-    /// Answers all requests of a step so.
-    pub fn always(&self, step: Step, reply: Reply) {
-        self.inner.faults.keep(step, reply);
-    }
-
-    /// What was received.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
+        };
+        Self::over_tls(leaf, services)
     }
 
     /// Access tokens that were given out.
     pub fn tokens(&self) -> Vec<String> {
-        let tokens = locked(&self.inner.tokens);
+        let tokens = locked(&self.cloud.tokens);
         tokens.iter().map(|(token, _)| token.clone()).collect()
     }
 }
 
-impl Inner {
+impl Cloud for Services {
+    type Step = Step;
+
+    fn faults(&self) -> &Faults<Step> {
+        &self.faults
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        [ENTRA, &self.tenant.vault].map(str::to_owned).into()
+    }
+
     fn answer(&self, request: &Request) -> Reply {
         let vault = self.tenant.vault.as_str();
         match request
@@ -151,7 +127,9 @@ impl Inner {
             ),
         }
     }
+}
 
+impl Services {
     fn token(&self, tenant: &str, request: &Request) -> Reply {
         if tenant != self.tenant.id {
             let text = format!(

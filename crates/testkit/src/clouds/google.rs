@@ -1,18 +1,17 @@
 //! Google: the security token service (workload identity federation) and Secret Manager (`secrets.md` 7).
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Faults, is_for};
+use super::{Cloud, Faults, Listening, is_for};
 use crate::http_message::Request;
 use crate::id_token::{Federation, TokenFault};
 use crate::pki::Issued;
-use crate::server::{FakeServer, Reply, locked};
+use crate::server::{Reply, locked};
 
 const STS: &str = "sts.googleapis.com";
 const SECRET_MANAGER: &str = "secretmanager.googleapis.com";
@@ -57,12 +56,10 @@ pub struct Secret {
 }
 
 /// A running fake.
-pub struct Google {
-    server: FakeServer,
-    inner: Arc<Inner>,
-}
+pub type Google = Listening<Services>;
 
-struct Inner {
+/// Token service and Secret Manager of one project.
+pub struct Services {
     project: Project,
     faults: Faults<Step>,
     /// Access tokens that were given out, with their subjects.
@@ -72,56 +69,35 @@ struct Inner {
 impl Google {
     /// Starts it with a certificate for the names of [`Self::NAMES`].
     pub fn start(leaf: &Issued, project: Project) -> Self {
-        let inner = Arc::new(Inner {
+        let services = Services {
             project,
             faults: Faults::default(),
             tokens: Mutex::default(),
-        });
-        let shared = Arc::clone(&inner);
-        Self {
-            server: FakeServer::https(leaf, move |request| shared.answer(request)),
-            inner,
-        }
+        };
+        Self::over_tls(leaf, services)
     }
 
     /// The names of the hosts it stands for.
     pub const NAMES: [&str; 3] = [STS, SECRET_MANAGER, "127.0.0.1"];
 
-    /// `host:port`s that lead here.
-    pub fn routes(&self) -> Vec<(String, SocketAddr)> {
-        [STS, SECRET_MANAGER]
-            .map(|host| (format!("{host}:443"), self.server.address()))
-            .into()
-    }
-
-    /// Its base URL, for both services.
-    pub fn url(&self) -> String {
-        self.server.url("")
-    }
-
-    /// Answers the next requests of a step so.
-    pub fn next(&self, step: Step, replies: Vec<Reply>) {
-        self.inner.faults.queue(step, replies);
-    }
-
-    /// Answers all requests of a step so.
-    pub fn always(&self, step: Step, reply: Reply) {
-        self.inner.faults.keep(step, reply);
-    }
-
-    /// What was received.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
     /// Access tokens that were given out.
     pub fn tokens(&self) -> Vec<String> {
-        let tokens = locked(&self.inner.tokens);
+        let tokens = locked(&self.cloud.tokens);
         tokens.iter().map(|(token, _)| token.clone()).collect()
     }
 }
 
-impl Inner {
+impl Cloud for Services {
+    type Step = Step;
+
+    fn faults(&self) -> &Faults<Step> {
+        &self.faults
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        [STS, SECRET_MANAGER].map(str::to_owned).into()
+    }
+
     fn answer(&self, request: &Request) -> Reply {
         match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/v1/token") if is_for(request, &[STS]) => {
@@ -139,7 +115,9 @@ impl Inner {
             ),
         }
     }
+}
 
+impl Services {
     fn exchange(&self, request: &Request) -> Reply {
         if request.headers.contains_key("authorization") {
             return refusal(401, "invalid_client", "The OAuth client was not found.");

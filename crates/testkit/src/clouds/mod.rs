@@ -3,7 +3,7 @@
 //!
 //! Each verifies the ID token as its original does (signature, issuer, audience, times, claims), refuses requests whose
 //! shape the original refuses, and answers its documented errors with the original's status and words. One listener
-//! serves all hosts of a cloud; a test leads their names to it by a proxy ([`routes`](google::Google::routes)) or gives
+//! serves all hosts of a cloud; a test leads their names to it by a proxy ([`Listening::routes`]) or gives
 //! its address as base URL.
 
 pub mod aws;
@@ -13,13 +13,74 @@ pub(crate) mod sigv4;
 pub mod vault;
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use crate::http_message::Request;
-use crate::server::{Reply, locked};
+use crate::pki::Issued;
+use crate::server::{FakeServer, Reply, locked};
+
+/// What a fake stands for.
+pub trait Cloud: Send + Sync + 'static {
+    /// Its requests that can be made to fail.
+    type Step: Copy + PartialEq;
+
+    /// Answers that are given instead of its own.
+    fn faults(&self) -> &Faults<Self::Step>;
+
+    /// The hosts it is on.
+    fn hosts(&self) -> Vec<String>;
+
+    /// Its answer, faults included.
+    fn answer(&self, request: &Request) -> Reply;
+}
+
+/// A running fake: one listener for all hosts of a cloud.
+pub struct Listening<C> {
+    server: FakeServer,
+    cloud: Arc<C>,
+}
+
+impl<C: Cloud> Listening<C> {
+    fn over_tls(leaf: &Issued, cloud: C) -> Self {
+        let cloud = Arc::new(cloud);
+        let shared = Arc::clone(&cloud);
+        Self {
+            server: FakeServer::https(leaf, move |request| shared.answer(request)),
+            cloud,
+        }
+    }
+
+    /// `host:port`s that lead here.
+    pub fn routes(&self) -> Vec<(String, SocketAddr)> {
+        let hosts = self.cloud.hosts().into_iter();
+        let address = self.server.address();
+        hosts.map(|host| (format!("{host}:443"), address)).collect()
+    }
+
+    /// Its base URL, for all its services.
+    pub fn url(&self) -> String {
+        self.server.url("")
+    }
+
+    /// Answers the next requests of a step so.
+    pub fn next(&self, step: C::Step, replies: Vec<Reply>) {
+        self.cloud.faults().queue(step, replies);
+    }
+
+    /// Answers all requests of a step so.
+    pub fn always(&self, step: C::Step, reply: Reply) {
+        self.cloud.faults().keep(step, reply);
+    }
+
+    /// What was received.
+    pub fn requests(&self) -> Vec<Request> {
+        self.server.requests()
+    }
+}
 
 /// Answers that a fake gives instead of its own.
-struct Faults<S> {
+pub struct Faults<S> {
     queued: Mutex<Vec<(S, VecDeque<Reply>)>>,
     lasting: Mutex<Vec<(S, Reply)>>,
 }
