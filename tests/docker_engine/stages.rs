@@ -132,6 +132,52 @@ fn users_other_than_root_share_the_files_of_the_job() {
 }
 
 #[test]
+fn without_the_umask_files_belong_to_the_images_user() {
+    let mut scene = Scene::new();
+    let sha = scene.repository(&[("a", "1\n")]);
+    let script = [
+        "stat -c %a:%u:%g . a .git/config",
+        "echo 2 > a; mkdir made",
+        "cat \"$SECRET_FILE\"; stat -c %a:%u \"$SECRET_FILE\"",
+    ];
+    let mut job = scene.with_sources(scene.job_in(1, DEBIAN, &script), &sha);
+    job["image"]["executor_opts"] = json!({"docker": {"user": "1234:4321"}});
+    let file = json!({"key": "SECRET_FILE", "value": "of a file", "file": true});
+    job["variables"].as_array_mut().expect("a list").push(file);
+    let job = variable(job, "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", "true");
+    let job = after_script(job, &["cat a; touch made/b; stat -c after:%u made/b"]);
+    let done = scene.run(&job);
+    assert_eq!(done.outcome(), success(), "{}", done.text());
+    says(
+        &done,
+        &[
+            "Not using umask - FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR is set!",
+            "Created fresh repository.",
+            "Changing ownership of files at \"/builds/g/p\" to 1234:4321",
+            "Changing ownership of files at \"/builds/g/p.tmp\" to 1234:4321",
+            "O 755:1234:4321",
+            "O 644:1234:4321",
+            "O 644:1234:4321",
+            "O of a file600:1234",
+            "O 2",
+            "O after:1234",
+        ],
+    );
+
+    // Root needs nothing.
+    let job = scene.with_sources(scene.job_in(2, DEBIAN, &["stat -c %a:%u a"]), &sha);
+    let job = variable(job, "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", "true");
+    let done = scene.run(&job);
+    assert_eq!(done.outcome(), success(), "{}", done.text());
+    says(&done, &["Not using umask", "O 644:0"]);
+    assert!(
+        !done.text().contains("Changing ownership"),
+        "{}",
+        done.text()
+    );
+}
+
+#[test]
 fn a_user_that_is_not_allowed_is_refused() {
     let mut scene = Scene::new();
     scene.docker("allowed_users = [\"1000\"]");

@@ -16,6 +16,7 @@ use crate::helper_container::HelperContainer;
 use crate::kept::Keeping;
 use crate::life_line::LifeLine;
 use crate::new_working_copy::NewWorkingCopy;
+use crate::ownership::Ownership;
 use crate::recipe::{MakeError, Recipe};
 use crate::script_container::ScriptContainer;
 use crate::service_logs::FollowedLogs;
@@ -41,6 +42,8 @@ pub(crate) struct DockerEnvironment {
     pub(crate) scripts: Option<Scripts>,
     /// What stays of the job.
     pub(crate) keeping: Option<Keeping>,
+    /// Until the first script.
+    pub(crate) ownership: Option<Ownership>,
 }
 
 /// Tells of containers in which scripts have begun.
@@ -200,11 +203,16 @@ impl DockerEnvironment {
                 None => None,
             };
             let scripts = self.scripts.as_ref();
+            let (ownership, helper, say) = (self.ownership.take(), &self.helper, &self.say);
             let running = async {
                 let attached = match waiting {
                     Some(attached) => attached,
                     None => Attached::start(engine, &id).await?,
                 };
+                if let Some(ownership) = ownership {
+                    let handing = ownership.hand_over(engine, &id, helper, say, output, &stop);
+                    handing.await?;
+                }
                 if let Some(scripts) = scripts {
                     scripts.tell(engine, &id);
                 }

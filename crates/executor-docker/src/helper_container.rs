@@ -55,11 +55,12 @@ impl std::fmt::Debug for Tunnel {
     }
 }
 
-/// The command of the container.
-pub(crate) fn command(tunnel: Option<&Tunnel>) -> Vec<String> {
+/// The command of the container; files that are made there are open to all, or as the container's umask has it.
+pub(crate) fn command(tunnel: Option<&Tunnel>, open_files: bool) -> Vec<String> {
     let command = [PROGRAM, "helper", "agent"].map(str::to_owned);
+    let umask = (!open_files).then(|| "--keep-umask".to_owned());
     let listen = tunnel.map(|tunnel| format!("--listen={}", tunnel.port));
-    command.into_iter().chain(listen).collect()
+    command.into_iter().chain(umask).chain(listen).collect()
 }
 
 impl HelperContainer {

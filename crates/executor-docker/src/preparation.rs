@@ -27,7 +27,9 @@ use crate::kept::Keeping;
 use crate::life_line::LifeLine;
 use crate::networks::Network;
 use crate::new_working_copy::NewWorkingCopy;
+use crate::opening;
 use crate::own_helper::{OwnHelper, OwnHelperError};
+use crate::ownership::Ownership;
 use crate::plan::{Daemon, Inputs, JobContainers, PlanError};
 use crate::recipe::{MakeError, Recipe};
 use crate::running_services::RunningServices;
@@ -131,6 +133,7 @@ pub(crate) async fn prepare(
                 told,
             }),
             keeping: made.keeping,
+            ownership: made.ownership,
             say: preparing.say,
             place,
         }),
@@ -152,6 +155,7 @@ struct Made {
     has_services: bool,
     service_logs: FollowedLogs,
     keeping: Option<Keeping>,
+    ownership: Option<Ownership>,
 }
 
 impl Preparing<'_> {
@@ -170,18 +174,22 @@ impl Preparing<'_> {
         let links = plan.network.emulated_links(services.reachable());
         let image = self.fetch(&plan.image).await?;
 
+        let keeps_umask = self.job.features().disable_umask_for_docker;
+        if keeps_umask {
+            (self.say)(&messages::not_using_umask());
+        }
         let tunnel = self.shared.local.tunnel.as_ref();
         let mut helper = Recipe::new(plan.helper(
             &helper_image.image,
-            helper_container::command(tunnel),
+            helper_container::command(tunnel, !keeps_umask),
             &links,
         ));
         if !helper_image.has_program {
             helper = helper.with_program(self.own_helper()?);
         }
         let mut new_working_copy = NewWorkingCopy::of(self.job, &plan.volumes, helper.definition());
-        if self.shared.local.keep.is_some() {
-            // It may outlive the job: its secrets have to go.
+        if self.shared.local.keep.is_some() || keeps_umask {
+            // It may outlive the job: its secrets have to go. And only the helper can change owners.
             new_working_copy = None;
         }
         let without_helper = services.is_empty()
@@ -191,7 +199,7 @@ impl Preparing<'_> {
                 .is_some_and(|copy| copy.without_helper);
         let mut build = Recipe::new(plan.build(&image, &links));
         if without_helper {
-            build = build.with_open_directories(self.open_directories(plan, &new_volumes));
+            build = build.with_open_directories(opening::directories(self.job, plan, &new_volumes));
         } else {
             // Git LFS, submodules and caches lead to other hosts than the server's.
             let id = &helper_image.image.id;
@@ -199,7 +207,7 @@ impl Preparing<'_> {
         }
         self.trust(&mut build, &image, plan).await?;
         let build_lines = build.lines().to_vec();
-        let (opening, tunnel) = (self.opening(plan), tunnel.cloned());
+        let (opening, tunnel) = (opening::script(self.job, plan), tunnel.cloned());
         let helper = HelperContainer::new(&held.engine, helper, opening, &self.line, tunnel);
         let may_wait = may_wait(build.definition(), &image);
         let make_build = async {
@@ -231,6 +239,7 @@ impl Preparing<'_> {
         let job = self.job.payload().id;
         Ok(Made {
             keeping: keep.map(|keep| keep.job(job, plan, &image, build.variables())),
+            ownership: Ownership::of(self.job, build.definition(), &image),
             build: Build {
                 politely: !self.job.shell().is_powershell()
                     && !self.job.features().native_container_stop,
@@ -283,60 +292,6 @@ impl Preparing<'_> {
             new.extend(created.map_err(unusable)?);
         }
         Ok(new)
-    }
-
-    /// What [`Self::opening`] opens where it is new, each after its parents.
-    fn open_directories(
-        &self,
-        plan: &JobContainers<'_>,
-        new_volumes: &BTreeSet<&str>,
-    ) -> Vec<String> {
-        let mut open = new_volumes.clone();
-        open.extend(self.shared_directories(plan));
-        open.into_iter().map(str::to_owned).collect()
-    }
-
-    /// Directories of new volumes that stages of all users share.
-    fn shared_directories(&self, plan: &JobContainers<'_>) -> BTreeSet<&str> {
-        let directories = self.job.directories();
-        [&directories.project, &directories.temporary]
-            .into_iter()
-            .flat_map(|directory| Path::new(directory).ancestors().filter_map(Path::to_str))
-            .filter(|path| plan.volumes.is_new(path))
-            .collect()
-    }
-
-    /// A script that opens volumes, and directories that stages of all users share, to these.
-    fn opening(&self, plan: &JobContainers<'_>) -> String {
-        let quoted = |path: &str| format!("'{}'", path.replace('\'', r"'\''"));
-        let made = plan.volumes.made();
-        let opened = made.map(|(path, _)| format!("chmod 0777 {}\n", quoted(path)));
-        let mut script: String = std::iter::once("set -e\n".to_owned())
-            .chain(opened)
-            .collect();
-        let directories = self.job.directories();
-        for directory in [&directories.project, &directories.temporary] {
-            script.push_str("mkdir -p ");
-            script.push_str(&quoted(directory));
-            script.push('\n');
-        }
-        // Where the image's working directory is one of them, the engine has made it by now, as root's.
-        let shared = self.shared_directories(plan).into_iter();
-        script.extend(shared.map(|path| format!("chmod 0777 {} || :\n", quoted(path))));
-        for directory in [&directories.project, &directories.temporary] {
-            let path = quoted(directory);
-            script.push_str(
-                &[
-                    "[ -n \"$(ls -A ",
-                    &path,
-                    ")\" ] || chmod 0777 ",
-                    &path,
-                    " || :\n",
-                ]
-                .concat(),
-            );
-        }
-        script
     }
 
     fn own_helper(&self) -> Result<&OwnHelper, PrepareError> {

@@ -51,6 +51,7 @@ features! {
     clean_up_failed_cache_extract = "FF_CLEAN_UP_FAILED_CACHE_EXTRACT",
     network_per_build = "FF_NETWORK_PER_BUILD",
     docker_init = "FF_USE_INIT_WITH_DOCKER_EXECUTOR",
+    disable_umask_for_docker = "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR",
     native_container_stop = "FF_USE_NATIVE_CONTAINER_STOP",
     secret_resolving_fails_if_missing = "FF_SECRET_RESOLVING_FAILS_IF_MISSING",
 }

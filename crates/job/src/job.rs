@@ -193,7 +193,7 @@ impl Job {
             settings.debug_trace,
             &context.executable_arch,
         )
-        .sharing_files(context.open_files);
+        .sharing_files(context.open_files && !features.disable_umask_for_docker);
         let job = Self {
             payload,
             context,

@@ -38,6 +38,9 @@ enum Work {
         /// Carry connections to this port of the loopback to the runner's side
         #[arg(long, value_name = "PORT")]
         listen: Option<u16>,
+        /// Make files with the container's umask, not open to all users
+        #[arg(long)]
+        keep_umask: bool,
     },
     /// Hand the job's environment to whoever opened `courser shell`, and wait until that is closed
     Hold {
@@ -50,16 +53,22 @@ enum Work {
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     match arguments.work {
         Work::Run => run_request(session).await,
-        Work::Agent { listen } => serve(session, listen).await,
+        Work::Agent { listen, keep_umask } => serve(session, listen, keep_umask).await,
         Work::Hold { directory } => hold::hold(&directory, &session.environment),
     }
 }
 
 /// Ends when the runner closes its end.
-async fn serve(session: &Session, listen: Option<u16>) -> Result<ExitCode, Failure> {
+async fn serve(
+    session: &Session,
+    listen: Option<u16>,
+    keep_umask: bool,
+) -> Result<ExitCode, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::internal(format!("cannot tell where courser lies: {error}")))?;
-    crate::platform::open_files_to_all();
+    if !keep_umask {
+        crate::platform::open_files_to_all();
+    }
     // The container does not need it for anything that does not need the CA.
     let variables = &session.environment.variables;
     if let Err(error) = courser_helper::trust_mounted_ca(Path::new("/"), variables) {

@@ -33,6 +33,18 @@ pub fn using_helper_image(image: &str, default: &str) -> String {
     ))
 }
 
+/// `FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR` (15).
+pub fn not_using_umask() -> String {
+    plain("Not using umask - FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR is set!")
+}
+
+/// Where that flag is set, before the first script.
+pub fn changing_ownership(directory: &str, uid: u32, gid: u32) -> String {
+    plain(&format!(
+        "Changing ownership of files at \"{directory}\" to {uid}:{gid}"
+    ))
+}
+
 /// `volume_keep` is set.
 pub fn volume_keep_enabled() -> String {
     warning(
