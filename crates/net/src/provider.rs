@@ -38,6 +38,15 @@ impl ProviderTls {
             ..self.clone()
         }
     }
+
+    /// The same trust for servers whose certificates must have the names of their URLs.
+    #[must_use]
+    pub fn without_server_name(&self) -> Self {
+        Self {
+            server_name: None,
+            ..self.clone()
+        }
+    }
 }
 
 impl SecretsTrust {

@@ -61,6 +61,7 @@ impl Runner {
 
     /// Works until told to end.
     pub async fn run(self) -> Ended {
+        self.settings.warn();
         let mut resumption = Resumption::new(self.settings.clone(), self.config.clone());
         resumption.look().await;
         let ended = tokio::select! {

@@ -161,6 +161,13 @@ impl Connections {
 }
 
 impl RunnerSettings {
+    /// Says what the environment asks for in vain, once.
+    pub(crate) fn warn(&self) {
+        for warning in self.secrets.warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
+
     pub(crate) fn labels_of(&self, runner: &RunnerConfig) -> RunnerLabels {
         RunnerLabels {
             runner: short_token(runner.token.expose()).to_owned(),

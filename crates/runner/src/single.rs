@@ -53,6 +53,7 @@ pub async fn run_single(
         runners: vec![runner.clone()],
         ..config
     }));
+    settings.warn();
     let spool = settings.spool.clone();
     let mut resumption = Resumption::new(settings, config.subscribe());
     resumption.look().await;

@@ -21,6 +21,7 @@ use crate::{Failure, FailureClass, Step};
 const AUTH_PATH: HeaderName = HeaderName::from_static("x-vault-inline-auth-path");
 const JWT: HeaderName = HeaderName::from_static("x-vault-inline-auth-parameter-jwt");
 const ROLE: HeaderName = HeaderName::from_static("x-vault-inline-auth-parameter-role");
+const NAME: HeaderName = HeaderName::from_static("x-vault-inline-auth-parameter-name");
 const CREATING: &str = "creating vault client";
 const GETTING: &str = "getting secret";
 const READING: &str = "getting secret: get secret data: reading from Vault";
@@ -79,9 +80,8 @@ impl GitLabSecretsManager {
         } else {
             path.clone()
         };
-        let engine = Path::of(&secret.engine, &secret.path);
-        let path =
-            engine.map_err(|failure| failure.within("getting secret engine").within(GETTING))?;
+        let path = Path::of(&secret.engine, &secret.path, "getting secret engine");
+        let path = path.map_err(|failure| failure.within(GETTING))?;
         let key = Key {
             url: secret.server.url.clone(),
             login,
@@ -132,6 +132,10 @@ impl GitLabSecretsManager {
             .secret_header(AUTH_PATH, &key.login)
             .secret_header(JWT, &parameter("jwt", key.jwt.expose()))
             .secret_header(ROLE, &parameter("role", &key.role));
+        let call = match server.no_certificate_role() {
+            Some((name, value)) => call.secret_header(NAME, &parameter(name, value)),
+            None => call,
+        };
         server.hide(&key.jwt);
         let reply = server.send(call, Repeat::Always).await;
         let reply = reply.map_err(|failure| failure.within(READING))?;

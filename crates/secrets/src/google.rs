@@ -109,6 +109,14 @@ impl Google {
             ),
             token: server.jwt.clone(),
         };
+        if secret.version.contains(['/', ':']) {
+            let text = format!(
+                "the version {:?} is neither a number nor an alias",
+                secret.version
+            );
+            let failure = Failure::new(FailureClass::Configuration, text);
+            return Err(failure.within("failed to get secret"));
+        }
         let name = version_name(&server.project_number, &secret.name, &secret.version);
         let key = (identity.clone(), name.clone());
         let version = self

@@ -12,6 +12,15 @@ use crate::surroundings::VaultClients;
 use crate::vault::Certificate;
 use crate::{Failure, Leases, Surroundings};
 
+/// How a Vault is reached.
+pub(crate) struct VaultAccess {
+    pub(crate) exchange: Exchange,
+    /// What becomes of the runner's certificate there.
+    pub(crate) certificate: Certificate,
+    /// For the case that its certificate is not accepted.
+    pub(crate) hints_on_trust: Vec<String>,
+}
+
 /// All attempts to get the secrets of one job.
 pub(crate) struct Session {
     pub(crate) surroundings: Surroundings,
@@ -58,21 +67,28 @@ impl Session {
     }
 
     /// Requests to Vault and OpenBao, which have trust of their own beside that of GitLab.
-    /// Says also what becomes of the runner's certificate there.
     pub(crate) async fn vault_exchange(
         &self,
         server: Option<&Url>,
-    ) -> Result<(Exchange, Certificate), Failure> {
+    ) -> Result<VaultAccess, Failure> {
         let made = self.vault.get_or_init(|| self.surroundings.vault_clients());
         let clients = made.await.as_ref().map_err(Clone::clone)?;
-        let (client, certificate) = match (&clients.identified, server) {
-            (Some((Some(origin), client)), Some(server)) if *origin == server.origin() => {
-                (client, Certificate::Shown)
-            }
-            (Some(_), _) => (&clients.anonymous, Certificate::Withheld),
-            (None, _) => (&clients.anonymous, Certificate::None),
+        let own = clients.own.as_ref().zip(server);
+        let own = own.filter(|((origin, _), server)| *origin == server.origin());
+        let (client, certificate) = match own {
+            Some(((_, client), _)) => (client, Certificate::Shown),
+            None => (&clients.others, Certificate::Withheld),
         };
-        Ok((self.exchange_of(client.clone()), certificate))
+        let certificate = match clients.has_certificate {
+            true => certificate,
+            false => Certificate::None,
+        };
+        let access = VaultAccess {
+            exchange: self.exchange_of(client.clone()),
+            certificate,
+            hints_on_trust: self.surroundings.hints_on_trust(own.is_some()),
+        };
+        Ok(access)
     }
 
     /// Requests over a client with another trust.

@@ -27,13 +27,15 @@ pub struct Surroundings {
     pub ambience: Ambience,
 }
 
-/// Clients for Vault and OpenBao. The certificate that the runner's environment names is for the server that the
-/// environment names, too: any other is a job's choice, and with it a job could log in there as the runner's host.
+/// Clients for Vault and OpenBao. What the runner's environment says of one server is for that which it names by
+/// `VAULT_ADDR`, any other is a job's choice: with the runner's certificate a job could log in there as the runner's host.
 pub(crate) struct VaultClients {
-    /// Shows no certificate.
-    pub(crate) anonymous: Client,
-    /// Shows it, and only to this origin; nothing where there is none to show.
-    pub(crate) identified: Option<(Option<Origin>, Client)>,
+    /// For the server of `VAULT_ADDR`: shows the certificate, and expects `VAULT_TLS_SERVER_NAME`.
+    pub(crate) own: Option<(Origin, Client)>,
+    /// For all others: shows none. Without a `VAULT_ADDR`, `VAULT_TLS_SERVER_NAME` counts for all, as upstream.
+    pub(crate) others: Client,
+    /// Whether there is a certificate.
+    pub(crate) has_certificate: bool,
 }
 
 impl Surroundings {
@@ -92,15 +94,64 @@ impl Surroundings {
             };
         }
         let client = |provider| Client::of_provider(settings.clone(), self.ambience, provider);
-        let identified = provider.has_identity().then(|| {
-            let origin = self.variable_of_vault("ADDR");
-            let origin = origin.and_then(|address| Url::parse(address).ok());
-            (origin.map(|url| url.origin()), client(provider.clone()))
-        });
+        let others = provider.without_identity();
+        let others = match self.own_vault() {
+            Some(_) => others.without_server_name(),
+            None => others,
+        };
         Ok(VaultClients {
-            anonymous: client(provider.without_identity()),
-            identified,
+            has_certificate: provider.has_identity(),
+            own: self.own_vault().map(|origin| (origin, client(provider))),
+            others: client(others),
         })
+    }
+
+    /// The server that the environment names.
+    fn own_vault(&self) -> Option<Origin> {
+        let address = Url::parse(self.variable_of_vault("ADDR")?).ok()?;
+        Some(address.origin())
+    }
+
+    /// What the environment says and is not followed, for the runner's log: a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.skip_verify().into_iter().collect()
+    }
+
+    /// That no certificate goes unverified, where the environment asks for that.
+    fn skip_verify(&self) -> Option<String> {
+        let value = self.variable_of_vault("SKIP_VERIFY")?;
+        (courser_job::strict_bool(value) == Some(true)).then(|| {
+            let name = self.name_of_vault("SKIP_VERIFY");
+            format!(
+                "{name} of the runner's environment has no effect, servers of secrets are always verified: trust the CA of \
+                 the server with VAULT_CACERT"
+            )
+        })
+    }
+
+    /// What the environment may have been meant to say of a server whose certificate is not accepted.
+    pub(crate) fn hints_on_trust(&self, is_own: bool) -> Vec<String> {
+        let mut hints = self.warnings();
+        if !is_own
+            && self.own_vault().is_some()
+            && self.variable_of_vault("TLS_SERVER_NAME").is_some()
+        {
+            let name = self.name_of_vault("TLS_SERVER_NAME");
+            let address = self.name_of_vault("ADDR");
+            hints.push(format!(
+                "{name} of the runner counts only for the server that its {address} names, which is another one"
+            ));
+        }
+        hints
+    }
+
+    /// Which of the two names a variable has.
+    fn name_of_vault(&self, suffix: &str) -> String {
+        let own = format!("BAO_{suffix}");
+        match self.environment.get(&own) {
+            Some(_) => own,
+            None => format!("VAULT_{suffix}"),
+        }
     }
 
     /// `BAO_<suffix>`, also where it is empty, else `VAULT_<suffix>`.

@@ -53,8 +53,9 @@ pub(crate) enum Engine {
 }
 
 impl Path {
-    /// The path of a secret. An engine without a name that is known is refused before anything is asked.
-    pub(crate) fn of(engine: &VaultEngine, path: &str) -> Result<Self, Failure> {
+    /// The path of a secret. An engine without a name that is known is refused before anything is asked; that failure
+    /// has the words of `finding` before it.
+    pub(crate) fn of(engine: &VaultEngine, path: &str, finding: &str) -> Result<Self, Failure> {
         let kind = match engine.name.as_str() {
             "kv-v2" => Engine::KvV2,
             "kv-v1" => Engine::KvV1,
@@ -63,7 +64,8 @@ impl Path {
                 return Err(Failure::system(format!(
                     "factory for secret engine {other:?} is not registered"
                 ))
-                .advise("write kv-v2, kv-v1 or generic as engine:name"));
+                .advise("write kv-v2, kv-v1 or generic as engine:name")
+                .within(finding));
             }
         };
         let middle = if kind == Engine::KvV2 { "data" } else { "" };
@@ -100,8 +102,11 @@ impl Vault {
     /// Fetches one secret.
     pub(crate) async fn get(&self, secret: &VaultSecret) -> Result<Resolution, Failure> {
         let key = LoginKey::of(&secret.server)?;
-        let path = Path::of(&secret.engine, &secret.path)
-            .map_err(|failure| failure.within("requesting SecretEngine factory"))?;
+        let path = Path::of(
+            &secret.engine,
+            &secret.path,
+            "requesting SecretEngine factory",
+        )?;
         let content = self
             .reads
             .get((key.clone(), path.clone()), || self.read(&key, &path));

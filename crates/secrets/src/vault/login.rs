@@ -192,6 +192,9 @@ impl Login {
         if let Some(role) = &key.role {
             body["role"] = role.as_str().into();
         }
+        if let Some((parameter, value)) = self.server.no_certificate_role() {
+            body[parameter] = value.into();
+        }
         let call = self.server.call(Method::PUT, &self.path, &key.namespace);
         let call = call.map_err(|failure| failure.within(WRITING))?;
         let call = Server::with_json(call, body.to_string().into_bytes());

@@ -1,5 +1,7 @@
 //! A server: its URL, paths below it, requests, and what its errors mean.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use courser_net::{Body, Call, CallError};
 use courser_protocol::Secret;
@@ -7,9 +9,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
-use crate::exchange::{Exchange, Repeat, Reply, is_passing, is_passing_error, may_be_processed};
+use crate::exchange::{Repeat, Reply, is_passing, is_passing_error, may_be_processed};
 use crate::refusal::go_verb;
-use crate::session::Session;
+use crate::session::{Session, VaultAccess};
 use crate::{Failure, FailureClass, Step};
 
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -21,8 +23,7 @@ const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 pub(crate) struct Server {
     url: String,
     base: Base,
-    exchange: Exchange,
-    certificate: Certificate,
+    access: Arc<VaultAccess>,
 }
 
 /// What a server sees of the certificate that the runner's environment names.
@@ -60,15 +61,12 @@ impl Server {
             Ok(Base::Http(url)) => Some(url),
             Ok(Base::Unsupported { .. }) | Err(_) => None,
         };
-        let exchange = session.vault_exchange(asked).await;
-        let (exchange, certificate) =
-            exchange.map_err(|failure| failure.within("creating new Vault client"))?;
-        let base = base?;
+        let access = session.vault_exchange(asked).await;
+        let access = access.map_err(|failure| failure.within("creating new Vault client"))?;
         Ok(Self {
             url: url.to_owned(),
-            base,
-            exchange,
-            certificate,
+            base: base?,
+            access: Arc::new(access),
         })
     }
 
@@ -80,7 +78,7 @@ impl Server {
     /// Fails for logins that go by the runner's certificate: a job would be whom the runner's host is.
     pub(crate) fn refuse_certificate_login(&self, path: &str) -> Result<(), Failure> {
         let by_certificate = path.split('/').any(|segment| segment == "cert");
-        if self.certificate != Certificate::Shown || !by_certificate {
+        if self.access.certificate != Certificate::Shown || !by_certificate {
             return Ok(());
         }
         let text = format!(
@@ -88,6 +86,13 @@ impl Server {
         );
         Err(Failure::new(FailureClass::Configuration, text)
             .advise("VAULT_AUTH_PATH must be the mount of an auth method for JWTs, such as jwt"))
+    }
+
+    /// A parameter that goes with each login where the runner's certificate is shown. Methods for JWTs pass over it; one for
+    /// certificates, whatever its mount is called, takes it for the only certificate that it may accept, and there is none.
+    pub(crate) fn no_certificate_role(&self) -> Option<(&'static str, &'static str)> {
+        (self.access.certificate == Certificate::Shown)
+            .then_some(("name", "none: a job logs in with its ID token alone"))
     }
 
     /// A call of a path below `/v1/`.
@@ -132,7 +137,7 @@ impl Server {
 
     /// Keeps a token that goes along in a body or encoded out of what failures tell.
     pub(crate) fn hide(&self, token: &Secret) {
-        self.exchange.hide(token);
+        self.access.exchange.hide(token);
     }
 
     /// The call with a JSON body.
@@ -149,16 +154,21 @@ impl Server {
         let shown = courser_net::shown_url(&call.url);
         let told = |error: &CallError| {
             let failure = told(verb, &shown, error, repeat);
-            let asked = error.to_string().contains("remote error: tls:");
-            if asked && self.certificate == Certificate::Withheld {
+            let text = error.to_string();
+            if text.contains("remote error: tls:")
+                && self.access.certificate == Certificate::Withheld
+            {
                 return failure.advise(
                     "VAULT_CLIENT_CERT of the runner is shown only to the server that VAULT_ADDR of the runner names, \
                      which is another one or not set",
                 );
             }
-            failure
+            let hints = self.access.hints_on_trust.iter();
+            hints
+                .filter(|_| text.contains("x509:"))
+                .fold(failure, Failure::advise)
         };
-        let first = self.exchange.send(call.clone(), repeat).await;
+        let first = self.access.exchange.send(call.clone(), repeat).await;
         let first = first.map_err(|error| told(&error))?;
         if !matches!(first.status.as_u16(), 301 | 302 | 307 | 308) {
             return Ok(first);
@@ -184,6 +194,7 @@ impl Server {
             )));
         }
         let second = self
+            .access
             .exchange
             .send(
                 Call {

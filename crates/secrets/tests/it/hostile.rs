@@ -50,6 +50,9 @@ async fn the_runners_certificate_is_shown_to_the_runners_vault_alone() {
         let done = job(Some(address), secret(&url)).await;
         assert_eq!(done.pairs(), [("A", "v")]);
     }
+    // A method for certificates, whatever it is called, takes this for the name of one that there is not.
+    let login = server.requests()[0].json();
+    assert!(login["name"].is_string(), "{login}");
     let asked = server.requests().len();
     for address in [None, Some(other.as_str()), Some("no url")] {
         let done = job(address, secret(&url)).await;
@@ -79,6 +82,70 @@ async fn the_runners_certificate_is_shown_to_the_runners_vault_alone() {
         );
     }
     assert_eq!(server.requests().len(), asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_servers_certificate_is_that_servers() {
+    let root = Authority::root("Vault Root").issue();
+    let server = FakeServer::https(&root.server(&["vault.internal"]).issue(), lax);
+    let url = server.url("");
+    let name = ("VAULT_TLS_SERVER_NAME", "vault.internal");
+    let job = async |more: &[(&str, &str)]| {
+        let mut variables = vec![name];
+        variables.extend_from_slice(more);
+        resolved(
+            &request(json!({"A": secret(&url)})),
+            &trusting(&root, &variables),
+        )
+        .await
+    };
+    for more in [&[][..], &[("VAULT_ADDR", url.as_str())]] {
+        assert_eq!(job(more).await.values(), [("A", "v")]);
+    }
+    assert_eq!(
+        server.requests()[0].json(),
+        json!({"jwt": "a.b.c", "role": "deploy"}),
+        "and nothing else, without a certificate"
+    );
+    let done = job(&[("BAO_ADDR", "https://vault.example.com")]).await;
+    let failure = done.failure();
+    assert!(failure.to_string().contains("x509:"), "{failure}");
+    let hint = "VAULT_TLS_SERVER_NAME of the runner counts only for the server that its BAO_ADDR names, which is another one";
+    assert_eq!(failure.advice, [hint]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_cannot_be_turned_off_and_who_tries_is_told() {
+    let root = Authority::root("Vault Root").issue();
+    let server = FakeServer::https(&root.server(&["127.0.0.1"]).issue(), lax);
+    let secret = || request(json!({"A": secret(&server.url(""))}));
+    for (variable, value, told) in [
+        ("VAULT_SKIP_VERIFY", "true", Some("VAULT_SKIP_VERIFY")),
+        ("BAO_SKIP_VERIFY", "1", Some("BAO_SKIP_VERIFY")),
+        ("VAULT_SKIP_VERIFY", "0", None),
+    ] {
+        let surroundings = surroundings(&[(variable, value)]);
+        let warnings = surroundings.warnings();
+        let is_told = |lines: &[String]| {
+            lines
+                .iter()
+                .any(|line| told.is_some_and(|told| line.starts_with(told)))
+        };
+        assert_eq!(
+            (warnings.len(), is_told(&warnings)),
+            (usize::from(told.is_some()), told.is_some())
+        );
+        let done = resolved(&secret(), &surroundings).await;
+        let failure = done.failure();
+        assert!(failure.to_string().contains("x509:"), "{failure}");
+        assert_eq!(
+            is_told(&failure.advice),
+            told.is_some(),
+            "{:?}",
+            failure.advice
+        );
+    }
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
