@@ -230,6 +230,7 @@ pub(crate) const ACTED: &[&str] = &[
     "runners.secrets.timeout",
     "runners.secrets.revoke",
     "runners.secrets.mask_parts",
+    "runners.secrets.servers",
     "runners.secrets.google.sts_url",
     "runners.secrets.google.secret_manager_url",
     "runners.secrets.azure.authority_url",

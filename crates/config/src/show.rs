@@ -215,6 +215,13 @@ fn of_runner(runner: &RunnerConfig, path: &str) -> String {
         "secrets.timeout" => duration(runner.secrets.timeout),
         "secrets.revoke" => runner.secrets.revoke.to_string(),
         "secrets.mask_parts" => runner.secrets.mask_parts.to_string(),
+        "secrets.servers" => match &runner.secrets.servers {
+            None => unset("all but metadata services"),
+            Some(servers) => {
+                let servers: Vec<_> = servers.iter().map(|host| quoted(host)).collect();
+                format!("[{}]", servers.join(", "))
+            }
+        },
         "secrets.google.sts_url" => url(&runner.secrets.google.sts_url, "Google's"),
         "secrets.google.secret_manager_url" => {
             url(&runner.secrets.google.secret_manager_url, "Google's")

@@ -1,7 +1,8 @@
 //! Which addresses a client may connect to.
 //!
 //! A certificate may name any URL for its issuer. A runner fetches it wherever it lies, since the CAs of a company are
-//! private hosts; a command that works on the certificates of a stranger must not be led into the own network. Names
+//! private hosts; a command that works on the certificates of a stranger must not be led into the own network. A job
+//! names the server of its secrets, which may lie in the own network, but is no machine's own metadata service. Names
 //! are judged by what they resolve to, and the very address that was judged is connected to: a name server that answers
 //! differently the second time (DNS rebinding) is never asked a second time.
 
@@ -23,13 +24,30 @@ pub enum Addresses {
     Any,
     /// Those of the public internet: not private, not of this host or link, not reserved.
     PublicOnly,
+    /// All but those of the link and others at which clouds tell a machine its own credentials.
+    NoMetadata,
 }
+
+/// In what is said of an address of a metadata service.
+pub const METADATA: &str = "where machines are told their own credentials";
 
 impl Addresses {
     pub(crate) fn allow(self, address: IpAddr) -> bool {
         match self {
             Self::Any => true,
             Self::PublicOnly => is_public(address),
+            Self::NoMetadata => !is_of_metadata(address),
+        }
+    }
+
+    /// What is wrong with an address that is not allowed.
+    fn fault(self) -> String {
+        match self {
+            Self::Any | Self::PublicOnly => {
+                "which is no address of the public internet: a certificate must not lead there"
+                    .to_owned()
+            }
+            Self::NoMetadata => format!("{METADATA}: a job must not lead there"),
         }
     }
 }
@@ -43,12 +61,11 @@ pub(crate) struct Resolver {
 
 /// A name none of whose addresses may be connected to.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{host} is {address}, which is no address of the public internet: a certificate must not lead there"
-)]
-pub(crate) struct NotPublic {
+#[error("{host} is {address}, {}", allowed.fault())]
+pub(crate) struct NotAllowed {
     pub(crate) host: String,
     pub(crate) address: IpAddr,
+    pub(crate) allowed: Addresses,
 }
 
 impl Resolver {
@@ -83,15 +100,16 @@ fn allowed_of(
     resolved: impl Iterator<Item = SocketAddr>,
     host: &str,
     allowed: Addresses,
-) -> Result<Vec<SocketAddr>, NotPublic> {
-    let (public, others): (Vec<_>, Vec<_>) =
+) -> Result<Vec<SocketAddr>, NotAllowed> {
+    let (good, others): (Vec<_>, Vec<_>) =
         resolved.partition(|address| allowed.allow(address.ip()));
-    match (public.is_empty(), others.first()) {
-        (true, Some(refused)) => Err(NotPublic {
+    match (good.is_empty(), others.first()) {
+        (true, Some(refused)) => Err(NotAllowed {
             host: host.to_owned(),
             address: refused.ip(),
+            allowed,
         }),
-        _ => Ok(public),
+        _ => Ok(good),
     }
 }
 
@@ -118,23 +136,49 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    let embedded = |high: u16, low: u16| {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match segments {
-        // IPv4 in other words: mapped, translated (RFC 6052), and 6to4.
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            embedded(high, low)
-        }
-        [0x2002, high, low, ..] => embedded(high, low),
+    if let Some(address) = embedded_v4(address) {
+        return is_public_v4(address);
+    }
+    match address.segments() {
         // Teredo and other protocol assignments, documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Global unicast is 2000::/3 and nothing else.
         [first, ..] => first & 0xe000 == 0x2000,
     }
+}
+
+/// Link-local addresses, and what clouds have beside them: Amazon's and Google's in IPv6, Alibaba's, Azure's, Oracle's.
+fn is_of_metadata(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_link_local()
+                || matches!(
+                    address.octets(),
+                    [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192]
+                )
+        }
+        IpAddr::V6(address) => match embedded_v4(address) {
+            Some(address) => is_of_metadata(address.into()),
+            None => {
+                let segments = address.segments();
+                let is_amazons = segments[..7] == [0xfd00, 0xec2, 0, 0, 0, 0, 0];
+                let is_googles = segments == [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254];
+                address.is_unicast_link_local() || is_amazons || is_googles
+            }
+        },
+    }
+}
+
+/// IPv4 in other words: mapped, translated (RFC 6052), and 6to4.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let (high, low) = match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    let [a, b] = high.to_be_bytes();
+    let [c, d] = low.to_be_bytes();
+    Some(Ipv4Addr::new(a, b, c, d))
 }
 
 #[cfg(test)]
@@ -188,6 +232,39 @@ mod tests {
             let address: IpAddr = address.parse().unwrap();
             assert!(Addresses::PublicOnly.allow(address), "{address}");
         }
+    }
+
+    #[test]
+    fn metadata_services_are_known_and_private_networks_are_none() {
+        for (address, is_one) in [
+            ("169.254.169.254", true),
+            ("169.254.170.2", true),
+            ("100.100.100.200", true),
+            ("168.63.129.16", true),
+            ("fe80::1", true),
+            ("fd00:ec2::254", true),
+            ("fd00:ec2::23", true),
+            ("fd20:ce::254", true),
+            ("::ffff:169.254.169.254", true),
+            ("64:ff9b::169.254.169.254", true),
+            ("2002:a9fe:a9fe::", true),
+            ("127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("100.100.100.201", false),
+            ("fd00::1", false),
+            ("::1", false),
+            ("::ffff:10.0.0.1", false),
+            ("2606:4700::1111", false),
+        ] {
+            let allowed = Addresses::NoMetadata.allow(address.parse().unwrap());
+            assert_eq!(allowed, !is_one, "{address}");
+        }
+        let link = ["169.254.169.254:80".parse().unwrap()];
+        let refused = allowed_of(link.into_iter(), "metadata.test", Addresses::NoMetadata);
+        let text = refused.unwrap_err().to_string();
+        let wanted = "metadata.test is 169.254.169.254, where machines are told their own credentials: a job must not \
+                      lead there";
+        assert_eq!(text, wanted);
     }
 
     #[test]

@@ -98,13 +98,14 @@ impl Client {
         )
     }
 
-    /// A client for servers of secrets.
+    /// A client for servers of secrets, at these addresses only.
     pub fn of_provider(
         settings: ClientSettings,
         ambience: Ambience,
         provider: ProviderTls,
+        addresses: Addresses,
     ) -> Self {
-        Self::build(settings, ambience, Addresses::Any, provider)
+        Self::build(settings, ambience, addresses, provider)
     }
 
     fn build(

@@ -58,7 +58,7 @@ mod tls;
 mod trust_files;
 mod watch;
 
-pub use addresses::Addresses;
+pub use addresses::{Addresses, METADATA};
 pub use client::{
     Ambience, Answer, Body, Call, CallError, Client, ClientCertificate, ClientSettings, Growth,
     Inspection, Redirects, Retry, Route, Target, Timeouts, Trusted, shown_url, status_line,

@@ -85,6 +85,12 @@ impl Azure {
     /// Fetches one secret. Logins and reads that several secrets need are made once.
     pub(crate) async fn get(&self, secret: &AzureSecret) -> Result<Resolution, Failure> {
         let identity = Identity::new(&secret.server)?;
+        let surroundings = &self.session.surroundings;
+        let mut trusted = surroundings.settings.azure.trusted_vaults.iter();
+        if !trusted.any(|url| url.origin() == identity.vault.origin()) {
+            let allowed = surroundings.check_server(&identity.vault);
+            allowed.map_err(|failure| failure.within(CONTEXT))?;
+        }
         if secret.name.is_empty() {
             let text = format!("{CONTEXT}: parameter name cannot be empty");
             return Err(Failure::new(FailureClass::Configuration, text));

@@ -282,7 +282,7 @@ pub(crate) fn is_passing(status: StatusCode, repeat: Repeat) -> bool {
     }
 }
 
-/// Whether an error may pass: not one of trust, of settings or of size.
+/// Whether an error may pass: not one of trust, of settings, of size, or of an address that jobs may not name.
 pub(crate) fn is_passing_error(error: &CallError, repeat: Repeat) -> bool {
     let CallError::Network { message, .. } = error else {
         return false;
@@ -291,7 +291,8 @@ pub(crate) fn is_passing_error(error: &CallError, repeat: Repeat) -> bool {
         .iter()
         .any(|word| message.contains(word));
     let before_sending = message.starts_with("dial ") || message.starts_with("proxy ");
-    !of_trust && (repeat == Repeat::Always || before_sending)
+    let of_address = message.contains(courser_net::METADATA);
+    !of_trust && !of_address && (repeat == Repeat::Always || before_sending)
 }
 
 /// Whether the server may have done what it was asked for, although no answer of it can be used.

@@ -120,6 +120,9 @@ impl GitLabSecretsManager {
     async fn read(&self, key: &Key) -> Result<Option<Fields>, Failure> {
         let server = Server::new(&self.session, &key.url).await;
         let server = server.map_err(|failure| failure.within(CREATING))?;
+        server
+            .check_allowed(&self.session)
+            .map_err(|failure| failure.within(CREATING))?;
         let login = server.refuse_certificate_login(&key.login);
         login.map_err(|failure| failure.within(CREATING))?;
         let call = server.call(Method::GET, key.path.as_str(), "");

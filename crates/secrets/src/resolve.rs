@@ -171,7 +171,8 @@ fn resolver(secret: &JobSecret) -> Option<&'static str> {
 type Fetched = Option<Result<Resolution, Failure>>;
 
 /// Fetches all, in a task of its own: whoever gives up on the results does not take a request back that may have made
-/// a token, and its answer is still waited for and kept in the [`Leases`].
+/// a token, and its answer is still waited for and kept in the [`Leases`]. `look` sees each result before anything more
+/// is asked for.
 #[expect(
     clippy::disallowed_methods,
     reason = "it ends by itself soon after nobody wants its results, as its requests are limited in time; ended with its owner it \
@@ -180,6 +181,7 @@ type Fetched = Option<Result<Resolution, Failure>>;
 fn fetch(
     providers: &Arc<Providers>,
     secrets: &Arc<[(String, JobSecret)]>,
+    look: impl Fn(&Fetched) + Send + 'static,
 ) -> mpsc::UnboundedReceiver<Fetched> {
     let (tell, told) = mpsc::unbounded_channel();
     let (providers, secrets) = (Arc::clone(providers), Arc::clone(secrets));
@@ -190,6 +192,7 @@ fn fetch(
             .collect();
         let mut fetched = futures_util::stream::iter(fetching).buffered(SIDE_BY_SIDE);
         while let Some(one) = fetched.next().await {
+            look(&one);
             // The rest comes to its end all the same.
             tell.send(one).ok();
         }
@@ -216,7 +219,18 @@ pub async fn resolve(
     let providers = Arc::new(Providers::new(&session));
     let mut attempt = 1;
     loop {
-        let fetched = fetch(&providers, &request.secrets);
+        let (is_last, missing_fails) = (attempt >= request.attempts, request.missing_fails);
+        let stoppable = Arc::clone(&session);
+        let fetched = fetch(&providers, &request.secrets, move |one| {
+            let is_fatal = match one {
+                Some(Err(failure)) => is_last || !failure.is_transient,
+                Some(Ok(Resolution::Missing(_))) => missing_fails,
+                Some(Ok(Resolution::Value(_))) | None => false,
+            };
+            if is_fatal {
+                stoppable.stop();
+            }
+        });
         let failure = match once(request, surroundings, fetched, stop, say).await {
             Ok(variables) => return Ok(variables),
             Err(failure) => failure,
@@ -295,7 +309,8 @@ pub async fn resolve_each(
 ) -> Vec<Result<Looked, Failure>> {
     let session = Arc::new(Session::new(surroundings.clone(), leases.clone()));
     let _stopping = session.stopping();
-    let mut fetched = fetch(&Arc::new(Providers::new(&session)), &request.secrets);
+    let providers = Arc::new(Providers::new(&session));
+    let mut fetched = fetch(&providers, &request.secrets, |_| ());
     let mut all = Vec::with_capacity(request.secrets.len());
     for (name, secret) in request.secrets.iter() {
         let got = tokio::select! {

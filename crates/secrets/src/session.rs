@@ -28,6 +28,7 @@ pub(crate) struct Session {
     attempt: Arc<AtomicU32>,
     bounds: Arc<Bounds>,
     cloud: OnceLock<Exchange>,
+    machine: OnceLock<Exchange>,
     vault: OnceCell<Result<VaultClients, Failure>>,
 }
 
@@ -39,6 +40,7 @@ impl Session {
             attempt: Arc::default(),
             bounds: Arc::default(),
             cloud: OnceLock::new(),
+            machine: OnceLock::new(),
             vault: OnceCell::new(),
         }
     }
@@ -53,6 +55,11 @@ impl Session {
         self.attempt.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Asks for nothing new.
+    pub(crate) fn stop(&self) {
+        drop(self.stopping());
+    }
+
     /// Asks for nothing new once this is dropped.
     pub(crate) fn stopping(&self) -> DropGuard {
         self.bounds.stopping()
@@ -62,6 +69,14 @@ impl Session {
     pub(crate) fn exchange(&self) -> &Exchange {
         self.cloud.get_or_init(|| {
             self.exchange_of(self.surroundings.client())
+                .lending_nothing()
+        })
+    }
+
+    /// Requests to the services that tell the runner's machine who it is at Amazon.
+    pub(crate) fn exchange_of_machine(&self) -> &Exchange {
+        self.machine.get_or_init(|| {
+            self.exchange_of(self.surroundings.client_of_machine())
                 .lending_nothing()
         })
     }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use courser_config::SecretsConfig;
-use courser_net::{Ambience, Client, ClientSettings, Legs, ProxySettings, TlsOptions};
+use courser_net::{
+    Addresses, Ambience, Client, ClientSettings, Legs, ProviderTls, ProxySettings, TlsOptions,
+};
 use url::{Origin, Url};
 
-use crate::{Environment, Failure};
+use crate::{Environment, Failure, FailureClass, Step};
 
 /// Trust, proxies, environment and settings of a runner.
 #[derive(Debug, Clone)]
@@ -57,14 +59,44 @@ impl Surroundings {
         }
     }
 
+    /// Where servers may lie that jobs name: the operator answers for those in his list.
+    fn addresses(&self) -> Addresses {
+        match self.settings.servers {
+            Some(_) => Addresses::Any,
+            None => Addresses::NoMetadata,
+        }
+    }
+
     /// A client for providers in the cloud: trusts the system's roots and the runner's CA file, and shows nobody the
     /// runner's certificate.
     pub(crate) fn client(&self) -> Client {
+        self.client_at(self.addresses())
+    }
+
+    /// The same for the services that tell the machine who it is, which no job names.
+    pub(crate) fn client_of_machine(&self) -> Client {
+        self.client_at(Addresses::Any)
+    }
+
+    /// Whether a job may name this server.
+    pub(crate) fn check_server(&self, server: &Url) -> Result<(), Failure> {
+        if self.settings.allows(server) {
+            return Ok(());
+        }
+        let host = server.host_str().unwrap_or_default();
+        let text = format!(
+            "{host} is not among the hosts that `servers` in [runners.secrets] of the runner's config.toml allows"
+        );
+        Err(Failure::new(FailureClass::Configuration, text).at(Step::Connect))
+    }
+
+    fn client_at(&self, addresses: Addresses) -> Client {
         let trust = self.legs.cache_provider(TlsOptions {
             ca_file: self.ca_file.as_deref(),
             ..TlsOptions::default()
         });
-        Client::with_ambience(self.client_settings(trust), self.ambience)
+        let settings = self.client_settings(trust);
+        Client::of_provider(settings, self.ambience, ProviderTls::default(), addresses)
     }
 
     /// Clients for Vault and OpenBao: they trust what `VAULT_CACERT` and its siblings name beside all that others trust,
@@ -93,7 +125,9 @@ impl Surroundings {
                 no_proxy: None,
             };
         }
-        let client = |provider| Client::of_provider(settings.clone(), self.ambience, provider);
+        let client = |provider, addresses| {
+            Client::of_provider(settings.clone(), self.ambience, provider, addresses)
+        };
         let others = provider.without_identity();
         let others = match self.own_vault() {
             Some(_) => others.without_server_name(),
@@ -101,8 +135,10 @@ impl Surroundings {
         };
         Ok(VaultClients {
             has_certificate: provider.has_identity(),
-            own: self.own_vault().map(|origin| (origin, client(provider))),
-            others: client(others),
+            own: self
+                .own_vault()
+                .map(|origin| (origin, client(provider, Addresses::Any))),
+            others: client(others, self.addresses()),
         })
     }
 

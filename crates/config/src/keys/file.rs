@@ -334,6 +334,7 @@ const SECRETS: &[Key] = &[
     key("timeout", OptionalDuration, IfSet),
     key("revoke", OptionalBool, IfSet),
     key("mask_parts", OptionalBool, IfSet),
+    key("servers", Texts, IfSet),
     key("google", Table(SECRETS_GOOGLE), IfSet),
     key("azure", Table(SECRETS_AZURE), IfSet),
     key("aws", Table(SECRETS_AWS), IfSet),

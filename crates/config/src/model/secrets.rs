@@ -18,6 +18,8 @@ pub struct SecretsConfig {
     pub revoke: bool,
     /// `mask_parts`: lines, texts in JSON, quoted and base64 forms of secrets are masked too; default true.
     pub mask_parts: bool,
+    /// `servers`: hosts that jobs may name; without it all but metadata services.
+    pub servers: Option<Vec<String>>,
     /// `[runners.secrets.google]`.
     pub google: GoogleConfig,
     /// `[runners.secrets.azure]`.
@@ -72,6 +74,7 @@ impl Default for SecretsConfig {
             timeout: Duration::from_secs(120),
             revoke: true,
             mask_parts: true,
+            servers: None,
             google: GoogleConfig::default(),
             azure: AzureConfig::default(),
             aws: AwsConfig::default(),
@@ -80,6 +83,27 @@ impl Default for SecretsConfig {
 }
 
 impl SecretsConfig {
+    /// Whether jobs may name a server at this URL, as far as `servers` says.
+    pub fn allows(&self, server: &Url) -> bool {
+        let Some(allowed) = &self.servers else {
+            return true;
+        };
+        let host = server.host_str().unwrap_or_default();
+        let with_port = format!(
+            "{host}:{}",
+            server.port_or_known_default().unwrap_or_default()
+        );
+        allowed.iter().any(|entry| {
+            let below = |name: &str| {
+                let suffix = entry.strip_prefix('*');
+                suffix.is_some_and(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
+            };
+            [host, &with_port]
+                .into_iter()
+                .any(|name| name == entry || below(name))
+        })
+    }
+
     pub(super) fn read(secrets: &Section) -> Self {
         let default = Self::default();
         let urls = |table: &str, key: &str| -> Vec<Url> {
@@ -95,6 +119,10 @@ impl SecretsConfig {
                 .unwrap_or(default.timeout),
             revoke: secrets.bool("revoke").unwrap_or(default.revoke),
             mask_parts: secrets.bool("mask_parts").unwrap_or(default.mask_parts),
+            servers: secrets.setting("servers").map(|_| {
+                let hosts = secrets.texts("servers").iter();
+                hosts.map(|host| host.to_ascii_lowercase()).collect()
+            }),
             google: GoogleConfig {
                 sts_url: one("google", "sts_url"),
                 secret_manager_url: one("google", "secret_manager_url"),
@@ -115,8 +143,17 @@ impl SecretsConfig {
     }
 }
 
-/// The first URL of `[runners.secrets]` that cannot be used: its table, its key, and why.
+/// The first URL or host of `[runners.secrets]` that cannot be used: its table, its key, and why.
 pub(crate) fn fault(secrets: &Section) -> Option<(&Section, &'static str, String)> {
+    const SERVERS: &str = "servers";
+    let host = secrets.texts(SERVERS).iter().find(|host| !is_host(host));
+    if let Some(host) = host {
+        let text = format!(
+            "runners.secrets.servers: {host:?} is no host: vault.example.com, *.example.com, 192.0.2.1, [2001:db8::1], each with \
+             or without a :port"
+        );
+        return Some((secrets, SERVERS, text));
+    }
     URLS.iter().find_map(|(name, key)| {
         let table = secrets.table(name)?;
         let mut faults = texts(table, key).filter_map(|text| {
@@ -124,6 +161,19 @@ pub(crate) fn fault(secrets: &Section) -> Option<(&Section, &'static str, String
             Some(format!("runners.secrets.{name}.{key}: {text:?} {why}"))
         });
         Some((table, *key, faults.next()?))
+    })
+}
+
+/// As it stands in a URL, with or without a port; `*.` before it means all names below.
+fn is_host(entry: &str) -> bool {
+    let host = entry.strip_prefix("*.").unwrap_or(entry);
+    let url = Url::parse(&format!("https://{host}/"));
+    url.is_ok_and(|url| {
+        let authority = entry.len() == host.len() || matches!(url.host(), Some(Host::Domain(_)));
+        authority
+            && url.path() == "/"
+            && url.username().is_empty()
+            && !host.contains(['@', '?', '#', '/', '\\', '*'])
     })
 }
 
@@ -198,6 +248,43 @@ mod tests {
             lint(TEXT, "config.toml", &Environment::default()).map_err(|error| error.to_string()),
             Ok(())
         );
+    }
+
+    #[test]
+    fn hosts_are_allowed_by_name_below_a_name_and_with_a_port() {
+        let secrets = |servers: &str| {
+            loaded(&format!(
+                "[[runners]]\n[runners.secrets]\nservers = [{servers}]\n"
+            ))
+        };
+        let listed =
+            secrets(r#""Vault.example.com", "*.corp.example", "10.0.0.1:8200", "[fd00::1]""#);
+        for (url, allowed) in [
+            ("https://vault.example.com:8200", true),
+            ("https://VAULT.example.com", true),
+            ("https://evil.vault.example.com", false),
+            ("https://a.b.corp.example", true),
+            ("https://corp.example", false),
+            ("https://evilcorp.example", false),
+            ("https://10.0.0.1:8200", true),
+            ("https://10.0.0.1", false),
+            ("https://[fd00::1]:8200", true),
+            ("https://169.254.169.254", false),
+        ] {
+            let url: Url = url.parse().unwrap();
+            assert_eq!(listed.allows(&url), allowed, "{url}");
+            assert!(!secrets("").allows(&url));
+            assert!(SecretsConfig::default().allows(&url));
+        }
+        for bad in ["https://vault", "", "a/b", "*", "a*b", "me@h", "*.10.0.0.1"] {
+            let text = format!("[[runners]]\n[runners.secrets]\nservers = [\"{bad}\"]\n");
+            let error = load(&text, "config.toml", &Environment::default());
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.starts_with("config.toml:3:1: runners.secrets.servers: "),
+                "{error}"
+            );
+        }
     }
 
     #[test]

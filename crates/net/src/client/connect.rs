@@ -26,7 +26,7 @@ use url::Url;
 use super::failure::{describe_layers, layers};
 use super::usage::{Opened, Usage};
 use super::without_brackets;
-use crate::addresses::{Addresses, NotPublic, Resolver};
+use crate::addresses::{Addresses, NotAllowed, Resolver};
 use crate::fault::{Endpoint, Fault};
 use crate::proxy::{Proxy, ProxyRules};
 use crate::tls::{ClientTls, VerifiedPeer};
@@ -61,7 +61,7 @@ pub(super) enum ConnectError {
     #[error("dial tcp {0}: i/o timeout")]
     TcpTimeout(String),
     #[error(transparent)]
-    NotPublic(#[from] NotPublic),
+    NotAllowed(#[from] NotAllowed),
     #[error("{0:?} is not a name that a certificate could be for")]
     Name(String),
     #[error("net/http: TLS handshake timeout")]
@@ -167,13 +167,14 @@ impl Connector {
     }
 
     /// Whether a target that is written as an address may be connected to, by us or by a proxy.
-    fn check_address(&self, target: &Uri) -> Result<(), NotPublic> {
+    fn check_address(&self, target: &Uri) -> Result<(), NotAllowed> {
         let host = target.host().unwrap_or_default();
         let bare = without_brackets(host);
         match bare.parse() {
-            Ok(address) if !self.addresses.allow(address) => Err(NotPublic {
+            Ok(address) if !self.addresses.allow(address) => Err(NotAllowed {
                 host: host.to_owned(),
                 address,
+                allowed: self.addresses,
             }),
             _ => Ok(()),
         }

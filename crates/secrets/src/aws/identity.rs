@@ -140,7 +140,11 @@ fn near(method: Method, url: &str) -> Result<Call, Failure> {
 }
 
 async fn ask(aws: &Aws, call: Call) -> Result<Reply, Failure> {
-    let reply = aws.session.exchange().send(call, Repeat::Always).await;
+    let reply = aws
+        .session
+        .exchange_of_machine()
+        .send(call, Repeat::Always)
+        .await;
     let reply = reply.map_err(|error| unanswered(&error))?;
     match reply.status {
         StatusCode::OK => Ok(reply),

@@ -211,7 +211,7 @@ mod tests {
                 name: "kv-v1".to_owned(),
                 path: "ops".to_owned(),
             };
-            policy_line(&Path::of(&engine, path).unwrap())
+            policy_line(&Path::of(&engine, path, "").unwrap())
         };
         assert!(line("db/a-b c").contains("path \"ops/db/a-b c\" { capabilities = [\"read\"] }"));
         for path in [

@@ -285,7 +285,7 @@ mod tests {
             name: "kv-v1".to_owned(),
             path: "ops".to_owned(),
         };
-        let path = Path::of(&engine, "db").unwrap();
+        let path = Path::of(&engine, "db", "").unwrap();
         let long = format!(
             "s.token \u{1b}[2J\t{} {}",
             "a ".repeat(2000),

@@ -124,6 +124,7 @@ impl Login {
     pub(super) async fn new(session: &Session, key: &LoginKey) -> Result<Self, Failure> {
         let preparing = |failure: Failure| failure.within(PREPARING);
         let server = Server::new(session, &key.url).await.map_err(preparing)?;
+        server.check_allowed(session).map_err(preparing)?;
         let path = clean(&["auth", &key.mount, "login"]).map_err(preparing)?;
         server.refuse_certificate_login(&path).map_err(preparing)?;
         Ok(Self {

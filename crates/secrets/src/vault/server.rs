@@ -88,6 +88,15 @@ impl Server {
             .advise("VAULT_AUTH_PATH must be the mount of an auth method for JWTs, such as jwt"))
     }
 
+    /// Fails for a server that jobs may not name. What was obtained from it before is given back all the same.
+    pub(crate) fn check_allowed(&self, session: &Session) -> Result<(), Failure> {
+        match &self.base {
+            Base::Http(url) => session.surroundings.check_server(url),
+            // It is not asked anyway.
+            Base::Unsupported { .. } => Ok(()),
+        }
+    }
+
     /// A parameter that goes with each login where the runner's certificate is shown. Methods for JWTs pass over it; one for
     /// certificates, whatever its mount is called, takes it for the only certificate that it may accept, and there is none.
     pub(crate) fn no_certificate_role(&self) -> Option<(&'static str, &'static str)> {
@@ -235,7 +244,11 @@ fn told(verb: &str, shown: &str, error: &CallError, repeat: Repeat) -> Failure {
         CallError::Network { message, .. } => message.clone(),
         other => other.to_string(),
     };
-    Failure::system(format!("{verb} \"{shown}\": {message}"))
+    let class = match message.contains(courser_net::METADATA) {
+        true => FailureClass::Configuration,
+        false => FailureClass::System,
+    };
+    Failure::new(class, format!("{verb} \"{shown}\": {message}"))
         .at(Step::Connect)
         .transient(is_passing_error(error, repeat))
         .processed(may_be_processed(error))

@@ -100,7 +100,7 @@ async fn the_name_of_a_servers_certificate_is_that_servers() {
         .await
     };
     for more in [&[][..], &[("VAULT_ADDR", url.as_str())]] {
-        assert_eq!(job(more).await.values(), [("A", "v")]);
+        assert_eq!(job(more).await.pairs(), [("A", "v")]);
     }
     assert_eq!(
         server.requests()[0].json(),
@@ -146,6 +146,78 @@ async fn verification_cannot_be_turned_off_and_who_tries_is_told() {
         );
     }
     assert!(server.requests().is_empty());
+}
+
+/// A secret of each provider whose server a job names.
+fn of_each_provider(url: &str) -> [Value; 3] {
+    let gitlab = json!({"gitlab_secrets_manager": {
+        "server": {"url": url, "inline_auth": {"path": "auth/jwt/login", "jwt": "a.b.c", "role": "r"}},
+        "engine": {"name": "kv-v2", "path": "ops"}, "path": "db", "field": "value",
+    }});
+    let azure = json!({"azure_key_vault": {"name": "db", "version": null,
+        "server": {"url": url, "client_id": "c", "tenant_id": "t", "jwt": "a.b.c"}}});
+    [secret(url), gitlab, azure]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_leads_the_runner_to_a_metadata_service() {
+    for url in [
+        "http://169.254.169.254",
+        "https://169.254.169.254:8200",
+        "http://[fe80::1]",
+        "http://[::ffff:169.254.169.254]",
+        "http://0xa9fea9fe",
+    ] {
+        for secret in of_each_provider(url) {
+            // Azure's are never asked in the clear.
+            if url.starts_with("http:") && secret["azure_key_vault"].is_object() {
+                continue;
+            }
+            let mut request = request(json!({"A": secret}));
+            request.attempts = 2;
+            let start = std::time::Instant::now();
+            let done = resolved(&request, &surroundings(&[])).await;
+            let failure = done.failure();
+            let text = failure.to_string();
+            assert!(
+                text.contains(
+                    "where machines are told their own credentials: a job must not lead there"
+                ),
+                "{text}"
+            );
+            assert_eq!(failure.class, FailureClass::Configuration, "{text}");
+            assert!(
+                start.elapsed() < std::time::Duration::from_secs(4),
+                "asked once"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_name_no_other_servers_than_the_operator_lists() {
+    let root = Authority::root("Vault Root").issue();
+    let server = FakeServer::https(&root.server(&["127.0.0.1"]).issue(), lax);
+    let url = server.url("");
+    let mut surroundings = trusting(&root, &[]);
+    surroundings.settings.servers = Some(vec!["*.example.com".to_owned()]);
+    for secret in of_each_provider(&url) {
+        let done = resolved(&request(json!({"A": secret})), &surroundings).await;
+        let text = done.failure().to_string();
+        assert!(
+            text.contains("127.0.0.1 is not among the hosts that `servers` in [runners.secrets]"),
+            "{text}"
+        );
+        assert_eq!(done.failure().class, FailureClass::Configuration);
+    }
+    assert!(server.requests().is_empty());
+    surroundings.settings.servers = Some(vec!["127.0.0.1".to_owned()]);
+    let done = resolved(&request(json!({"A": secret(&url)})), &surroundings).await;
+    assert_eq!(done.pairs(), [("A", "v")]);
+    // What was obtained before the list was changed is given back.
+    surroundings.settings.servers = Some(Vec::new());
+    let revocation = done.leases.revoke(&surroundings).await;
+    assert_eq!(revocation.tokens, 1, "{revocation:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

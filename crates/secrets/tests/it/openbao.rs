@@ -120,20 +120,20 @@ async fn engines_fields_and_forms_are_read_with_one_login_and_revoked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_job_logs_in_with_the_runners_certificate_whatever_its_method_is_called() {
-    let scene = Scene::new();
+    let server = Server::new();
     let clients = Authority::root("Clients").issue();
     let runner = clients.client("runner.example.com").issue();
-    scene
+    server
         .bao
         .bao(&["auth", "enable", "-path=machines", "cert"], "");
     let role = json!({"certificate": clients.certificate_pem(), "token_policies": ["deploy"]});
-    scene.bao.bao(
+    server.bao.bao(
         &["write", "auth/machines/certs/runner", "-"],
         &role.to_string(),
     );
     let (ca, url) = (
-        scene.bao.ca_file().to_str().unwrap().to_owned(),
-        scene.bao.url(),
+        server.bao.ca_file().to_str().unwrap().to_owned(),
+        server.bao.url(),
     );
     let (certificate, key) = (runner.certificate_pem(), runner.key_pem());
     let surroundings = surroundings(&[
@@ -142,15 +142,15 @@ async fn no_job_logs_in_with_the_runners_certificate_whatever_its_method_is_call
         ("VAULT_CLIENT_CERT_BYTES", &certificate),
         ("VAULT_CLIENT_KEY_BYTES", &key),
     ]);
-    let mut secret = scene.secret(OPS, "production/db", "password");
+    let mut secret = server.secret(OPS, "production/db", "password");
     let by_token = resolved(&request(json!({"S": secret})), &surroundings).await;
-    assert_eq!(by_token.values(), [("S", "this-is-a-password")]);
+    assert_eq!(by_token.pairs(), [("S", "this-is-a-password")]);
     by_token.leases.revoke(&surroundings).await;
     secret["vault"]["server"]["auth"]["path"] = json!("machines");
     let done = resolved(&request(json!({"S": secret})), &surroundings).await;
     let failure = done.failure();
     assert!(failure.to_string().contains("status code 400"), "{failure}");
-    assert!(scene.bao.accessors().is_empty());
+    assert!(server.bao.accessors().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
