@@ -9,7 +9,7 @@ use courser_testkit::proxy::FakeProxy;
 use courser_testkit::servers::OpenBao;
 
 use crate::clouds::{AUDIENCE, Clouds, VAULT};
-use crate::world::{World, run};
+use crate::world::{Finished, World, run};
 
 const ISSUER: &str = "https://courser.example.com";
 
@@ -48,45 +48,71 @@ read:
     - test \"$AWS_PASSWORD $VAULT_PASSWORD\" = \"value-of-\"\"aws value-of-\"\"vault\" && echo all four
 ";
 
+/// A project whose job has a secret of each provider, and the providers.
+struct Scene {
+    world: World,
+    clouds: Clouds,
+    bao: OpenBao,
+    proxy: FakeProxy,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let world = World::new();
+        world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
+        let url = "https://gitlab.example.com/group/app.git";
+        world.git("work/project", &["remote", "add", "origin", url]);
+        let keys = run(&mut world.courser(["coordinator", "oidc", "keys", "-C", "project"]));
+        assert_eq!(keys.code(), 0, "{}", keys.all());
+        let federation = Federation {
+            issuer: ISSUER.to_owned(),
+            audiences: vec![AUDIENCE.to_owned()],
+            keys: serde_json::from_str(&keys.stdout).expect("a key set"),
+        };
+        let clouds = Clouds::start(&federation, "group/app", VAULT);
+        let Clouds {
+            google, azure, aws, ..
+        } = &clouds;
+        let routes = [google.routes(), azure.routes(), aws.routes()].concat();
+        let routes: Vec<_> = routes
+            .iter()
+            .map(|(name, address)| (name.as_str(), *address))
+            .collect();
+        let proxy = FakeProxy::start(&routes, None);
+        world.write("home/clouds.pem", clouds.root.certificate_pem());
+        let bao = vault(&world);
+        Self {
+            world,
+            clouds,
+            bao,
+            proxy,
+        }
+    }
+
+    /// Runs a command for that project.
+    fn courser(&self, arguments: &[&str]) -> Finished {
+        let server = format!("VAULT_SERVER_URL={}", self.bao.url());
+        run(self
+            .world
+            .courser(arguments)
+            .args(["-C", "project", "--oidc-issuer", ISSUER])
+            .args(["--variable", &server])
+            .env("VAULT_CACERT", self.bao.ca_file())
+            .env("SSL_CERT_FILE", self.world.path("home/clouds.pem"))
+            .env("HTTPS_PROXY", format!("http://{}", self.proxy.address()))
+            .env("NO_PROXY", "127.0.0.1"))
+    }
+}
+
 #[test]
 fn s02_each_provider_is_asked_for_its_own_secret() {
-    let world = World::new();
-    world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
-    let url = "https://gitlab.example.com/group/app.git";
-    world.git("work/project", &["remote", "add", "origin", url]);
-    let keys = run(&mut world.courser(["coordinator", "oidc", "keys", "-C", "project"]));
-    assert_eq!(keys.code(), 0, "{}", keys.all());
-    let federation = Federation {
-        issuer: ISSUER.to_owned(),
-        audiences: vec![AUDIENCE.to_owned()],
-        keys: serde_json::from_str(&keys.stdout).expect("a key set"),
-    };
-    let Clouds {
-        root,
-        google,
-        azure,
-        aws,
-    } = Clouds::start(&federation, "group/app", VAULT);
-    let routes = [google.routes(), azure.routes(), aws.routes()].concat();
-    let routes: Vec<_> = routes
-        .iter()
-        .map(|(name, address)| (name.as_str(), *address))
-        .collect();
-    let proxy = FakeProxy::start(&routes, None);
-    let bao = vault(&world);
-
-    let ended = run(world
-        .courser(["exec", "-C", "project", "--oidc-issuer", ISSUER])
-        .env(
-            "SSL_CERT_FILE",
-            world.write("home/clouds.pem", root.certificate_pem()),
-        )
-        .env("HTTPS_PROXY", format!("http://{}", proxy.address()))
-        .args(["--variable", &format!("VAULT_SERVER_URL={}", bao.url())])
-        .env("VAULT_CACERT", bao.ca_file())
-        .env("NO_PROXY", "127.0.0.1"));
+    let scene = Scene::new();
+    let ended = scene.courser(&["exec"]);
     assert_eq!(ended.code(), 0, "{}", ended.all());
     assert!(ended.stdout.contains("all four"), "{}", ended.all());
+    let Clouds {
+        google, azure, aws, ..
+    } = &scene.clouds;
     for (secret, resolver) in [
         ("GOOGLE_KEY", "gcp_secret_manager"),
         ("AZURE_CERT", "azure-key-vault"),
@@ -105,7 +131,7 @@ fn s02_each_provider_is_asked_for_its_own_secret() {
     // A login and a read each; Azure's vault is asked first what it wants.
     let requests = [google.requests(), azure.requests(), aws.requests()];
     assert_eq!(requests.map(|all| all.len()), [2, 3, 2]);
-    assert_eq!(bao.accessors(), [""; 0]);
+    assert_eq!(scene.bao.accessors(), [""; 0]);
     for secret in [
         "value-of-google",
         "value-of-azure",
@@ -126,35 +152,24 @@ fn s02_each_provider_is_asked_for_its_own_secret() {
         "{}",
         sessions[0].name
     );
+}
 
-    let check = |more: &[&str]| {
-        run(world
-            .courser([
-                "secrets",
-                "check",
-                "read",
-                "-C",
-                "project",
-                "--oidc-issuer",
-                ISSUER,
-            ])
-            .args(more)
-            .env("SSL_CERT_FILE", world.path("home/clouds.pem"))
-            .env("HTTPS_PROXY", format!("http://{}", proxy.address()))
-            .env("NO_PROXY", "127.0.0.1"))
-    };
+#[test]
+fn check_tells_of_each_provider_how_far_it_comes() {
+    let scene = Scene::new();
+    let check = |more: &[&str]| scene.courser(&[&["secrets", "check", "read"], more].concat());
     let checked = check(&[]);
     assert_eq!(checked.code(), 0, "{}", checked.all());
     for text in [
         "GOOGLE_KEY  (gcp_secret_manager)\n  ✓ settings  project 1234\n",
         "  ✓ log in    provider prov of pool pool\n",
         "  ✓ policy    secretmanager.versions.access on projects/1234/secrets/api-key\n",
-        "  ✓ path      projects/1234/secrets/api-key/versions/1\n  ✓ field     value, 9 bytes, as a variable\n",
+        "  ✓ path      projects/1234/secrets/api-key/versions/1\n  ✓ field     value, 15 bytes, as a variable\n",
         "AZURE_CERT  (azure_key_vault)\n  ✓ settings  tenant tenant\n  ✓ connect   https://unit.vault.azure.net/\n",
-        "  ✓ path      secret cert\n  ✓ field     value, 8 bytes, as a file\n",
+        "  ✓ path      secret cert\n  ✓ field     value, 14 bytes, as a file\n",
         "AWS_PASSWORD  (aws_secrets_manager)\n  ✓ settings  region eu-west-1\n",
         "  ✓ log in    role arn:aws:iam::123456789012:role/ci\n",
-        "  ✓ path      secret app/db\n  ✓ field     key password, 6 bytes, as a variable\n",
+        "  ✓ path      secret app/db\n  ✓ field     key password, 12 bytes, as a variable\n",
     ] {
         assert!(checked.stdout.contains(text), "{text}: {}", checked.all());
     }

@@ -1,11 +1,10 @@
 //! Jobs that are stopped, lose what they run in, or lose their runner (`executor-docker.md` 7, 8, 19).
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 
 use super::scene::{BUSYBOX, DEBIAN, Scene, failed_by_script, says, success};
 use crate::wire::gitlab::{Record, add, after_script, variable};
+use crate::world::eventually;
 
 #[test]
 fn a_timeout_ends_what_ignores_it_and_after_script_runs_in_a_new_container() {
@@ -96,10 +95,7 @@ fn what_a_killed_runner_left_is_removed_by_the_next_one() {
     scene.runner();
     let job = scene.gitlab.finished(1);
     assert_eq!(job.outcome().1, "runner_system_failure", "{}", job.text());
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !scene.left().is_empty() {
-        assert!(Instant::now() < deadline, "{:?}", scene.left());
-    }
+    eventually("nothing is left", || scene.left().is_empty());
     let next = scene.run(&scene.job_in(2, DEBIAN, &["echo as ever"]));
     assert_eq!(next.outcome(), success(), "{}", next.text());
 }

@@ -175,11 +175,7 @@ fn a_terminal_that_is_closed_ends_the_shell_and_nothing_stays() {
     assert!(!left(&world).is_empty(), "it has a container");
     running.signal("KILL");
     running.end();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(180);
-    while !left(&world).is_empty() {
-        assert!(std::time::Instant::now() < deadline, "{:?}", left(&world));
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    crate::world::eventually("its container goes", || left(&world).is_empty());
 }
 
 #[test]

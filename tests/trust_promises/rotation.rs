@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use courser_testkit::pki::{Authority, Issued};
 
-use crate::world::{PATIENCE, Running};
+use crate::world::{Running, eventually};
 
 use super::site::{Certificates, Site, UNKNOWN_AUTHORITY};
 
@@ -84,11 +84,8 @@ impl Drill {
     }
 
     fn wait_until_started(&self, what: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.site.world.path("drill/started").exists() {
-            assert!(Instant::now() < deadline, "{what}: no job has started");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let started = self.site.world.path("drill/started");
+        eventually(&format!("{what}: a job has started"), || started.exists());
     }
 
     /// The server's files, certificate first: for a moment they do not fit.

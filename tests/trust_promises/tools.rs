@@ -162,11 +162,8 @@ job:
     site.config(&site.url, &keys);
     let mut runner = crate::world::Running::start(&mut site.run_command());
     let first = site.create_pipeline();
-    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
-    while !meeting.join("job-runs").exists() {
-        assert!(std::time::Instant::now() < deadline, "{}", site.logs());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    let job_runs = meeting.join("job-runs");
+    crate::world::eventually("the job runs", || job_runs.exists());
     site.world.write("tls/ca.pem", both("New"));
     runner.wait_for("the job's certificates were exchanged");
     site.world.write("meeting/changed", "");

@@ -52,8 +52,11 @@ pub enum TokenFault {
         /// Seconds since 1970.
         issued_at: i64,
     },
-    /// `nbf` lies ahead.
-    NotYetValid,
+    /// `nbf` lies ahead; `iat` as it stands in the token.
+    NotYetValid {
+        /// Seconds since 1970.
+        issued_at: i64,
+    },
 }
 
 impl Issuer {
@@ -216,12 +219,12 @@ impl Federation {
         }
         let time = |name: &str| claims[name].as_i64();
         let now = now.as_second();
+        let issued_at = time("iat").unwrap_or_default();
         if time("exp").is_none_or(|end| end <= now) {
-            let issued_at = time("iat").unwrap_or_default();
             return Err(TokenFault::Expired { issued_at });
         }
         if time("nbf").is_some_and(|start| start > now) {
-            return Err(TokenFault::NotYetValid);
+            return Err(TokenFault::NotYetValid { issued_at });
         }
         Ok(claims)
     }
@@ -283,7 +286,9 @@ mod tests {
             ),
             (
                 changed("nbf", (now.as_second() + 60).into()),
-                TokenFault::NotYetValid,
+                TokenFault::NotYetValid {
+                    issued_at: now.as_second(),
+                },
             ),
         ];
         for (token, fault) in table {

@@ -87,21 +87,17 @@ impl Daemon {
             address,
             directory,
         };
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        until(PATIENCE, || {
             let listens = TcpStream::connect(address).is_ok();
             // Asked also when somebody listens: it may be another program that has taken the port.
             let ended = daemon.child.try_wait().expect("a child can be waited for");
-            assert!(
-                ended.is_none() && Instant::now() < deadline,
+            let told = format!(
                 "{command:?} does not listen on {address} ({ended:?}):\n{}",
                 daemon.read("output")
             );
-            if listens {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            assert!(ended.is_none(), "{told}");
+            if listens { Ok(()) } else { Err(told) }
+        });
         daemon
     }
 
@@ -117,6 +113,22 @@ impl Drop for Daemon {
         // It may have ended by itself; the test has seen that.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// What `look` finds within that time.
+///
+/// # Panics
+///
+/// When it finds nothing; the message is what it said last.
+fn until<T>(patience: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(told) => assert!(Instant::now() < deadline, "{told}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

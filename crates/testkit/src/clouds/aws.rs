@@ -261,7 +261,7 @@ impl Services {
                 "ExpiredTokenException",
                 "Token expired: current date/time 1795323600 must be before the expiration date/time 1795323300".to_owned(),
             ),
-            TokenFault::NotYetValid => ("InvalidIdentityToken", "Token is not yet valid".to_owned()),
+            TokenFault::NotYetValid { .. } => ("InvalidIdentityToken", "Token is not yet valid".to_owned()),
         };
         sts_error(400, code, &text)
     }

@@ -213,11 +213,11 @@ impl Services {
     fn judge(&self, assertion: &str) -> Result<(), Reply> {
         let unmatched = |code: u32, what: &str, value: &str| {
             let text = format!(
-                "No matching federated identity record found for presented assertion {what} '{value}'. Please check your \
+                "No matching federated identity record found for presented assertion {what} '{value}'. Check your \
                  federated identity credential Subject, Audience and Issuer against the presented assertion. \
                  https://learn.microsoft.com/entra/workload-id/workload-identity-federation"
             );
-            refusal(400, "invalid_request", code, &text)
+            refusal(401, "invalid_client", code, &text)
         };
         let claims = self.tenant.federation.claims(assertion, Timestamp::now());
         let claims = claims.map_err(|fault| match fault {
@@ -232,12 +232,13 @@ impl Services {
             ),
             TokenFault::Issuer(issuer) => unmatched(700_211, "issuer", &issuer),
             TokenFault::Audience(audience) => unmatched(700_212, "audience", &audience.join(" ")),
-            TokenFault::Expired { .. } | TokenFault::NotYetValid => refusal(
+            TokenFault::Expired { .. } | TokenFault::NotYetValid { .. } => refusal(
                 401,
                 "invalid_client",
                 700_024,
                 "Client assertion is not within its valid time range. Current time: 2026-11-22T05:00:00.0000000Z, \
-                 assertion valid from 2026-11-22T04:00:00.0000000Z, expiry time of assertion 2026-11-22T04:05:00.0000000Z.",
+                 assertion valid from 2026-11-22T04:00:00.0000000Z, expiry time of assertion 2026-11-22T04:05:00.0000000Z. \
+                 Review the documentation at https://learn.microsoft.com/entra/identity-platform/certificate-credentials .",
             ),
         })?;
         let subject = claims["sub"].as_str().unwrap_or_default();

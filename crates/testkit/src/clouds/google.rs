@@ -192,21 +192,22 @@ impl Services {
                 TokenFault::Malformed(_) => {
                     "Invalid token: unable to parse the ID Token.".to_owned()
                 }
-                TokenFault::UnknownKey | TokenFault::Signature => {
-                    "Unable to verify the ID Token signature.".to_owned()
+                // So it says of keys that the issuer does not publish.
+                TokenFault::UnknownKey => {
+                    "Error connecting to the given credential's issuer.".to_owned()
                 }
+                TokenFault::Signature => "Unable to verify the ID Token signature.".to_owned(),
                 TokenFault::Issuer(issuer) => format!(
-                    "The issuer in ID Token {issuer} does not match the expected ones: {}.",
+                    "The issuer in ID Token {issuer} does not match the expected one in config: {}.",
                     self.project.federation.issuer
                 ),
                 TokenFault::Audience(audience) => format!(
                     "The audience in ID Token [{}] does not match the expected audience.",
                     audience.join(", ")
                 ),
-                TokenFault::Expired { issued_at } => {
+                TokenFault::Expired { issued_at } | TokenFault::NotYetValid { issued_at } => {
                     format!("ID Token issued at {issued_at} is stale to sign-in.")
                 }
-                TokenFault::NotYetValid => "The ID Token is not valid yet.".to_owned(),
             };
             refusal(400, "invalid_grant", &text)
         })?;
@@ -225,7 +226,7 @@ impl Services {
             .is_some_and(|path| claims["project_path"] != path.as_str())
         {
             return Err(refusal(
-                401,
+                400,
                 "unauthorized_client",
                 "The given credential is rejected by the attribute condition.",
             ));

@@ -4,11 +4,10 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Daemon, PATIENCE, SYSTEM_PATH, write};
+use super::{Daemon, PATIENCE, SYSTEM_PATH, until, write};
 use crate::pki::Issued;
 
 /// A running server, initialised and unsealed, with nothing in it.
@@ -80,15 +79,13 @@ impl OpenBao {
             .as_str()
             .expect("a root token")
             .to_owned();
-        let deadline = Instant::now() + PATIENCE;
-        while server.try_bao(&["token", "lookup"], "").is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "OpenBao is not unsealed: {}",
-                server.daemon.read("output")
-            );
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        until(PATIENCE, || {
+            let looked = server.try_bao(&["token", "lookup"], "");
+            looked.map_err(|_| {
+                let output = server.daemon.read("output");
+                format!("OpenBao is not unsealed: {output}")
+            })
+        });
         server
     }
 

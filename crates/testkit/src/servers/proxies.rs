@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Daemon, program, write};
+use super::{Daemon, program, until, write};
 use crate::pki::Issued;
 
 /// A running squid.
@@ -81,15 +81,14 @@ impl ForwardProxy {
     ///
     /// When the text is not there within ten seconds; the message is the log.
     pub fn accesses_with(&self, wanted: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
+        until(Duration::from_secs(10), || {
             let accesses = self.daemon.read("access");
             if accesses.contains(wanted) {
-                return accesses;
+                Ok(accesses)
+            } else {
+                Err(format!("no {wanted:?} in {accesses}"))
             }
-            assert!(Instant::now() < deadline, "no {wanted:?} in {accesses}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        })
     }
 }
 
