@@ -227,11 +227,19 @@ fn what_a_vault_has_of_this_issuer_is_added_to_and_of_others_left_alone() {
     let refused = scene.write(&["--role", "theirs", "--oidc-claim", "project_id=1"]);
     assert_eq!(refused.code(), 2, "{}", refused.all());
     assert_eq!(config("jwt"), before);
-    // A method that could not be configured is not left behind: nobody publishes the keys.
-    let refused = scene.write(&["--mount", "gone", "--oidc-listen", "127.0.0.1:1"]);
+    // A method that could not be configured is not left behind: nobody publishes the keys there.
+    let nowhere = [
+        "--oidc-listen",
+        "127.0.0.1:0",
+        "--oidc-issuer",
+        "https://localhost:1",
+    ];
+    let refused = scene.write(&[&["--mount", "gone"][..], &nowhere].concat());
     assert_ne!(refused.code(), 0, "{}", refused.all());
     assert!(
-        refused.stderr.contains("--oidc-listen while"),
+        refused
+            .stderr
+            .contains("fetches the keys from https://localhost:1, "),
         "{}",
         refused.all()
     );
@@ -263,14 +271,38 @@ fn a_vault_that_fetches_the_keys_follows_a_rotation() {
     let address = listener.local_addr().expect("an address").to_string();
     drop(listener);
     let listen = ["--oidc-listen", &address];
+    // OpenBao asks the issuer now, with the certificate it is told of: no job runs, the command answers itself.
+    let write = || scene.write(&[&listen[..], &["--mount", "disc"]].concat());
+    let written = write();
+    assert_eq!(written.code(), 0, "{}", written.all());
+    let told = format!("and asks it for the keys: run with --oidc-listen {address}");
+    assert!(written.stdout.contains(&told), "{}", written.all());
     let mut running = Running::start(&mut scene.exec("first", &listen));
     let token = scene.world.path("work/first.jwt");
     eventually("the job has its token", || token.exists());
-    // While the job runs, the issuer answers: OpenBao asks it now, with the certificate it is told of.
-    let written = scene.write(&[&listen[..], &["--mount", "disc"]].concat());
+    // And again beside a job, which answers.
+    let written = write();
     assert_eq!(written.code(), 0, "{}", written.all());
     scene
         .log_in("disc", &scene.world.read("work/first.jwt"))
+        .expect("admitted");
+    // The same by the URL of the key set.
+    let port = address.rsplit(':').next().expect("a port");
+    let authority = scene.world.read("state/courser/oidc/localhost.crt");
+    let config = json!({
+        "jwks_url": format!("https://localhost:{port}/oauth/discovery/keys"), "jwks_ca_pem": authority,
+        "bound_issuer": format!("https://localhost:{port}"),
+    });
+    scene.bao.bao(&["auth", "enable", "-path=jwks", "jwt"], "");
+    let place = ["write", "auth/jwks/config", "-"];
+    scene.bao.bao(&place, &config.to_string());
+    scene.bao.jwt_role(
+        "jwks",
+        "group-app",
+        &json!({"user_claim": "project_path", "bound_claims": {"project_path": "group/app"}}),
+    );
+    scene
+        .log_in("jwks", &scene.world.read("work/first.jwt"))
         .expect("admitted");
     scene.world.write("work/go", "");
     assert!(running.end().success());
@@ -285,9 +317,11 @@ fn a_vault_that_fetches_the_keys_follows_a_rotation() {
     let token = scene.world.path("work/second.jwt");
     eventually("the job has its token", || token.exists());
     for name in ["work/second.jwt", "work/first.jwt"] {
-        scene
-            .log_in("disc", &scene.world.read(name))
-            .expect("admitted");
+        for mount in ["disc", "jwks"] {
+            scene
+                .log_in(mount, &scene.world.read(name))
+                .expect("admitted");
+        }
     }
     scene.world.write("work/go", "");
     assert!(running.end().success());
@@ -318,6 +352,45 @@ fn a_coordinator_is_an_issuer_over_its_own_https() {
     assert_eq!(shown["issuer"], format!("https://{address}"));
     assert_eq!(shown["claims"]["project_path"], "group/app");
     assert_eq!(shown["claims"]["runner_id"], 1);
+}
+
+#[test]
+fn samples_of_a_coordinator_have_the_projects_number() {
+    let world = World::new();
+    for name in ["one", "two", "other"] {
+        let path = format!("work/{name}");
+        world.repository(&path, &[(".gitlab-ci.yml", PIPELINE)]);
+        let url = format!("https://gitlab.example.com/group/{name}.git");
+        world.git(&path, &["remote", "add", "origin", &url]);
+    }
+    let mut serving = world.courser(["coordinator", "serve", "--listen", "127.0.0.1:0"]);
+    let mut serving = Running::start(
+        serving
+            .args([
+                "--repository",
+                "one",
+                "--repository",
+                "two",
+                "--state",
+                "state",
+            ])
+            .current_dir(world.path("work")),
+    );
+    let left = world.path("work/state/oidc/issuer.json");
+    eventually("the issuer is known", || left.exists());
+    // One that it does not serve has a number that nobody knows.
+    for (name, number) in [("two", "2"), ("other", "THE-PROJECT'S-ID")] {
+        let shown = run(world
+            .courser(["coordinator", "oidc", "show", "--json"])
+            .args(["--state", "../state", "--oidc-sub", "project_id,ref"])
+            .current_dir(world.path(&format!("work/{name}"))));
+        let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+        assert_eq!(shown["claims"]["project_id"], number);
+        let subject = format!("project_id:{number}:ref:main");
+        assert_eq!(shown["claims"]["sub"], subject);
+    }
+    serving.signal("INT");
+    serving.end();
 }
 
 #[test]
@@ -379,7 +452,8 @@ fn the_example_reads_its_secrets_and_leaves_no_token_behind() {
     // Nobody says where the Vault is: no runner sees the job.
     let ended = exec("");
     assert_eq!(ended.code(), 1, "{}", ended.all());
-    let told = "secret DATABASE_PASSWORD: vault needs the CI/CD variable VAULT_SERVER_URL";
+    let told =
+        "secrets DATABASE_PASSWORD, DATABASE_CA: vault needs the CI/CD variable VAULT_SERVER_URL";
     assert!(ended.stdout.contains(told), "{}", ended.all());
     assert!(
         !ended.stdout.contains("Resolving secrets"),

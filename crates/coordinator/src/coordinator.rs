@@ -27,7 +27,7 @@ use crate::store::{StateDir, Store, StoreError};
 use crate::token;
 
 /// Requests that are running when the coordinator stops get this long.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Events a watcher may lag behind before it has to read a snapshot.
 const EVENTS: usize = 16 * 1024;
 

@@ -46,8 +46,8 @@ pub use bridge::{DownstreamError, DownstreamRequest, DownstreamTarget, Evaluated
 pub use coordinator::{Coordinator, Handle, StartError};
 pub use events::{CoordinatorEvent, JobEnd};
 pub use oidc::{
-    IssuerUrl, KeyError, Keys, OidcSettings, PublicKey, SampleJob, Subject, certificate_of,
-    sample_claims,
+    IssuerUrl, KeyError, Keys, OidcSettings, PublicKey, Publication, SampleJob, Subject,
+    certificate_of, sample_claims,
 };
 pub use payload::server_variables;
 pub use pipeline_run::{JobState, PipelineStatus};

@@ -299,6 +299,13 @@ impl Creation<'_> {
         let scope = self.scope(&variables, &predefined);
         job.tags = job.tags.iter().map(|tag| scope.expand(tag)).collect();
         let unset = secrets::missing_variables(&job.secrets, scope);
+        for (token, what) in secrets::hidden_tokens(&job.id_tokens, scope) {
+            let message = format!("jobs:{}:id_tokens:{token} {what}", spec.name);
+            let mut spans = spec.token_spans.iter();
+            let span = spans.find(|(name, _)| *name == token);
+            let span = span.map_or(spec.span, |(_, span)| *span);
+            self.findings.warn(span, message);
+        }
         for (secret, what) in unset {
             let message = format!("jobs:{}:secrets:{secret} {what}", spec.name);
             self.findings.warn(spec.secrets_span, message);

@@ -93,6 +93,8 @@ pub(crate) struct JobSpec {
     pub(crate) stage_span: Span,
     pub(crate) on_stop_span: Span,
     pub(crate) secrets_span: Span,
+    /// Where each ID token stands.
+    pub(crate) token_spans: Vec<(String, Span)>,
     /// What does not depend on instance, rules and variables.
     pub(crate) job: PipelineJob,
     pub(crate) when: Option<JobWhen>,
@@ -236,6 +238,7 @@ pub(crate) fn parse(entry: &Entry, defaults: &Defaults, shape: &mut Shape<'_>) -
             .map_or(entry.span, |entry| entry.value.span),
         on_stop_span: entry.span,
         secrets_span: entry.span,
+        token_spans: token_spans(own, &defaults.entries),
         job,
         when: None,
         allow_failure: None,
@@ -314,6 +317,15 @@ fn check_keys(own: &Map, span: Span, bridge: bool, place: &str, shape: &mut Shap
         let span = own.entry("script").map_or(span, |entry| entry.span);
         shape.error(span, format!("{place} script can't be blank"));
     }
+}
+
+fn token_spans(own: &Map, defaults: &Map) -> Vec<(String, Span)> {
+    let tokens = given(own, "id_tokens").or_else(|| given(defaults, "id_tokens"));
+    let entries = tokens.and_then(Node::as_map).map(Map::entries);
+    let entries = entries.unwrap_or_default().iter();
+    entries
+        .map(|entry| (entry.key.text.to_string(), entry.span))
+        .collect()
 }
 
 fn is_blank(node: Option<&Node>) -> bool {

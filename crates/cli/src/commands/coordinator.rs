@@ -206,7 +206,10 @@ fn announce(
             .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
         println!("root certificate    {}", path.display());
     }
-    oidc::leave(&state.join("oidc"), coordinator, state)?;
+    let numbers = projects
+        .iter()
+        .map(|(_, project)| (project.path.clone(), project.id));
+    oidc::leave(&state.join("oidc"), coordinator, state, numbers.collect())?;
     println!(
         "registration token  {}",
         coordinator.registration_token().expose()

@@ -14,6 +14,8 @@ pub(crate) struct GitFacts {
     pub(crate) tag: Option<String>,
     /// The branch that merges go to.
     pub(crate) default_branch: String,
+    /// Whether it is only a guess: the one that is checked out.
+    pub(crate) default_is_guessed: bool,
     /// The commit, `None` before the first one.
     pub(crate) commit: Option<Commit>,
     /// URL of the remote `origin` (or the only one), without credentials.
@@ -47,8 +49,12 @@ impl GitFacts {
                 .map(str::to_owned),
             _ => None,
         };
+        let known = default_branch(root)?;
         let mut facts = Self {
-            default_branch: default_branch(root, branch.as_deref())?,
+            default_is_guessed: known.is_none(),
+            default_branch: known
+                .or_else(|| branch.clone())
+                .unwrap_or_else(|| "main".to_owned()),
             branch,
             tag,
             commit,
@@ -81,7 +87,7 @@ impl GitFacts {
 }
 
 /// The remote's HEAD, else `main` or `master` if there is one, else the current branch.
-fn default_branch(root: &Path, branch: Option<&str>) -> Result<String, RepositoryError> {
+fn default_branch(root: &Path) -> Result<Option<String>, RepositoryError> {
     let listing = git(
         root,
         [
@@ -104,12 +110,8 @@ fn default_branch(root: &Path, branch: Option<&str>) -> Result<String, Repositor
         .lines()
         .filter_map(|line| line.split_once(' '))
         .find_map(|(_, target)| target.strip_prefix("refs/remotes/origin/"));
-    Ok(match head {
-        Some(name) => name.to_owned(),
-        None if known("main") => "main".to_owned(),
-        None if known("master") => "master".to_owned(),
-        None => branch.unwrap_or("main").to_owned(),
-    })
+    let usual = || ["main", "master"].into_iter().find(|name| known(name));
+    Ok(head.or_else(usual).map(str::to_owned))
 }
 
 impl Commit {

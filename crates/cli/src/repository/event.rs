@@ -134,8 +134,8 @@ impl Repository {
         set("CI_PIPELINE_IID", "1");
         set("CI_COMMIT_REF_NAME", ref_name);
         set("CI_COMMIT_REF_SLUG", &slug(ref_name));
-        // A new project protects its default branch and nothing else.
-        let protected = !tag && ref_name == default_branch;
+        // A new project protects its default branch and nothing else. A guess gives nobody rights.
+        let protected = !tag && ref_name == default_branch && !git.default_is_guessed;
         set("CI_COMMIT_REF_PROTECTED", yes_no(protected));
         let unborn = Commit {
             sha: NO_COMMIT.to_owned(),

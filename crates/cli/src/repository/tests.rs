@@ -144,6 +144,9 @@ fn worktrees_shallow_clones_and_unborn_branches_work() {
     let found = Repository::discover(unborn.path()).unwrap();
     let event = found.event(&Occasion::push());
     assert_eq!(event.ref_name, "start");
+    // Which branch is the default one, nobody knows.
+    assert_eq!(event.predefined["CI_DEFAULT_BRANCH"], "start");
+    assert_eq!(event.predefined["CI_COMMIT_REF_PROTECTED"], "false");
     assert_eq!(event.predefined["CI_COMMIT_SHA"], NO_COMMIT);
     assert_eq!(found.changed_files().unwrap(), ChangedFiles::Unknown);
 }

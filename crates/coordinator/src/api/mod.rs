@@ -39,6 +39,7 @@ use crate::store::{StateDir, TraceFile};
 use crate::token;
 
 pub(crate) use answers::Refusal;
+pub(crate) use oidc::PublishedKeys;
 
 /// Bodies of JSON calls.
 const JSON_LIMIT: usize = 1 << 20;
@@ -151,9 +152,16 @@ impl Api {
         &self.issuer
     }
 
+    fn published_keys(&self) -> PublishedKeys {
+        PublishedKeys {
+            issuer: Arc::clone(&self.issuer),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
     /// What a provider needs to check ID tokens, for a place of its own.
     pub(crate) fn keys_router(&self) -> Router {
-        oidc::routes(self).with_state(self.clone())
+        self.published_keys().router()
     }
 
     pub(crate) fn router(&self) -> Router {
@@ -199,7 +207,8 @@ impl Api {
                     )
                     .layer(DefaultBodyLimit::disable()),
             );
-        oidc::routes(self)
+        let of_issuer: Router<Self> = self.published_keys().router();
+        of_issuer
             .nest("/api/v4", v4)
             .method_not_allowed_fallback(not_built)
             .route("/api/{*rest}", any(not_built))

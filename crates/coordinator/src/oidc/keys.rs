@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::PublicKey;
-use crate::store::{private_dir, private_options};
+use crate::store::{FileLock, private_dir};
 
 /// Seconds by which clocks of those who check a token may be behind: what OpenBao and Vault allow.
 const SKEW: i64 = 60;
@@ -284,11 +284,8 @@ impl Keys {
     ) -> Result<Arc<[Key]>, KeyError> {
         let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
         private_dir(directory).map_err(|error| self.io(io::Error::other(error)))?;
-        let lock = private_options()
-            .create(true)
-            .open(self.path.with_extension("lock"));
-        let lock = lock.map_err(|error| self.io(error))?;
-        lock.lock().map_err(|error| self.io(error))?;
+        let lock = FileLock::of(&self.path.with_extension("lock"));
+        let lock = lock.map_err(|error| self.io(io::Error::other(error)))?;
         let mut stored = match self.stamp()? {
             Some(_) => self.read()?,
             None => StoredKeys::default(),
@@ -299,8 +296,7 @@ impl Keys {
             .map_err(|error| self.io(error))?;
         let stamp = self.stamp()?.ok_or_else(|| self.damaged("it is gone"))?;
         let keys = self.take(&stored, stamp);
-        // By name: a child that is being started just now may hold the file a moment longer.
-        drop(lock.unlock());
+        drop(lock);
         keys
     }
 

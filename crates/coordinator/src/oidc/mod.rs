@@ -7,6 +7,7 @@ mod certificate;
 mod claims;
 mod keys;
 mod public_key;
+mod publication;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use certificate::certificate_of;
 pub(crate) use claims::{Claims, Occasion};
 pub use keys::{KeyError, Keys};
 pub use public_key::PublicKey;
+pub use publication::Publication;
 
 /// Where the discovery document is, below the issuer.
 pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
@@ -318,6 +320,8 @@ impl Issuer {
 pub struct SampleJob<'a> {
     /// `group/project`.
     pub project_path: &'a str,
+    /// Its number; `None`: nobody knows it, and claims say so instead.
+    pub project_id: Option<i64>,
     /// What the event tells: `CI_*` and `GITLAB_USER_*`.
     pub predefined: &'a BTreeMap<String, String>,
     /// Branch or tag; of a merge request the full ref.
@@ -328,8 +332,17 @@ pub struct SampleJob<'a> {
     pub aud: &'a Audience,
 }
 
+/// Stands for the number of a project in a sample.
+const UNKNOWN_ID: &str = "THE-PROJECT'S-ID";
+
 /// The claims that such a job's token has, but for times and numbers of its own.
-pub fn sample_claims(settings: OidcSettings, server: &Url, job: &SampleJob<'_>) -> Value {
+pub fn sample_claims(mut settings: OidcSettings, server: &Url, job: &SampleJob<'_>) -> Value {
+    if job.project_id.is_none() && !settings.ids_of_names {
+        let unknown = ["project_id", "job_project_id"];
+        let unknown = unknown.map(|name| (name.to_owned(), UNKNOWN_ID.to_owned()));
+        // Those that are given come later, and count.
+        settings.claims.splice(0..0, unknown);
+    }
     let full_ref = crate::payload::full_ref(job.ref_name, job.tag);
     let of_server = crate::payload::server_variables(server, 1, job.project_path, &full_ref);
     let of_server = of_server
@@ -345,7 +358,7 @@ pub fn sample_claims(settings: OidcSettings, server: &Url, job: &SampleJob<'_>) 
     let claims = Claims::of(&Occasion {
         predefined: &predefined,
         project_path: job.project_path,
-        project_id: 1,
+        project_id: job.project_id.unwrap_or_default(),
         project_url: &issuer.project_url(known("CI_PROJECT_URL"), job.project_path),
         config_path: Some(known("CI_CONFIG_PATH").unwrap_or(crate::payload::CONFIG_PATH)),
         ref_name: job.ref_name,
@@ -419,6 +432,7 @@ mod tests {
             let predefined = BTreeMap::from([("GITLAB_USER_EMAIL".to_owned(), email.to_owned())]);
             let job = SampleJob {
                 project_path: path,
+                project_id: None,
                 predefined: &predefined,
                 ref_name: "main",
                 tag: false,

@@ -160,6 +160,28 @@ pub(crate) fn private_options() -> OpenOptions {
     options
 }
 
+/// What one process does after the other, for as long as this lives.
+pub(crate) struct FileLock(File);
+
+impl FileLock {
+    /// Waits until nobody else has the lock of this file, which is made.
+    pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
+        let file = private_options().create(true).open(path);
+        let locked = file.and_then(|file| file.lock().map(|()| Self(file)));
+        locked.map_err(|source| StoreError::Io {
+            path: path.display().to_string(),
+            source,
+        })
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // By name: a child that is being started just now may hold the file a moment longer.
+        drop(self.0.unlock());
+    }
+}
+
 /// A job's log while the job runs: the file, its size and its running checksum.
 pub(crate) struct TraceFile {
     file: File,

@@ -16,7 +16,7 @@ use url::Url;
 use courser_protocol::{JobVariable, Secret};
 
 pub(crate) use files::{
-    StateDir, TraceAppend, TraceFile, private_dir, private_options, write_private,
+    FileLock, StateDir, TraceAppend, TraceFile, private_dir, private_options, write_private,
 };
 
 use crate::bridge::Upstream;

@@ -95,6 +95,19 @@ fn variable(text: &str) -> Option<&str> {
     is_name.then_some(name)
 }
 
+/// Tokens that no job will see, because a variable has their name: it stands above them, as on GitLab.
+pub(crate) fn hidden_tokens(
+    tokens: &[(String, IdToken)],
+    scope: Scope<'_>,
+) -> Vec<(String, &'static str)> {
+    const WHAT: &str = "is hidden by the variable of the same name: the job gets the variable's value and no token; give one of \
+         them another name";
+    let hidden = tokens
+        .iter()
+        .filter(|(name, _)| scope.value(name).is_some());
+    hidden.map(|(name, _)| (name.clone(), WHAT)).collect()
+}
+
 /// Variables of providers that nothing of a pipeline sets, so that a server drops the job: the first secret of
 /// each provider, and what it lacks.
 pub(crate) fn missing_variables(

@@ -9,7 +9,7 @@ mod read;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-pub(crate) use lint::missing_variables;
+pub(crate) use lint::{hidden_tokens, missing_variables};
 pub(crate) use read::{id_tokens, secrets};
 
 /// A token that the server signs for a job: one of `id_tokens`.

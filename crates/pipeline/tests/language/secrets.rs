@@ -313,6 +313,21 @@ fn what_gitlab_accepts_and_cannot_work_is_warned_of() {
 }
 
 #[test]
+fn an_id_token_below_a_variable_of_its_name_is_told_of_at_its_line() {
+    let root = "variables: {ONE: x}\ndefault:\n  id_tokens:\n    ONE: {aud: a}\nj:\n  script: x\nk:\n  script: x\n  \
+                variables: {TWO: y}\n  id_tokens:\n    THREE: {aud: a}\n    TWO: {aud: a}\n";
+    let hidden = "is hidden by the variable of the same name: the job gets the variable's value and no token; give one of \
+                  them another name";
+    assert_eq!(
+        warnings_for(&push_to_main(), root),
+        [
+            format!("4:5: jobs:j:id_tokens:ONE {hidden}"),
+            format!("12:5: jobs:k:id_tokens:TWO {hidden}"),
+        ]
+    );
+}
+
+#[test]
 fn variables_that_a_provider_needs_are_missed_once_a_provider() {
     let root = "j:\n  script: x\n  id_tokens: {T: {aud: a}}\n  variables: {AZURE_TENANT_ID: t, AZURE_CLIENT_ID: ''}\n  secrets:\n    S: {vault: a/b}\n    R: {vault: a/c}\n    A: {azure_key_vault: {name: a}}\n";
     assert_eq!(

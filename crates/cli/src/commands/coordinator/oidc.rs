@@ -3,14 +3,18 @@
 mod clouds;
 mod vault;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use courser_coordinator::{
-    Handle, IssuerUrl, KeyError, Keys, OidcSettings, PublicKey, SampleJob, certificate_of,
-    sample_claims,
+    Handle, IssuerUrl, KeyError, Keys, OidcSettings, PublicKey, Publication, SampleJob, StartError,
+    certificate_of, sample_claims,
 };
+use courser_net::server::{ListenError, ServerIdentity};
 use courser_pipeline::Audience;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -80,6 +84,8 @@ struct Subject {
     issuer: IssuerUrl,
     keys: Keys,
     trust: Trust,
+    /// Of a local run with `--oidc-listen`.
+    place: Option<Place>,
     audience: Option<String>,
     project: String,
     claims: Value,
@@ -93,19 +99,35 @@ enum Trust {
     Discovery(Option<PathBuf>),
 }
 
+/// Where a local run publishes its keys while it runs.
+struct Place {
+    address: SocketAddr,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
 /// What `coordinator serve` leaves for this command.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Left {
     issuer: String,
     /// Root certificate of its authority, unless its certificate is given by files.
     root: Option<PathBuf>,
+    /// Numbers of its projects by their paths.
+    #[serde(default)]
+    projects: BTreeMap<String, i64>,
 }
 
 /// Leaves issuer and authority of a running coordinator beside its keys.
-pub(super) fn leave(directory: &Path, coordinator: &Handle, state: &Path) -> Result<(), Failure> {
+pub(super) fn leave(
+    directory: &Path,
+    coordinator: &Handle,
+    state: &Path,
+    projects: BTreeMap<String, i64>,
+) -> Result<(), Failure> {
     let left = Left {
         issuer: coordinator.issuer().to_string(),
         root: coordinator.root_pem().map(|_| state.join("root.crt")),
+        projects,
     };
     let text = serde_json::to_string(&left).unwrap_or_default();
     let path = directory.join(ISSUER_FILE);
@@ -164,25 +186,32 @@ impl Subject {
         let (settings, published) = match &arguments.state {
             None => {
                 let of_run = arguments.oidc.of_run(environment);
-                let published = of_run.published.map(|(_, directory)| directory);
-                (of_run.settings, published)
+                (of_run.settings, of_run.published)
             }
             Some(state) => {
                 let directory = environment.working_directory.join(state).join("oidc");
                 (arguments.oidc.tokens.settings(directory), None)
             }
         };
+        let mut place = None;
+        let mut projects = BTreeMap::new();
         let (issuer, trust) = match (&settings.issuer, published) {
-            (Some(issuer), Some(directory)) => {
+            (Some(issuer), Some((address, directory))) => {
                 let pair = certificate_of(issuer, &directory, Timestamp::now());
-                let (certificate, _) =
+                let (certificate, key) =
                     pair.map_err(|error| Failure::from_error(Code::Invalid, &error))?;
+                place = Some(Place {
+                    address,
+                    certificate: certificate.clone(),
+                    key,
+                });
                 (issuer.clone(), Trust::Discovery(Some(certificate)))
             }
             (Some(issuer), None) if arguments.state.is_none() => (issuer.clone(), Trust::Keys),
             (given, _) => {
-                let (left, root) = left_at(&settings.keys.with_file_name(ISSUER_FILE))?;
-                (given.clone().unwrap_or(left), Trust::Discovery(root))
+                let (issuer, left) = left_at(&settings.keys.with_file_name(ISSUER_FILE))?;
+                projects = left.projects;
+                (given.clone().unwrap_or(issuer), Trust::Discovery(left.root))
             }
         };
         let settings = OidcSettings {
@@ -212,6 +241,7 @@ impl Subject {
             .unwrap_or_else(|| SAMPLE_AUDIENCE.to_owned());
         let job = SampleJob {
             project_path: &project,
+            project_id: projects.get(&project).copied(),
             predefined: &event.predefined,
             ref_name: &event.ref_name,
             tag: event.tag,
@@ -225,10 +255,35 @@ impl Subject {
             settings,
             issuer,
             trust,
+            place,
             audience: arguments.aud.clone(),
             project,
             claims,
         })
+    }
+
+    /// Publishes the keys where a local run would; nothing where it need not be: a run may be doing it.
+    async fn publish(&self) -> Result<Option<Publication>, Failure> {
+        let Some(place) = &self.place else {
+            return Ok(None);
+        };
+        let server = Url::parse(self.issuer.as_str())
+            .map_err(|error| Failure::from_error(Code::Internal, &error))?;
+        let identity = ServerIdentity::Files {
+            certificate: place.certificate.clone(),
+            key: place.key.clone(),
+        };
+        let clock = Arc::new(Timestamp::now);
+        let settings = self.settings.clone();
+        match Publication::start(settings, &server, clock, place.address, identity).await {
+            Ok(publication) => Ok(Some(publication)),
+            Err(StartError::Listen(ListenError::Bind { source, .. }))
+                if source.kind() == std::io::ErrorKind::AddrInUse =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(Failure::from_error(Code::Surroundings, &error)),
+        }
     }
 
     fn keys(&self) -> Result<Vec<PublicKey>, Failure> {
@@ -280,7 +335,7 @@ fn parse_pair(text: &str) -> Result<(String, String), &'static str> {
 }
 
 /// What `coordinator serve` has left.
-fn left_at(path: &Path) -> Result<(IssuerUrl, Option<PathBuf>), Failure> {
+fn left_at(path: &Path) -> Result<(IssuerUrl, Left), Failure> {
     let named = |reason: String| {
         Failure::invalid(format!("{}: {reason}", path.display()))
             .hint("start `courser coordinator serve` with this state once")
@@ -289,7 +344,7 @@ fn left_at(path: &Path) -> Result<(IssuerUrl, Option<PathBuf>), Failure> {
     let left: Left = serde_json::from_str(&text).map_err(|error| named(error.to_string()))?;
     let issuer = left.issuer.parse();
     let issuer = issuer.map_err(|reason: &str| named(reason.to_owned()))?;
-    Ok((issuer, left.root))
+    Ok((issuer, left))
 }
 
 /// What `--help` says below the options.

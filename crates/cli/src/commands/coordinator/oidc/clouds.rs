@@ -211,6 +211,7 @@ mod tests {
             issuer: "https://ci.example.com:8443".parse().expect("an issuer"),
             keys: Keys::at("/keys.json".into()),
             trust: Trust::Keys,
+            place: None,
             audience: audience.map(str::to_owned),
             project: "group/it's".to_owned(),
             claims: json!({"sub": "project_path:group/it's:ref_type:branch:ref:main", "project_path": "group/it's"}),

@@ -207,22 +207,41 @@ JSON
         if !is_enabled {
             server.write(&method, &json!({"type": "jwt"})).await?;
         }
-        if let Err(failure) = server.write(&configuration, &trust).await {
+        // The server fetches the keys now.
+        let publication = subject.publish().await?;
+        let written = server.write(&configuration, &trust).await;
+        if let Some(publication) = publication {
+            publication.stop().await;
+        }
+        if let Err(failure) = written {
             // A method without configuration is of no use to anybody.
             if !is_enabled {
                 server.delete(&method).await?;
             }
-            return Err(match &subject.trust {
-                Trust::Discovery(_) => failure.hint(
-                    "the server fetches the keys now: from there the issuer has to be reached, with --oidc-listen while a job runs that has ID tokens",
-                ),
-                Trust::Keys => failure,
+            let issuer = &subject.issuer;
+            return Err(match (&subject.trust, &subject.place) {
+                (Trust::Keys, _) => failure,
+                (Trust::Discovery(_), Some(place)) => failure
+                    .hint(format!(
+                        "the server fetches the keys from {issuer}, which was published at {}: it has to reach it from where it is",
+                        place.address
+                    ))
+                    .hint("without --oidc-listen it is given the keys, and has to reach nothing"),
+                (Trust::Discovery(_), None) => failure.hint(format!(
+                    "the server fetches the keys from {issuer}: is `courser coordinator serve` running, and reached from there?"
+                )),
             });
         }
         if !is_enabled {
             done.insert(0, format!("enabled the JWT method at auth/{mount}"));
         }
-        done.push(format!("auth/{mount} trusts {}", subject.issuer));
+        done.push(match &subject.place {
+            None => format!("auth/{mount} trusts {}", subject.issuer),
+            Some(place) => format!(
+                "auth/{mount} trusts {}, and asks it for the keys: run with --oidc-listen {}",
+                subject.issuer, place.address
+            ),
+        });
         server.write(&role_place, &role).await?;
         done.push(told(&role_name, &role, before.is_some()));
         if role["token_policies"].as_array().is_none_or(Vec::is_empty) {
