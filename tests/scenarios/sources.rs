@@ -309,3 +309,28 @@ fn the_tree_is_cleaned_afterwards_when_asked_for() {
             .exists()
     );
 }
+
+#[test]
+fn a_working_copy_of_somebody_else_needs_permission() {
+    // As Git's own tests have it: with this no directory is the user's.
+    const NOBODYS: &str = "GIT_TEST_ASSUME_DIFFERENT_OWNER";
+    for (setting, expected) in [
+        ("", failed("script_failure", 1)),
+        ("safe_directory_checkout = true\n", success()),
+    ] {
+        let mut scene = Scene::new();
+        scene.configure(setting);
+        let sha = scene.repository(&[("f", "one\n")]);
+        for id in 1..=2 {
+            let script = ["git config --global --get-all safe.directory | wc -l"];
+            let job = scene.job_with_sources(id, &sha, &script);
+            let job = scene.run(&variable(job, NOBODYS, "1"));
+            assert_eq!(job.outcome(), expected, "{}", job.text());
+            let said = match setting {
+                "" => "fatal: detected dubious ownership in repository at",
+                _ => "O 1\n",
+            };
+            assert!(job.text().contains(said), "{}", job.text());
+        }
+    }
+}

@@ -138,6 +138,8 @@ pub struct RunnerConfig {
     pub debug_trace_disabled: bool,
     /// `clean_git_config`.
     pub clean_git_config: Option<bool>,
+    /// `safe_directory_checkout`.
+    pub safe_directory_checkout: Option<bool>,
     /// `[runners.feature_flags]`.
     pub feature_flags: BTreeMap<String, bool>,
     /// `labels`, global ones included.
@@ -220,6 +222,7 @@ pub(crate) const ACTED: &[&str] = &[
     "runners.get_sources_timeout",
     "runners.debug_trace_disabled",
     "runners.clean_git_config",
+    "runners.safe_directory_checkout",
     "runners.feature_flags",
     "runners.labels",
     "runners.artifact.upload_timeout",
@@ -303,6 +306,7 @@ impl Default for RunnerConfig {
             get_sources_timeout: None,
             debug_trace_disabled: false,
             clean_git_config: None,
+            safe_directory_checkout: None,
             feature_flags: BTreeMap::new(),
             labels: BTreeMap::new(),
             artifact_upload_timeout: Duration::from_secs(3600),
@@ -421,6 +425,7 @@ impl RunnerConfig {
                 .bool("debug_trace_disabled")
                 .unwrap_or(default.debug_trace_disabled),
             clean_git_config: runner.bool("clean_git_config"),
+            safe_directory_checkout: runner.bool("safe_directory_checkout"),
             feature_flags: runner
                 .bool_map("feature_flags")
                 .cloned()

@@ -208,6 +208,7 @@ fn of_runner(runner: &RunnerConfig, path: &str) -> String {
             .map_or_else(|| unset("the job's"), duration),
         "debug_trace_disabled" => runner.debug_trace_disabled.to_string(),
         "clean_git_config" => optional(runner.clean_git_config),
+        "safe_directory_checkout" => optional(runner.safe_directory_checkout),
         "feature_flags" => map(&runner.feature_flags, ToString::to_string),
         "labels" => map(&runner.labels, |text| quoted(text)),
         "artifact.upload_timeout" => duration(runner.artifact_upload_timeout),

@@ -183,6 +183,7 @@ impl ExecutorProvider for DockerProvider {
             },
             custom_build_dir: true,
             clean_git_config: true,
+            safe_directory: true,
             shared_environment: false,
             keeps_working_copies: false,
             open_files: true,

@@ -130,6 +130,8 @@ pub struct Facts {
     pub custom_build_dir: bool,
     /// Default of `clean_git_config`.
     pub clean_git_config: bool,
+    /// Default of `safe_directory_checkout`.
+    pub safe_directory: bool,
     /// Jobs see the machine's own environment (`CI_SHARED_ENVIRONMENT`), else each has a disposable one.
     pub shared_environment: bool,
     /// A job's working copy is still there when its environment is gone, so that another process can save what its

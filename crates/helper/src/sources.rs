@@ -175,6 +175,9 @@ impl<'a> Checkout<'a> {
             output.say(&messages::proactive_auth_everywhere())?;
         }
         self.configuration.write(request, output)?;
+        if let Some(directory) = &request.safe_directory {
+            self.make_safe(directory, output)?;
+        }
         if request.strategy == GitStrategy::Clone {
             remove_directory(self.project_dir)?;
         }
@@ -198,6 +201,22 @@ impl<'a> Checkout<'a> {
             output.say(&messages::skipping_checkout())?;
         }
         self.set_up_submodules(before, environment, output)
+    }
+
+    /// Has Git work there whoever owns it.
+    fn make_safe(&self, directory: &str, output: &mut Output<'_>) -> Result<(), HelperError> {
+        const KEY: &str = "safe.directory";
+        let git = Git {
+            directory: self.temporary_dir,
+            ..self.git()
+        };
+        let known = git.read(&["config", "--global", "--get-all", KEY]);
+        let known = known.unwrap_or_default();
+        let mut known = known.split(|byte| *byte == b'\n');
+        if known.any(|known| known == directory.as_bytes()) {
+            return Ok(());
+        }
+        git.run(output, &["config", "--global", "--add", KEY, directory])
     }
 
     fn git(&self) -> Git<'_> {

@@ -56,6 +56,9 @@ pub struct RunnerContext {
     pub clean_git_config: Option<bool>,
     /// The executor's default of `clean_git_config`; the shell executor's is false.
     pub cleans_git_config: bool,
+    /// Git works in the job's checkout whoever owns it: `safe_directory_checkout`, or the executor's default.
+    #[serde(default)]
+    pub safe_directory: bool,
     /// Whether jobs share the machine user's environment (`CI_SHARED_ENVIRONMENT`); shell: true.
     pub shared: bool,
     /// Whether stages of a job run as different users, who share its files: then these are open to all of them, as there

@@ -187,6 +187,9 @@ pub struct GetSources {
     pub bundle_uris: bool,
     /// Of the reused repository and its submodules.
     pub old_config: OldGitConfig,
+    /// Added to the user's `safe.directory`.
+    #[serde(default)]
+    pub safe_directory: Option<String>,
     /// `None` = they are left alone.
     pub submodules: Option<Submodules>,
     /// `FF_USE_GIT_NATIVE_CLONE` and strategy `clone`: `git clone` where Git is new enough.

@@ -324,6 +324,17 @@ impl Job {
         }
     }
 
+    /// For which directories Git is told that their owner does not matter; in a container of the job's own, where submodules
+    /// may be somebody else's too, all.
+    pub(crate) fn safe_directory(&self) -> Option<String> {
+        let context = &self.context;
+        let here = || self.directories.project.clone();
+        context.safe_directory.then(|| match context.shared {
+            true => here(),
+            false => "*".to_owned(),
+        })
+    }
+
     pub(crate) fn has_repository(&self) -> bool {
         matches!(
             self.settings.git_strategy,

@@ -228,6 +228,7 @@ pub(crate) fn request(job: &Job) -> GetSources {
         },
         bundle_uris: features.bundle_uris,
         old_config: job.old_config(),
+        safe_directory: job.safe_directory(),
         submodules: submodules(job),
         native_clone: features.git_native_clone && settings.git_strategy == GitStrategy::Clone,
         proactive_auth: features.git_proactive_auth,

@@ -92,6 +92,7 @@ impl ShellExecutor {
             },
             custom_build_dir: false,
             clean_git_config: false,
+            safe_directory: false,
             shared_environment: true,
             keeps_working_copies: true,
             open_files: false,

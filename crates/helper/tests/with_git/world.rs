@@ -82,6 +82,7 @@ impl World {
             user_agent: "gitlab-runner 19.4.0 linux/amd64".to_owned(),
             correlation_id: String::new(),
             bundle_uris: true,
+            safe_directory: None,
             old_config: OldGitConfig::Kept,
             submodules: None,
             native_clone: false,

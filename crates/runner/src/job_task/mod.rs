@@ -408,6 +408,9 @@ fn context(
         debug_trace_disabled: config.debug_trace_disabled,
         clean_git_config: config.clean_git_config,
         cleans_git_config: facts.clean_git_config,
+        safe_directory: config
+            .safe_directory_checkout
+            .unwrap_or(facts.safe_directory),
         shared: facts.shared_environment,
         open_files: facts.open_files,
         tools_trust_by_executor: facts.tools_trust_by_executor,
