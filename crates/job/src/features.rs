@@ -57,24 +57,26 @@ features! {
 }
 
 impl Features {
-    /// Resolves all flags. A job value that is no boolean keeps the default and gives a warning.
+    /// Resolves all flags from the variables of a job and its secrets, which beat them. A value of the job that is no
+    /// boolean keeps the default and gives a warning.
     pub fn resolve(
         configured: &BTreeMap<String, bool>,
         job: &[JobVariable],
+        secrets: &[JobVariable],
         warnings: &mut Vec<String>,
     ) -> Self {
         let all = feature_flags::ALL.iter().map(|flag| {
             let from_job = || {
-                let raw = job
-                    .iter()
-                    .rfind(|variable| variable.key == flag.name)?
-                    .value
-                    .expose();
+                let named = |variable: &&JobVariable| variable.key == flag.name;
+                let of_secrets = secrets.iter().rfind(named);
+                let variable = of_secrets.or_else(|| job.iter().rfind(named))?;
+                let raw = variable.value.expose();
                 if raw.is_empty() {
                     return None;
                 }
                 let value = strict_bool(raw);
                 if value.is_none() {
+                    let raw = of_secrets.map_or(raw, |_| "a secret");
                     warnings.push(format!(
                         "{}: could not parse feature flag, expected bool, got {raw}",
                         flag.name
@@ -117,16 +119,23 @@ mod tests {
         let configured = |value| BTreeMap::from([("FF_TIMESTAMPS".to_owned(), value)]);
         let mut warnings = Vec::new();
         let none = BTreeMap::new();
-        assert!(Features::resolve(&none, &[], &mut warnings).timestamps);
-        assert!(!Features::resolve(&none, &job("false"), &mut warnings).timestamps);
-        assert!(Features::resolve(&configured(true), &job("false"), &mut warnings).timestamps);
+        assert!(Features::resolve(&none, &[], &[], &mut warnings).timestamps);
+        assert!(!Features::resolve(&none, &job("false"), &[], &mut warnings).timestamps);
+        assert!(Features::resolve(&configured(true), &job("false"), &[], &mut warnings).timestamps);
         assert_eq!(warnings, Vec::<String>::new());
-        assert!(Features::resolve(&none, &job("maybe"), &mut warnings).timestamps);
+        assert!(Features::resolve(&none, &job("maybe"), &[], &mut warnings).timestamps);
         assert_eq!(
             warnings,
             ["FF_TIMESTAMPS: could not parse feature flag, expected bool, got maybe"]
         );
-        let off = Features::resolve(&configured(false), &[], &mut warnings);
+        let by_secret =
+            |value| Features::resolve(&none, &job("true"), &job(value), &mut Vec::new());
+        assert!(!by_secret("false").timestamps && by_secret("true").timestamps);
+        Features::resolve(&none, &[], &job("hunter2"), &mut warnings);
+        let last = warnings.last().map(String::as_str);
+        let told = "FF_TIMESTAMPS: could not parse feature flag, expected bool, got a secret";
+        assert_eq!(last, Some(told));
+        let off = Features::resolve(&configured(false), &[], &[], &mut warnings);
         assert_eq!(
             off.changed().collect::<Vec<_>>(),
             [("FF_TIMESTAMPS", false)]

@@ -150,7 +150,12 @@ impl Job {
         let shell = Shell::parse(&context.shell)?;
 
         let mut warnings = Vec::new();
-        let features = Features::resolve(&context.feature_flags, &payload.variables, &mut warnings);
+        let features = Features::resolve(
+            &context.feature_flags,
+            &payload.variables,
+            secrets.as_deref().unwrap_or_default(),
+            &mut warnings,
+        );
         if features.job_inputs_interpolation {
             inputs::interpolate(&mut payload).map_err(Rejection::configuration)?;
         }

@@ -34,7 +34,7 @@ use crate::entry::{Connections, RunnerSettings};
 use crate::job_task::final_state;
 use crate::log::{JobLog, Reopened};
 use crate::report::Report;
-use crate::resume::saving::Saving;
+use crate::resume::saving::{Lost, Saving};
 use crate::spool::journal::{FinalState, JobRecord, Record};
 use crate::spool::{LeftOver, Spool, Unfinished};
 
@@ -263,6 +263,8 @@ struct Resumed {
     log: Arc<JobLog>,
     /// Its scripts are over.
     saving: Option<Saving>,
+    /// Why nothing is saved although they are: the keyword that is made of secrets.
+    needs_secrets: Option<&'static str>,
     ended: Option<FinalState>,
     started: bool,
     machine_restarted: bool,
@@ -287,13 +289,16 @@ impl Resumed {
         let job = left.job.clone();
         let touched = left.files.touched();
         let machine_restarted = !job.boot.is_empty() && job.boot != settings.spool.boot();
-        let mut saved = None;
+        let (mut saved, mut needs_secrets) = (None, None);
         if let Some((hold, unfinished)) = unfinished {
             let timeout = config.borrow().shutdown_timeout;
             let saving = Saving::new(unfinished, runner, Arc::clone(&api), hold, timeout).await;
             match saving.and_then(|saving| Ok((saving.masking()?, saving))) {
                 Ok(made) => saved = Some(made),
                 Err(why) => {
+                    if let Lost::Secrets(keyword) = why {
+                        needs_secrets = Some(keyword);
+                    }
                     tracing::error!(job = job.job, "its artifacts can never be saved: {why}");
                 }
             }
@@ -328,6 +333,7 @@ impl Resumed {
             report,
             log,
             saving,
+            needs_secrets,
             ended,
             started,
             machine_restarted,
@@ -373,7 +379,9 @@ impl Resumed {
     fn fail(&mut self) {
         let line =
             messages::job_failed_by_system(messages::runner_was_killed(self.machine_restarted));
-        self.log.say(&format!("{}{line}", self.new_line()));
+        let why = self.needs_secrets.map(messages::artifacts_need_secrets);
+        let why = why.unwrap_or_default();
+        self.log.say(&format!("{}{why}{line}", self.new_line()));
         self.log.finish();
         self.report.last_words(line);
         let state = FinalState::Failed {
@@ -421,10 +429,10 @@ impl Resumed {
     /// Saves caches and artifacts, and writes down what the job has come to.
     async fn save(&mut self, executor: Arc<dyn Executor>) {
         let line = messages::saving_is_repeated(self.machine_restarted);
-        let opening = format!("{}{line}", self.new_line());
         let Some(saving) = self.saving.take() else {
             return;
         };
+        let opening = format!("{}{line}{}", self.new_line(), saving.said_of_secrets());
         let (report, log) = (&mut self.report, &self.log);
         let remains = self.spool.remains_of(self.job.job);
         let performing = saving.perform(executor, opening, report, log, remains);

@@ -71,11 +71,18 @@ pub fn saving_lacks_secrets() -> String {
     )
 }
 
-/// Nor can they be, as their names are made of secrets.
-pub fn saving_needs_secrets(what: &str) -> String {
+/// Nor can they be, as `keyword` is made of secrets.
+pub fn artifacts_need_secrets(keyword: &str) -> String {
     warning(&format!(
-        "Caches and artifacts are not saved: {what} is made of this job's secrets, which its runner does not have \
+        "Caches and artifacts are not saved: {keyword} is made of this job's secrets, which its runner does not have \
          any more"
+    ))
+}
+
+/// A cache that is not saved, as `keyword` is made of secrets.
+pub fn cache_needs_secrets(keyword: &str) -> String {
+    warning(&format!(
+        "A cache is not saved: {keyword} is made of this job's secrets, which its runner does not have any more"
     ))
 }
 

@@ -1,6 +1,7 @@
 //! A job whose scripts were over when its runner was killed: its caches and artifacts are saved from its working copy,
 //! all of them once more. What the server has already it takes again: the archives are the same, byte for byte.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use courser_config::RunnerConfig;
 use courser_executor::{Executor, Executors, Host, Place, Remains};
 use courser_job::state::{JobState, Outcome, Plan, ScriptsOver};
 use courser_job::trace::Masking;
-use courser_job::{Job, RunnerContext};
+use courser_job::{Job, Rejection, RunnerContext, messages};
 use tokio::sync::watch;
 
 use crate::client::Api;
@@ -24,6 +25,8 @@ use crate::tool_trust::ToolTrustMaker;
 pub(super) struct Saving {
     job: Arc<Job>,
     over: ScriptsOver,
+    /// Keywords of caches that are not saved, as they are made of secrets.
+    without: Vec<&'static str>,
     api: Arc<Api>,
     tools: Arc<ToolTrustMaker>,
     shutdown_timeout: Duration,
@@ -31,7 +34,36 @@ pub(super) struct Saving {
     _hold: Arc<Hold>,
 }
 
+/// Why what was to be saved never can be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    /// The job cannot be made anew.
+    #[error("{0}")]
+    Job(String),
+    /// This keyword is made of the job's secrets, which ended with its process.
+    #[error("{0} is made of its secrets")]
+    Secrets(&'static str),
+}
+
+impl From<String> for Lost {
+    fn from(why: String) -> Self {
+        Self::Job(why)
+    }
+}
+
 impl Saving {
+    /// What is said of the secrets that are missing.
+    pub(super) fn said_of_secrets(&self) -> String {
+        if !self.job.lacks_secrets() {
+            return String::new();
+        }
+        let without = self.without.iter();
+        let without = without.map(|keyword| messages::cache_needs_secrets(keyword));
+        iter::once(messages::saving_lacks_secrets())
+            .chain(without)
+            .collect()
+    }
+
     /// Makes the job anew, with what the runner trusts now. An error says why that can never be done.
     pub(super) async fn new(
         unfinished: Unfinished<'static>,
@@ -39,7 +71,7 @@ impl Saving {
         api: Arc<Api>,
         hold: Arc<Hold>,
         shutdown_timeout: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Lost> {
         let Unfinished {
             payload,
             context,
@@ -52,10 +84,22 @@ impl Saving {
             tls,
             ..context.into_owned()
         };
-        let job = Job::accept(payload.into_owned(), context).map_err(|error| error.message)?;
+        let (mut payload, refused) = (payload.into_owned(), |error: Rejection| error.message);
+        let mut job = Job::accept(payload.clone(), context.clone()).map_err(refused)?;
+        let made = job.made_of_secrets();
+        if let Some(keyword) = made.artifacts {
+            return Err(Lost::Secrets(keyword));
+        }
+        for (place, _) in made.caches.iter().rev() {
+            payload.cache.remove(*place);
+        }
+        if !made.caches.is_empty() {
+            job = Job::accept(payload, context).map_err(refused)?;
+        }
         Ok(Self {
             job: Arc::new(job),
             over,
+            without: made.caches.iter().map(|(_, keyword)| *keyword).collect(),
             api,
             tools,
             shutdown_timeout,
