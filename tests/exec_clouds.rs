@@ -1,10 +1,7 @@
 //! `courser exec` of a job with secrets of Google, Azure and AWS beside those of a Vault: strict fakes, reached by the
 //! clouds' own names, and a real OpenBao verify the ID tokens that the local issuer signs.
 
-use std::net::Ipv4Addr;
-
 use courser_testkit::id_token::Federation;
-use courser_testkit::pki::Authority;
 use courser_testkit::proxy::FakeProxy;
 use courser_testkit::servers::OpenBao;
 
@@ -189,9 +186,7 @@ fn check_tells_of_each_provider_how_far_it_comes() {
 
 /// A server that has been told of the project's issuer, and has one secret for it.
 fn vault(world: &World) -> OpenBao {
-    let authority = Authority::root("Vault").issue();
-    let leaf = authority.server(&["127.0.0.1"]).issue();
-    let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+    let bao = OpenBao::local();
     bao.bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
     let put = ["kv", "put", "-mount=ops", "app", "password=value-of-vault"];
     bao.bao(&put, "");

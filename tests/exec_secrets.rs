@@ -1,9 +1,6 @@
 //! `courser exec` of a pipeline with `id_tokens:` and `secrets:` against a real OpenBao: what the two commands of
 //! `courser coordinator oidc vault --write` and `courser exec` make of it (S3 to S6, S8 to S14, S17, S26).
 
-use std::net::Ipv4Addr;
-
-use courser_testkit::pki::Authority;
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
 
@@ -33,9 +30,7 @@ fn s03_s04_s05_s06_s08_to_s14_s17_s26_secrets_of_a_local_pipeline_come_from_a_re
     world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
     let url = "https://gitlab.example.com/group/app.git";
     world.git("work/project", &["remote", "add", "origin", url]);
-    let authority = Authority::root("Vault").issue();
-    let leaf = authority.server(&["127.0.0.1"]).issue();
-    let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+    let bao = OpenBao::local();
     for (mount, version) in [
         ("ops", "2"),
         ("kv-v2", "2"),

@@ -168,7 +168,55 @@ fn s25_a_missing_secret_fails_the_job_and_says_what_is_there() {
 }
 
 #[test]
-fn s18_a_claim_that_is_not_bound_is_the_configurations_fault() {
+fn s18_all_bound_claims_have_to_match() {
+    let mut vault = Vault::new();
+    // As the documentation has it for releases: one project, of one group, protected tags of a pattern.
+    let release = json!({"bound_claims_type": "glob", "bound_claims": {
+        "project_id": "42", "namespace_path": "group", "ref_protected": "true", "ref_type": "tag", "ref": "auto-deploy-*",
+    }});
+    vault.bao.jwt_role("jwt", "deploy", &release);
+    let tag = json!({"ref_type": "tag", "ref": "auto-deploy-2026-11-22"});
+    let with = |name: &str, value: &str| {
+        let mut claims = tag.clone();
+        claims[name] = json!(value);
+        claims
+    };
+    let jobs = [
+        ("", tag.clone()),
+        ("ref", with("ref", "v1.0")),
+        ("ref_protected", with("ref_protected", "false")),
+        ("project_id", with("project_id", "43")),
+        ("namespace_path", with("namespace_path", "group/sub")),
+    ];
+    for (id, (claim, claims)) in (1..).zip(&jobs) {
+        vault.claims = claims.clone();
+        let secret = [("MY_SECRET", "production/db", "password", None)];
+        let mut job = vault.job(&["test -s $MY_SECRET && echo it is there"], &secret);
+        job["id"] = json!(id);
+        job["features"]["failure_reasons"] = json!(["runner_configuration_error"]);
+        let job = vault.scene.run(&job);
+        let text = job.text();
+        if claim.is_empty() {
+            assert_eq!(job.outcome(), success(), "{text}");
+            continue;
+        }
+        assert_eq!(
+            job.outcome(),
+            failed("runner_configuration_error", 0),
+            "{text}"
+        );
+        let refused = format!(
+            "status code 400: error validating claims: claim \"{claim}\" does not match any associated bound claim values"
+        );
+        assert!(text.contains(&refused), "{text}");
+        let shown = format!("claim \"{claim}\" is {}", claims[claim]);
+        assert!(text.contains(&shown), "{shown}: {text}");
+    }
+    assert!(vault.bao.accessors().is_empty());
+}
+
+#[test]
+fn a_policy_that_does_not_allow_the_path_is_the_configurations_fault() {
     let mut vault = Vault::new();
     let mut job = vault.job(
         &["echo never"],

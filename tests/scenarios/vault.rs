@@ -1,10 +1,7 @@
 //! What scenarios with secrets of a Vault take place in: a real OpenBao with a TLS listener of a private CA, and jobs as
 //! GitLab sends them.
 
-use std::net::Ipv4Addr;
-
 use courser_testkit::id_token::Issuer;
-use courser_testkit::pki::Authority;
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
 
@@ -18,6 +15,8 @@ pub(super) struct Vault {
     pub(super) scene: Scene,
     pub(super) bao: OpenBao,
     issuer: Issuer,
+    /// Claims of the next job's token that are not the usual ones.
+    pub(super) claims: Value,
 }
 
 impl Vault {
@@ -31,9 +30,7 @@ impl Vault {
 
     pub(super) fn untrusted() -> Self {
         let scene = Scene::new();
-        let root = Authority::root("Vault Root").issue();
-        let leaf = root.server(&["127.0.0.1"]).issue();
-        let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &root, &leaf);
+        let bao = OpenBao::local();
         let issuer = Issuer::new("https://gitlab.example.com");
         bao.enable_jwt("jwt", issuer.url(), &issuer.public_key_pem());
         bao.bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
@@ -52,7 +49,13 @@ impl Vault {
             "deploy",
             &json!({"bound_claims": {"project_id": "42"}}),
         );
-        Self { scene, bao, issuer }
+        let claims = json!({});
+        Self {
+            scene,
+            bao,
+            issuer,
+            claims,
+        }
     }
 
     /// A job with these secrets, each the path in `ops`, its field and whether it is a file.
@@ -62,7 +65,7 @@ impl Vault {
         secrets: &[(&str, &str, &str, Option<bool>)],
     ) -> Value {
         let job = self.scene.job(1, script);
-        let token = self.issuer.token(AUDIENCE);
+        let token = self.issuer.token_with(AUDIENCE, &self.claims);
         self.scene.secret("the ID token", &token);
         let token = json!({"key": "VAULT_ID_TOKEN", "value": token, "masked": true, "public": false, "file": false});
         let mut job = add(job, "variables", token);

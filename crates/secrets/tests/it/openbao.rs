@@ -24,9 +24,7 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
-        let root = Authority::root("Vault Root").issue();
-        let leaf = root.server(&["127.0.0.1"]).issue();
-        let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &root, &leaf);
+        let bao = OpenBao::local();
         let issuer = Issuer::new("https://gitlab.example.com");
         bao.enable_jwt("jwt", issuer.url(), &issuer.public_key_pem());
         bao.bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::{Daemon, PATIENCE, SYSTEM_PATH, until, write};
-use crate::pki::Issued;
+use crate::pki::{Authority, Issued};
 
 /// A running server, initialised and unsealed, with nothing in it.
 ///
@@ -30,7 +30,14 @@ fn program() -> PathBuf {
 }
 
 impl OpenBao {
-    /// Starts one on an address of loopback, with a certificate that `authority` has signed.
+    /// Starts one on loopback, with a certificate of a private authority of its own.
+    pub fn local() -> Self {
+        let root = Authority::root("Vault Root").issue();
+        let leaf = root.server(&["127.0.0.1"]).issue();
+        Self::start(Ipv4Addr::LOCALHOST, &root, &leaf)
+    }
+
+    /// Starts one on an address of this machine, with a certificate that `authority` has signed.
     pub fn start(host: Ipv4Addr, authority: &Issued, leaf: &Issued) -> Self {
         let daemon = Daemon::start(host.into(), |directory, port| {
             let certificate = write(directory, "server.crt", &leaf.chain_pem());
