@@ -266,7 +266,7 @@ async fn run_pipeline(
         &mut view,
     )
     .await?;
-    let left = runner.end();
+    let left = runner.end().await;
     let jobs = followed.last.jobs.iter();
     record.jobs = jobs.map(|job| RecordedJob::new(job, &left)).collect();
     record

@@ -37,6 +37,7 @@ pub(super) struct LocalRunner {
     /// Ends it.
     pub(super) shutdown: Shutdown,
     _config: watch::Sender<Arc<Config>>,
+    spool: Spool,
     task: JoinSet<()>,
     /// Told of each job's working copy when jobs have ones of their own.
     copies: UnboundedReceiver<(i64, PathBuf)>,
@@ -60,8 +61,11 @@ impl LocalRunner {
         drop(self.task.join_next().await);
     }
 
-    /// Ends it; what jobs left, where each was to leave something.
-    pub(super) fn end(mut self) -> Left {
+    /// Ends it; what jobs left, where each was to leave something. Waits a moment for logins whose jobs are over: of one
+    /// that takes longer, the next `exec` tells.
+    pub(super) async fn end(mut self) -> Left {
+        let late = self.spool.late_answers();
+        tokio::time::timeout(LATE_ANSWERS, late).await.ok();
         self.task.abort_all();
         let mut left = Left::default();
         while let Ok((job, path)) = self.copies.try_recv() {
@@ -77,6 +81,9 @@ impl LocalRunner {
         left
     }
 }
+
+/// Somebody looks at the terminal.
+const LATE_ANSWERS: Duration = Duration::from_secs(5);
 
 /// How the runner works.
 #[derive(Debug, Clone)]
@@ -232,7 +239,7 @@ pub(super) fn start(
         user_agent: version::user_agent(),
         system_id: "r_courserexec0".to_owned(),
         host_name,
-        spool,
+        spool: spool.clone(),
         // The server is in this process: asking it often costs nothing, and Ctrl-C is heard at once.
         keep_alive: Duration::from_millis(500),
         metrics: Metrics::default(),
@@ -252,6 +259,7 @@ pub(super) fn start(
     Ok(LocalRunner {
         shutdown,
         _config: config,
+        spool,
         task,
         copies,
         kept,
