@@ -485,3 +485,80 @@ fn the_project_is_the_one_that_exec_runs() {
         ran.all()
     );
 }
+
+/// The claims of the token in a file.
+fn claims(world: &World, file: &str) -> Value {
+    let explained = run(&mut world.courser(["secrets", "explain", "--json", file]));
+    let explained: Value = serde_json::from_str(&explained.stdout).expect("JSON");
+    explained["claims"].clone()
+}
+
+#[test]
+fn claims_tell_the_file_of_a_pipeline_and_nothing_of_that_of_a_child() {
+    let world = World::new();
+    let out = world.path("work").display().to_string();
+    let main = format!(
+        "variables: {{OUT: '{out}'}}\nsign:\n  id_tokens: {{TOKEN: {{aud: a}}}}\n  script: ['printf %s \"$TOKEN\" > \
+         \"$OUT/parent.jwt\"']\nchild:\n  trigger: {{include: [{{local: ci/child.yml}}], strategy: depend}}\n"
+    );
+    let child = "sign:\n  id_tokens: {TOKEN: {aud: [a]}}\n  environment: production\n  script: ['printf %s \"$TOKEN\" > \
+                 \"$OUT/child.jwt\"']\n";
+    world.repository(
+        "work/project",
+        &[("ci/main.yml", &main), ("ci/child.yml", child)],
+    );
+    let url = "https://gitlab.example.com/group/app.git";
+    world.git("work/project", &["remote", "add", "origin", url]);
+    let ended = run(&mut world.courser(["exec", "-C", "project", "--file", "project/ci/main.yml"]));
+    assert_eq!(ended.code(), 0, "{}", ended.all());
+    let [parent, child] =
+        ["parent", "child"].map(|name| claims(&world, &format!("{out}/{name}.jwt")));
+    let of_file = "gitlab.example.com/group/app//ci/main.yml@refs/heads/main";
+    assert_eq!(parent["ci_config_ref_uri"], of_file);
+    assert_eq!(parent["ci_config_sha"], parent["sha"]);
+    assert_eq!(
+        (&parent["aud"], &child["aud"]),
+        (&json!("a"), &json!(["a"]))
+    );
+    assert_eq!(parent["pipeline_source"], "push");
+    assert_eq!(child["pipeline_source"], "parent_pipeline");
+    for name in ["ci_config_ref_uri", "ci_config_sha"] {
+        assert!(child.get(name).is_none(), "{name}: {child}");
+    }
+    for name in [
+        "iss",
+        "sub",
+        "project_id",
+        "project_path",
+        "ref",
+        "ref_protected",
+        "sha",
+        "user_email",
+    ] {
+        assert_eq!(parent[name], child[name], "{name}");
+    }
+    assert_ne!(parent["pipeline_id"], child["pipeline_id"]);
+    assert_eq!(
+        (&child["environment"], &child["deployment_tier"]),
+        (&json!("production"), &json!("production"))
+    );
+    assert!(parent.get("environment").is_none());
+
+    // A branch that is the default one by guess only is not protected.
+    world.git("work/project", &["branch", "-m", "main", "side"]);
+    let ended = run(&mut world.courser([
+        "exec",
+        "-C",
+        "project",
+        "--file",
+        "project/ci/main.yml",
+        "sign",
+    ]));
+    assert_eq!(ended.code(), 0, "{}", ended.all());
+    let side = claims(&world, &format!("{out}/parent.jwt"));
+    assert_eq!(
+        (&side["ref"], &side["ref_protected"]),
+        (&json!("side"), &json!("false"))
+    );
+    assert_eq!(parent["ref_protected"], "true");
+}

@@ -424,6 +424,15 @@ fn a_secret_and_a_token_that_no_job_has_are_looked_at() {
         "{}",
         refused.all()
     );
+    // A token as an argument is not shown again.
+    let shown = scene.secrets(&["explain", "eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl"], false);
+    assert_eq!(shown.code(), 64, "{}", shown.all());
+    assert!(
+        shown.stderr.contains("arguments are seen by every user"),
+        "{}",
+        shown.all()
+    );
+    assert!(!shown.all().contains("c2lnbmF0dXJl"), "{}", shown.all());
 }
 
 #[test]

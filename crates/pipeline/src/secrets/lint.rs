@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::shape::{Shape, given};
 use crate::variables::Scope;
-use crate::yaml::{Entry, Node};
+use crate::yaml::{Entry, Map, Node};
 
 use super::{IdToken, SecretProvider, SecretSpec};
 
@@ -18,6 +18,31 @@ pub(super) fn name(entry: &Entry, place: &str, shape: &mut Shape<'_>) {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !fits {
         let what = "is no name of a variable: the job's shell refuses it";
+        shape.findings.warn(entry.span, format!("{place} {what}"));
+    }
+}
+
+/// Nobody who reads secrets of AWS reads these.
+pub(super) const NO_SSM: &str = "parameters of AWS Systems Manager (Parameter Store) are read by no runner: store it in Secrets \
+     Manager and write aws_secrets_manager";
+
+/// An ARN may be that of a parameter.
+pub(super) fn secret_id(id: &str, node: &Node, place: &str, shape: &mut Shape<'_>) {
+    let mut parts = id.split(':');
+    if parts.next() == Some("arn") && parts.nth(1) == Some("ssm") {
+        shape.findings.warn(node.span, format!("{place} {NO_SSM}"));
+    }
+}
+
+/// Keys with which people ask for the rights of a service account at Google.
+pub(super) fn impersonation(node: &Node, place: &str, shape: &mut Shape<'_>) {
+    let entries = node.as_map().map(Map::entries).unwrap_or_default();
+    let asked = entries
+        .iter()
+        .find(|entry| entry.key.text.contains("service_account"));
+    if let Some(entry) = asked {
+        let what = "no runner reads as a service account of Google (impersonation): grant \
+                    roles/secretmanager.secretAccessor to the principal of the workload identity pool itself";
         shape.findings.warn(entry.span, format!("{place} {what}"));
     }
 }

@@ -85,6 +85,9 @@ fn secret(entry: &Entry, place: &str, shape: &mut Shape<'_>) -> Option<SecretSpe
                 "id_tokens is a keyword of the job and stands beside secrets, not below it"
                     .to_owned(),
             ),
+            _ if map.entries().iter().any(|entry| is_of_ssm(&entry.key.text)) => {
+                fault.with_detail(lint::NO_SSM.to_owned())
+            }
             _ => fault,
         });
         return None;
@@ -111,6 +114,11 @@ fn secret(entry: &Entry, place: &str, shape: &mut Shape<'_>) -> Option<SecretSpe
         file,
         token: token.flatten(),
     })
+}
+
+/// What somebody writes who wants a parameter of AWS Systems Manager.
+fn is_of_ssm(key: &str) -> bool {
+    key.contains("ssm") || key.contains("parameter_store")
 }
 
 /// An empty value counts as absent.
@@ -175,6 +183,7 @@ fn vault(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<VaultSecret>
 }
 
 fn gcp(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<GcpSecret> {
+    lint::impersonation(node, place, shape);
     let map = shape.hash(node, &["name", "version"], place)?;
     required(map, node, &["name"], place, shape)?;
     let version = match given(map, "version") {
@@ -215,6 +224,7 @@ fn aws(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<AwsSecret> {
             Some((secret_id, field)) => (secret_id, Some(field.to_owned())),
             None => (text, None),
         };
+        lint::secret_id(secret_id, node, place, shape);
         return Some(AwsSecret {
             secret_id: secret_id.to_owned(),
             field,
@@ -232,8 +242,11 @@ fn aws(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<AwsSecret> {
     ];
     let map = shape.hash_or_string(node, &allowed, place)?;
     required(map, node, &["secret_id"], place, shape)?;
+    let secret_id = text(map, "secret_id", place, shape)??;
+    let span_of = given(map, "secret_id").unwrap_or(node);
+    lint::secret_id(&secret_id, span_of, place, shape);
     Some(AwsSecret {
-        secret_id: text(map, "secret_id", place, shape)??,
+        secret_id,
         field: text(map, "field", place, shape)?,
         region: text(map, "region", place, shape)?,
         version_id: text(map, "version_id", place, shape)?,

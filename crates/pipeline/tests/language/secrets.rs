@@ -260,6 +260,31 @@ fn tokens_below_secrets_are_told_where_they_belong() {
     let detail = found.errors.iter().find_map(|error| error.detail.clone());
     let detail = detail.unwrap_or_default();
     assert!(detail.contains("beside secrets, not below it"), "{detail}");
+    // What no runner reads is called by its name.
+    let evaluated =
+        |root: &str| evaluate(".gitlab-ci.yml", &tree(root, &[]), &push_to_main()).unwrap_err();
+    let found = evaluated("j: {script: x, secrets: {S: {aws_ssm: /a}}}");
+    let mut details = found
+        .errors
+        .iter()
+        .filter_map(|error| error.detail.as_deref());
+    assert!(
+        details.any(|detail| detail.contains("Parameter Store")),
+        "{:?}",
+        found.errors
+    );
+    let found = evaluated(
+        "j: {script: x, secrets: {S: {gcp_secret_manager: {name: a, service_account: b}, token: $T}}}",
+    );
+    let mut told = found
+        .warnings
+        .iter()
+        .map(|warning| warning.message.as_str());
+    assert!(
+        told.any(|text| text.contains("(impersonation)")),
+        "{:?}",
+        found.warnings
+    );
 }
 
 #[test]
@@ -301,6 +326,11 @@ fn what_gitlab_accepts_and_cannot_work_is_warned_of() {
         (
             "secrets: {S: {akeyless: {name: a}}}".to_owned(),
             "1:40: jobs:j:secrets:S:akeyless no runner resolves it: the job fails",
+        ),
+        (
+            "id_tokens: {AWS_ID_TOKEN: {aud: a}}, secrets: {S: {aws_secrets_manager: 'arn:aws:ssm:eu-west-1:1:parameter/x'}}".to_owned(),
+            "1:88: jobs:j:secrets:S:aws_secrets_manager parameters of AWS Systems Manager (Parameter Store) are read by no runner: store it \
+             in Secrets Manager and write aws_secrets_manager",
         ),
     ] {
         assert_eq!(
