@@ -9,7 +9,7 @@ use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
 
-use super::scene::{DEBIAN, SYSTEMD, Scene, success};
+use super::scene::{DEBIAN, SYSTEMD, Scene, says, success};
 use crate::wire::gitlab::{Record, add};
 use crate::world::{documented, eventually};
 
@@ -124,6 +124,7 @@ impl Place {
         self.jobs += 1;
         let script = [
             "test \"$(cat \"$PASSWORD\")\" = of-\"\"the-vault && stat -c 'mode %a of %u' \"$PASSWORD\"",
+            "cat /proc/1/environ > /dev/null 2>&1 || echo the first process is closed",
         ];
         let job = self.scene.job(self.jobs, &script);
         let token = self.issuer.token("https://vault.example.com");
@@ -161,12 +162,13 @@ impl Place {
 
     /// A job has its secret, as a file of that user.
     #[track_caller]
-    fn is_trusted(&mut self, user: &str) {
+    fn is_trusted(&mut self, user: &str) -> Record {
         let job = self.job();
         let text = job.text();
         assert_eq!(job.outcome(), success(), "{text}");
         assert!(text.contains(&format!("mode 600 of {user}")), "{text}");
         assert_eq!(self.bao.accessors(), [""; 0]);
+        job
     }
 }
 
@@ -315,6 +317,8 @@ fn s23_a_secret_of_the_helm_chart_has_the_ca_and_a_variable_names_it() {
     let variable = format!("VAULT_CACERT={}", path.trim());
     let options = [&pod[..], &["--env", &variable]].concat();
     place.start(&options, &run);
-    place.is_trusted(&user);
+    let job = place.is_trusted(&user);
+    // That is the runner, of the job's own user.
+    says(&job, &["01O the first process is closed"]);
     place.remove();
 }
