@@ -149,6 +149,19 @@ async fn no_job_logs_in_with_the_runners_certificate_whatever_its_method_is_call
     let failure = done.failure();
     assert!(failure.to_string().contains("status code 400"), "{failure}");
     assert!(server.bao.accessors().is_empty());
+    // The same where the login goes with the request.
+    let inline = |path: &str| {
+        let jwt = server.issuer.token(AUDIENCE);
+        json!({"S": {"file": false, "gitlab_secrets_manager": {
+            "engine": {"name": "kv-v2", "path": "ops"}, "path": "production/db", "field": "password",
+            "server": {"url": url, "inline_auth": {"path": path, "jwt": jwt, "role": "deploy"}},
+        }}})
+    };
+    let found = resolved(&request(inline("auth/jwt/login")), &surroundings).await;
+    assert_eq!(found.pairs(), [("S", "this-is-a-password")]);
+    let refused = resolved(&request(inline("auth/machines/login")), &surroundings).await;
+    let text = refused.failure().to_string();
+    assert!(text.contains("status code 400"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
