@@ -34,6 +34,15 @@ pub(super) fn secret_id(id: &str, node: &Node, place: &str, shape: &mut Shape<'_
     }
 }
 
+/// A name that GitLab Secrets Manager has for no secret.
+pub(super) fn name_of_gitlab(name: &str, node: &Node, place: &str, shape: &mut Shape<'_>) {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(fits) {
+        let what = "name can be no secret's there: letters, digits and _ only";
+        shape.findings.warn(node.span, format!("{place} {what}"));
+    }
+}
+
 /// Keys with which people ask for the rights of a service account at Google.
 pub(super) fn impersonation(node: &Node, place: &str, shape: &mut Shape<'_>) {
     let entries = node.as_map().map(Map::entries).unwrap_or_default();

@@ -190,7 +190,11 @@ fn gcp(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<GcpSecret> {
         None => "latest".to_owned(),
         Some(node) => match (&node.kind, node.as_text()) {
             (Kind::Int(number), _) => number.to_string(),
-            (_, Some(text)) => text.to_owned(),
+            (_, Some(text))
+                if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric()) =>
+            {
+                text.to_owned()
+            }
             _ => {
                 let what = format!("{place} version must be an alphanumeric string");
                 shape.error(node.span, what);
@@ -260,6 +264,7 @@ fn gitlab(node: &Node, place: &str, shape: &mut Shape<'_>) -> Option<GitlabSecre
     let map = shape.hash(node, &["name", "source"], place)?;
     required(map, node, &["name"], place, shape)?;
     let name = text(map, "name", place, shape)??;
+    lint::name_of_gitlab(&name, given(map, "name").unwrap_or(node), place, shape);
     let source = text(map, "source", place, shape)?;
     let fits = source.as_deref().is_none_or(|source| {
         let group = source.strip_prefix("group/").unwrap_or_default();

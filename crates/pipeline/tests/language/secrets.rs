@@ -237,6 +237,10 @@ fn texts_are_gitlabs() {
             "1:51: jobs:j:secrets:S:aws_secrets_manager config missing required keys: secret_id",
         ),
         (
+            "secrets: {S: {gcp_secret_manager: {name: a, version: a-1}, token: $T}}",
+            "1:69: jobs:j:secrets:S:gcp_secret_manager version must be an alphanumeric string",
+        ),
+        (
             "secrets: {S: {gitlab_secrets_manager: {name: a, source: b}}}",
             &format!("1:72: jobs:j:secrets:{manager}"),
         ),
@@ -322,6 +326,10 @@ fn what_gitlab_accepts_and_cannot_work_is_warned_of() {
         (
             "id_tokens: {T: {aud: [a]}}".to_owned(),
             "1:37: jobs:j:id_tokens:T aud is a list of one and stays a list in the token; some providers compare it with a text, so write aud: TEXT",
+        ),
+        (
+            "secrets: {S: {gitlab_secrets_manager: {name: a-b}}}".to_owned(),
+            "1:61: jobs:j:secrets:S:gitlab_secrets_manager name can be no secret's there: letters, digits and _ only",
         ),
         (
             "secrets: {S: {akeyless: {name: a}}}".to_owned(),
