@@ -203,7 +203,7 @@ impl DockerEnvironment {
                 None => None,
             };
             let scripts = self.scripts.as_ref();
-            let (ownership, helper, say) = (self.ownership.take(), &self.helper, &self.say);
+            let (ownership, helper, say) = (self.ownership.as_ref(), &self.helper, &self.say);
             let running = async {
                 let attached = match waiting {
                     Some(attached) => attached,
@@ -226,6 +226,9 @@ impl DockerEnvironment {
                 // The container may live on (`live-restore`): unheard, and nobody knows what it has said meanwhile.
                 () = self.line.cut() => return Err(self.line.lost(&stop).await),
             };
+            if ran.is_ok() {
+                self.ownership = None;
+            }
             match ran {
                 // An Engine that stops ends containers as a script's own failure would.
                 Ok(Ended::Exit(exit)) if self.line.has_ended(&exit).await => {

@@ -1,11 +1,14 @@
 //! `FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR` (`executor-docker.md` 15): what the helper makes is not open to all users, but
 //! belongs to the user of the job's scripts from the first of them on.
 
+use std::time::Duration;
+
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use courser_executor::agent::AgentWork;
 use courser_executor::{Exit, Output, Say, StopSignal};
 use courser_job::{Job, messages};
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 use crate::container::ContainerDefinition;
 use crate::engine::{Engine, EngineError};
@@ -14,6 +17,8 @@ use crate::images::Image;
 
 /// What `id` says is two numbers.
 const MOST_SAID: usize = 4096;
+/// For both of them.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Directories that are still root's.
 pub(crate) struct Ownership {
@@ -36,13 +41,13 @@ impl Ownership {
         })
     }
 
-    /// Gives them to the user of a container that runs.
+    /// Gives them to the user of a container that runs; may be repeated.
     ///
     /// # Errors
     ///
     /// Nobody can tell who that is, or the helper container is lost. Files that stay as they are are told in the log only.
     pub(crate) async fn hand_over(
-        self,
+        &self,
         engine: &Engine,
         container: &str,
         helper: &HelperContainer,
@@ -50,10 +55,18 @@ impl Ownership {
         output: &mut dyn Output,
         stop: &StopSignal,
     ) -> Result<(), EngineError> {
-        let [uid, gid] = [
-            id(engine, container, "-u").await?,
-            id(engine, container, "-g").await?,
-        ];
+        let asking = async {
+            let uid = id(engine, container, "-u").await?;
+            Ok::<_, EngineError>((uid, id(engine, container, "-g").await?))
+        };
+        let (uid, gid) = tokio::select! {
+            asked = timeout(LIMIT, asking) => asked.unwrap_or_else(|_| {
+                let waited = LIMIT.as_secs();
+                Err(EngineError::Stream(format!("`id` in the job's image did not end within {waited} s")))
+            })?,
+            // The script is stopped next.
+            () = stop.cancelled() => return Ok(()),
+        };
         if uid == 0 {
             return Ok(());
         }
@@ -88,8 +101,10 @@ async fn id(engine: &Engine, container: &str, option: &str) -> Result<u32, Engin
         {
             while let Some(piece) = output.next().await {
                 let piece = piece?.into_bytes();
-                let room = MOST_SAID.saturating_sub(said.len());
-                said.extend_from_slice(&piece[..piece.len().min(room)]);
+                if said.len() + piece.len() > MOST_SAID {
+                    break;
+                }
+                said.extend_from_slice(&piece);
             }
         }
         Ok::<_, bollard::errors::Error>(String::from_utf8_lossy(&said).into_owned())

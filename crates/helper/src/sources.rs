@@ -13,6 +13,8 @@ pub(crate) mod submodules;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use courser_job::helper_request::{GetSources, GitStrategy, OldGitConfig};
 use courser_job::messages;
@@ -119,6 +121,10 @@ struct Before {
     had_remote: bool,
 }
 
+/// How often a configuration that another job changes is tried, and after which pauses.
+const LOCKED_TRIES: u32 = 20;
+const LOCKED_PAUSE: Duration = Duration::from_millis(50);
+
 /// The oldest Git with `clone --revision`.
 const NATIVE_CLONE: (u32, u32) = (2, 49);
 
@@ -210,13 +216,18 @@ impl<'a> Checkout<'a> {
             directory: self.temporary_dir,
             ..self.git()
         };
-        let known = git.read(&["config", "--global", "--get-all", KEY]);
-        let known = known.unwrap_or_default();
-        let mut known = known.split(|byte| *byte == b'\n');
-        if known.any(|known| known == directory.as_bytes()) {
-            return Ok(());
+        let add = ["config", "--global", "--add", KEY, directory];
+        for _ in 0..LOCKED_TRIES {
+            let known = git.read(&["config", "--global", "--get-all", KEY]);
+            let known = known.unwrap_or_default();
+            let mut known = known.split(|byte| *byte == b'\n');
+            if known.any(|known| known == directory.as_bytes()) || git.read(&add).is_some() {
+                return Ok(());
+            }
+            // Another job of the same user has the file locked.
+            thread::sleep(LOCKED_PAUSE);
         }
-        git.run(output, &["config", "--global", "--add", KEY, directory])
+        git.run(output, &add)
     }
 
     fn git(&self) -> Git<'_> {

@@ -1,14 +1,13 @@
-//! What to mask of a secret beside its whole value (`secrets.md` 4.4): its lines, the texts in it where it is JSON, how
+//! What to mask of a secret beside its whole value (`secrets.md` 4.4): its lines, the secrets in it where it is JSON, how
 //! tools write it ([`crate::quoted`]), and what `base64` makes of it, alone or amid other text.
 
+mod json;
+
 use std::collections::{BTreeSet, HashSet};
-use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use courser_protocol::Secret;
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 use crate::quoted;
@@ -18,12 +17,10 @@ const SHORTEST: usize = 8;
 /// Bytes of all phrases of a job that are derived: the search takes about a hundred times as much memory. What does
 /// not fit is masked as a whole value only.
 const BUDGET: usize = 1024 * 1024;
-/// Bytes of a JSON document that is looked into: longer ones are data, not secrets.
-const LONGEST_JSON: usize = 256 * 1024;
 /// Columns of `base64` and of `openssl base64`.
 const COLUMNS: [usize; 2] = [76, 64];
 
-/// Lines, texts in JSON, quoted forms, and encoded forms with and without a line's end, whole, wrapped, and amid other
+/// Lines, secrets in JSON, quoted forms, and encoded forms with and without a line's end, whole, wrapped, and amid other
 /// text. What shows a secret as it is comes before what encodes it, and short values before long ones, until [`BUDGET`]
 /// is spent.
 pub(crate) fn derived<'a>(values: impl Iterator<Item = &'a Secret>) -> Vec<Secret> {
@@ -32,18 +29,17 @@ pub(crate) fn derived<'a>(values: impl Iterator<Item = &'a Secret>) -> Vec<Secre
         found: HashSet::new(),
     };
     let values: BTreeSet<&str> = values.map(Secret::expose).collect();
-    let texts: Vec<Secret> = values
+    let in_json: Vec<Secret> = values
         .iter()
-        .flat_map(|value| texts_in_json(value))
+        .flat_map(|value| json::secrets(value))
         .collect();
-    let texts = texts.iter().map(Secret::expose);
-    for text in texts.clone() {
-        phrases.add(text.trim());
-    }
-    let values: BTreeSet<&str> = values.into_iter().chain(texts).collect();
-    let mut values: Vec<&str> = values.into_iter().collect();
-    values.sort_by_key(|value| value.len());
-    for value in &values {
+    let in_json: BTreeSet<&str> = in_json.iter().map(Secret::expose).collect();
+    let mut all: Vec<&str> = values.union(&in_json).copied().collect();
+    all.sort_by_key(|value| value.len());
+    for value in &all {
+        if in_json.contains(value) {
+            phrases.add(value.trim());
+        }
         let value = value.trim();
         if value.contains(['\n', '\r']) {
             for line in value.split(['\n', '\r']) {
@@ -51,92 +47,15 @@ pub(crate) fn derived<'a>(values: impl Iterator<Item = &'a Secret>) -> Vec<Secre
             }
         }
     }
-    for value in &values {
-        if phrases.left < SHORTEST {
-            break;
-        }
+    for value in phrases.that_fit(&all) {
         for form in quoted::forms(value.trim()) {
             phrases.add(&form);
         }
     }
-    for value in &values {
-        if phrases.left < SHORTEST {
-            break;
-        }
+    for value in phrases.that_fit(&all) {
         phrases.add_encoded(value);
     }
     phrases.found.into_iter().collect()
-}
-
-/// The texts of a JSON document, such as the key of a service account: `jq -r` prints them alone.
-fn texts_in_json(value: &str) -> Vec<Secret> {
-    let text = value.trim();
-    let mut texts = Vec::new();
-    if text.len() <= LONGEST_JSON && text.starts_with(['{', '[', '"']) {
-        let mut document = serde_json::Deserializer::from_str(text);
-        let read = Texts(&mut texts).deserialize(&mut document);
-        if read.and_then(|()| document.end()).is_err() {
-            texts.clear();
-        }
-    }
-    texts.retain(|text| text.expose().len() >= SHORTEST);
-    texts
-}
-
-/// Takes the texts out of a document; names of fields are none.
-struct Texts<'a>(&'a mut Vec<Secret>);
-
-impl<'de> DeserializeSeed<'de> for Texts<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Texts<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.push(Secret::new(text));
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(Texts(self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(Texts(self.0))?;
-        }
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
 }
 
 /// Derived phrases, each once.
@@ -147,6 +66,14 @@ struct Phrases {
 }
 
 impl Phrases {
+    /// Values that a form could still be added of: each is at least about as long.
+    fn that_fit<'a>(&self, values: &[&'a str]) -> Vec<&'a str> {
+        let values = values.iter().copied();
+        values
+            .take_while(|value| value.len() <= self.left)
+            .collect()
+    }
+
     fn add(&mut self, phrase: &str) {
         if (SHORTEST..=self.left).contains(&phrase.len()) && self.found.insert(Secret::new(phrase))
         {
@@ -230,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn texts_in_json_are_masked_as_values_are() {
+    fn secrets_in_json_are_masked_as_values_are() {
         let key = "-----BEGIN KEY-----\nMIIabcdefgh\n-----END KEY-----\n";
         let json = serde_json::json!({"private_key": key, "id": 12_345_678_901_i64, "short": "abc",
-            "users": [{"password": "hunter2 hunter2"}, true, null, 1.5]});
+            "users": [{"password": "hunter2 hunter2", "name": "somebody"}, true, null, 1.5]});
         let found = phrases(&json.to_string());
         for text in [
             key.trim(),
@@ -246,14 +173,9 @@ mod tests {
         // As `jq .private_key` shows it.
         let escaped = "-----BEGIN KEY-----\\nMIIabcdefgh\\n-----END KEY-----";
         assert!(found.contains(&escaped.to_owned()), "{found:?}");
-        for text in ["private_key", "abc", "12345678901"] {
+        for text in ["private_key", "abc", "12345678901", "somebody"] {
             assert!(!found.contains(&text.to_owned()), "{text}");
         }
-        // What is no JSON is a value as it is, however much it looks like some.
-        assert!(
-            !phrases("{\"password\": \"hunter2hunter2\"").contains(&"hunter2hunter2".to_owned())
-        );
-        assert!(phrases("\"hunter2hunter2\"").contains(&"hunter2hunter2".to_owned()));
     }
 
     #[test]
@@ -288,6 +210,12 @@ mod tests {
         for line in file.lines().filter(|line| line.len() == 12) {
             assert!(found.contains(&line.to_owned()), "{line}");
         }
+        // Large documents come after small keys.
+        let document =
+            |n: usize| Secret::new(format!("{{\"key\": \"{n}{}\"}}", "z".repeat(250 * 1024)));
+        let mut values: Vec<_> = (0..8).map(document).collect();
+        values.push(Secret::new("-----BEGIN-----\nline one\n-----END-----"));
+        assert!(phrases_of(&values).contains(&"line one".to_owned()));
         // The same value many times is one.
         let many = vec![Secret::new("y".repeat(5000)); 200];
         assert_eq!(total(&phrases_of(&many)), total(&phrases_of(&many[..1])));
