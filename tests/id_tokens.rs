@@ -243,6 +243,15 @@ fn what_a_vault_has_of_this_issuer_is_added_to_and_of_others_left_alone() {
         "{}",
         refused.all()
     );
+    // Of an address that something else has, it is not said that the keys were published there.
+    let other = FakeServer::http(|_| Reply::status(500));
+    let url = other.url("");
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let refused = scene.write(&["--mount", "gone", "--oidc-listen", address]);
+    assert_ne!(refused.code(), 0, "{}", refused.all());
+    let taken = format!("{address} was taken, so that this command published nothing there");
+    assert!(refused.stderr.contains(&taken), "{}", refused.all());
+    assert!(!refused.stderr.contains("which was published"));
     let methods = scene.bao.bao(&["auth", "list"], "");
     assert!(!methods.contains("gone/"), "{methods}");
 

@@ -23,6 +23,7 @@ mod pipeline_includes;
 mod registration;
 mod scenarios;
 mod secrets_command;
+mod secrets_given_back;
 mod shell;
 mod transfer_commands;
 mod trust_check;

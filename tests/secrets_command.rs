@@ -2,15 +2,13 @@
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use courser_testkit::pki::Authority;
 use courser_testkit::server::{FakeServer, Reply};
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
 
-use crate::world::{Finished, Running, World, documented, run};
+use crate::world::{Finished, World, documented, run};
 
 const PIPELINE: &str = "\
 deploy:
@@ -433,69 +431,6 @@ fn a_secret_and_a_token_that_no_job_has_are_looked_at() {
         shown.all()
     );
     assert!(!shown.all().contains("c2lnbmF0dXJl"), "{}", shown.all());
-}
-
-#[test]
-fn ctrl_c_gives_the_token_back_and_leaves_nothing_here() {
-    let root = Authority::root("Vault").issue();
-    let leaf = root.server(&["127.0.0.1"]).issue();
-    let (told, requests) = std::sync::mpsc::channel();
-    let (told, reading) = (Mutex::new(told), Mutex::new(()));
-    let reading = Arc::new(reading);
-    let held = Arc::clone(&reading);
-    let held = held.lock().expect("free");
-    let of_server = Arc::clone(&reading);
-    let server = FakeServer::https(&leaf, move |request| {
-        let path = request.path.clone();
-        told.lock()
-            .expect("nobody panicked")
-            .send(path.clone())
-            .ok();
-        if path.ends_with("/login") {
-            return Reply::json(
-                200,
-                &json!({"auth": {"client_token": "s.t", "lease_duration": 600, "token_type": "service"}}),
-            );
-        }
-        if path.ends_with("/revoke-self") {
-            return Reply::status(204);
-        }
-        // It never answers.
-        drop(of_server.lock());
-        Reply::status(404)
-    });
-    let world = World::new();
-    world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
-    world.write("home/ca.pem", root.certificate_pem());
-    for words in [&["check", "deploy"][..], &["get", "deploy", "DB_PASSWORD"]] {
-        let mut command = world.courser(["secrets"]);
-        command
-            .args(words)
-            .args([
-                "--variable",
-                &format!("VAULT_SERVER_URL={}", server.url("")),
-            ])
-            .current_dir(world.path("work/project"))
-            .env("VAULT_CACERT", world.path("home/ca.pem"));
-        let mut running = Running::start(&mut command);
-        let next = || {
-            requests
-                .recv_timeout(Duration::from_secs(180))
-                .expect("a request")
-        };
-        assert_eq!(next(), "/v1/auth/jwt/login");
-        assert!(next().starts_with("/v1/ops/data/"));
-        running.signal("INT");
-        while next() != "/v1/auth/token/revoke-self" {}
-        assert_eq!(running.end().code(), Some(130), "{words:?}");
-        let state = world
-            .program("find")
-            .args([".", "-path", "*/runs/*"])
-            .output();
-        let state = state.expect("find").stdout;
-        assert!(state.is_empty(), "{}", String::from_utf8_lossy(&state));
-    }
-    drop(held);
 }
 
 /// The commands of `docs/secrets.md`, as they stand there, from an empty server to a green job.

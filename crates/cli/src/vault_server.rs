@@ -108,10 +108,7 @@ impl VaultServer {
         path: &str,
         value: Option<&Value>,
     ) -> Result<(u16, Value), Failure> {
-        let mut url = self.address.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}/v1/{path}"));
-        let mut call = Call::new(method, url)
+        let mut call = Call::new(method, place(&self.address, path)?)
             .secret_header(HeaderName::from_static("x-vault-token"), &self.token);
         if let Some(namespace) = &self.namespace {
             call = call.secret_header(HeaderName::from_static("x-vault-namespace"), namespace);
@@ -129,5 +126,57 @@ impl VaultServer {
         let status = answer.status.as_u16();
         let body = answer.bytes(LARGEST).await.map_err(failed)?;
         Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+}
+
+/// The URL of `path`, which a pipeline's file may have given: it stays below what it is written after, as it stands.
+fn place(address: &Url, path: &str) -> Result<Url, Failure> {
+    // A URL drops some control characters, and then takes what is left for a parent.
+    let leads_away =
+        |segment: &str| matches!(segment, "." | "..") || segment.contains(char::is_control);
+    let mut url = address.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    match url.path_segments_mut() {
+        Ok(mut segments) if !path.split('/').any(leads_away) => {
+            let below = ["v1"].into_iter().chain(path.split('/'));
+            segments.pop_if_empty().extend(below);
+        }
+        _ => {
+            let text = format!("{path:?} is no path of {address}");
+            return Err(Failure::new(Code::Usage, text));
+        }
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_where_it_is_written() {
+        let address = Url::parse("https://vault.example:8200/prefix/?a=b#c").expect("a URL");
+        for (path, sent) in [
+            ("auth/jwt/role/app", "auth/jwt/role/app"),
+            ("auth/a b/ü", "auth/a%20b/%C3%BC"),
+            (
+                "auth/jwt/role/a?list=true#x",
+                "auth/jwt/role/a%3Flist=true%23x",
+            ),
+            (
+                "auth/jwt/role/%2e%2e/.%2E/x",
+                "auth/jwt/role/%252e%252e/.%252E/x",
+            ),
+        ] {
+            let url = place(&address, path).map(String::from);
+            let sent = format!("https://vault.example:8200/prefix/v1/{sent}");
+            assert_eq!(url.ok(), Some(sent), "{path:?}");
+        }
+        let url = place(&address, "auth/jwt/role/..\\..\\..\\sys").expect("a path");
+        assert_eq!(url.path_segments().map(Iterator::count), Some(6), "{url}");
+        for path in ["auth/../x", "a/./b", "a/.\t./b", "a/.\n.", ".", "a\u{85}b"] {
+            assert!(place(&address, path).is_err(), "{path:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod asked;
 mod check;
 mod explain;
 mod get;
+mod given_back;
 mod jwt;
 
 use std::process::ExitCode;
@@ -48,8 +49,8 @@ Examples:
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitCode, Failure> {
     match arguments.action {
-        Action::Check(check) => Box::pin(check::run(*check, &Stop::listen()?.asked, session)).await,
-        Action::Get(get) => Box::pin(get::run(*get, &Stop::listen()?.asked, session)).await,
+        Action::Check(check) => Box::pin(check::run(*check, &Stop::listen()?, session)).await,
+        Action::Get(get) => Box::pin(get::run(*get, &Stop::listen()?, session)).await,
         Action::Explain(explain) => explain::run(&explain),
     }
 }
@@ -57,6 +58,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<ExitC
 /// Ctrl-C and whatever else asks this program to end: tokens are to be given back first.
 struct Stop {
     asked: CancellationToken,
+    /// Asked a second time: whatever is waited for is left.
+    at_once: CancellationToken,
     _listening: JoinSet<()>,
 }
 
@@ -67,24 +70,28 @@ impl Stop {
         let mut terminate = platform::terminations().map_err(failed)?;
         let mut hangup = platform::terminal_hangups().map_err(failed)?;
         let asked = CancellationToken::new();
-        let told = asked.clone();
+        let at_once = CancellationToken::new();
+        let tokens = [asked.clone(), at_once.clone()];
         let mut listening = JoinSet::new();
         listening.spawn(async move {
-            let hung_up = async {
-                match &mut hangup {
-                    Some(hangup) => drop(hangup.recv().await),
-                    None => std::future::pending().await,
+            for told in tokens {
+                let hung_up = async {
+                    match &mut hangup {
+                        Some(hangup) => drop(hangup.recv().await),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    () = hung_up => drop(platform::leave_terminal()),
                 }
-            };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                () = hung_up => drop(platform::leave_terminal()),
+                told.cancel();
             }
-            told.cancel();
         });
         Ok(Self {
             asked,
+            at_once,
             _listening: listening,
         })
     }

@@ -99,6 +99,15 @@ enum Trust {
     Discovery(Option<PathBuf>),
 }
 
+/// Who publishes the keys while a server is told of them.
+enum Publishing {
+    /// Nobody has to, or `courser coordinator serve` does.
+    Nowhere,
+    Here(Publication),
+    /// The address is taken: a local run publishes them there, or it is something else.
+    Taken,
+}
+
 /// Where a local run publishes its keys while it runs.
 struct Place {
     address: SocketAddr,
@@ -262,10 +271,10 @@ impl Subject {
         })
     }
 
-    /// Publishes the keys where a local run would; nothing where it need not be: a run may be doing it.
-    async fn publish(&self) -> Result<Option<Publication>, Failure> {
+    /// Publishes the keys where a local run would.
+    async fn publish(&self) -> Result<Publishing, Failure> {
         let Some(place) = &self.place else {
-            return Ok(None);
+            return Ok(Publishing::Nowhere);
         };
         let server = Url::parse(self.issuer.as_str())
             .map_err(|error| Failure::from_error(Code::Internal, &error))?;
@@ -276,11 +285,11 @@ impl Subject {
         let clock = Arc::new(Timestamp::now);
         let settings = self.settings.clone();
         match Publication::start(settings, &server, clock, place.address, identity).await {
-            Ok(publication) => Ok(Some(publication)),
+            Ok(publication) => Ok(Publishing::Here(publication)),
             Err(StartError::Listen(ListenError::Bind { source, .. }))
                 if source.kind() == std::io::ErrorKind::AddrInUse =>
             {
-                Ok(None)
+                Ok(Publishing::Taken)
             }
             Err(error) => Err(Failure::from_error(Code::Surroundings, &error)),
         }

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use courser_secrets::{Leases, Step as Reached, resolve_each};
-use tokio_util::sync::CancellationToken;
 
 use self::steps::{Checked, State};
+use super::Stop;
 use super::asked::{Asked, VaultOptions};
+use super::given_back::give_back;
 use crate::commands::exec::handed_out::PipelineOptions;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
@@ -61,43 +62,39 @@ struct Report {
 }
 
 /// Runs it.
-pub(super) async fn run(
-    check: Check,
-    stop: &CancellationToken,
-    session: &Session,
-) -> Result<ExitCode, Failure> {
+pub(super) async fn run(check: Check, stop: &Stop, session: &Session) -> Result<ExitCode, Failure> {
     let asked = Asked::of(
         check.job.as_deref(),
         &check.pipeline,
         &check.vault,
         check.ca_file.as_deref(),
-        stop,
+        &stop.asked,
         session,
     )
     .await?;
     let leases = Leases::default();
-    let got = resolve_each(&asked.request, &asked.surroundings, &leases, stop).await;
-    let revocation = leases.revoke(&asked.surroundings).await;
+    let got = resolve_each(&asked.request, &asked.surroundings, &leases, &stop.asked).await;
+    let given_back = give_back(&leases, &asked.surroundings, stop).await;
     let mut secrets = Vec::with_capacity(got.len());
     for ((name, secret), got) in asked.request.secrets().zip(&got) {
         let mut checked = Checked::of(name, secret, got);
         if let (Some(vault), Err(refused)) = (&secret.vault, got)
             && refused.step == Reached::Claims
-            && !stop.is_cancelled()
+            && !stop.asked.is_cancelled()
         {
             checked.advise(role::compared(vault, session).await);
         }
         secrets.push(checked);
     }
     asked.finish().await?;
-    if stop.is_cancelled() {
+    if stop.asked.is_cancelled() {
+        given_back.warn();
         return Err(Failure::new(Code::Interrupted, "interrupted"));
     }
-    let revoked = revocation.tokens + revocation.leases;
     let report = Report {
         secrets,
-        revoked: (revoked > 0).then_some(revoked),
-        left: revocation.failures,
+        revoked: (given_back.revoked > 0).then_some(given_back.revoked),
+        left: given_back.left,
     };
     if check.json {
         print_json(&report)?;

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use courser_protocol::{JobSecrets, Secret};
 use courser_secrets::{Leases, Request, resolve};
-use tokio_util::sync::CancellationToken;
 
+use super::Stop;
 use super::asked::{Asked, VaultOptions};
+use super::given_back::give_back;
 use crate::commands::exec::handed_out::PipelineOptions;
 use crate::failure::{Code, Failure};
 use crate::platform;
@@ -47,17 +48,13 @@ value is shown: a dynamic secret ends with it, and is refused.
 Exit codes: 0 here it is, 1 it cannot be had.";
 
 /// Runs it.
-pub(super) async fn run(
-    get: Get,
-    stop: &CancellationToken,
-    session: &Session,
-) -> Result<ExitCode, Failure> {
+pub(super) async fn run(get: Get, stop: &Stop, session: &Session) -> Result<ExitCode, Failure> {
     let asked = Asked::of(
         get.job.as_deref(),
         &get.pipeline,
         &get.vault,
         get.ca_file.as_deref(),
-        stop,
+        &stop.asked,
         session,
     )
     .await?;
@@ -83,11 +80,7 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn fetch(
-    asked: &Asked,
-    name: Option<&str>,
-    stop: &CancellationToken,
-) -> Result<Secret, Failure> {
+async fn fetch(asked: &Asked, name: Option<&str>, stop: &Stop) -> Result<Secret, Failure> {
     let mut all = asked.request.secrets();
     let wanted = match name {
         None => all.next(),
@@ -107,13 +100,10 @@ async fn fetch(
     // Its references are replaced already.
     let request = Request::new(&alone, str::to_owned);
     let leases = Leases::default();
-    let got = resolve(&request, &asked.surroundings, &leases, stop, &|_| {}).await;
+    let got = resolve(&request, &asked.surroundings, &leases, &stop.asked, &|_| {}).await;
     let is_leased = leases.held().iter().any(|held| !held.leases.is_empty());
-    let revocation = leases.revoke(&asked.surroundings).await;
-    for left in &revocation.failures {
-        anstream::eprintln!("warning: not revoked: {left}");
-    }
-    if stop.is_cancelled() {
+    give_back(&leases, &asked.surroundings, stop).await.warn();
+    if stop.asked.is_cancelled() {
         return Err(Failure::new(Code::Interrupted, "interrupted"));
     }
     let variables = got.map_err(|refused| {

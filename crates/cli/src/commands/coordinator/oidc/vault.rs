@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::clouds::{commented, quoted};
-use super::{Subject, Trust};
+use super::{Publishing, Subject, Trust};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::stdout::print_text;
@@ -210,7 +210,8 @@ JSON
         // The server fetches the keys now.
         let publication = subject.publish().await?;
         let written = server.write(&configuration, &trust).await;
-        if let Some(publication) = publication {
+        let was_taken = matches!(publication, Publishing::Taken);
+        if let Publishing::Here(publication) = publication {
             publication.stop().await;
         }
         if let Err(failure) = written {
@@ -222,10 +223,16 @@ JSON
             return Err(match (&subject.trust, &subject.place) {
                 (Trust::Keys, _) => failure,
                 (Trust::Discovery(_), Some(place)) => failure
-                    .hint(format!(
-                        "the server fetches the keys from {issuer}, which was published at {}: it has to reach it from where it is",
-                        place.address
-                    ))
+                    .hint(match was_taken {
+                        false => format!(
+                            "the server fetches the keys from {issuer}, which was published at {}: it has to reach it from where it is",
+                            place.address
+                        ),
+                        true => format!(
+                            "the server fetches the keys from {issuer}, and {} was taken, so that this command published nothing there: what listens there has to be a `courser exec` with the same --oidc-listen",
+                            place.address
+                        ),
+                    })
                     .hint("without --oidc-listen it is given the keys, and has to reach nothing"),
                 (Trust::Discovery(_), None) => failure.hint(format!(
                     "the server fetches the keys from {issuer}: is `courser coordinator serve` running, and reached from there?"
