@@ -48,6 +48,11 @@ impl Bounds {
         self.stopped.clone().drop_guard()
     }
 
+    /// Waits until nothing new is asked.
+    pub(crate) async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
     fn hide(&self, token: &str) {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         if !token.is_empty() && !sent.iter().any(|other| other.expose() == token) {
@@ -97,7 +102,24 @@ pub(crate) struct Reply {
     pub(crate) headers: HeaderMap,
     /// May be a secret: zeroized when dropped.
     pub(crate) body: Zeroizing<Vec<u8>>,
+    /// A try before the one that was answered so, or this one, may have been processed, and its answer is not this.
+    pub(crate) may_be_processed: bool,
     bounds: Arc<Bounds>,
+}
+
+/// A request that was not answered.
+pub(crate) struct NoAnswer {
+    pub(crate) why: Why,
+    /// The server may have done what it was asked for, at this or another try.
+    pub(crate) may_be_processed: bool,
+}
+
+/// Why there is no answer.
+pub(crate) enum Why {
+    /// The last try failed so.
+    Failed(CallError),
+    /// Nobody wants it any more.
+    GivenUp,
 }
 
 impl Reply {
@@ -111,6 +133,7 @@ impl Reply {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Zeroizing::new(body),
+            may_be_processed: false,
             bounds,
         }
     }
@@ -157,7 +180,7 @@ impl Exchange {
     }
 
     /// Sends a call. Redirects are answers; longer timeouts and the retries of the call are replaced by ours.
-    pub(crate) async fn send(&self, call: Call, repeat: Repeat) -> Result<Reply, CallError> {
+    pub(crate) async fn send(&self, call: Call, repeat: Repeat) -> Result<Reply, NoAnswer> {
         self.send_judged(call, repeat, |_| false).await
     }
 
@@ -167,7 +190,7 @@ impl Exchange {
         call: Call,
         repeat: Repeat,
         passes: impl Fn(&Reply) -> bool,
-    ) -> Result<Reply, CallError> {
+    ) -> Result<Reply, NoAnswer> {
         let call = Call {
             timeouts: Timeouts {
                 response_header: call.timeouts.response_header.min(REQUEST_TIMEOUT),
@@ -178,21 +201,39 @@ impl Exchange {
             ..call
         };
         let mut attempt = 1;
+        // Of all tries: what one of them made is there, whatever comes of the next.
+        let mut may_be_processed = false;
+        let no_answer = |why, may_be_processed| {
+            Err(NoAnswer {
+                why,
+                may_be_processed,
+            })
+        };
         loop {
             let stopped = self.bounds.stopped.cancelled();
             if self.bounds.stopped.is_cancelled() {
-                return Err(given_up());
+                return no_answer(Why::GivenUp, may_be_processed);
             }
             let result = tokio::select! {
                 result = self.once(call.clone()) => result,
-                () = stopped, if self.lends_nothing => return Err(given_up()),
+                () = stopped, if self.lends_nothing => return no_answer(Why::GivenUp, true),
+            };
+            may_be_processed |= match &result {
+                Ok(reply) => may_have_acted(reply.status),
+                Err(error) => error_may_be_processed(error),
             };
             let again = match &result {
                 Ok(reply) => is_passing(reply.status, repeat) || passes(reply),
                 Err(error) => is_passing_error(error, repeat),
             };
             if !again || attempt == ATTEMPTS {
-                return result;
+                return match result {
+                    Ok(reply) => Ok(Reply {
+                        may_be_processed,
+                        ..reply
+                    }),
+                    Err(error) => no_answer(Why::Failed(error), may_be_processed),
+                };
             }
             let ordered = result
                 .as_ref()
@@ -202,7 +243,9 @@ impl Exchange {
             tracing::info!(attempt, ?pause, "a request for a secret is repeated");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.bounds.stopped.cancelled() => return Err(given_up()),
+                () = self.bounds.stopped.cancelled() => {
+                    return no_answer(Why::GivenUp, may_be_processed);
+                }
             }
             attempt += 1;
         }
@@ -257,6 +300,7 @@ impl Exchange {
             status: answer.status,
             headers,
             body,
+            may_be_processed: false,
             bounds: Arc::clone(&self.bounds),
         })
     }
@@ -268,10 +312,6 @@ impl Exchange {
             .min(LONGEST_PAUSE);
         longest.mul_f64((self.ambience.fraction)())
     }
-}
-
-fn given_up() -> CallError {
-    CallError::Client("not asked any more".to_owned())
 }
 
 /// Whether a status is one that passes.
@@ -295,8 +335,13 @@ pub(crate) fn is_passing_error(error: &CallError, repeat: Repeat) -> bool {
     !of_trust && !of_address && (repeat == Repeat::Always || before_sending)
 }
 
+/// Whether a server behind the one that answers so, or before it failed, may have done what it was asked for.
+fn may_have_acted(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 500 | 502 | 504..)
+}
+
 /// Whether the server may have done what it was asked for, although no answer of it can be used.
-pub(crate) fn may_be_processed(error: &CallError) -> bool {
+fn error_may_be_processed(error: &CallError) -> bool {
     let was_sent = is_passing_error(error, Repeat::Always)
         && !is_passing_error(error, Repeat::WhenNotProcessed);
     was_sent || matches!(error, CallError::TooLarge { .. })
@@ -332,7 +377,10 @@ mod tests {
         let cut = error("connection reset by peer");
         assert!(is_passing_error(&cut, Repeat::Always));
         assert!(!is_passing_error(&cut, Repeat::WhenNotProcessed));
-        assert!(may_be_processed(&cut) && !may_be_processed(&refused));
+        assert!(error_may_be_processed(&cut) && !error_may_be_processed(&refused));
+        let acted = |code: u16| may_have_acted(StatusCode::from_u16(code).unwrap());
+        assert!([408, 500, 502, 504, 524].into_iter().all(acted));
+        assert!(![200, 400, 403, 429, 501, 503].into_iter().any(acted));
         let untrusted = error(
             "tls: failed to verify certificate: x509: certificate signed by unknown authority",
         );

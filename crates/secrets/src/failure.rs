@@ -59,7 +59,7 @@ pub struct Failure {
     pub step: Step,
     /// Whether another attempt may help.
     pub is_transient: bool,
-    /// The server may have done what was asked for: there was no answer.
+    /// The server may have done what was asked for, at one of the tries: there was no answer.
     pub(crate) may_be_processed: bool,
     /// What to look at or to change, a line each.
     pub advice: Vec<String>,
@@ -81,6 +81,11 @@ impl Failure {
     /// [`FailureClass::System`].
     pub(crate) fn system(message: impl Into<String>) -> Self {
         Self::new(FailureClass::System, message)
+    }
+
+    /// Nobody wants it any more: there is another failure that is to be told.
+    pub(crate) fn given_up() -> Self {
+        Self::system("not asked any more")
     }
 
     /// As one of this step.

@@ -3,7 +3,7 @@
 use courser_net::CallError;
 use http::{Method, StatusCode};
 
-use crate::exchange::{Repeat, Reply, is_passing, is_passing_error};
+use crate::exchange::{NoAnswer, Repeat, Reply, Why, is_passing, is_passing_error};
 use crate::{Failure, FailureClass, Step};
 
 /// Longest part of an answer that is shown, in bytes.
@@ -31,7 +31,11 @@ pub(crate) fn step_of_read(reply: &Reply) -> Step {
 }
 
 /// A request that got no answer, in Go's words: `Post "https://host/path": …`.
-pub(crate) fn unanswered(error: &CallError) -> Failure {
+pub(crate) fn unanswered(no_answer: &NoAnswer) -> Failure {
+    let error = match &no_answer.why {
+        Why::Failed(error) => error,
+        Why::GivenUp => return Failure::given_up(),
+    };
     match error {
         CallError::Network {
             method,

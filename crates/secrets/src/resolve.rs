@@ -171,8 +171,8 @@ fn resolver(secret: &JobSecret) -> Option<&'static str> {
 type Fetched = Option<Result<Resolution, Failure>>;
 
 /// Fetches all, in a task of its own: whoever gives up on the results does not take a request back that may have made
-/// a token, and its answer is still waited for and kept in the [`Leases`]. `look` sees each result before anything more
-/// is asked for.
+/// a token, and its answer is still waited for and kept in the [`Leases`]. `look` sees each result with its name before
+/// anything more is asked for.
 #[expect(
     clippy::disallowed_methods,
     reason = "it ends by itself soon after nobody wants its results, as its requests are limited in time; ended with its owner it \
@@ -181,7 +181,7 @@ type Fetched = Option<Result<Resolution, Failure>>;
 fn fetch(
     providers: &Arc<Providers>,
     secrets: &Arc<[(String, JobSecret)]>,
-    look: impl Fn(&Fetched) + Send + 'static,
+    look: impl Fn(&str, &Fetched) + Send + 'static,
 ) -> mpsc::UnboundedReceiver<Fetched> {
     let (tell, told) = mpsc::unbounded_channel();
     let (providers, secrets) = (Arc::clone(providers), Arc::clone(secrets));
@@ -191,8 +191,11 @@ fn fetch(
             .map(|(_, secret)| Box::pin(providers.get(secret)))
             .collect();
         let mut fetched = futures_util::stream::iter(fetching).buffered(SIDE_BY_SIDE);
-        while let Some(one) = fetched.next().await {
-            look(&one);
+        for (name, _) in secrets.iter() {
+            let Some(one) = fetched.next().await else {
+                break;
+            };
+            look(name, &one);
             // The rest comes to its end all the same.
             tell.send(one).ok();
         }
@@ -205,7 +208,8 @@ fn fetch(
 /// with its end.
 ///
 /// Fails with the first secret, in order, that cannot be had. Another attempt is made where that may help: what has
-/// come is not asked for again, and what is under way goes on. Returns at once after `stop`, with a failure that nobody
+/// come is not asked for again, and what is under way goes on; where that fails for good, so does the attempt after it,
+/// with that failure. Returns at once after `stop`, with a failure that nobody
 /// needs to see.
 pub async fn resolve(
     request: &Request,
@@ -220,29 +224,37 @@ pub async fn resolve(
     let mut attempt = 1;
     loop {
         let (is_last, missing_fails) = (attempt >= request.attempts, request.missing_fails);
-        let stoppable = Arc::clone(&session);
-        let fetched = fetch(&providers, &request.secrets, move |one| {
-            let is_fatal = match one {
-                Some(Err(failure)) => is_last || !failure.is_transient,
-                Some(Ok(Resolution::Missing(_))) => missing_fails,
-                Some(Ok(Resolution::Value(_))) | None => false,
-            };
-            if is_fatal {
-                stoppable.stop();
+        let failing = Arc::clone(&session);
+        // Goes on behind an attempt that has failed: what it finds then ends the next one too.
+        let fetched = fetch(&providers, &request.secrets, move |name, one| match one {
+            Some(Err(failure)) if is_last || !failure.is_transient => failing.fail(failure.clone()),
+            Some(Ok(Resolution::Missing(missing))) if missing_fails => {
+                failing.fail(missing.failure(name));
             }
+            Some(_) | None => {}
         });
         let failure = match once(request, surroundings, fetched, stop, say).await {
             Ok(variables) => return Ok(variables),
             Err(failure) => failure,
         };
-        if !failure.is_transient || attempt >= request.attempts || stop.is_cancelled() {
+        if stop.is_cancelled() {
+            return Err(failure);
+        }
+        if let Some(fatal) = session.fatal() {
+            return Err(fatal.clone());
+        }
+        if !failure.is_transient || attempt >= request.attempts {
             return Err(failure);
         }
         say(&messages::warning(&format!("resolving secrets: {failure}")));
         say(&messages::retrying());
         tokio::select! {
             () = tokio::time::sleep(request.backoff(attempt)) => {}
+            () = session.stopped() => {}
             () = stop.cancelled() => return Err(failure),
+        }
+        if let Some(fatal) = session.fatal() {
+            return Err(fatal.clone());
         }
         say(&messages::stage_title("Resolving secrets"));
         session.begin_attempt();
@@ -310,7 +322,7 @@ pub async fn resolve_each(
     let session = Arc::new(Session::new(surroundings.clone(), leases.clone()));
     let _stopping = session.stopping();
     let providers = Arc::new(Providers::new(&session));
-    let mut fetched = fetch(&providers, &request.secrets, |_| ());
+    let mut fetched = fetch(&providers, &request.secrets, |_, _| ());
     let mut all = Vec::with_capacity(request.secrets.len());
     for (name, secret) in request.secrets.iter() {
         let got = tokio::select! {

@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) leases: Leases,
     attempt: Arc<AtomicU32>,
     bounds: Arc<Bounds>,
+    /// The failure that no further attempt mends.
+    fatal: OnceLock<Failure>,
     cloud: OnceLock<Exchange>,
     machine: OnceLock<Exchange>,
     vault: OnceCell<Result<VaultClients, Failure>>,
@@ -39,6 +41,7 @@ impl Session {
             leases,
             attempt: Arc::default(),
             bounds: Arc::default(),
+            fatal: OnceLock::new(),
             cloud: OnceLock::new(),
             machine: OnceLock::new(),
             vault: OnceCell::new(),
@@ -55,9 +58,20 @@ impl Session {
         self.attempt.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Asks for nothing new.
-    pub(crate) fn stop(&self) {
+    /// Asks for nothing new, for this failure. The first one counts: what fails later may fail because nothing is asked.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.fatal.get_or_init(|| failure);
         drop(self.stopping());
+    }
+
+    /// The failure that has ended all attempts.
+    pub(crate) fn fatal(&self) -> Option<&Failure> {
+        self.fatal.get()
+    }
+
+    /// Waits until nothing new is asked for.
+    pub(crate) async fn stopped(&self) {
+        self.bounds.stopped().await;
     }
 
     /// Asks for nothing new once this is dropped.

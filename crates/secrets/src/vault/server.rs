@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
-use crate::exchange::{Repeat, Reply, is_passing, is_passing_error, may_be_processed};
+use crate::exchange::{NoAnswer, Repeat, Reply, Why, is_passing, is_passing_error};
 use crate::refusal::go_verb;
 use crate::session::{Session, VaultAccess};
 use crate::{Failure, FailureClass, Step};
@@ -161,8 +161,14 @@ impl Server {
     pub(crate) async fn send(&self, call: Call, repeat: Repeat) -> Result<Reply, Failure> {
         let verb = go_verb(&call.method);
         let shown = courser_net::shown_url(&call.url);
-        let told = |error: &CallError| {
-            let failure = told(verb, &shown, error, repeat);
+        let told = |no_answer: &NoAnswer| {
+            let error = match &no_answer.why {
+                Why::Failed(error) => error,
+                Why::GivenUp => {
+                    return Failure::given_up().processed(no_answer.may_be_processed);
+                }
+            };
+            let failure = told(verb, &shown, error, repeat).processed(no_answer.may_be_processed);
             let text = error.to_string();
             if text.contains("remote error: tls:")
                 && self.access.certificate == Certificate::Withheld
@@ -178,7 +184,8 @@ impl Server {
                 .fold(failure, Failure::advise)
         };
         let first = self.access.exchange.send(call.clone(), repeat).await;
-        let first = first.map_err(|error| told(&error))?;
+        let first = first.map_err(|no_answer| told(&no_answer))?;
+        let may_be_processed = first.may_be_processed;
         if !matches!(first.status.as_u16(), 301 | 302 | 307 | 308) {
             return Ok(first);
         }
@@ -188,6 +195,7 @@ impl Server {
         let refused = |why: &str| {
             Failure::system(format!("{verb} \"{shown}\": {why}"))
                 .at(Step::Connect)
+                .processed(may_be_processed)
                 .advise("set VAULT_SERVER_URL to the URL that answers itself")
         };
         let Some(target) = target else {
@@ -213,9 +221,13 @@ impl Server {
                 repeat,
             )
             .await;
-        let second = second.map_err(|error| told(&error))?;
+        let mut second = second.map_err(|mut no_answer| {
+            no_answer.may_be_processed |= may_be_processed;
+            told(&no_answer)
+        })?;
+        second.may_be_processed |= may_be_processed;
         if second.status.is_redirection() {
-            return Err(refused("redirected a second time"));
+            return Err(refused("redirected a second time").processed(second.may_be_processed));
         }
         Ok(second)
     }
@@ -251,7 +263,6 @@ fn told(verb: &str, shown: &str, error: &CallError, repeat: Repeat) -> Failure {
     Failure::new(class, format!("{verb} \"{shown}\": {message}"))
         .at(Step::Connect)
         .transient(is_passing_error(error, repeat))
-        .processed(may_be_processed(error))
 }
 
 /// Go's reading of a server's URL.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use courser_secrets::{Leases, Surroundings, resolve};
+use courser_secrets::{Leases, Step, Surroundings, resolve};
 use courser_testkit::pki::{Authority, Issued};
 use courser_testkit::server::{FakeServer, Reply, Request};
 use serde_json::{Value, json};
@@ -198,6 +198,47 @@ async fn another_attempt_asks_only_for_what_is_missing() {
         "a login, each path once, and what was busy again"
     );
     assert_eq!(done.leases.held()[0].leases, ["creds/7"]);
+}
+
+/// A secret that is found to be missing when an attempt has failed with another one, which may pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_good_behind_an_attempt_is_the_failure_of_the_job() {
+    let root = Authority::root("Vault Root").issue();
+    for (line, attempts) in [("Retrying", 1), ("Resolving secrets", 2)] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let leaf = root.server(&["127.0.0.1"]).issue();
+        let server = FakeServer::https(&leaf, move |request| match request.path.as_str() {
+            _ if is_login(request) => login(),
+            path if path.ends_with("busy") => Reply::status(503),
+            _ => {
+                held.pass();
+                Reply::json(404, &json!({"errors": []}))
+            }
+        });
+        let url = server.url("");
+        let secret = |path| secret_at(&url, "a.b.c", "deploy", ("kv-v2", "ops"), path, "value");
+        let mut request = request(json!({"A": secret("busy"), "B": secret("missing")}));
+        request.attempts = 3;
+        request.long_backoff = false;
+        let said = Mutex::new(String::new());
+        let say = |text: &str| {
+            said.lock().expect("nobody panics").push_str(text);
+            if text.contains(line) {
+                gate.open();
+            }
+        };
+        let (leases, stop) = (Leases::default(), CancellationToken::new());
+        let result = resolve(&request, &trusting(&root), &leases, &stop, &say).await;
+        let failure = result.unwrap_err();
+        assert_eq!(failure.to_string(), "secret not found: B");
+        assert_eq!(failure.step, Step::Path);
+        let said = said.into_inner().expect("nobody panics");
+        assert!(!said.contains("not asked any more"), "{said}");
+        let asked = server.requests();
+        let busy = asked.iter().filter(|one| one.path.ends_with("busy"));
+        assert!(busy.count() <= 3 * attempts, "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
