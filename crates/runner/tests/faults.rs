@@ -2,6 +2,7 @@
 
 mod world;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ struct State {
     timeout: i64,
     /// Status of `jobs/request`, 0 = the right one.
     request_status: u16,
+    /// `secrets` of the job.
+    secrets: serde_json::Value,
     log: Vec<u8>,
     finals: Vec<serde_json::Value>,
 }
@@ -77,7 +80,7 @@ impl GitLab {
                 if std::mem::replace(&mut state.handed_out, true) {
                     return Reply::status(204);
                 }
-                Reply::json(201, &self.payload(state.timeout))
+                Reply::json(201, &self.payload(&state))
             }
             "PATCH" => {
                 state.log.extend_from_slice(&request.body);
@@ -98,14 +101,14 @@ impl GitLab {
         }
     }
 
-    fn payload(&self, timeout: i64) -> serde_json::Value {
+    fn payload(&self, state: &State) -> serde_json::Value {
         json!({
             "id": 7, "token": "job", "allow_git_fetch": true,
             "job_info": {"name": "job", "stage": "test", "project_id": 1, "project_name": "p"},
             "git_info": {"repo_url": "http://h/g/p.git", "ref": "main", "ref_type": "branch",
                 "sha": "0123456789abcdef0123456789abcdef01234567",
                 "before_sha": "0000000000000000000000000000000000000000"},
-            "runner_info": {"timeout": timeout},
+            "runner_info": {"timeout": state.timeout}, "secrets": state.secrets,
             "variables": [{"key": "GIT_STRATEGY", "value": "none", "public": true}],
             "steps": [{"name": "script", "script": [self.script]},
                 {"name": "after_script", "script": [self.after_script]}],
@@ -182,6 +185,49 @@ async fn a_job_that_ignores_a_forceful_end_is_killed_in_time_and_reported() {
         gitlab.log()
     );
     assert_eq!(gitlab.state().finals[0]["state"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_does_not_answer_does_not_keep_a_forced_end_from_reporting() {
+    let asked = Arc::new(AtomicBool::new(false));
+    let vault = {
+        let asked = Arc::clone(&asked);
+        FakeServer::http(move |request| match request.path.as_str() {
+            "/v1/auth/token/revoke-self" => {
+                asked.store(true, Ordering::Relaxed);
+                Reply::Stall
+            }
+            path if path.ends_with("/login") => {
+                Reply::json(200, &json!({"auth": {"client_token": "s.token"}}))
+            }
+            _ => Reply::json(200, &json!({"data": {"data": {"value": "of the vault"}}})),
+        })
+    };
+    let (gitlab, _server, world) = GitLab::start("true", "true");
+    gitlab.state().secrets = json!({"MY_SECRET": {"vault": {
+        "server": {"url": vault.url(""), "namespace": null,
+            "auth": {"name": "jwt", "path": "jwt", "data": {"jwt": "a.b.c", "role": "r"}}},
+        "engine": {"name": "kv-v2", "path": "ops"}, "path": "db", "field": "value"}}});
+    world.change(|config| config.shutdown_timeout = Duration::from_secs(4));
+    let shutdown = world.shutdown.clone();
+    let ended = world
+        .run_until(async {
+            let revoking = || asked.load(Ordering::Relaxed);
+            eventually("its token is being revoked", revoking).await;
+            shutdown.forcefully("interrupt");
+        })
+        .await;
+    let log = gitlab.log();
+    assert_eq!(ended, courser_runner::Ended::Clean, "{log}");
+    assert_eq!(gitlab.state().finals[0]["state"], "success", "{log}");
+    assert!(
+        log.contains("no answer before the runner had to end"),
+        "{log}"
+    );
+    let left = std::fs::read_dir(world.spool().directory()).expect("a spool");
+    let left = left.flatten().map(|entry| entry.file_name());
+    let mut left = left.filter(|name| name.to_string_lossy().starts_with("leases-"));
+    assert!(left.next().is_some(), "the next process revokes it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

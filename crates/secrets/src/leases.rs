@@ -10,6 +10,7 @@ use courser_protocol::Secret;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::exchange::{Repeat, Reply};
 use crate::session::Session;
@@ -166,6 +167,13 @@ struct State {
     lost: Vec<String>,
 }
 
+impl State {
+    fn logins(&self) -> Vec<String> {
+        let logins = self.unanswered.iter().filter(|one| one.token.is_none());
+        logins.map(|one| one.server.clone()).collect()
+    }
+}
+
 /// A request under way that may bring something to give back.
 #[derive(Debug)]
 struct Unanswered {
@@ -271,15 +279,29 @@ impl Leases {
     /// Gives everything back, side by side, as far as that goes in 20 s. What could not be given back stays here,
     /// and in the journal; so does what is still under way after a moment that is left for it.
     pub async fn revoke(&self, surroundings: &Surroundings) -> Revocation {
+        self.revoke_until(surroundings, &CancellationToken::new())
+            .await
+    }
+
+    /// [`Self::revoke`] that comes to its end as soon as `over` is cancelled.
+    pub async fn revoke_until(
+        &self,
+        surroundings: &Surroundings,
+        over: &CancellationToken,
+    ) -> Revocation {
         // Nearly always it comes in this time, and the end is told where people look.
-        tokio::time::timeout(MOMENT, self.settled()).await.ok();
+        let settling = tokio::time::timeout(MOMENT, self.settled());
+        over.run_until_cancelled(settling).await;
         let idle = self.idle();
         let session = Session::new(surroundings.clone(), self.clone());
         let session = &session;
         let ends = idle.iter().map(|obtained| async move {
-            let revoking = tokio::time::timeout(LIMIT, revoke(session, obtained)).await;
-            let end =
-                revoking.unwrap_or_else(|_| End::Failed(format!("no answer within {LIMIT:?}")));
+            let revoking = tokio::time::timeout(LIMIT, revoke(session, obtained));
+            let end = match over.run_until_cancelled(revoking).await {
+                Some(Ok(end)) => end,
+                Some(Err(_)) => End::Failed(format!("no answer within {LIMIT:?}")),
+                None => End::Failed("no answer before the runner had to end".to_owned()),
+            };
             (obtained, end)
         });
         let mut sum = Revocation::default();
@@ -303,6 +325,11 @@ impl Leases {
         sum.under_way = state.unanswered.len();
         sum.lost = std::mem::take(&mut state.lost);
         sum
+    }
+
+    /// Servers of logins under way, without users.
+    pub fn logins(&self) -> Vec<String> {
+        self.state().logins()
     }
 
     /// What is held.
@@ -364,11 +391,9 @@ impl Leases {
     }
 
     fn write_down(&self, state: &State) {
-        let logins = state.unanswered.iter().filter(|one| one.token.is_none());
-        let logins: Vec<String> = logins.map(|one| one.server.clone()).collect();
         (self.0.journal)(&Account {
             obtained: &state.obtained,
-            logins: &logins,
+            logins: &state.logins(),
         });
     }
 

@@ -183,7 +183,7 @@ impl Performer {
                         self.timers.remove(&timer);
                     }
                     Action::CleanUp => {
-                        self.clean_up().await;
+                        self.clean_up(&mut phase).await;
                         events.push_back(Event::CleanedUp);
                     }
                     Action::Report(outcome) => return outcome,
@@ -435,7 +435,7 @@ impl Performer {
         self.timers.insert(timer, moment(now, after));
     }
 
-    async fn clean_up(&mut self) {
+    async fn clean_up(&mut self, phase: &mut watch::Receiver<Phase>) {
         self.beside = None;
         // Or it may begin something that is not removed any more.
         self.exchange = None;
@@ -447,7 +447,17 @@ impl Performer {
         }
         // Last: what runs in the environment may still use them.
         if let Some(secrets) = &self.secrets {
-            Box::pin(secrets.revoke(&self.log)).await;
+            let over = StopSignal::new();
+            let ended = async {
+                forced(phase).await;
+                tokio::time::sleep(self.shutdown_timeout / 4).await;
+                over.cancel();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = Box::pin(secrets.revoke(&self.log, &over)) => {}
+                () = ended => {}
+            }
         }
     }
 

@@ -84,12 +84,13 @@ impl JobSecrets {
         })
     }
 
-    /// Gives back what was obtained, and says so in the job's log. What cannot be given back now stays written down.
-    pub(super) async fn revoke(&self, log: &JobLog) {
+    /// Gives back what was obtained, and says so in the job's log. What cannot be given back now, or before `over` is
+    /// cancelled, stays written down.
+    pub(super) async fn revoke(&self, log: &JobLog, over: &StopSignal) {
         if self.leases.is_empty() || !self.surroundings.settings.revoke {
             return;
         }
-        let done = self.leases.revoke(&self.surroundings).await;
+        let done = self.leases.revoke_until(&self.surroundings, over).await;
         if done.tokens + done.leases + done.ended > 0 {
             log.say(&messages::secrets_revoked(
                 done.tokens,
@@ -104,6 +105,7 @@ impl JobSecrets {
         for server in &done.lost {
             log.say(&messages::login_not_answered(server));
         }
+        warn_of_lost(self.job, &done.lost);
         if done.under_way > 0 {
             log.say(&messages::revoked_later(done.under_way));
             self.revoke_late();
@@ -135,20 +137,27 @@ impl JobSecrets {
                 ended = done.ended,
                 "revoked what came for a job's secrets after its end"
             );
-            for server in done.lost {
-                tracing::warn!(
-                    job,
-                    "a login at {server} got no answer: had it made a token, this ends by itself"
-                );
-            }
+            warn_of_lost(job, &done.lost);
+            warn_of_lost(job, &leases.logins());
             for failure in &done.failures {
                 tracing::warn!(job, "a token of a job was not revoked: {failure}");
             }
             if let Some(journal) = journal {
+                journal.tell_no_logins();
+                leases.write_again();
                 // What could not be revoked.
                 journal.release();
-                leases.write_again();
             }
         });
+    }
+}
+
+/// The runner's log knows them too: whoever looks after the server does not read the jobs'.
+fn warn_of_lost(job: i64, servers: &[String]) {
+    for server in servers {
+        tracing::warn!(
+            job,
+            "a login at {server} got no answer: had it made a token, this ends by itself"
+        );
     }
 }

@@ -20,6 +20,8 @@ const LEASES: &str = "leases";
 const NAME: (&str, &str) = ("leases-", ".json");
 /// End of the names of files that are being written, of both kinds.
 const PART: &str = "part";
+/// Whoever wrote a part that is older is gone: one that is being written is nobody else's, and may not have its lock yet.
+const PART_AGE: Duration = Duration::from_secs(60);
 /// Bytes of a token or of a lease's name; longer ones are not written down.
 const LONGEST: usize = 16 * 1024;
 
@@ -40,6 +42,8 @@ struct Place {
     /// The job is over, and requests of it are under way: the files that were written since, locked, so that nobody
     /// else looks after them. Each, as they replace one another under one name.
     locked: Option<Vec<fs::File>>,
+    /// Servers of logins without an answer were told of.
+    without_logins: bool,
 }
 
 /// What a job left.
@@ -83,6 +87,7 @@ impl LeaseJournal {
                 path: directory.join(LEASES),
                 before: None,
                 locked: None,
+                without_logins: false,
             }),
             job,
             ca_file,
@@ -97,17 +102,18 @@ impl LeaseJournal {
             path,
             before,
             locked,
+            without_logins,
         } = &mut *place;
+        let logins = if *without_logins { &[] } else { account.logins };
         let (obtained, complete) = self.within_limits(account.obtained);
-        let written = if obtained.is_empty() && account.logins.is_empty() {
+        let written = if obtained.is_empty() && logins.is_empty() {
             removed(path)
         } else {
             let content = Content {
                 job: self.job,
                 ca_file: self.ca_file.clone(),
                 obtained,
-                logins: account
-                    .logins
+                logins: logins
                     .iter()
                     .filter(|server| server.len() <= LONGEST)
                     .cloned()
@@ -136,6 +142,11 @@ impl LeaseJournal {
         let path = self.spool.directory.join(kept_name());
         place.before = Some(std::mem::replace(&mut place.path, path));
         place.locked = Some(Vec::new());
+    }
+
+    /// Nobody waits for logins any more, and those without an answer were told of: none is written down from now on.
+    pub(crate) fn tell_no_logins(&self) {
+        self.place().without_logins = true;
     }
 
     /// What is there is for whoever looks after jobs that are over.
@@ -213,8 +224,11 @@ impl Spool {
         let mut paths: Vec<PathBuf> = paths.map(|entry| entry.path()).collect();
         for path in &mut paths {
             let whole = path.with_extension("json");
-            if path.extension().is_some_and(|end| end == PART) && !whole.exists() {
-                // Whoever wrote it was killed, or has just finished.
+            if path.extension().is_some_and(|end| end == PART)
+                && is_abandoned(path)
+                && !whole.exists()
+            {
+                // Whoever wrote it was killed.
                 match whole_or_removed(path, &whole) {
                     Ok(true) => *path = whole,
                     Ok(false) => {}
@@ -281,6 +295,13 @@ fn kept_name() -> String {
 fn seconds(time: SystemTime) -> Option<u64> {
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     Some(since.as_secs())
+}
+
+/// Whether nobody writes this part any more.
+fn is_abandoned(part: &Path) -> bool {
+    let modified = fs::metadata(part).and_then(|data| data.modified()).ok();
+    let age = modified.and_then(|modified| modified.elapsed().ok());
+    age.is_some_and(|age| age > PART_AGE)
 }
 
 /// Gives a file its `name` that was being written; one that is not whole is removed. Whether there is one of that name.
@@ -356,12 +377,14 @@ fn write(path: &Path, content: &Content, locked: Option<&mut Vec<fs::File>>) -> 
     removed(&part)?;
     let text = Zeroizing::new(serde_json::to_vec(content)?);
     let mut file = private_file(&part, true)?;
+    if locked.is_some() {
+        file.lock()?;
+    }
     file.write_all(&text)?;
     if !content.obtained.is_empty() {
         file.sync_data()?;
     }
     if let Some(locked) = locked {
-        file.lock()?;
         locked.push(file);
     }
     fs::rename(part, path)

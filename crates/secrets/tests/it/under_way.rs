@@ -140,6 +140,46 @@ async fn a_token_outlives_the_request_that_may_make_a_lease_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_holds_up_nobody_who_has_to_end() {
+    let root = Authority::root("Vault Root").issue();
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server =
+        FakeServer::https(
+            &root.server(&["127.0.0.1"]).issue(),
+            move |request| match request.path.as_str() {
+                _ if is_login(request) => login(),
+                path if path.ends_with("/revoke-self") => {
+                    held.pass();
+                    Reply::status(204)
+                }
+                _ => Reply::json(200, &json!({"data": {"data": {"value": "v"}}})),
+            },
+        );
+    let engine = ("kv-v2", "ops");
+    let secret = secret_at(&server.url(""), "a.b.c", "deploy", engine, "db", "value");
+    let surroundings = trusting(&root);
+    let done = resolved(&request(json!({"A": secret})), &surroundings).await;
+    assert_eq!(done.pairs(), [("A", "v")]);
+    let over = CancellationToken::new();
+    let ending = async {
+        while server.requests().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        over.cancel();
+    };
+    let revoking = done.leases.revoke_until(&surroundings, &over);
+    let (revocation, ()) = tokio::join!(revoking, ending);
+    let host = server.url("");
+    let host = host.trim_end_matches('/');
+    let wanted = format!("{host}: no answer before the runner had to end");
+    assert_eq!(revocation.failures, [wanted]);
+    assert_eq!(done.leases.held().len(), 1, "it stays to be revoked");
+    gate.open();
+    assert_eq!(done.leases.revoke(&surroundings).await.tokens, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_an_answer_is_told_of() {
     let root = Authority::root("Vault Root").issue();
     let server = FakeServer::https(&root.server(&["127.0.0.1"]).issue(), |_| Reply::Close);

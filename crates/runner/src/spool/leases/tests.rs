@@ -75,8 +75,19 @@ fn what_was_being_written_when_the_process_died_is_taken_and_nothing_stays() {
     }
     // At the top too.
     let (_directory, spool) = spool();
-    for (name, text) in [("leases-1.part", &text[..]), ("leases-2.part", &text[..9])] {
+    let parts = [("leases-1.part", &text[..]), ("leases-2.part", &text[..9])];
+    for (name, text) in parts {
         fs::write(spool.directory().join(name), text).expect("it is written");
+    }
+    // Somebody may be writing them.
+    assert!(tokens(&spool).is_empty());
+    for (name, _) in parts {
+        let file = fs::File::options()
+            .write(true)
+            .open(spool.directory().join(name));
+        let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        file.and_then(|file| file.set_modified(long_ago))
+            .expect("an older file that is there");
     }
     assert_eq!(tokens(&spool), ["half"]);
     assert!(!spool.directory().join("leases-1.part").exists());
@@ -143,6 +154,29 @@ fn what_outlives_its_job_is_its_processs_own_until_that_lets_it_go() {
     // As when the process is killed.
     drop(journal);
     assert_eq!(kept(&spool), [(1, servers.to_vec())]);
+}
+
+#[test]
+fn logins_that_were_told_of_are_not_left_to_be_told_of_again() {
+    let (_directory, spool) = spool();
+    let mut files = spool.begin(JobRecord::for_test()).expect("a job's files");
+    let journal = files.lease_journal(7, None);
+    let servers = ["https://v".to_owned()];
+    let waiting = |obtained| Account {
+        obtained,
+        logins: &servers,
+    };
+    journal.outlive_job();
+    assert!(journal.write(&waiting(&[])));
+    files.remove();
+    journal.tell_no_logins();
+    assert!(journal.write(&waiting(&[])));
+    journal.release();
+    assert!(spool.kept_leases().is_empty());
+    // Should it have come later still.
+    assert!(journal.write(&waiting(&[obtained("late")])));
+    let kept = spool.kept_leases().pop().expect("the token");
+    assert_eq!((kept.obtained.len(), kept.logins.len()), (1, 0));
 }
 
 #[test]
