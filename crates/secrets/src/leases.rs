@@ -47,7 +47,8 @@ pub struct Revocation {
     pub failures: Vec<String>,
     /// Requests that were still under way; what they bring stays, see [`Leases::settled`].
     pub under_way: usize,
-    /// Servers of logins that got no answer: had they made tokens, these are known to nobody.
+    /// Servers of logins that got no usable answer, to one of their tries at least: had they made tokens, these are known to
+    /// nobody.
     pub lost: Vec<String>,
 }
 
@@ -163,7 +164,7 @@ struct Inner {
 struct State {
     obtained: Vec<Obtained>,
     unanswered: Vec<Unanswered>,
-    /// Servers of requests that got no answer and may have been processed.
+    /// Servers of requests that got no usable answer and may have been processed.
     lost: Vec<String>,
 }
 
@@ -210,8 +211,8 @@ impl Asking {
         });
     }
 
-    /// It brought no answer, and may have been processed.
-    pub(crate) fn lost(self) {
+    /// One of its tries brought no usable answer, and may have been processed.
+    pub(crate) fn lost(&self) {
         let mut state = self.leases.state();
         let server = state.unanswered.iter().find(|one| one.id == self.id);
         let server = server.map(|one| one.server.clone());

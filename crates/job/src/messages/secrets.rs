@@ -49,10 +49,10 @@ pub fn secrets_not_revoked(why: &str, again: bool) -> String {
     ))
 }
 
-/// A login that got no answer, at this server.
+/// A login that got no usable answer, to one of its tries at least, at this server.
 pub fn login_not_answered(server: &str) -> String {
     warning(&format!(
-        "A login at {server} got no answer: had it made a token, this ends by itself"
+        "A login at {server} got no usable answer: had it made a token, this ends by itself"
     ))
 }
 

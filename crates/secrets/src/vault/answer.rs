@@ -68,9 +68,11 @@ impl Fault {
 
 /// Reads JSON; the error has Go's beginning where the body is a page.
 pub(super) fn json<T: DeserializeOwned>(reply: &Reply) -> Result<T, String> {
-    serde_json::from_slice(&reply.body).map_err(|_| {
+    serde_json::from_slice(&reply.body).map_err(|error: serde_json::Error| {
         let first = reply.body.iter().find(|byte| !byte.is_ascii_whitespace());
         let fault = match first {
+            // The error itself may quote what it stumbles over.
+            Some(_) if error.is_data() => "the JSON is none that was expected".to_owned(),
             Some(b'{' | b'[' | b'"') => "the JSON is damaged".to_owned(),
             Some(&byte) if byte.is_ascii_graphic() => {
                 format!(

@@ -6,15 +6,15 @@ use std::time::Duration;
 use courser_protocol::Secret;
 use courser_protocol::secrets::VaultServer;
 use http::Method;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::server::{Server, api_failure, clean};
 use super::{advice, required};
-use crate::exchange::Repeat;
+use crate::exchange::{Repeat, Reply};
 use crate::leases::{Asking, Obtained};
 use crate::session::Session;
 use crate::{Failure, Step};
@@ -104,19 +104,40 @@ struct LoginAnswer {
     data: Option<LoginData>,
 }
 
+/// What stands beside the token is read as far as it makes sense: the token is there, and has to be given back.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Auth {
-    client_token: Secret,
+    client_token: Option<Secret>,
+    #[serde(deserialize_with = "number")]
     lease_duration: u64,
+    #[serde(deserialize_with = "text")]
     token_type: String,
+    #[serde(deserialize_with = "number")]
     num_uses: u64,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct LoginData {
-    id: Secret,
+    id: Option<Secret>,
+}
+
+/// A number, also one that is written as a text; 0 for anything else.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Number(number) => number.as_u64().unwrap_or_default(),
+        Value::String(text) => text.trim().parse().unwrap_or_default(),
+        _ => 0,
+    })
+}
+
+/// A text; empty for anything else.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        _ => String::new(),
+    })
 }
 
 impl Login {
@@ -202,15 +223,25 @@ impl Login {
         self.server.hide(&key.jwt);
         // Before it is sent: whoever gives the job up waits for the answer, or can tell that there was none.
         let asking = session.leases.ask(self.server.url(), None);
-        let reply = match self.server.send(call, Repeat::Always).await {
-            Ok(reply) => reply,
-            Err(failure) => {
-                if failure.may_be_processed {
-                    asking.lost();
-                }
-                return Err(failure.within(WRITING));
-            }
+        let sent = self.server.send(call, Repeat::Always).await;
+        let auth = sent
+            .as_ref()
+            .map_err(|failure| failure.clone().within(WRITING))
+            .and_then(|reply| self.judge(reply));
+        let may_be_processed = match &sent {
+            Ok(reply) => reply.may_be_processed || (reply.status.is_success() && auth.is_err()),
+            Err(failure) => failure.may_be_processed,
         };
+        if may_be_processed {
+            asking.lost();
+        }
+        let (token, auth) = auth?;
+        Ok(self.obtained(session, asking, token, &auth))
+    }
+
+    /// The token that an answer brings.
+    fn judge(&self, reply: &Reply) -> Result<(Secret, Auth), Failure> {
+        let key = &self.key;
         let no_result = || {
             Failure::system("getting token from the authentication response: no result from Vault")
                 .at(Step::LogIn)
@@ -224,11 +255,11 @@ impl Login {
                 if is_blank {
                     return Err(no_result());
                 }
-                super::answer::json::<IgnoredAny>(&reply).map_err(no_json)?;
+                super::answer::json::<IgnoredAny>(reply).map_err(no_json)?;
             }
             let failure = advice::of_login(
-                api_failure(&reply, Repeat::Always),
-                &reply,
+                api_failure(reply, Repeat::Always),
+                reply,
                 &key.jwt,
                 &key.mount,
             );
@@ -237,8 +268,8 @@ impl Login {
         if is_blank {
             return Err(no_result());
         }
-        let answer: LoginAnswer = super::answer::json(&reply).map_err(no_json)?;
-        let auth = match answer {
+        let answer: LoginAnswer = super::answer::json(reply).map_err(no_json)?;
+        let mut auth = match answer {
             LoginAnswer {
                 auth: Some(auth), ..
             } => auth,
@@ -250,13 +281,19 @@ impl Login {
             },
             _ => Auth::default(),
         };
-        if auth.client_token.is_empty() {
-            return Err(no_result());
+        match auth.client_token.take() {
+            Some(token) if !token.is_empty() => Ok((token, auth)),
+            _ => Err(no_result()),
         }
-        Ok(self.obtained(session, asking, auth))
     }
 
-    fn obtained(&self, session: &Session, asking: Asking, auth: Auth) -> (Token, Uses) {
+    fn obtained(
+        &self,
+        session: &Session,
+        asking: Asking,
+        secret: Secret,
+        auth: &Auth,
+    ) -> (Token, Uses) {
         let lives = Duration::from_secs(auth.lease_duration);
         let now = (session.surroundings.ambience.now)();
         let expires = match auth.lease_duration {
@@ -269,13 +306,13 @@ impl Login {
         asking.obtained(Obtained {
             server: self.server.url().to_owned(),
             namespace: self.key.namespace.clone(),
-            token: auth.client_token.clone(),
+            token: secret.clone(),
             batch: auth.token_type == "batch",
             expires,
             leases: Vec::new(),
         });
         let token = Token {
-            secret: auth.client_token,
+            secret,
             ends: (!lives.is_zero())
                 .then(|| Instant::now().checked_add(lives))
                 .flatten(),

@@ -11,7 +11,7 @@ use courser_testkit::server::{FakeServer, Reply, Request};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::{request, resolved, secret_at, surroundings};
+use crate::scene::{Told, request, resolved, secret_at, surroundings};
 
 /// Holds answers back until it is opened.
 #[derive(Clone, Default)]
@@ -139,6 +139,22 @@ async fn a_token_outlives_the_request_that_may_make_a_lease_of_it() {
     assert_eq!((done.tokens, done.leases, done.under_way), (1, 1, 0));
 }
 
+/// A login whose tries are answered so.
+async fn logins(root: &Issued, mut tries: Vec<Reply>) -> (Told, FakeServer) {
+    tries.reverse();
+    let tries = Mutex::new(tries);
+    let leaf = root.server(&["127.0.0.1"]).issue();
+    let server = FakeServer::https(&leaf, move |request| match is_login(request) {
+        true => tries.lock().expect("nobody panics").pop().expect("a try"),
+        false if request.path.ends_with("revoke-self") => Reply::status(204),
+        false => Reply::json(200, &json!({"data": {"data": {"value": "v"}}})),
+    });
+    let engine = ("kv-v2", "ops");
+    let secret = secret_at(&server.url(""), "a.b.c", "deploy", engine, "db", "value");
+    let done = resolved(&request(json!({"A": secret})), &trusting(root)).await;
+    (done, server)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_holds_up_nobody_who_has_to_end() {
     let root = Authority::root("Vault Root").issue();
@@ -180,23 +196,61 @@ async fn a_server_that_does_not_answer_holds_up_nobody_who_has_to_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_without_an_answer_is_told_of() {
+async fn each_login_that_may_have_made_a_token_nobody_knows_is_told_of_once() {
+    let root = Authority::root("Vault Root").issue();
+    let of = Reply::status;
+    let truncated = || Reply::CutShort {
+        status: 200,
+        promised: 100,
+        body: b"{".to_vec(),
+    };
+    for (tries, tokens, lost) in [
+        (vec![Reply::Close, Reply::Close, Reply::Close], 0, 1),
+        (vec![Reply::Close, login()], 1, 1),
+        (vec![truncated(), Reply::Close, login()], 1, 1),
+        (vec![of(502), of(504), login()], 1, 1),
+        (vec![of(502), of(502), of(502)], 0, 1),
+        (vec![of(500), of(400)], 0, 1),
+        (vec![of(503), of(429), login()], 1, 0),
+        (vec![of(503), of(503), of(503)], 0, 0),
+        (vec![of(200)], 0, 1),
+        (vec![of(403)], 0, 0),
+    ] {
+        let shown = format!("{tries:?}");
+        let (done, server) = logins(&root, tries).await;
+        let revocation = done.leases.revoke(&trusting(&root)).await;
+        let host = server.url("").trim_end_matches('/').to_owned();
+        assert_eq!(revocation.tokens, tokens, "{shown}");
+        assert_eq!(revocation.lost, vec![host; lost], "{shown}");
+        assert!(done.leases.is_empty(), "{shown}");
+    }
+}
+
+/// The job ends between a try that was cut off and the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_given_up_after_a_cut_is_told_of() {
     let root = Authority::root("Vault Root").issue();
     let server = FakeServer::https(&root.server(&["127.0.0.1"]).issue(), |_| Reply::Close);
-    let secret = secret_at(
-        &server.url(""),
-        "a.b.c",
-        "deploy",
-        ("kv-v2", "ops"),
-        "db",
-        "value",
-    );
-    let done = resolved(&request(json!({"A": secret})), &trusting(&root)).await;
-    done.failure();
-    let revocation = done.leases.revoke(&trusting(&root)).await;
-    let host = server.url("").trim_end_matches('/').to_owned();
-    assert_eq!(revocation.lost, [host]);
-    assert!(done.leases.is_empty());
+    let engine = ("kv-v2", "ops");
+    let secret = secret_at(&server.url(""), "a.b.c", "deploy", engine, "db", "value");
+    let mut patient = trusting(&root);
+    // As long as the pause may be.
+    patient.ambience.fraction = || 0.999;
+    let (leases, stop) = (Leases::default(), CancellationToken::new());
+    let request = request(json!({"A": secret}));
+    let stopping = async {
+        while server.requests().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    let resolving = resolve(&request, &patient, &leases, &stop, &|_| {});
+    let (result, ()) = tokio::join!(resolving, stopping);
+    assert_eq!(result.unwrap_err().to_string(), "canceled");
+    leases.settled().await;
+    let revocation = leases.revoke(&trusting(&root)).await;
+    assert_eq!((revocation.lost.len(), revocation.under_way), (1, 0));
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,7 @@ async fn what_a_login_answers() {
         ),
     ] {
         let shown = format!("{reply:?}");
+        let is_refusal = !shown.contains("status: 200");
         let told = answered(Step::Login, reply).await;
         let failure = told.failure();
         assert_eq!(
@@ -66,7 +67,41 @@ async fn what_a_login_answers() {
             expected,
             "{shown}"
         );
-        assert!(told.leases.is_empty(), "{shown}");
+        // Of whatever says that it succeeded nobody knows what it made.
+        assert_eq!(told.leases.is_empty(), is_refusal, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_known_whatever_stands_beside_it() {
+    let token = "s.fake-odd-token";
+    for beside in [
+        json!({"token_type": null, "lease_duration": null, "num_uses": null}),
+        json!({"token_type": 7, "lease_duration": -1, "num_uses": "5"}),
+        json!({"token_type": {}, "lease_duration": "3600", "num_uses": []}),
+    ] {
+        let mut auth = beside.clone();
+        auth["client_token"] = token.into();
+        let (scene, vault): (Scene, Vault) = scene::vault();
+        vault.always(Step::Login, json(200, &json!({"auth": auth})));
+        let content = json!({"data": {"data": {"value": "v"}}});
+        vault.always(Step::Read, json(200, &content));
+        let told = scene.resolve(json!({"S": scene::vault_secret("s0")})).await;
+        assert_eq!(told.values(), ["v"], "{beside}");
+        let held = told.leases.held();
+        assert_eq!(held.len(), 1, "{beside}");
+        assert_eq!(held[0].token.expose(), token, "{beside}");
+        assert_eq!(held[0].expires != 0, beside["lease_duration"] == "3600");
+    }
+    for auth in [
+        json!({"client_token": null}),
+        json!({"client_token": 7}),
+        json!([]),
+    ] {
+        let told = answered(Step::Login, json(200, &json!({"auth": auth}))).await;
+        let text = told.failure().to_string();
+        assert!(!text.contains("damaged"), "{text}");
+        assert!(!told.leases.is_empty(), "{auth}: what it made is not known");
     }
 }
 
