@@ -102,7 +102,8 @@ impl Job {
         Self::accept_with(payload, context, None)
     }
 
-    fn accept_with(
+    /// The same with secrets, resolved before.
+    pub(crate) fn accept_with(
         payload: JobResponse,
         context: RunnerContext,
         secrets: Option<Vec<JobVariable>>,

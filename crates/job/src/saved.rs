@@ -31,7 +31,15 @@ impl Job {
             value: MARK.into(),
             ..JobVariable::default()
         });
-        let Ok(marked) = self.with_secrets(marked.collect()) else {
+        let mut plain = payload.clone();
+        // They are in their places already.
+        plain.inputs.clear();
+        for cache in &mut plain.cache {
+            // No policy holds the mark: that would be refused for the whole job.
+            cache.policy.clear();
+        }
+        let context = self.context().clone();
+        let Ok(marked) = Self::accept_with(plain, context, Some(marked.collect())) else {
             // Such as where its working copy lies.
             made.artifacts = Some("a setting");
             return made;
@@ -50,6 +58,7 @@ impl Job {
             let keywords = [
                 ("cache:key", is_made(&cache.key)),
                 ("cache:paths", cache.paths.iter().any(is_made)),
+                ("cache:policy", is_made(&cache.policy)),
             ];
             made.caches
                 .extend(first(&keywords).map(|keyword| (place, keyword)));
@@ -109,6 +118,13 @@ mod tests {
             (
                 json!({"cache": [{"key": "k", "paths": ["$DIR"]}]}),
                 of_cache(0, "cache:paths"),
+            ),
+            (
+                json!({"artifacts": [{"paths": ["x"]}], "cache": [
+                    {"key": "k", "paths": ["x"], "policy": "pull$PLACE"},
+                    {"key": "k", "paths": ["x"], "policy": "push"},
+                ]}),
+                of_cache(0, "cache:policy"),
             ),
             (
                 json!({"artifacts": [{"paths": ["$PLACE"]}], "secrets": null}),
