@@ -1,6 +1,7 @@
 //! The composition of a running runner: a dispatcher for each `[[runners]]` table, kept in step with
 //! the configuration, until it is told to end.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use courser_config::{Config, RunnerConfig};
@@ -136,22 +137,26 @@ impl Runner {
         }
     }
 
-    /// Waits for the jobs: without limit after a graceful request, `shutdown_timeout` after a forceful one.
+    /// Waits for the jobs, and then for logins of jobs that are over: without limit after a graceful request,
+    /// `shutdown_timeout` after a forceful one.
     async fn end(mut self, mut phase: watch::Receiver<Phase>) -> Ended {
         let timeout = self.config.borrow().shutdown_timeout;
-        let forced = async {
+        let mut forced = pin!(async {
             let forceful = |phase: &Phase| matches!(phase, Phase::Forceful(_));
             phase.wait_for(forceful).await.ok();
             tokio::time::sleep(timeout).await;
-        };
+        });
         let spool = self.settings.spool.clone();
-        let finished = async {
-            while self.dispatchers.join_next().await.is_some() {}
-            spool.late_answers().await;
-        };
+        let finished = async { while self.dispatchers.join_next().await.is_some() {} };
         tokio::select! {
-            () = finished => Ended::Clean,
-            () = forced => Ended::JobsLeft,
+            () = finished => {}
+            () = &mut forced => return Ended::JobsLeft,
         }
+        // No job waits for them: the next process tells of those without an answer.
+        tokio::select! {
+            () = spool.late_answers() => {}
+            () = forced => {}
+        }
+        Ended::Clean
     }
 }

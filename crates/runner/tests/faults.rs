@@ -204,10 +204,7 @@ async fn a_vault_that_does_not_answer_does_not_keep_a_forced_end_from_reporting(
         })
     };
     let (gitlab, _server, world) = GitLab::start("true", "true");
-    gitlab.state().secrets = json!({"MY_SECRET": {"vault": {
-        "server": {"url": vault.url(""), "namespace": null,
-            "auth": {"name": "jwt", "path": "jwt", "data": {"jwt": "a.b.c", "role": "r"}}},
-        "engine": {"name": "kv-v2", "path": "ops"}, "path": "db", "field": "value"}}});
+    gitlab.state().secrets = secret_of(&vault);
     world.change(|config| config.shutdown_timeout = Duration::from_secs(4));
     let shutdown = world.shutdown.clone();
     let ended = world
@@ -228,6 +225,33 @@ async fn a_vault_that_does_not_answer_does_not_keep_a_forced_end_from_reporting(
     let left = left.flatten().map(|entry| entry.file_name());
     let mut left = left.filter(|name| name.to_string_lossy().starts_with("leases-"));
     assert!(left.next().is_some(), "the next process revokes it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_end_with_a_login_under_way_leaves_no_job() {
+    let vault = FakeServer::http(|_| Reply::Stall);
+    let (gitlab, _server, world) = GitLab::start("true", "true");
+    gitlab.state().secrets = secret_of(&vault);
+    world.change(|config| config.shutdown_timeout = Duration::from_secs(4));
+    let shutdown = world.shutdown.clone();
+    let ended = world
+        .run_until(async {
+            eventually("a login", || !vault.requests().is_empty()).await;
+            shutdown.forcefully("interrupt");
+        })
+        .await;
+    let log = gitlab.log();
+    assert_eq!(ended, courser_runner::Ended::Clean, "{log}");
+    assert!(gitlab.is_over(), "{log}");
+    assert!(log.contains("1 request is still under way"), "{log}");
+}
+
+/// `secrets` of a job that asks this Vault.
+fn secret_of(vault: &FakeServer) -> serde_json::Value {
+    json!({"MY_SECRET": {"vault": {
+        "server": {"url": vault.url(""), "namespace": null,
+            "auth": {"name": "jwt", "path": "jwt", "data": {"jwt": "a.b.c", "role": "r"}}},
+        "engine": {"name": "kv-v2", "path": "ops"}, "path": "db", "field": "value"}}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
