@@ -26,6 +26,8 @@ pub enum Addresses {
     PublicOnly,
     /// All but those of the link and others at which clouds tell a machine its own credentials.
     NoMetadata,
+    /// The same for names. Addresses that a URL writes itself are allowed, as somebody has looked at them before.
+    NoMetadataByName,
 }
 
 /// In what is said of an address of a metadata service.
@@ -36,8 +38,13 @@ impl Addresses {
         match self {
             Self::Any => true,
             Self::PublicOnly => is_public(address),
-            Self::NoMetadata => !is_of_metadata(address),
+            Self::NoMetadata | Self::NoMetadataByName => !is_of_metadata(address),
         }
+    }
+
+    /// The same for an address that is no name's.
+    pub(crate) fn allow_written(self, address: IpAddr) -> bool {
+        self == Self::NoMetadataByName || self.allow(address)
     }
 
     /// What is wrong with an address that is not allowed.
@@ -47,7 +54,9 @@ impl Addresses {
                 "which is no address of the public internet: a certificate must not lead there"
                     .to_owned()
             }
-            Self::NoMetadata => format!("{METADATA}: a job must not lead there"),
+            Self::NoMetadata | Self::NoMetadataByName => {
+                format!("{METADATA}: a job must not lead there")
+            }
         }
     }
 }
@@ -147,7 +156,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Link-local addresses, and what clouds have beside them: Amazon's and Google's in IPv6, Alibaba's, Azure's, Oracle's.
+/// Link-local addresses, and what clouds have beside them: Amazon's, Google's, Oracle's and Scaleway's in IPv6, Alibaba's,
+/// Azure's, Oracle's in IPv4.
 fn is_of_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -162,8 +172,17 @@ fn is_of_metadata(address: IpAddr) -> bool {
             None => {
                 let segments = address.segments();
                 let is_amazons = segments[..7] == [0xfd00, 0xec2, 0, 0, 0, 0, 0];
-                let is_googles = segments == [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254];
-                address.is_unicast_link_local() || is_amazons || is_googles
+                let is_anothers = matches!(
+                    segments,
+                    [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+                        | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+                        | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]
+                );
+                let mut translated = locally_translated_v4(address).into_iter().flatten();
+                address.is_unicast_link_local()
+                    || is_amazons
+                    || is_anothers
+                    || translated.any(|address| is_of_metadata(address.into()))
             }
         },
     }
@@ -179,6 +198,22 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b] = high.to_be_bytes();
     let [c, d] = low.to_be_bytes();
     Some(Ipv4Addr::new(a, b, c, d))
+}
+
+/// What an address below the prefix of local translators (RFC 8215) may stand for: whose network it is decides how long its
+/// own prefix is (RFC 6052 2.2).
+fn locally_translated_v4(address: Ipv6Addr) -> Option<[Ipv4Addr; 4]> {
+    const PLACES: [[usize; 4]; 4] = [
+        [6, 7, 9, 10],
+        [7, 9, 10, 11],
+        [9, 10, 11, 12],
+        [12, 13, 14, 15],
+    ];
+    if address.segments()[..3] != [0x64, 0xff9b, 1] {
+        return None;
+    }
+    let octets = address.octets();
+    Some(PLACES.map(|places| places.map(|place| octets[place]).into()))
 }
 
 #[cfg(test)]
@@ -248,6 +283,15 @@ mod tests {
             ("::ffff:169.254.169.254", true),
             ("64:ff9b::169.254.169.254", true),
             ("2002:a9fe:a9fe::", true),
+            ("fd00:42::42", true),
+            ("fd00:c1::a9fe:a9fe", true),
+            ("64:ff9b:1::169.254.169.254", true),
+            ("64:ff9b:1:7::169.254.169.254", true),
+            ("64:ff9b:1:a9fe:a9:fe00::", true),
+            ("64:ff9b:1:a9:fe:a9fe::", true),
+            ("64:ff9b:1:7:a9:fea9:fe00:0", true),
+            ("64:ff9b:1::10.0.0.1", false),
+            ("fd00:42::43", false),
             ("127.0.0.1", false),
             ("10.0.0.1", false),
             ("100.100.100.201", false),
@@ -259,12 +303,18 @@ mod tests {
             let allowed = Addresses::NoMetadata.allow(address.parse().unwrap());
             assert_eq!(allowed, !is_one, "{address}");
         }
-        let link = ["169.254.169.254:80".parse().unwrap()];
-        let refused = allowed_of(link.into_iter(), "metadata.test", Addresses::NoMetadata);
-        let text = refused.unwrap_err().to_string();
-        let wanted = "metadata.test is 169.254.169.254, where machines are told their own credentials: a job must not \
-                      lead there";
-        assert_eq!(text, wanted);
+        let link: SocketAddr = "169.254.169.254:80".parse().unwrap();
+        for (allowed, is_written_allowed) in [
+            (Addresses::NoMetadata, false),
+            (Addresses::NoMetadataByName, true),
+        ] {
+            let refused = allowed_of([link].into_iter(), "metadata.test", allowed);
+            let text = refused.unwrap_err().to_string();
+            let wanted = "metadata.test is 169.254.169.254, where machines are told their own credentials: a job must not \
+                          lead there";
+            assert_eq!(text, wanted);
+            assert_eq!(allowed.allow_written(link.ip()), is_written_allowed);
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::session::Session;
 use crate::vault::{Server, TOKEN, error_list, without_user};
 use crate::{Failure, Surroundings};
 
-/// A token of a server, and what was made with it. Holds no secret value but the token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A token of a server, and what was made with it. Holds no secret value but the token and what the server's URL has.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Obtained {
     /// Base URL of the server as the job gave it: not for texts, it may name a user with a password.
     pub server: String,
@@ -32,6 +32,15 @@ pub struct Obtained {
     pub expires: i64,
     /// Leases made with it.
     pub leases: Vec<String>,
+}
+
+impl fmt::Debug for Obtained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Obtained")
+            .field("server", &without_user(&self.server))
+            .field("leases", &self.leases.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What became of the things given back.

@@ -59,10 +59,11 @@ impl Surroundings {
         }
     }
 
-    /// Where servers may lie that jobs name: the operator answers for those in his list.
+    /// Where servers may lie that jobs name. The operator answers for addresses in his list, which is looked at before; what
+    /// a name in it resolves to may be the choice of others.
     fn addresses(&self) -> Addresses {
         match self.settings.servers {
-            Some(_) => Addresses::Any,
+            Some(_) => Addresses::NoMetadataByName,
             None => Addresses::NoMetadata,
         }
     }
@@ -229,5 +230,29 @@ impl Surroundings {
             user_agent: self.user_agent.clone(),
             connection_max_age: Duration::ZERO,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use courser_net::SystemRoots;
+
+    use super::*;
+
+    #[test]
+    fn names_of_the_operators_list_lead_to_no_metadata_service_either() {
+        let legs = Legs::new(SystemRoots::None, None, "/".into());
+        let mut surroundings = Surroundings::new(
+            legs,
+            ProxySettings::default(),
+            String::new(),
+            Environment::default(),
+        );
+        assert_eq!(surroundings.addresses(), Addresses::NoMetadata);
+        let listed = ["*.corp.example", "169.254.169.254"].map(str::to_owned);
+        surroundings.settings.servers = Some(listed.into());
+        assert_eq!(surroundings.addresses(), Addresses::NoMetadataByName);
+        let allows = |url: &str| surroundings.check_server(&url.parse().unwrap()).is_ok();
+        assert!(allows("https://169.254.169.254") && !allows("https://169.254.169.253"));
     }
 }

@@ -18,7 +18,7 @@ pub struct SecretsConfig {
     pub revoke: bool,
     /// `mask_parts`: lines, texts in JSON, quoted and base64 forms of secrets are masked too; default true.
     pub mask_parts: bool,
-    /// `servers`: hosts that jobs may name; without it all but metadata services.
+    /// `servers`: hosts that jobs may name, as URLs write them; without it all but metadata services.
     pub servers: Option<Vec<String>>,
     /// `[runners.secrets.google]`.
     pub google: GoogleConfig,
@@ -121,7 +121,7 @@ impl SecretsConfig {
             mask_parts: secrets.bool("mask_parts").unwrap_or(default.mask_parts),
             servers: secrets.setting("servers").map(|_| {
                 let hosts = secrets.texts("servers").iter();
-                hosts.map(|host| host.to_ascii_lowercase()).collect()
+                hosts.filter_map(|host| listed(host)).collect()
             }),
             google: GoogleConfig {
                 sts_url: one("google", "sts_url"),
@@ -146,7 +146,8 @@ impl SecretsConfig {
 /// The first URL or host of `[runners.secrets]` that cannot be used: its table, its key, and why.
 pub(crate) fn fault(secrets: &Section) -> Option<(&Section, &'static str, String)> {
     const SERVERS: &str = "servers";
-    let host = secrets.texts(SERVERS).iter().find(|host| !is_host(host));
+    let hosts = secrets.texts(SERVERS).iter();
+    let host = hosts.into_iter().find(|host| listed(host).is_none());
     if let Some(host) = host {
         let text = format!(
             "runners.secrets.servers: {host:?} is no host: vault.example.com, *.example.com, 192.0.2.1, [2001:db8::1], each with \
@@ -164,16 +165,25 @@ pub(crate) fn fault(secrets: &Section) -> Option<(&Section, &'static str, String
     })
 }
 
-/// As it stands in a URL, with or without a port; `*.` before it means all names below.
-fn is_host(entry: &str) -> bool {
+/// A host as it stands in a URL, with or without a port, in the one form that URLs have when they are read: small letters,
+/// ASCII, the shortest form of an address. `*.` before it means all names below. Nothing for what is no host.
+fn listed(entry: &str) -> Option<String> {
     let host = entry.strip_prefix("*.").unwrap_or(entry);
-    let url = Url::parse(&format!("https://{host}/"));
-    url.is_ok_and(|url| {
-        let authority = entry.len() == host.len() || matches!(url.host(), Some(Host::Domain(_)));
-        authority
-            && url.path() == "/"
-            && url.username().is_empty()
-            && !host.contains(['@', '?', '#', '/', '\\', '*'])
+    if host.contains(['@', '?', '#', '/', '\\', '*']) {
+        return None;
+    }
+    let read = |scheme: &str| Url::parse(&format!("{scheme}://{host}/")).ok();
+    let (url, other) = (read("https")?, read("http")?);
+    let below = match url.host()? {
+        _ if entry.len() == host.len() => "",
+        Host::Domain(_) => "*.",
+        Host::Ipv4(_) | Host::Ipv6(_) => return None,
+    };
+    let name = url.host_str()?;
+    // A port that is a scheme's own is left out there.
+    Some(match url.port().or_else(|| other.port()) {
+        Some(port) => format!("{below}{name}:{port}"),
+        None => format!("{below}{name}"),
     })
 }
 
@@ -275,6 +285,22 @@ mod tests {
             assert_eq!(listed.allows(&url), allowed, "{url}");
             assert!(!secrets("").allows(&url));
             assert!(SecretsConfig::default().allows(&url));
+        }
+        let written = secrets(
+            r#""[2001:DB8:0::1]", "bücher.example:443", "0x7f.1", "*.BÜCHER.example:8200", "h.example:80""#,
+        );
+        for (url, allowed) in [
+            ("https://[2001:db8::1]:8200", true),
+            ("https://bücher.example", true),
+            ("https://xn--bcher-kva.example/", true),
+            ("https://bücher.example:8200", false),
+            ("https://a.bücher.example:8200", true),
+            ("https://127.0.0.1", true),
+            ("http://h.example", true),
+            ("https://h.example", false),
+        ] {
+            let url: Url = url.parse().unwrap();
+            assert_eq!(written.allows(&url), allowed, "{url}");
         }
         for bad in ["https://vault", "", "a/b", "*", "a*b", "me@h", "*.10.0.0.1"] {
             let text = format!("[[runners]]\n[runners.secrets]\nservers = [\"{bad}\"]\n");

@@ -171,7 +171,7 @@ impl Connector {
         let host = target.host().unwrap_or_default();
         let bare = without_brackets(host);
         match bare.parse() {
-            Ok(address) if !self.addresses.allow(address) => Err(NotAllowed {
+            Ok(address) if !self.addresses.allow_written(address) => Err(NotAllowed {
                 host: host.to_owned(),
                 address,
                 allowed: self.addresses,

@@ -233,11 +233,12 @@ impl Server {
     }
 }
 
-/// A server's URL for texts: without user and password, also where it is no URL.
+/// A server's URL for texts: without user and password, query and fragment, also where it is no URL.
 pub(crate) fn without_user(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
     let start = url.find("//").map_or(0, |at| at + 2);
     let (before, rest) = url.split_at(start);
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let end = rest.find('/').unwrap_or(rest.len());
     let from = rest[..end].rfind('@').map_or(0, |at| at + 1);
     format!("{before}{}", &rest[from..])
 }
@@ -462,6 +463,10 @@ mod tests {
             ("https://me:p@w@h x/", "https://h x/"),
             ("me:pw@h.example", "h.example"),
             ("https://h.example", "https://h.example"),
+            ("https://me:pw@h.example?token=a@b", "https://h.example"),
+            ("https://h.example/p#?a", "https://h.example/p"),
+            ("h.example?token=a", "h.example"),
+            ("?a//me@h#", ""),
         ] {
             assert_eq!(without_user(url), shown);
         }

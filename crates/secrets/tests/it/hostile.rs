@@ -252,6 +252,8 @@ async fn a_token_has_ended_only_where_the_server_says_that_it_is_none() {
         let capabilities = "path \"auth/token/revoke-self\" { capabilities = [\"update\"] }";
         assert_eq!(failures.contains(capabilities), advice, "{failures}");
         assert!(!failures.contains("hunter2"), "{failures}");
+        let debug = format!("{leases:?} {:?}", leases.held());
+        assert!(!debug.contains("hunter2"), "{debug}");
     }
 }
 
