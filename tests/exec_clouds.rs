@@ -56,9 +56,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let world = World::new();
-        world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
-        let url = "https://gitlab.example.com/group/app.git";
-        world.git("work/project", &["remote", "add", "origin", url]);
+        world.project(PIPELINE);
         let keys = run(&mut world.courser(["coordinator", "oidc", "keys", "-C", "project"]));
         assert_eq!(keys.code(), 0, "{}", keys.all());
         let federation = Federation {

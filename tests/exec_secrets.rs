@@ -27,9 +27,7 @@ without:
 #[test]
 fn s03_s04_s05_s06_s08_to_s14_s17_s26_secrets_of_a_local_pipeline_come_from_a_real_server() {
     let world = World::new();
-    world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
-    let url = "https://gitlab.example.com/group/app.git";
-    world.git("work/project", &["remote", "add", "origin", url]);
+    world.project(PIPELINE);
     let bao = OpenBao::local();
     for (mount, version) in [
         ("ops", "2"),

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
-use courser_testkit::pki::Authority;
 use courser_testkit::server::{FakeServer, Reply};
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
@@ -29,12 +28,8 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let world = World::new();
-        world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
-        let url = "https://gitlab.example.com/group/app.git";
-        world.git("work/project", &["remote", "add", "origin", url]);
-        let authority = Authority::root("Vault").issue();
-        let leaf = authority.server(&["127.0.0.1"]).issue();
-        let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+        world.project(PIPELINE);
+        let bao = OpenBao::local();
         Self { world, bao }
     }
 

@@ -1,18 +1,17 @@
 //! Nothing is lost: the runner is killed, the server goes away, the disk is full, and what a job printed and
 //! what was decided of it arrive all the same.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use courser_testkit::server::{FakeServer, Reply};
+use courser_testkit::server::Reply;
 use serde_json::{Value, json};
 
 use crate::wire::gitlab::{GitLab, add, payload, spooled, variable};
-use crate::world::{Running, World, eventually, run};
+use crate::world::{Running, World, eventually};
 
 /// Whether the end of the one job in the spool is decided.
-fn is_decided(world: &World) -> bool {
+pub(crate) fn is_decided(world: &World) -> bool {
     let spooled = spooled(world);
     let journal = spooled.first().map(|job| job.join("journal"));
     journal
@@ -21,7 +20,7 @@ fn is_decided(world: &World) -> bool {
 }
 
 /// The text of scripts alone, without stamps and the runner's own lines.
-fn printed(log: &[u8]) -> String {
+pub(crate) fn printed(log: &[u8]) -> String {
     let text = String::from_utf8_lossy(log);
     let lines = text
         .lines()
@@ -30,7 +29,7 @@ fn printed(log: &[u8]) -> String {
     lines.filter(own).map(|line| format!("{line}\n")).collect()
 }
 
-fn kill(runner: &mut Running) {
+pub(crate) fn kill(runner: &mut Running) {
     runner.signal("KILL");
     runner.end();
 }
@@ -182,7 +181,7 @@ fn a_job_that_was_not_acknowledged_is_left_to_other_runners() {
 }
 
 /// A job that leaves a file behind.
-fn job_with_artifact(id: i64, script: &[&str]) -> Value {
+pub(crate) fn job_with_artifact(id: i64, script: &[&str]) -> Value {
     let artifact = json!({
         "name": "of-$WHO", "paths": ["*.txt"], "when": "always", "expire_in": "1d",
         "artifact_type": "archive", "artifact_format": "zip",
@@ -193,7 +192,7 @@ fn job_with_artifact(id: i64, script: &[&str]) -> Value {
 }
 
 /// What an upload never hears.
-fn uploads_stall(gitlab: &GitLab) {
+pub(crate) fn uploads_stall(gitlab: &GitLab) {
     gitlab.on_job(|request, _| (request.method == "POST").then_some(Reply::Stall));
 }
 
@@ -329,261 +328,4 @@ fn connections_that_are_cut_after_a_patch_double_nothing() {
     let job = gitlab.finished(1);
     let once: String = (1..=1000).map(|number| format!("{number}\n")).collect();
     assert_eq!(printed(&job.log), once.repeat(30));
-}
-
-#[test]
-fn a_full_disk_cuts_the_log_and_never_the_job() {
-    let (world, gitlab) = (World::new(), GitLab::http());
-    let done = world.path("done");
-    let script = ["seq 100000", &format!("touch {}", done.display())];
-    gitlab.queue(&payload(1, &script));
-    let run = gitlab.runner_command(&world, "");
-    // Files end at 100 KiB, as on a disk that is full.
-    let mut command = world.program("bash");
-    command
-        .args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\""])
-        .arg(run.get_program())
-        .args(run.get_args());
-    let _runner = Running::start(&mut command);
-    let job = gitlab.finished(1);
-    assert_eq!(job.outcome().0, "success");
-    assert!(done.exists());
-    let text = String::from_utf8_lossy(&job.log);
-    let (kept, notice) = text.split_once("\n\u{1b}[33;1m").expect("a notice");
-    assert!(
-        notice
-            .starts_with("Job's log is cut here: it cannot be written to the disk (File too large"),
-        "{notice}"
-    );
-    assert_eq!(text.matches("is cut here").count(), 1);
-    assert!((90_000..=102_400).contains(&kept.len()), "{}", kept.len());
-}
-
-#[test]
-fn a_full_spool_cuts_the_log_and_never_the_job() {
-    let (world, gitlab) = (World::new(), GitLab::http());
-    gitlab.queue(&payload(1, &["seq 100000", "echo end"]));
-    let mut command = gitlab.runner_command(&world, "[spool]\ntotal_limit = 100");
-    let _runner = Running::start(&mut command);
-    let job = gitlab.finished(1);
-    assert_eq!(job.outcome().0, "success");
-    let text = String::from_utf8_lossy(&job.log);
-    let notice = "Job's log is cut here: more than 102400 bytes of the runner's jobs are waiting to be sent.";
-    assert!(text.contains(notice), "{}", &text[text.len() - 300..]);
-}
-
-#[test]
-fn what_is_unreadable_in_the_spool_hinders_nothing_and_is_told() {
-    let (world, gitlab) = (World::new(), GitLab::http());
-    let journal = |name: &str, content: &str| {
-        let directory = format!("home/.config.toml.spool/{name}");
-        std::fs::create_dir_all(world.path(&directory)).expect("a directory");
-        world.write(&format!("{directory}/journal"), content);
-        world.write(&format!("{directory}/log"), "some log\n")
-    };
-    journal("1-torn", "00000000 {\"rec");
-    let text = r#"{"record":"job","version":9,"other":1}"#;
-    let sum = crate::wire::gitlab::crc32(text.as_bytes());
-    let of_future = journal("2-future", &format!("{sum:08x} {text}\n"));
-    world.write("home/.config.toml.spool/stray", "no job");
-    gitlab.queue(&payload(1, &["echo fine"]));
-    let mut runner = gitlab.runner(&world, "");
-    runner.wait_for_any(&[
-        "its job had not begun",
-        "another version of Courser (format 9)",
-    ]);
-    runner.wait_for_any(&[
-        "its job had not begun",
-        "another version of Courser (format 9)",
-    ]);
-    assert_eq!(gitlab.finished(1).outcome().0, "success");
-    assert!(of_future.exists());
-    assert!(!world.path("home/.config.toml.spool/1-torn").exists());
-}
-
-#[test]
-fn what_is_kept_can_be_listed_and_dropped() {
-    let (world, gitlab) = (World::new(), GitLab::http());
-    let spool = |arguments: &[&str]| {
-        let mut command = world.courser(["spool"]);
-        command.args(arguments).arg("--config");
-        run(command.arg(world.path("home/config.toml")))
-    };
-    let listed = || -> Vec<Value> {
-        let finished = spool(&["list", "--json"]);
-        assert_eq!(finished.code(), 0, "{}", finished.all());
-        serde_json::from_str(&finished.stdout).expect("JSON")
-    };
-    gitlab.queue(&job_with_artifact(7, &["seq 100 | tee numbers.txt"]));
-    uploads_stall(&gitlab);
-    let mut runner = gitlab.runner(&world, "");
-    gitlab.wait(7, |job| job.uploads.len() == 1);
-    let jobs = listed();
-    assert_eq!(
-        (&jobs[0]["job"], &jobs[0]["state"]),
-        (&json!(7), &json!("in_use"))
-    );
-    let refused = spool(&["drop", "7", "--yes"]);
-    assert_eq!(refused.code(), 1, "{}", refused.all());
-    assert!(
-        refused.stderr.contains("a runner works on job 7"),
-        "{}",
-        refused.all()
-    );
-    kill(&mut runner);
-
-    let jobs = listed();
-    assert_eq!(jobs[0]["state"], "to_be_saved", "{jobs:?}");
-    assert_eq!(jobs[0]["url"], gitlab.url());
-    assert!(jobs[0]["log_bytes"].as_u64() > Some(1000), "{jobs:?}");
-    let text = spool(&["list"]).stdout;
-    assert!(text.starts_with("job 7 of http://"), "{text}");
-    assert!(!text.contains("job-token"), "{text}");
-    let asked = spool(&["drop", "--all"]);
-    assert_eq!(asked.code(), 1, "{}", asked.all());
-    assert!(
-        asked.stderr.contains("nobody is here to confirm it"),
-        "{}",
-        asked.all()
-    );
-    let unknown = spool(&["drop", "8", "--yes"]);
-    assert_eq!(unknown.code(), 2, "{}", unknown.all());
-    assert_eq!(spooled(&world).len(), 1);
-    let dropped = spool(&["drop", "7", "--yes"]);
-    assert_eq!(
-        (dropped.code(), dropped.stdout.as_str()),
-        (0, "dropped job 7\n")
-    );
-    assert!(spooled(&world).is_empty());
-    assert_eq!(listed(), Vec::<Value>::new());
-}
-
-#[test]
-fn what_is_kept_of_a_job_is_for_its_user_alone_and_one_process_works_on_it() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let (world, gitlab) = (World::new(), GitLab::http());
-    // It ends with the test, which ends its runner roughly.
-    let wait = format!(
-        "echo started; while [ -d {} ]; do sleep 0.05; done",
-        world.path("home").display()
-    );
-    gitlab.queue(&payload(1, &[&wait]));
-    let _runner = gitlab.runner(&world, "");
-    gitlab.wait(1, |job| printed(&job.log).contains("started"));
-    let mode = |path: &PathBuf| {
-        std::fs::metadata(path)
-            .expect("it is there")
-            .permissions()
-            .mode()
-            & 0o777
-    };
-    let job = spooled(&world).remove(0);
-    assert_eq!(mode(&world.path("home/.config.toml.spool")), 0o700);
-    assert_eq!(mode(&job), 0o700);
-    assert_eq!(mode(&job.join("journal")), 0o600);
-    assert_eq!(mode(&job.join("log")), 0o600);
-    // A second process with the same file takes nothing of the first.
-    let polls = gitlab.polls().len();
-    let _second = gitlab.runner(&world, "");
-    gitlab.polled(polls + 3);
-    assert!(gitlab.wait(1, |_| true).end.is_none());
-    assert_eq!(spooled(&world).len(), 1);
-}
-
-/// A job with this artifact and cache, and a secret out of a Vault that knows one.
-fn job_with_secret(vault: &FakeServer, script: &[&str], artifact: &str, cache: &str) -> Value {
-    let secret = json!({"file": false, "vault": {
-        "server": {"url": vault.url(""), "namespace": null,
-            "auth": {"name": "jwt", "path": "jwt", "data": {"jwt": "a.b.c", "role": "deploy"}}},
-        "engine": {"name": "kv-v2", "path": "ops"}, "path": "db", "field": "value",
-    }});
-    let mut job = job_with_artifact(1, script);
-    job["artifacts"][0]["name"] = json!(artifact);
-    job["cache"] = json!([{"key": cache, "paths": ["*.txt"], "policy": "push", "when": "always"}]);
-    job["secrets"] = json!({"TOKEN": secret});
-    job
-}
-
-fn vault_with(value: &'static str) -> FakeServer {
-    FakeServer::http(move |request| match request.path.as_str() {
-        path if path.ends_with("/login") => {
-            Reply::json(200, &json!({"auth": {"client_token": "s.token"}}))
-        }
-        path if path.ends_with("/db") => {
-            Reply::json(200, &json!({"data": {"data": {"value": value}}}))
-        }
-        _ => Reply::status(204),
-    })
-}
-
-#[test]
-fn what_is_made_of_secrets_is_not_saved_without_them() {
-    let vault = vault_with("hunter2-hunter2");
-    for (artifact, cache, said, reason) in [
-        ("plain", "plain", None, ""),
-        (
-            "plain",
-            "of-$TOKEN",
-            Some("A cache is not saved: cache:key is made of this job's secrets"),
-            "",
-        ),
-        (
-            "of-$TOKEN",
-            "plain",
-            Some(
-                "Caches and artifacts are not saved: artifacts:name is made of this job's secrets",
-            ),
-            "runner_system_failure",
-        ),
-    ] {
-        let (world, gitlab) = (World::new(), GitLab::http());
-        gitlab.queue(&job_with_secret(
-            &vault,
-            &["echo a | tee a.txt"],
-            artifact,
-            cache,
-        ));
-        uploads_stall(&gitlab);
-        let mut runner = gitlab.runner(&world, "");
-        gitlab.wait(1, |job| job.uploads.len() == 1);
-        kill(&mut runner);
-        gitlab.on_job(|_, _| None);
-        let _runner = gitlab.runner(&world, "");
-        let job = gitlab.finished(1);
-        let text = job.text();
-        assert_eq!(job.outcome().1, reason, "{text}");
-        let lacks = "What is saved now is saved without this job's secrets";
-        assert_eq!(text.contains(lacks), reason.is_empty(), "{text}");
-        for line in ["A cache is not saved", "Caches and artifacts are not saved"] {
-            let is_said = said.is_some_and(|said| said.starts_with(line) && text.contains(said));
-            assert_eq!(text.contains(line), is_said, "{text}");
-        }
-        let uploads = if reason.is_empty() { 2 } else { 1 };
-        assert_eq!(job.uploads.len(), uploads, "{text}");
-        assert!(!text.contains("hunter2"), "{text}");
-        eventually("the spool is empty", || spooled(&world).is_empty());
-    }
-}
-
-#[test]
-fn a_secret_that_was_being_printed_when_the_runner_was_killed_is_not_in_the_log() {
-    let vault = vault_with("hunter2-and-more-of-it");
-    let (world, gitlab) = (World::new(), GitLab::http());
-    let mark = world.path("mark");
-    let script = format!(
-        "echo whole $TOKEN; printf %s \"$TOKEN\" | cut -c 1-15 | tr -d '\\n'; touch {}; sleep 60",
-        mark.display()
-    );
-    gitlab.queue(&job_with_secret(&vault, &[&script], "plain", "plain"));
-    let mut runner = gitlab.runner(&world, "");
-    gitlab.wait(1, |job| printed(&job.log).contains("whole "));
-    eventually("more is printed", || mark.exists());
-    kill(&mut runner);
-    let _runner = gitlab.runner(&world, "");
-    let job = gitlab.finished(1);
-    assert_eq!(job.outcome().1, "runner_system_failure");
-    let text = job.text();
-    assert!(text.contains("whole [MASKED]"), "{text}");
-    assert!(!text.contains("hunter2"), "{text}");
-    eventually("the spool is empty", || spooled(&world).is_empty());
 }

@@ -17,6 +17,8 @@ mod exec_submodules;
 mod exec_user;
 mod id_tokens;
 mod lost;
+mod lost_secrets;
+mod lost_spool;
 mod metrics;
 mod pipeline;
 mod pipeline_includes;

@@ -1,9 +1,7 @@
 //! `courser secrets` at a real OpenBao: each step told, no value shown, nothing left on the server.
 
-use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
-use courser_testkit::pki::Authority;
 use courser_testkit::server::{FakeServer, Reply};
 use courser_testkit::servers::OpenBao;
 use serde_json::{Value, json};
@@ -53,12 +51,8 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let world = World::new();
-        world.repository("work/project", &[(".gitlab-ci.yml", PIPELINE)]);
-        let url = "https://gitlab.example.com/group/app.git";
-        world.git("work/project", &["remote", "add", "origin", url]);
-        let authority = Authority::root("Vault").issue();
-        let leaf = authority.server(&["127.0.0.1"]).issue();
-        let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+        world.project(PIPELINE);
+        let bao = OpenBao::local();
         bao.bao(&["secrets", "enable", "-path=ops", "-version=2", "kv"], "");
         for path in ["production/db", "staging/db"] {
             let put = ["kv", "put", "-mount=ops", path, "-"];
@@ -437,9 +431,7 @@ fn a_secret_and_a_token_that_no_job_has_are_looked_at() {
 #[test]
 fn the_page_leads_from_an_empty_server_to_a_green_job() {
     let world = World::new();
-    let authority = Authority::root("Vault").issue();
-    let leaf = authority.server(&["127.0.0.1"]).issue();
-    let bao = OpenBao::start(Ipv4Addr::LOCALHOST, &authority, &leaf);
+    let bao = OpenBao::local();
     let [pipeline, _values_of_helm] = &documented("secrets.md", "yaml")[..] else {
         panic!("one pipeline");
     };

@@ -108,6 +108,13 @@ impl World {
         self.git(directory, &["add", "--all"]);
         self.git(directory, &["commit", "--quiet", "--message", "first"]);
     }
+
+    /// The repository `work/project` with this pipeline, which GitLab knows as `group/app`.
+    pub(crate) fn project(&self, pipeline: &str) {
+        self.repository("work/project", &[(".gitlab-ci.yml", pipeline)]);
+        let url = "https://gitlab.example.com/group/app.git";
+        self.git("work/project", &["remote", "add", "origin", url]);
+    }
 }
 
 /// A finished program.

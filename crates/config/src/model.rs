@@ -11,7 +11,10 @@ use crate::environment::Environment;
 use crate::setting::Section;
 
 mod docker;
+mod keys;
 pub(crate) mod secrets;
+
+pub(crate) use keys::{ACTED, INERT};
 
 pub use docker::{Device, DockerConfig, DockerService, GpuRequest, Isolation, KeyFault, Ulimit};
 pub use secrets::{AwsConfig, AzureConfig, GoogleConfig, SecretsConfig};
@@ -177,81 +180,6 @@ pub struct KubernetesConnection {
     /// `key_file`.
     pub key_file: String,
 }
-
-/// Dotted names of the keys that have a field above.
-pub(crate) const ACTED: &[&str] = &[
-    "concurrent",
-    "check_interval",
-    "connection_max_age",
-    "shutdown_timeout",
-    "log_level",
-    "log_format",
-    "listen_address",
-    "labels",
-    "spool.directory",
-    "spool.job_limit",
-    "spool.total_limit",
-    "runners.name",
-    "runners.url",
-    "runners.id",
-    "runners.token",
-    "runners.token_obtained_at",
-    "runners.token_expires_at",
-    "runners.tls-ca-file",
-    "runners.tls-cert-file",
-    "runners.tls-key-file",
-    "runners.limit",
-    "runners.output_limit",
-    "runners.request_concurrency",
-    "runners.strict_check_interval",
-    "runners.unhealthy_requests_limit",
-    "runners.unhealthy_interval",
-    "runners.job_status_final_update_retry_limit",
-    "runners.executor",
-    "runners.shell",
-    "runners.environment",
-    "runners.clone_url",
-    "runners.builds_dir",
-    "runners.cache_dir",
-    "runners.custom_build_dir.enabled",
-    "runners.pre_get_sources_script",
-    "runners.post_get_sources_script",
-    "runners.pre_build_script",
-    "runners.post_build_script",
-    "runners.prepare_timeout",
-    "runners.get_sources_timeout",
-    "runners.debug_trace_disabled",
-    "runners.clean_git_config",
-    "runners.safe_directory_checkout",
-    "runners.feature_flags",
-    "runners.labels",
-    "runners.artifact.upload_timeout",
-    "runners.artifact.response_header_timeout",
-    "runners.trust.job_tools",
-    "runners.trust.job_tools_anchors",
-    "runners.trust.images",
-    "runners.secrets.timeout",
-    "runners.secrets.revoke",
-    "runners.secrets.mask_parts",
-    "runners.secrets.servers",
-    "runners.secrets.google.sts_url",
-    "runners.secrets.google.secret_manager_url",
-    "runners.secrets.azure.authority_url",
-    "runners.secrets.azure.trusted_vaults",
-    "runners.secrets.aws.sts_url",
-    "runners.secrets.aws.secrets_manager_url",
-    "runners.secrets.aws.allow_ambient_identity",
-];
-
-/// Keys that do nothing in gitlab-runner either, or nothing without another key that is warned about.
-pub(crate) const INERT: &[&str] = &[
-    "user",
-    "session_server.session_timeout",
-    "runners.step_runner_image",
-    "runners.cache.Shared",
-    "runners.cache.Path",
-    "runners.cache.MaxUploadedArchiveSize",
-];
 
 impl Default for Config {
     /// What holds without a file.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::scene::{self, Scene};
 
 /// A provider with its scene.
-enum Provider {
+pub(crate) enum Provider {
     Google(Google),
     Azure(Azure),
     Aws(Aws),
@@ -26,20 +26,20 @@ enum Provider {
 
 /// Which request goes wrong.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub(crate) enum Step {
     Login,
     Read,
 }
 
 impl Provider {
-    fn all() -> [(&'static str, Scene, Self); 5] {
+    pub(crate) fn all() -> [(&'static str, Scene, Self); 5] {
         ["google", "azure", "aws", "vault", "gitlab"].map(|name| {
             let (scene, provider) = Self::start(name);
             (name, scene, provider)
         })
     }
 
-    fn start(name: &str) -> (Scene, Self) {
+    pub(crate) fn start(name: &str) -> (Scene, Self) {
         fn with<T>((scene, provider): (Scene, T), kind: fn(T) -> Provider) -> (Scene, Provider) {
             (scene, kind(provider))
         }
@@ -53,7 +53,7 @@ impl Provider {
     }
 
     /// The n-th of 200 secrets, whose value is `v` and its number.
-    fn secret(&self, number: usize) -> Value {
+    pub(crate) fn secret(&self, number: usize) -> Value {
         let name = format!("s{number}");
         match self {
             Self::Google(_) => crate::google::secret(&name, "latest"),
@@ -65,7 +65,7 @@ impl Provider {
     }
 
     /// An answer with this value, as the provider gives it.
-    fn answer(&self, value: &[u8]) -> Reply {
+    pub(crate) fn answer(&self, value: &[u8]) -> Reply {
         let text = || String::from_utf8(value.to_vec()).unwrap();
         match self {
             Self::Google(_) => Reply::json(200, &google::version_of("n", value, None)),
@@ -75,7 +75,7 @@ impl Provider {
         }
     }
 
-    fn next(&self, step: Step, replies: Vec<Reply>) {
+    pub(crate) fn next(&self, step: Step, replies: Vec<Reply>) {
         match (self, step) {
             (Self::Google(it), Step::Login) => it.next(google::Step::Exchange, replies),
             (Self::Google(it), Step::Read) => it.next(google::Step::Access, replies),
@@ -89,7 +89,7 @@ impl Provider {
         }
     }
 
-    fn always(&self, step: Step, reply: Reply) {
+    pub(crate) fn always(&self, step: Step, reply: Reply) {
         match (self, step) {
             (Self::Google(it), Step::Login) => it.always(google::Step::Exchange, reply),
             (Self::Google(it), Step::Read) => it.always(google::Step::Access, reply),
@@ -103,7 +103,7 @@ impl Provider {
         }
     }
 
-    fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         match self {
             Self::Google(it) => it.requests().len(),
             Self::Azure(it) => it.requests().len(),
@@ -113,7 +113,7 @@ impl Provider {
     }
 
     /// Requests of a job before its first read when nothing goes wrong: Azure's vault is asked what it wants.
-    fn logins(&self) -> usize {
+    pub(crate) fn logins(&self) -> usize {
         match self {
             Self::Google(_) | Self::Aws(_) | Self::Vault(_) => 1,
             Self::Azure(_) => 2,
@@ -122,7 +122,7 @@ impl Provider {
     }
 
     /// What a Vault says to a job that has not been provided for (`secrets.md` 5.4, 5.8; a real one says it in `openbao`).
-    fn refusals(&self) -> Vec<(Step, &'static str, Reply)> {
+    pub(crate) fn refusals(&self) -> Vec<(Step, &'static str, Reply)> {
         let errors = |status, text: &str| Reply::json(status, &json!({"errors": [text]}));
         let logins = [
             (
@@ -165,7 +165,7 @@ impl Provider {
         }
     }
 
-    fn steps(&self) -> &'static [Step] {
+    pub(crate) fn steps(&self) -> &'static [Step] {
         match self {
             Self::GitLab(_) => &[Step::Read],
             _ => &[Step::Login, Step::Read],
@@ -369,78 +369,6 @@ async fn a_server_that_is_not_trusted_gets_nothing() {
         );
         assert!(!told.failure().is_transient);
         assert_eq!(provider.requests(), 0, "{name}");
-    }
-}
-
-#[tokio::test]
-async fn two_hundred_secrets_are_one_login_and_two_hundred_reads() {
-    for (name, scene, provider) in Provider::all() {
-        let secrets: serde_json::Map<_, _> = (0..200)
-            .map(|number| (format!("S{number:03}"), provider.secret(number)))
-            .collect();
-        let told = scene.resolve(Value::Object(secrets)).await;
-        let expected: Vec<_> = (0..200).map(|number| format!("v{number}")).collect();
-        assert_eq!(told.values(), expected, "{name}");
-        assert_eq!(!told.leases.is_empty(), name == "vault", "{name}");
-        assert_eq!(provider.requests(), provider.logins() + 200, "{name}");
-    }
-}
-
-#[tokio::test]
-async fn a_megabyte_fits_into_a_file_and_not_into_a_variable() {
-    let large = "x".repeat(1 << 20);
-    for (name, scene, provider) in Provider::all() {
-        provider.always(Step::Read, provider.answer(large.as_bytes()));
-        let mut secret = provider.secret(0);
-        let told = scene.resolve(json!({"LARGE": secret})).await;
-        assert!(told.values() == [large.as_str()], "{name}");
-        secret["file"] = false.into();
-        let told = scene.resolve(json!({"LARGE": secret})).await;
-        assert_eq!(
-            told.told(),
-            "Configuration: secret \"LARGE\": its value of 1048576 bytes is too long for a variable: a program that is started \
-             with more than 131072 bytes in one variable fails with \"Argument list too long\"\n  > let the job have it as a \
-             file: `file: true` for LARGE in `secrets:`",
-            "{name}"
-        );
-        assert!(!told.log().contains("xxx"));
-    }
-}
-
-#[tokio::test]
-async fn bytes_that_are_no_text_are_refused_or_come_as_base64() {
-    for (name, scene, provider) in Provider::all() {
-        match provider {
-            // A value is JSON text there.
-            Provider::Azure(_) | Provider::Vault(_) | Provider::GitLab(_) => {}
-            Provider::Aws(_) => {
-                let secret = crate::aws::secret(json!({"secret_id": "binary"}));
-                assert_eq!(scene.resolve(json!({"B": secret})).await.values(), ["AP8="]);
-            }
-            Provider::Google(_) => {
-                let secret = crate::google::secret("binary", "1");
-                let told = scene.resolve(json!({"B": secret})).await.told();
-                assert_eq!(
-                    told,
-                    "Configuration: failed to get secret: projects/1234/secrets/binary/versions/1 holds 2 bytes that are no \
-                     text (byte 1 is not UTF-8), which no variable can carry\n  > store it as base64 and decode it in the \
-                     job's script",
-                    "{name}"
-                );
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_nul_byte_is_refused_in_a_variable() {
-    for (name, scene, provider) in Provider::all() {
-        provider.always(Step::Read, provider.answer(b"a\0b"));
-        let mut secret = provider.secret(0);
-        secret["file"] = false.into();
-        let told = scene.resolve(json!({"NUL": secret})).await;
-        let text = "secret \"NUL\": its value has NUL bytes, which no variable can hold";
-        assert_eq!(told.failure().to_string(), text, "{name}");
     }
 }
 

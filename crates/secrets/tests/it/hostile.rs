@@ -159,7 +159,8 @@ fn of_each_provider(url: &str) -> [Value; 3] {
     [secret(url), gitlab, azure]
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// Its clock goes only where something waits.
+#[tokio::test(start_paused = true)]
 async fn no_job_leads_the_runner_to_a_metadata_service() {
     for url in [
         "http://169.254.169.254",
@@ -175,7 +176,7 @@ async fn no_job_leads_the_runner_to_a_metadata_service() {
             }
             let mut request = request(json!({"A": secret}));
             request.attempts = 2;
-            let start = std::time::Instant::now();
+            let start = tokio::time::Instant::now();
             let done = resolved(&request, &surroundings(&[])).await;
             let failure = done.failure();
             let text = failure.to_string();
@@ -186,10 +187,7 @@ async fn no_job_leads_the_runner_to_a_metadata_service() {
                 "{text}"
             );
             assert_eq!(failure.class, FailureClass::Configuration, "{text}");
-            assert!(
-                start.elapsed() < std::time::Duration::from_secs(4),
-                "asked once"
-            );
+            assert_eq!(start.elapsed(), std::time::Duration::ZERO, "asked once");
         }
     }
 }
