@@ -24,7 +24,7 @@ pub(super) async fn give_back(
     surroundings: &Surroundings,
     stop: &Stop,
 ) -> GivenBack {
-    let mut sum = leases.revoke(surroundings).await;
+    let mut sum = leases.revoke_until(surroundings, &stop.at_once).await;
     if sum.under_way > 0 {
         anstream::eprintln!(
             "waiting for an answer, to give back what it brings (Ctrl-C: leave it)"
@@ -33,7 +33,7 @@ pub(super) async fn give_back(
             _ = tokio::time::timeout(LATE, leases.settled()) => {}
             () = stop.at_once.cancelled() => {}
         }
-        let late = leases.revoke(surroundings).await;
+        let late = leases.revoke_until(surroundings, &stop.at_once).await;
         sum = Revocation {
             tokens: sum.tokens + late.tokens,
             leases: sum.leases + late.leases,
