@@ -253,38 +253,6 @@ async fn a_login_that_is_given_up_after_a_cut_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_was_sent_again_is_told_of_as_well() {
-    let root = Authority::root("Vault Root").issue();
-    for first in [Reply::Close, Reply::status(502), Reply::status(504)] {
-        let once = Mutex::new(Some(first));
-        let server =
-            FakeServer::https(
-                &root.server(&["127.0.0.1"]).issue(),
-                move |request| match request.path.as_str() {
-                    _ if is_login(request) => {
-                        let first = once.lock().expect("nobody panics").take();
-                        first.unwrap_or_else(login)
-                    }
-                    path if path.ends_with("/revoke-self") => Reply::status(204),
-                    _ => Reply::json(200, &json!({"data": {"data": {"value": "v"}}})),
-                },
-            );
-        let secret = secret_at(
-            &server.url(""),
-            "a.b.c",
-            "deploy",
-            ("kv-v2", "ops"),
-            "db",
-            "value",
-        );
-        let done = resolved(&request(json!({"A": secret})), &trusting(&root)).await;
-        assert_eq!(done.pairs(), [("A", "v")]);
-        let revocation = done.leases.revoke(&trusting(&root)).await;
-        assert_eq!((revocation.tokens, revocation.lost.len()), (1, 1));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn another_attempt_asks_only_for_what_is_missing() {
     let root = Authority::root("Vault Root").issue();
     let refusals = AtomicUsize::new(3);
