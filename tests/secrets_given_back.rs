@@ -161,7 +161,7 @@ fn a_login_without_an_answer_is_told_of() {
         let ended = run(&mut scene.secrets(words));
         assert_eq!(ended.code(), 1, "{}", ended.all());
         let host = scene.server.url("").trim_end_matches('/').to_owned();
-        let text = format!("not given back: a login at {host} got no answer");
+        let text = format!("not given back: a login at {host} got no usable answer");
         assert!(ended.all().contains(&text), "{}", ended.all());
     }
 }

@@ -44,7 +44,9 @@ pub(super) async fn give_back(
     }
     let mut left = sum.failures;
     left.extend(sum.lost.iter().map(|server| {
-        format!("a login at {server} got no answer: had it made a token, this ends by itself")
+        format!(
+            "a login at {server} got no usable answer: had it made a token, this ends by itself"
+        )
     }));
     if sum.under_way > 0 {
         left.push(format!(
