@@ -349,7 +349,7 @@ async fn a_sealed_server_is_an_outage_and_a_policy_without_data_is_named() {
     );
     lost.leases.revoke(&server.surroundings).await;
 
-    server.bao.bao(&["operator", "seal"], "");
+    server.bao.seal();
     let lost = resolved(&all, &server.surroundings).await;
     let told = lost.told();
     assert_eq!(

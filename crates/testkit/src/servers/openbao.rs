@@ -96,6 +96,24 @@ impl OpenBao {
         server
     }
 
+    /// Seals it; whoever asks from now on is told so.
+    ///
+    /// # Panics
+    ///
+    /// When it is not sealed after a while.
+    pub fn seal(&self) {
+        self.bao(&["operator", "seal"], "");
+        until(PATIENCE, || {
+            let said = match self.try_bao(&["token", "lookup"], "") {
+                Ok(said) | Err(said) => said,
+            };
+            let is_sealed = said.contains("sealed");
+            is_sealed
+                .then_some(())
+                .ok_or_else(|| format!("not sealed: {said}"))
+        });
+    }
+
     /// Its base URL.
     pub fn url(&self) -> String {
         format!("https://{}", self.daemon.address)
