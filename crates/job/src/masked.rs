@@ -47,12 +47,18 @@ pub(crate) fn derived<'a>(values: impl Iterator<Item = &'a Secret>) -> Vec<Secre
             }
         }
     }
-    for value in phrases.that_fit(&all) {
+    for value in &all {
+        if !phrases.may_hold(value) {
+            break;
+        }
         for form in quoted::forms(value.trim()) {
             phrases.add(&form);
         }
     }
-    for value in phrases.that_fit(&all) {
+    for value in &all {
+        if !phrases.may_hold(value) {
+            break;
+        }
         phrases.add_encoded(value);
     }
     phrases.found.into_iter().collect()
@@ -66,12 +72,9 @@ struct Phrases {
 }
 
 impl Phrases {
-    /// Values that a form could still be added of: each is at least about as long.
-    fn that_fit<'a>(&self, values: &[&'a str]) -> Vec<&'a str> {
-        let values = values.iter().copied();
-        values
-            .take_while(|value| value.len() <= self.left)
-            .collect()
+    /// Whether a form of a value could still be added: each is at least about as long. Of longer values none is made.
+    fn may_hold(&self, value: &str) -> bool {
+        value.len() <= self.left && self.left >= SHORTEST
     }
 
     fn add(&mut self, phrase: &str) {

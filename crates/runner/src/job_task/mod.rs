@@ -5,7 +5,7 @@
 
 mod performer;
 mod renewal;
-mod secrets;
+pub(crate) mod secrets;
 
 use std::any::Any;
 use std::io;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use courser_executor::StopSignal;
 use courser_job::{Job, messages};
 use courser_protocol::{FailureReason, JobVariable};
-use courser_secrets::{Leases, Request, Surroundings, resolve};
+use courser_secrets::{Leases, Request, Revocation, Surroundings, resolve};
 
 use crate::log::JobLog;
 use crate::spool::{LeaseJournal, Spool};
@@ -130,12 +130,10 @@ impl JobSecrets {
             // Whatever has not come by then never will.
             tokio::time::timeout(LATE, leases.settled()).await.ok();
             let done = leases.revoke(&surroundings).await;
-            tracing::info!(
+            tell_revoked(
                 job,
-                tokens = done.tokens,
-                leases = done.leases,
-                ended = done.ended,
-                "revoked what came for a job's secrets after its end"
+                &done,
+                "revoked what came for a job's secrets after its end",
             );
             warn_of_lost(job, &done.lost);
             warn_of_lost(job, &leases.logins());
@@ -153,11 +151,22 @@ impl JobSecrets {
 }
 
 /// The runner's log knows them too: whoever looks after the server does not read the jobs'.
+/// In the runner's log: `what` was revoked, and how much of it.
+pub(crate) fn tell_revoked(job: i64, done: &Revocation, what: &str) {
+    tracing::info!(
+        job,
+        tokens = done.tokens,
+        leases = done.leases,
+        ended = done.ended,
+        "{what}"
+    );
+}
+
 fn warn_of_lost(job: i64, servers: &[String]) {
     for server in servers {
         tracing::warn!(
             job,
-            "a login at {server} got no answer: had it made a token, this ends by itself"
+            "a login at {server} got no usable answer: had it made a token, this ends by itself"
         );
     }
 }

@@ -7,6 +7,7 @@ use courser_secrets::{Leases, Surroundings};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 
+use crate::job_task::secrets::tell_revoked;
 use crate::spool::{KeptLeases, Spool};
 
 /// Between two attempts; doubles.
@@ -70,12 +71,10 @@ async fn revoke_kept(kept: KeptLeases, surroundings: &Surroundings) -> bool {
     }
     let leases = Leases::default().holding(kept.obtained.clone());
     let done = leases.revoke(&surroundings).await;
-    tracing::info!(
+    tell_revoked(
         job,
-        tokens = done.tokens,
-        leases = done.leases,
-        ended = done.ended,
-        "revoked what a job had obtained with its secrets"
+        &done,
+        "revoked what a job had obtained with its secrets",
     );
     if leases.is_empty() {
         kept.forget();

@@ -109,23 +109,31 @@ async fn a_login_under_way_is_written_down_waited_for_and_revoked() {
     assert_eq!(*journal, lines);
 }
 
+/// A Vault that holds back its answers to paths with this in them, and answers all others but logins with `other`.
+fn gated(
+    root: &Issued,
+    held: &'static str,
+    answer: impl Fn() -> Reply + Send + Sync + 'static,
+    other: impl Fn() -> Reply + Send + Sync + 'static,
+) -> (Gate, FakeServer) {
+    let gate = Gate::default();
+    let holding = gate.clone();
+    let leaf = root.server(&["127.0.0.1"]).issue();
+    let server = FakeServer::https(&leaf, move |request| match request.path.as_str() {
+        _ if is_login(request) => login(),
+        path if path.contains(held) => {
+            holding.pass();
+            answer()
+        }
+        _ => other(),
+    });
+    (gate, server)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_outlives_the_request_that_may_make_a_lease_of_it() {
     let root = Authority::root("Vault Root").issue();
-    let gate = Gate::default();
-    let held = gate.clone();
-    let server =
-        FakeServer::https(
-            &root.server(&["127.0.0.1"]).issue(),
-            move |request| match request.path.as_str() {
-                _ if is_login(request) => login(),
-                path if path.contains("creds") => {
-                    held.pass();
-                    dynamic()
-                }
-                _ => Reply::status(204),
-            },
-        );
+    let (gate, server) = gated(&root, "creds", dynamic, || Reply::status(204));
     let leases = Leases::default();
     let engine = ("generic", "database");
     let secret = secret_at(&server.url(""), "a.b.c", "deploy", engine, "creds", "value");
@@ -157,20 +165,8 @@ async fn logins(root: &Issued, mut tries: Vec<Reply>) -> (Told, FakeServer) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_holds_up_nobody_who_has_to_end() {
     let root = Authority::root("Vault Root").issue();
-    let gate = Gate::default();
-    let held = gate.clone();
-    let server =
-        FakeServer::https(
-            &root.server(&["127.0.0.1"]).issue(),
-            move |request| match request.path.as_str() {
-                _ if is_login(request) => login(),
-                path if path.ends_with("/revoke-self") => {
-                    held.pass();
-                    Reply::status(204)
-                }
-                _ => Reply::json(200, &json!({"data": {"data": {"value": "v"}}})),
-            },
-        );
+    let read = || Reply::json(200, &json!({"data": {"data": {"value": "v"}}}));
+    let (gate, server) = gated(&root, "/revoke-self", || Reply::status(204), read);
     let engine = ("kv-v2", "ops");
     let secret = secret_at(&server.url(""), "a.b.c", "deploy", engine, "db", "value");
     let surroundings = trusting(&root);

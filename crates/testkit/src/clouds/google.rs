@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cloud, Faults, Listening, is_for};
+use super::{Cloud, Faults, Listening, given_out, is_for};
 use crate::http_message::Request;
 use crate::id_token::{Federation, TokenFault};
 use crate::pki::Issued;
@@ -82,8 +82,7 @@ impl Google {
 
     /// Access tokens that were given out.
     pub fn tokens(&self) -> Vec<String> {
-        let tokens = locked(&self.cloud.tokens);
-        tokens.iter().map(|(token, _)| token.clone()).collect()
+        given_out(&self.cloud.tokens)
     }
 }
 

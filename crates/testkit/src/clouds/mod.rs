@@ -161,6 +161,12 @@ fn unescaped(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Access tokens, without what is known of each.
+fn given_out(tokens: &Mutex<Vec<(String, String)>>) -> Vec<String> {
+    let tokens = locked(tokens);
+    tokens.iter().map(|(token, _)| token.clone()).collect()
+}
+
 /// The value of a field of a form.
 fn field<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
     fields

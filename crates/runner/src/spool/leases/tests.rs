@@ -128,16 +128,17 @@ fn the_time_that_a_job_left_its_tokens_survives_attempts_to_revoke_them() {
     }
 }
 
+fn waiting_for<'a>(logins: &'a [String], obtained: &'a [Obtained]) -> Account<'a> {
+    Account { obtained, logins }
+}
+
 #[test]
 fn what_outlives_its_job_is_its_processs_own_until_that_lets_it_go() {
     let (_directory, spool) = spool();
     let mut files = spool.begin(JobRecord::for_test()).expect("a job's files");
     let journal = files.lease_journal(7, None);
     let servers = ["https://v".to_owned()];
-    let waiting = |obtained| Account {
-        obtained,
-        logins: &servers,
-    };
+    let waiting = |obtained| waiting_for(&servers, obtained);
     let kept = |spool: &Spool| {
         let kept = spool.kept_leases().into_iter();
         let kept: Vec<_> = kept.map(|one| (one.obtained.len(), one.logins)).collect();
@@ -162,10 +163,7 @@ fn logins_that_were_told_of_are_not_left_to_be_told_of_again() {
     let mut files = spool.begin(JobRecord::for_test()).expect("a job's files");
     let journal = files.lease_journal(7, None);
     let servers = ["https://v".to_owned()];
-    let waiting = |obtained| Account {
-        obtained,
-        logins: &servers,
-    };
+    let waiting = |obtained| waiting_for(&servers, obtained);
     journal.outlive_job();
     assert!(journal.write(&waiting(&[])));
     files.remove();
